@@ -1,0 +1,35 @@
+"""The noise estimate against noise that is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage import data
+
+from vheatir.inference import estimate_sigma
+
+
+@pytest.mark.parametrize("sigma", [5.0, 15.0, 25.0, 50.0])
+@pytest.mark.parametrize("name", ["camera", "astronaut"])
+def test_known_noise_on_photographs(name: str, sigma: float) -> None:
+    image = getattr(data, name)() / 255
+    noisy = image + np.random.default_rng(0).normal(0, sigma / 255, image.shape)
+    assert estimate_sigma(noisy.astype(np.float32)) == pytest.approx(sigma, abs=2.5)
+
+
+def test_large_images_are_judged_by_crops() -> None:
+    ramp = np.linspace(0.2, 0.8, 2500)[:, None] * np.ones((1, 2000))
+    noisy = ramp + np.random.default_rng(0).normal(0, 12 / 255, ramp.shape)
+    assert estimate_sigma(noisy.astype(np.float32)) == pytest.approx(12, abs=0.3)
+
+
+def test_more_noise_gives_a_higher_estimate() -> None:
+    image = data.astronaut() / 255
+    normal = np.random.default_rng(0).normal(0, 1 / 255, image.shape)
+    estimates = [estimate_sigma(image + sigma * normal) for sigma in (0, 5, 10, 20, 40)]
+    assert estimates == sorted(estimates)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 3), (1, 40), (2, 3, 3), (64, 64)])
+def test_too_small_or_flat_images_give_zero(shape: tuple[int, ...]) -> None:
+    assert estimate_sigma(np.full(shape, 0.5, np.float32)) == 0

@@ -1,0 +1,311 @@
+"""The Restorer: output like input, and honest about everything it cannot do."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from vheatir.archs import build_network
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_image
+from vheatir.inference import Restorer
+
+
+def make_restorer(network: nn.Module, **info: Any) -> Restorer:
+    return Restorer(SimpleNamespace(network=network.eval(), info=info), device="cpu")  # type: ignore[arg-type]
+
+
+def tiny_network(in_chans: int, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    net = build_network(
+        {"type": "VHeatIR", "in_chans": in_chans, "embed_dim": 8, "depths": [1], **options}
+    )
+    for parameter in net.parameters():  # not the identity it starts as
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return net
+
+
+class Plain(nn.Module):
+    """A network that is its formula."""
+
+    takes_level = False
+
+    def __init__(self, channels: int, formula: Any = lambda x: x) -> None:
+        super().__init__()
+        self.in_chans = self.out_chans = channels
+        self.formula = formula
+
+    def forward(self, x: Tensor, level: float | Tensor | None = None) -> Tensor:
+        return self.formula(x)
+
+
+class Recorder(Plain):
+    """Returns its input and keeps the levels it was given."""
+
+    takes_level = True
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.levels: list[Any] = []
+
+    def forward(self, x: Tensor, level: float | Tensor | None = None) -> Tensor:
+        self.levels.append(level)
+        return x
+
+
+RESTORERS = {
+    "gray": make_restorer(tiny_network(1, downscale=2), task="denoise_gray"),
+    "rgb": make_restorer(tiny_network(3), task="denoise_color"),
+    "luma": make_restorer(tiny_network(1), task="jpeg_gray"),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), kind=st.sampled_from(sorted(RESTORERS)))
+def test_output_is_like_input(data: st.DataObject, kind: str) -> None:
+    height, width = data.draw(st.integers(1, 80)), data.draw(st.integers(1, 80))
+    gray = [(), (1,), (2,)]
+    channels = data.draw(st.sampled_from(gray if kind == "gray" else [*gray, (3,), (4,)]))
+    dtype = data.draw(st.sampled_from(["uint8", "uint16", "float16", "float32", "float64"]))
+    rng = np.random.default_rng(height * 100 + width)
+    image: np.ndarray[Any, Any] = rng.uniform(-0.2, 1.2, (height, width, *channels))
+    if dtype.startswith("uint"):
+        image = np.rint(image.clip(0, 1) * np.iinfo(dtype).max)
+    image = image.astype(dtype)
+    if data.draw(st.booleans()):
+        image = image[::-1, ::-1]
+    before = image.copy()
+    tile = data.draw(st.sampled_from(["auto", None, 32]))
+    ensemble = data.draw(st.booleans()) and max(height, width) < 24
+
+    out = RESTORERS[kind].restore(image, tile=tile, self_ensemble=ensemble)
+
+    assert out.shape == image.shape
+    assert out.dtype == image.dtype
+    assert np.isfinite(out).all()
+    white = np.iinfo(dtype).max if dtype.startswith("uint") else 1
+    colors = slice(0, 1 if len(channels) and channels[0] == 2 else 3)
+    plain = out[..., colors] if channels else out
+    assert plain.min() >= 0 and plain.max() <= white
+    if channels in [(2,), (4,)]:
+        np.testing.assert_array_equal(out[..., -1], image[..., -1])
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("shape", [(7, 9), (7, 9, 1), (7, 9, 2), (7, 9, 3), (7, 9, 4)])
+def test_the_identity_returns_every_bit(dtype: str, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.random(shape).astype(np.float32)
+    if dtype != "float32":
+        image = rng.integers(0, np.iinfo(dtype).max, shape, endpoint=True, dtype=dtype)
+    out = make_restorer(Plain(3)).restore(image)
+    np.testing.assert_allclose(out, image, rtol=0, atol=0 if dtype != "float32" else 1e-7)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (1, 6, 5), (3, 6, 5), (4, 6, 5), (2, 3, 6, 5)])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
+def test_tensors(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    image = torch.rand(shape)
+    image = (image * 255).to(dtype) if dtype == torch.uint8 else image.to(dtype)
+    out = make_restorer(Plain(3)).restore(image)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out, image, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+def test_pil_images_keep_their_mode_and_metadata(mode: str) -> None:
+    shape = {"L": (5, 8), "LA": (5, 8, 2), "RGB": (5, 8, 3), "RGBA": (5, 8, 4), "I;16": (5, 8)}
+    dtype = np.uint16 if mode == "I;16" else np.uint8
+    array = np.random.default_rng(0).integers(0, 255, shape[mode], dtype=dtype)
+    image = Image.fromarray(array)
+    assert image.mode == mode
+    image.info["icc_profile"] = b"profile"
+    out = make_restorer(Plain(3)).restore(image)
+    assert (out.mode, out.size) == (mode, image.size)
+    assert out.info["icc_profile"] == b"profile"
+    np.testing.assert_array_equal(np.asarray(out), array)
+
+
+def test_palettes_come_back_as_colours() -> None:
+    rgb = Image.fromarray(np.full((4, 6, 3), (10, 200, 30), np.uint8))
+    out = make_restorer(Plain(3)).restore(rgb.convert("P", palette=Image.Palette.ADAPTIVE))
+    assert out.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(out), np.asarray(rgb))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_path_gives_an_array(tmp_path: Path, dtype: Any) -> None:
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (9, 7, 4), dtype=dtype)
+    write_image(tmp_path / "bildé.png", image)
+    restorer = make_restorer(Plain(3, lambda x: 1 - x))
+    out = restorer.restore(tmp_path / "bildé.png")
+    np.testing.assert_array_equal(out[..., :3], np.iinfo(dtype).max - image[..., :3])
+    np.testing.assert_array_equal(out[..., 3], image[..., 3])
+    np.testing.assert_array_equal(out, restorer.restore(str(tmp_path / "bildé.png")))
+
+
+def test_gray_by_a_colour_model_is_the_mean_of_its_channels() -> None:
+    weights = torch.tensor([0.2, 0.5, 0.8]).reshape(1, 3, 1, 1)
+    image = np.random.default_rng(0).random((4, 5), dtype=np.float32)
+    out = make_restorer(Plain(3, lambda x: x * weights)).restore(image)
+    np.testing.assert_allclose(out, image * 0.5, atol=1e-6)
+
+
+def test_colour_by_a_luma_model_keeps_its_chroma() -> None:
+    from skimage.color import rgb2ycbcr
+
+    image = np.random.default_rng(0).uniform(0.3, 0.7, (4, 5, 3))
+    luma = make_restorer(Plain(1, lambda y: y + 0.05), task="jpeg_gray")
+    before, after = rgb2ycbcr(image), rgb2ycbcr(luma.restore(image))
+    np.testing.assert_allclose(after[..., 0], before[..., 0] + 0.05 * 255, atol=1e-3)
+    np.testing.assert_allclose(after[..., 1:], before[..., 1:], atol=1e-3)
+
+
+def test_the_luma_model_sees_matlabs_luma() -> None:
+    from skimage.color import rgb2ycbcr
+
+    seen: list[Tensor] = []
+    image = np.random.default_rng(0).random((4, 5, 3))
+    make_restorer(Plain(1, lambda y: seen.append(y) or y), task="jpeg_gray").restore(image)
+    np.testing.assert_allclose(seen[0][0, 0] * 255, rgb2ycbcr(image)[..., 0], atol=1e-3)
+
+
+def test_colour_by_a_gray_denoiser_is_refused() -> None:
+    with pytest.raises(VHeatIRError, match="'denoise_color' model"):
+        RESTORERS["gray"].restore(np.zeros((4, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4, 5), np.uint8), "no image"),
+        (np.zeros(4, np.uint8), "no image"),
+        (np.zeros((0, 4), np.uint8), "empty"),
+        (np.zeros((4, 4), np.int32), "int32"),
+        (np.full((4, 4), 200, np.float32), "divide"),
+        (np.full((4, 4), np.nan, np.float32), "NaN"),
+        (torch.zeros(3, 0, 4), "empty"),
+        (torch.zeros(5, 4, 4), "no image"),
+        (torch.zeros(4, 4, dtype=torch.int64), "int64"),
+        ([[1, 2]], "NumPy array"),
+        (Path("missing.png"), "missing.png"),
+    ],
+)
+def test_what_is_no_image_is_refused(image: Any, message: str) -> None:
+    with pytest.raises(VHeatIRError, match=message) as caught:
+        make_restorer(Plain(1)).restore(image)
+    assert "\n" not in str(caught.value)
+
+
+def test_levels_reach_the_network() -> None:
+    net = Recorder(1)
+    restorer = make_restorer(net, task="denoise_gray", level=[0, 55])
+    image = np.zeros((6, 7), np.float32)
+    result = restorer.restore_detailed(image, 15)
+    assert (net.levels, result.level, result.estimated) == ([15.0], 15.0, False)
+    level_map = np.arange(42, dtype=np.float32).reshape(6, 7)
+    assert restorer.restore_detailed(image, level_map).level == pytest.approx(20.5)
+    torch.testing.assert_close(net.levels[1], torch.from_numpy(level_map)[None, None])
+    restorer.restore(torch.zeros(2, 1, 6, 7), torch.tensor([3.0, 4.0]))
+    torch.testing.assert_close(net.levels[2], torch.tensor([3.0, 4.0]))
+
+
+def test_level_none_is_estimated_and_held_to_the_trained_range() -> None:
+    noise = np.random.default_rng(0).normal(0.5, 20 / 255, (128, 128)).astype(np.float32)
+    net = Recorder(1)
+    result = make_restorer(net, task="denoise_gray", level=[0, 55]).restore_detailed(noise)
+    assert result.estimated
+    assert result.level == net.levels[0] == pytest.approx(20, abs=1)
+    narrow = make_restorer(net, task="denoise_gray", level=[0, 10])
+    assert narrow.restore_detailed(noise).level == 10
+
+
+@pytest.mark.parametrize("level", [-1, 56, math.nan, math.inf, "much", np.full((6, 7), 99.0)])
+def test_levels_outside_the_training_are_refused(level: Any) -> None:
+    restorer = make_restorer(Recorder(1), task="denoise_gray", level=[0, 55])
+    with pytest.raises(VHeatIRError, match=r"0 to 55|give a number"):
+        restorer.restore(np.zeros((6, 7), np.float32), level)
+
+
+def test_level_maps_must_fit() -> None:
+    restorer = make_restorer(Recorder(1), task="denoise_gray", level=[0, 55])
+    with pytest.raises(VHeatIRError, match=r"\(6, 7\)"):
+        restorer.restore(np.zeros((6, 7), np.float32), np.ones((7, 6)))
+
+
+def test_blind_models_take_no_level_but_check_it() -> None:
+    image = np.zeros((6, 7), np.float32)
+    fixed = make_restorer(Plain(1), task="denoise_gray", level=15)
+    assert fixed.restore_detailed(image).level is None
+    assert fixed.restore_detailed(image, 15).level is None
+    with pytest.raises(VHeatIRError, match="trained for sigma 15"):
+        fixed.restore(image, 25)
+
+
+def test_non_finite_pixels_are_retried_in_float32(caplog: pytest.LogCaptureFixture) -> None:
+    net = Plain(1)
+    # 3e4 * 4 overflows float16, so that inf - inf is NaN; float32 holds it.
+    net.conv = nn.Conv2d(1, 1, 1, bias=False)
+    net.conv.weight.data.fill_(1.2e5 / 2)
+    net.formula = lambda x: (net.conv(x + 1) - net.conv(x + 1)).float() + 0.5
+    loaded: Any = SimpleNamespace(network=net, info={})
+    result = Restorer(loaded, "cpu", precision="float16").restore_detailed(
+        np.ones((8, 8), np.float32)
+    )
+    assert result.retried and "float32" in caplog.text
+    np.testing.assert_array_equal(result.image, np.full((8, 8), 0.5, np.float32))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_non_finite_pixels_are_never_returned(value: float) -> None:
+    restorer = make_restorer(Plain(1, lambda x: x + value))
+    with pytest.raises(VHeatIRError, match="NaN or infinite"):
+        restorer.restore(np.zeros((8, 8), np.uint8))
+
+
+def test_auto_tile_halves_when_memory_runs_out(caplog: pytest.LogCaptureFixture) -> None:
+    def at_most_130(x: Tensor) -> Tensor:
+        if x.shape[-1] > 130 or x.shape[-2] > 130:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x
+
+    restorer = make_restorer(Plain(1, at_most_130))
+    image = np.random.default_rng(0).integers(0, 255, (300, 500), dtype=np.uint8)
+    result = restorer.restore_detailed(image)
+    assert result.tile is not None and result.tile <= 130
+    np.testing.assert_array_equal(result.image, image)
+    with pytest.raises(VHeatIRError, match="smaller tile"):
+        restorer.restore(image, tile=256)
+
+
+def test_other_errors_are_not_swallowed() -> None:
+    def broken(x: Tensor) -> Tensor:
+        raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        make_restorer(Plain(1, broken)).restore(np.zeros((8, 8), np.uint8))
+
+
+def test_large_images_are_tiled_and_small_ones_whole() -> None:
+    restorer = make_restorer(Plain(1))
+    assert restorer.restore_detailed(np.zeros((1000, 1000), np.uint8)).tile is None
+    assert restorer.restore_detailed(np.zeros((1000, 2500), np.uint8)).tile == 512
+
+
+def test_devices_and_models_that_are_not_there() -> None:
+    with pytest.raises(VHeatIRError, match="not there"):
+        Restorer(SimpleNamespace(network=Plain(1), info={}), "cuda:77")  # type: ignore[arg-type]
+    with pytest.raises(VHeatIRError):
+        Restorer("nowhere.safetensors")

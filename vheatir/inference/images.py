@@ -1,0 +1,166 @@
+"""Every kind of image that people hold, as one tensor, and back to what it was.
+
+:func:`unpack` turns an array, PIL image, tensor or file into colours in [0, 1] and what is needed
+to undo that; :func:`repack` undoes it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import read_image
+
+_ARRAY_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
+_PIL_MODES = frozenset({"L", "LA", "RGB", "RGBA", "I;16", "F"})
+
+# Noise takes a float image beyond [0, 1], but not this far: that one is on another scale.
+_PLAUSIBLE = 4.0
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """An image as the networks take it.
+
+    Attributes:
+        colors: (B, 1, H, W) for gray or (B, 3, H, W), float32, black at 0 and white at 1.
+        repack: makes an image of the original kind from restored ``colors``, clipping to [0, 1].
+    """
+
+    colors: Tensor
+    repack: Callable[[Tensor], Any]
+
+
+def unpack(image: object) -> Unpacked:
+    """Take an image of any kind apart.
+
+    Args:
+        image: one of
+
+            - NumPy array (H, W) or (H, W, C), C = 1 to 4 for gray, gray and alpha, RGB, RGBA;
+              uint8, uint16, or floating in [0, 1];
+            - PIL image; a mode other than L, LA, RGB, RGBA, I;16 and F comes back as RGB or RGBA;
+            - path of an image file, which comes back as an array;
+            - tensor (H, W), (C, H, W) or (B, C, H, W), uint8 or floating in [0, 1].
+
+    Raises:
+        VHeatIRError: the image is of another kind, shape, dtype or range, or empty.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return _unpack_array(read_image(Path(image)))
+    if isinstance(image, Image.Image):
+        return _unpack_pil(image)
+    if isinstance(image, Tensor):
+        return _unpack_tensor(image)
+    if isinstance(image, np.ndarray):
+        return _unpack_array(image)
+    raise VHeatIRError(
+        f"cannot restore a {type(image).__name__}: "
+        "give a NumPy array, a PIL image, a torch tensor or the path of an image file"
+    )
+
+
+def _unpack_array(image: NDArray[Any]) -> Unpacked:
+    if image.ndim not in (2, 3) or (image.ndim == 3 and not 1 <= image.shape[2] <= 4):
+        raise VHeatIRError(
+            f"an array of shape {image.shape} is no image: give (H, W) or (H, W, C), C = 1 to 4"
+        )
+    if image.dtype.name not in _ARRAY_DTYPES:
+        raise VHeatIRError(
+            f"an array of {image.dtype.name} cannot be restored: allowed: "
+            f"{', '.join(_ARRAY_DTYPES)} (floating images in [0, 1])"
+        )
+    if image.size == 0:
+        raise VHeatIRError(f"an array of shape {image.shape} is empty: give at least one pixel")
+    planes = image if image.ndim == 3 else image[:, :, None]
+    count = 3 if planes.shape[2] >= 3 else 1
+    alpha = planes[:, :, count:]
+    white = _white(image.dtype.name)
+    # A fresh array in memory order (C, H, W): what torch takes without a further copy.
+    scaled = np.array(planes[:, :, :count].transpose(2, 0, 1), dtype=np.float32, order="C")
+    if white != 1:
+        scaled /= np.float32(white)
+    colors = torch.from_numpy(scaled)[None]
+    _check_values(colors, image.dtype.name)
+
+    def repack(restored: Tensor) -> NDArray[Any]:
+        plain = restored[0].clamp(0, 1).mul(white).permute(1, 2, 0).cpu().numpy()
+        if white != 1:
+            plain = np.rint(plain)
+        result = np.concatenate([plain.astype(image.dtype), alpha], axis=2)
+        return result.reshape(image.shape)
+
+    return Unpacked(colors, repack)
+
+
+def _unpack_pil(image: Image.Image) -> Unpacked:
+    if image.mode in _PIL_MODES:
+        usual = image
+    elif image.mode.startswith("I"):
+        raise VHeatIRError(
+            f"a PIL image of mode {image.mode} has no known white: convert it to I;16, L or RGB"
+        )
+    else:
+        usual = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    parts = _unpack_array(np.asarray(usual))
+
+    def repack(restored: Tensor) -> Image.Image:
+        result = Image.fromarray(parts.repack(restored))
+        # EXIF (with its orientation: the pixels are as stored), ICC profile, resolution.
+        result.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        return result
+
+    return Unpacked(parts.colors, repack)
+
+
+def _unpack_tensor(image: Tensor) -> Unpacked:
+    if image.ndim not in (2, 3, 4) or (image.ndim > 2 and not 1 <= image.shape[-3] <= 4):
+        raise VHeatIRError(
+            f"a tensor of shape {tuple(image.shape)} is no image: "
+            "give (H, W), (C, H, W) or (B, C, H, W), C = 1 to 4"
+        )
+    if image.dtype != torch.uint8 and not image.is_floating_point():
+        raise VHeatIRError(
+            f"a tensor of {image.dtype} cannot be restored: "
+            "allowed: torch.uint8, or floating in [0, 1]"
+        )
+    if image.numel() == 0:
+        raise VHeatIRError(
+            f"a tensor of shape {tuple(image.shape)} is empty: give at least one pixel"
+        )
+    planes = image.detach().reshape(-1, *((1,) if image.ndim == 2 else ()), *image.shape[-3:])
+    count = 3 if planes.shape[1] >= 3 else 1
+    white = 255 if image.dtype == torch.uint8 else 1
+    colors = planes[:, :count].to(torch.float32) / white
+    _check_values(colors, str(image.dtype))
+
+    def repack(restored: Tensor) -> Tensor:
+        plain = restored.to(image.device).clamp(0, 1) * white
+        plain = (plain.round() if white != 1 else plain).to(image.dtype)
+        return torch.cat([plain, planes[:, count:]], dim=1).reshape(image.shape)
+
+    return Unpacked(colors, repack)
+
+
+def _white(dtype: str) -> int:
+    return {"uint8": 255, "uint16": 65535}.get(dtype, 1)
+
+
+def _check_values(colors: Tensor, dtype: str) -> None:
+    if not torch.isfinite(colors).all():
+        raise VHeatIRError("the image holds NaN or infinite values: replace them first")
+    largest = float(colors.abs().max())
+    if largest > _PLAUSIBLE:
+        raise VHeatIRError(
+            f"a {dtype} image reaches {largest:g}, but white is 1: divide it by its white (255?)"
+        )

@@ -1,0 +1,194 @@
+"""Run a network over an image of any size, whole or in overlapping tiles.
+
+Tiles are blended by weights that sum to one at every pixel. In the overlap of two neighbours the
+outer quarter of each tile has weight zero, since its pixels have seen the least of their
+surroundings; the weight moves from one tile to the next over the middle half. A network whose
+receptive field reaches at most ``overlap / 4`` pixels therefore gives the same in tiles as on the
+whole image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vheatir.errors import VHeatIRError
+
+Level = float | Tensor | None
+Progress = Callable[[int, int], None]
+
+# Tiles start at multiples of this, so that JPEG's 8x8 blocks and a pixel-unshuffle by 2, 4 or 8
+# fall on the same pixels as in the whole image.
+ALIGNMENT = 8
+MIN_TILE = 16
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One tile along one axis: its first pixel, one past its last, and its blending weights."""
+
+    start: int
+    stop: int
+    weights: Tensor
+
+
+def restore_tensor(
+    net: nn.Module,
+    x: Tensor,
+    level: Level = None,
+    *,
+    tile: int | None = None,
+    overlap: int = 32,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Restore a batch of images without gradients, whole or tile by tile.
+
+    The tiles, not the image, are moved to the network's device, and each result back to the
+    image's: a large image in main memory needs the accelerator's memory for one tile only.
+
+    Args:
+        net: network called as ``net(x, level)``, or ``net(x)`` where ``level`` is None; returns
+            a tensor of the same height and width.
+        x: (B, C, H, W), floating, in [0, 1], any H, W >= 1.
+        level: scalar, (B,), or (B, 1, H, W) for one level per pixel, cropped along with the tiles.
+        tile: side of a tile in pixels, at least 16; None for the whole image at once.
+        overlap: pixels that neighbouring tiles share at least; at most ``tile - 8``.
+        progress: called as ``progress(done, total)`` after each tile.
+
+    Returns:
+        Tensor of the network's channels, with the height, width, dtype and device of ``x``.
+
+    Raises:
+        VHeatIRError: an invalid ``tile`` or ``overlap``.
+    """
+    if tile is not None and tile < MIN_TILE:
+        raise VHeatIRError(f"tile {tile} is too small: give at least {MIN_TILE} pixels")
+    if tile is not None and not 0 <= overlap <= tile - ALIGNMENT:
+        raise VHeatIRError(
+            f"overlap {overlap} does not fit tiles of {tile}: give 0 to {tile - ALIGNMENT}"
+        )
+    height, width = x.shape[-2:]
+    rows = _spans(height, tile or height, overlap)
+    columns = _spans(width, tile or width, overlap)
+    device = next((parameter.device for parameter in net.parameters()), x.device)
+    total = len(rows) * len(columns)
+    out: Tensor | None = None
+    with torch.no_grad():
+        for index, (row, column) in enumerate((r, c) for r in rows for c in columns):
+            area = (..., slice(row.start, row.stop), slice(column.start, column.stop))
+            part = x[area].to(device)
+            part_level = _crop_level(level, x, area, device)
+            result = net(part) if part_level is None else net(part, part_level)
+            result = result.to(x.device)
+            if total == 1:
+                out = result
+            else:
+                # Half precision would lose bits in the sum.
+                dtype = torch.promote_types(x.dtype, torch.float32)
+                if out is None:
+                    out = x.new_zeros((*result.shape[:-2], height, width), dtype=dtype)
+                weights = row.weights[:, None] * column.weights
+                out[area] += result.to(dtype) * weights.to(device=x.device, dtype=dtype)
+            if progress is not None:
+                progress(index + 1, total)
+    assert out is not None
+    return out.to(x.dtype)
+
+
+def self_ensemble(
+    net: nn.Module,
+    x: Tensor,
+    level: Level = None,
+    *,
+    tile: int | None = None,
+    overlap: int = 32,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Restore the eight flips and rotations of ``x`` and return the mean of the eight results.
+
+    The "geometric self-ensemble" of EDSR (arXiv 1707.02921, section 3.4): a little better, eight
+    times slower. Level maps are flipped and rotated along.
+
+    Args:
+        net: see :func:`restore_tensor`, as for the other arguments.
+        x: (B, C, H, W), floating, in [0, 1].
+        level: scalar, (B,), or (B, 1, H, W).
+        tile: side of a tile in pixels, or None.
+        overlap: pixels that neighbouring tiles share at least.
+        progress: called as ``progress(done, total)`` over the tiles of all eight.
+
+    Returns:
+        Tensor of the network's channels, with the height, width, dtype and device of ``x``.
+    """
+    total: Tensor | None = None
+    for index in range(8):
+
+        def report(done: int, count: int, index: int = index) -> None:
+            if progress is not None:
+                progress(index * count + done, 8 * count)
+
+        turned = restore_tensor(
+            net,
+            _transform(x, index),
+            _transform(level, index) if _is_map(level, x) else level,
+            tile=tile,
+            overlap=overlap,
+            progress=report,
+        )
+        restored = _undo_transform(turned, index)
+        total = restored.clone() if total is None else total.add_(restored)
+    assert total is not None
+    return total / 8
+
+
+def _transform(image: Tensor | float | None, index: int) -> Tensor:
+    """Rotate by ``index % 4`` right angles, then mirror for ``index >= 4``."""
+    assert isinstance(image, Tensor)
+    turned = torch.rot90(image, index % 4, (-2, -1))
+    return turned.flip(-1) if index >= 4 else turned
+
+
+def _undo_transform(image: Tensor, index: int) -> Tensor:
+    unmirrored = image.flip(-1) if index >= 4 else image
+    return torch.rot90(unmirrored, -(index % 4), (-2, -1))
+
+
+def _is_map(level: Level, x: Tensor) -> bool:
+    """Tell whether ``level`` has one value per pixel of ``x``."""
+    return isinstance(level, Tensor) and level.ndim == 4 and level.shape[-2:] == x.shape[-2:]
+
+
+def _crop_level(level: Level, x: Tensor, area: tuple[object, ...], device: torch.device) -> Level:
+    if not isinstance(level, Tensor):
+        return level
+    return (level[area] if _is_map(level, x) else level).to(device)
+
+
+def _spans(size: int, tile: int, overlap: int) -> list[_Span]:
+    """Cover ``size`` pixels by tiles of at most ``tile``, with weights that sum to one."""
+    step = max(ALIGNMENT, (tile - overlap) // ALIGNMENT * ALIGNMENT)
+    starts = [0]
+    # The last tile is moved back so that it does not stick out, up to the alignment.
+    last = -(-max(size - tile, 0) // ALIGNMENT) * ALIGNMENT
+    while starts[-1] < last:
+        starts.append(min(starts[-1] + step, last))
+    stops = [min(start + tile, size) for start in starts]
+
+    # ramps[i] rises from 0 to 1 where tile i takes over from tile i - 1. They are ordered,
+    # ramps[i] >= ramps[i + 1], so their differences are weights: >= 0, summing to one, and zero
+    # outside the tile, even where three tiles overlap.
+    centres = torch.arange(size, dtype=torch.float64) + 0.5
+    ramps = [torch.ones_like(centres)]
+    for start, stop in zip(starts[1:], stops[:-1], strict=True):
+        margin = (stop - start) / 4
+        length = max(stop - start - 2 * margin, 1e-9)
+        t = ((centres - start - margin) / length).clamp(0, 1)
+        ramps.append(t * t * (3 - 2 * t))
+    ramps.append(torch.zeros_like(centres))
+    return [
+        _Span(start, stop, (ramps[i] - ramps[i + 1])[start:stop])
+        for i, (start, stop) in enumerate(zip(starts, stops, strict=True))
+    ]
