@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vheatir
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("basicsr", "torchvision", "gradio", "matplotlib")
+
+
+def python(code: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import vheatir", "import vheatir.cli"]
+    + [f"from vheatir import {name}" for name in ("VHeatIR", "Restorer", "load_model", "psnr")],
+)
+def test_import_is_light(statement: str) -> None:
+    code = f"import sys; {statement}; print([m for m in {HEAVY} if m in sys.modules])"
+    assert python(code) == "[]"
+
+
+def test_import_alone_does_not_load_torch() -> None:
+    assert python("import sys, vheatir; print('torch' in sys.modules)") == "False"
+
+
+@pytest.mark.parametrize("name", vheatir.__all__)
+def test_every_public_name_resolves(name: str) -> None:
+    assert name in dir(vheatir)
+    assert getattr(vheatir, name) is not None
+
+
+def test_typos_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="VHeatIr"):
+        vheatir.VHeatIr  # noqa: B018
+
+
+def test_version_is_that_of_the_project_file() -> None:
+    stated = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{vheatir.__version__}"\n' in stated

@@ -1,0 +1,20 @@
+"""Lets the setup.py of BasicSR 1.4.2 run on Python 3.13 and later.
+
+It executes its version file by a bare ``exec`` and then reads ``locals()['__version__']``, which
+PEP 667 (Python 3.13) ended. The Makefile puts this folder on PYTHONPATH while it builds basicsr,
+and at no other time, so that a bare ``exec`` writes into the caller's variables as it used to.
+"""
+
+import builtins
+import sys
+
+if sys.version_info >= (3, 13):
+    _exec = builtins.exec
+
+    def _exec_in_caller(code, globals=None, locals=None, /, **options):  # noqa: A002
+        if globals is None and locals is None:
+            caller = sys._getframe(1)
+            globals, locals = caller.f_globals, caller.f_locals  # noqa: A001
+        _exec(code, globals, locals, **options)
+
+    builtins.exec = _exec_in_caller

@@ -1,0 +1,65 @@
+"""The ``vheatir`` command: one name for what the scripts do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import vheatir
+from vheatir.errors import VHeatIRError, unknown_name
+
+_COMMANDS = {
+    "train": ("vheatir.train", "train a network from an option file"),
+    "test": ("vheatir.test", "print benchmark tables"),
+    "demo": ("vheatir.demo", "restore images in the browser"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``vheatir COMMAND ...``.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default. All behind
+            the command go to it unchanged.
+
+    Returns:
+        The exit status: 0, or 2 for a problem that the user can solve.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(_usage())
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    if command == "--version":
+        sys.stdout.write(f"vheatir {vheatir.__version__}\n")
+        return 0
+    try:
+        if command not in _COMMANDS:
+            raise unknown_name("command", command, _COMMANDS)
+        return int(import_module(_COMMANDS[command][0]).main(rest) or 0)
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "vheatir":
+            raise
+        extra = {"train": "train", "demo": "app"}.get(command, "all")
+        sys.stderr.write(
+            f"error: `vheatir {command}` needs the package {error.name!r}, which is not installed: "
+            f"pip install 'vheatir[{extra}]'\n"
+        )
+        return 2
+
+
+def _usage() -> str:
+    commands = "".join(f"  {name:8}{about}\n" for name, (_, about) in _COMMANDS.items())
+    return (
+        "usage: vheatir COMMAND [ARGUMENTS]\n\n"
+        f"commands (each takes --help):\n{commands}\n"
+        "options:\n  --version  print the version\n  --help     print this\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""The one door to BasicSR: checks what it stands on and mends what time has broken.
+
+BasicSR 1.4.2 imports ``torchvision.transforms.functional_tensor``, gone since torchvision 0.17.
+Whoever needs BasicSR calls :func:`import_basicsr` before importing anything of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module, metadata
+from types import ModuleType
+
+from vheatir.errors import VHeatIRError
+
+TESTED_PAIRS: tuple[tuple[str, str], ...] = (("2.14.1", "0.29.1"),)
+"""Pairs of torch and torchvision releases that the tests have passed with."""
+
+_MOVED = "torchvision.transforms.functional_tensor"
+
+
+def import_basicsr() -> ModuleType:
+    """Import BasicSR with everything it needs in place; cheap when called again.
+
+    Returns:
+        The package ``basicsr``.
+
+    Raises:
+        VHeatIRError: torchvision is missing, broken or of another release than torch, or BasicSR
+            is not installed.
+    """
+    check_torchvision()
+    if _MOVED not in sys.modules:
+        try:
+            import_module(_MOVED)
+        except ModuleNotFoundError:
+            # The one function BasicSR takes from it, rgb_to_grayscale, lives on here.
+            sys.modules[_MOVED] = import_module("torchvision.transforms.functional")
+    try:
+        return import_module("basicsr")
+    except ModuleNotFoundError as error:
+        missing = error.name or "basicsr"
+        raise VHeatIRError(
+            f"training needs the package {missing!r}, which is not installed: "
+            'pip install "vheatir[train]"'
+        ) from error
+
+
+def check_torchvision() -> None:
+    """Make sure that torchvision imports and is of the same release as torch.
+
+    A torchvision built for another torch fails while it is imported, or later inside an operator;
+    both end here in one line that says what is installed and what to install.
+
+    Raises:
+        VHeatIRError: see above.
+    """
+    import torch
+
+    torch_version = str(torch.__version__)
+    try:
+        torchvision = import_module("torchvision")
+    except ModuleNotFoundError as error:
+        if error.name == "torchvision":
+            raise VHeatIRError(
+                f"training needs torchvision, which is not installed: {_advice(torch_version)}"
+            ) from error
+        raise VHeatIRError(_mismatch(torch_version, error)) from error
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        raise VHeatIRError(_mismatch(torch_version, error)) from error
+    wanted = matching_torchvision(torch_version)
+    if wanted is not None:
+        version = str(getattr(torchvision, "__version__", "")) or _installed("torchvision")
+        if version.split(".")[:2] != wanted.split(".")[:2]:
+            raise VHeatIRError(
+                f"torchvision {version} is not of the same release as torch {torch_version}: "
+                f"{_advice(torch_version)}"
+            )
+
+
+def matching_torchvision(torch_version: str) -> str | None:
+    """Return the torchvision release that belongs to a torch release.
+
+    torch 2.N goes with torchvision 0.(N + 15); the third number is that of a tested pair where
+    there is one.
+
+    Args:
+        torch_version: such as ``"2.14.1"`` or ``"2.14.1+cpu"``.
+
+    Returns:
+        ``"0.29.1"``, ``"0.28.*"`` and so on; None where the rule is unknown.
+    """
+    release = torch_version.split("+")[0]
+    for torch_release, torchvision_release in TESTED_PAIRS:
+        if torch_release == release:
+            return torchvision_release
+    major, minor, *_ = [*release.split("."), "", ""]
+    return f"0.{int(minor) + 15}.*" if major == "2" and minor.isdigit() else None
+
+
+def _mismatch(torch_version: str, error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return (
+        f"torchvision {_installed('torchvision')} does not work with torch {torch_version} "
+        f"({reason}): {_advice(torch_version)}"
+    )
+
+
+def _advice(torch_version: str) -> str:
+    release = torch_version.split("+")[0]
+    wanted = matching_torchvision(torch_version)
+    pair = f'torch=={release} "torchvision=={wanted}"' if wanted else "torch torchvision"
+    same = ", from one index (CPU or CUDA builds alike)" if "+" in torch_version else ""
+    return f"install both in one command{same}: pip install --force-reinstall {pair}"
+
+
+def _installed(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(unknown version)"
