@@ -1,0 +1,219 @@
+"""Option files: read, inherit, override, check.
+
+``extends: other.yml`` (or a list of files, later ones winning) lets a file show only what is its
+own. ``--force_yml a:b=value`` overrides one option; the value is parsed as YAML, never executed.
+Whatever is wrong comes out as one line: the file, the option, the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Hashable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from vheatir.errors import VHeatIRError
+from vheatir.training.option_errors import explain
+from vheatir.training.paths import checkout_root
+from vheatir.training.schema import Options
+
+__all__ = ["Options", "load_options"]
+
+_Key = tuple[str, ...]
+_FORCED = "--force_yml"
+
+
+def load_options(path: str | os.PathLike[str], force: Sequence[str] = ()) -> Options:
+    """Read an option file.
+
+    Args:
+        path: a YAML file; a relative one is sought below the working directory, then below the
+            repository's root.
+        force: overrides ``"a:b=value"``, applied in order.
+
+    Raises:
+        VHeatIRError: a missing file, broken YAML, an unknown option or a value out of its range.
+    """
+    file = _find_file(path)
+    origins: dict[_Key, str] = {}
+    data = _read(file, origins, ())
+    for override in force:
+        _apply_override(data, origins, override)
+    try:
+        options = Options.model_validate(data)
+    except ValidationError as error:
+        raise explain(error, Options, (), str(file), origins) from None
+    network = signature_model(options.network_g.type)
+    try:
+        network.model_validate(options.network_g.kwargs)
+    except ValidationError as error:
+        raise explain(error, network, ("network_g",), str(file), origins) from None
+    return options
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with YAML 1.2's numbers, and no key given twice.
+
+    PyYAML follows YAML 1.1, where ``1e-3`` is a string and ``4:2:0`` the number 14520.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
+                )
+            seen.add(str(key_node.value))
+        return super().construct_mapping(node, deep)
+
+
+_NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag not in _NUMBER_TAGS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"[-+]?(([0-9][0-9_]*)?\.[0-9]+|[0-9][0-9_]*\.?)([eE][-+]?[0-9]+)?$"
+        r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+    ),
+    list("-+.0123456789"),
+)
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise VHeatIRError(f"{source}{where}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise VHeatIRError(f"{source}: not valid YAML: {reason}") from None
+
+
+def _find_file(path: str | os.PathLike[str]) -> Path:
+    given = Path(path).expanduser()
+    root = checkout_root()
+    candidates = [given] if given.is_absolute() or root is None else [given, root / given]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise _missing(given, candidates[-1].parent, "option file")
+
+
+def _missing(path: Path, folder: Path, kind: str) -> VHeatIRError:
+    names = sorted(p.name for p in folder.glob("*.yml")) if folder.is_dir() else []
+    near = get_close_matches(path.name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {str(path.parent / near[0])!r}?" if near else "give an existing .yml file"
+    return VHeatIRError(f"{kind} {str(path)!r} does not exist: {hint}")
+
+
+def _read(file: Path, origins: dict[_Key, str], chain: tuple[Path, ...]) -> dict[str, Any]:
+    """Read ``file`` and what it extends; note in ``origins`` which file each value is from."""
+    this = file.resolve()
+    if this in chain:
+        circle = " -> ".join(p.name for p in (*chain[chain.index(this) :], this))
+        raise VHeatIRError(f"{file}: 'extends' goes in a circle: {circle}; remove one of them")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
+        raise VHeatIRError(f"option file {str(file)!r} cannot be read: {reason}") from None
+    own = _parse_yaml(text, str(file))
+    if not isinstance(own, dict):
+        raise VHeatIRError(f"{file}: an option file is a mapping of options, such as 'name: test'")
+    parents = own.pop("extends", None)
+    parents = [parents] if isinstance(parents, str) else parents or []
+    if not isinstance(parents, list) or not all(isinstance(p, str) for p in parents):
+        raise VHeatIRError(f"{file}: 'extends' must be a file name or a list of file names")
+    merged: dict[str, Any] = {}
+    for name in parents:
+        parent = file.parent / name
+        if not parent.is_file():
+            raise _missing(parent, parent.parent, f"{file}: extended file")
+        _merge(merged, _read(parent, origins, (*chain, this)))
+    _note_origins(own, (), str(file), origins)
+    _merge(merged, own)
+    return merged
+
+
+def _merge(base: dict[str, Any], own: dict[str, Any]) -> None:
+    """Merge ``own`` into ``base``: dicts key by key, everything else replaced."""
+    for key, value in own.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _note_origins(value: Any, key: _Key, file: str, origins: dict[_Key, str]) -> None:
+    origins[key] = file
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _note_origins(item, (*key, str(name)), file, origins)
+
+
+# --- overrides -----------------------------------------------------------------------------------
+
+
+def _apply_override(data: dict[str, Any], origins: dict[_Key, str], override: str) -> None:
+    key_text, equals, value_text = override.partition("=")
+    key = tuple(part.strip() for part in key_text.split(":"))
+    if not equals or not all(key):
+        raise VHeatIRError(
+            f"{_FORCED} {override!r}: write section:option=value, such as train:total_iter=100"
+        )
+    if key == ("extends",):
+        raise VHeatIRError(f"{_FORCED} {override!r}: 'extends' works inside option files only")
+    value = _parse_yaml(value_text, f"{_FORCED} {override!r}")
+    section = data
+    for depth, part in enumerate(key[:-1]):
+        if section.get(part) is None:
+            section[part] = {}
+            origins[key[: depth + 1]] = _FORCED
+        section = section[part]
+        if not isinstance(section, dict):
+            raise VHeatIRError(
+                f"{_FORCED} {override!r}: {':'.join(key[: depth + 1])!r} is a value, not a section"
+            )
+    section[key[-1]] = value
+    _note_origins(value, key, _FORCED, origins)
+
+
+# --- networks ------------------------------------------------------------------------------------
+
+
+def signature_model(network_type: str) -> type[BaseModel]:
+    """Return a pydantic model of the constructor of ``network_type`` in :mod:`vheatir.archs`."""
+    from vheatir import archs
+
+    constructor = getattr(archs, network_type).__init__
+    hints = get_type_hints(constructor)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if p.default is p.empty else p.default)
+        for name, p in inspect.signature(constructor).parameters.items()
+        if name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+    return create_model(
+        "network_g",
+        __config__=ConfigDict(
+            extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()
+        ),
+        **fields,
+    )

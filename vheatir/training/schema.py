@@ -1,0 +1,160 @@
+"""What an option file may say, as one object.
+
+Every section is a frozen pydantic model that refuses unknown keys, so a typo is an error and never
+a silent default. :mod:`vheatir.training.options` reads the files and words the errors.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from vheatir.errors import unknown_name
+from vheatir.tasks import TASKS, Task, get_task
+from vheatir.training.paths import checkout_root
+from vheatir.training.sections import (
+    Datasets,
+    DistOptions,
+    LoggerOptions,
+    NetworkOptions,
+    PathOptions,
+    Section,
+    TrainOptions,
+    ValOptions,
+    ValSet,
+)
+
+Level = float | tuple[float, float]
+
+
+def _check_level(value: Any) -> Any:
+    numbers = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
+    # bool is an int to Python, but never a level
+    if any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
+        raise ValueError("must be one number or a range [lowest, highest]")
+    if len(numbers) == 2 and numbers[0] > numbers[1]:
+        raise ValueError("must be a range [lowest, highest], in this order")
+    return tuple(float(n) for n in numbers) if len(numbers) == 2 else float(numbers[0])
+
+
+class Options(Section):
+    """A whole option file, resolved and checked.
+
+    Attributes:
+        name: the experiment's name and folder.
+        task: key of :data:`vheatir.tasks.TASKS`.
+        level: one level, or the range (lowest, highest) that the model is trained for.
+        manual_seed: seed of everything random.
+        num_gpu: BasicSR's habit, accepted; the launcher decides.
+        device: ``auto`` takes CUDA, else MPS, else the CPU.
+    """
+
+    name: str
+    description: str | None = None
+    model_type: Literal["RestorationModel"] = "RestorationModel"
+    scale: Literal[1] = 1
+    num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    manual_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    task: str
+    level: Annotated[Level, BeforeValidator(_check_level)]
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    datasets: Datasets
+    network_g: NetworkOptions
+    path: PathOptions = PathOptions()
+    train: TrainOptions
+    val: ValOptions = ValOptions()
+    logger: LoggerOptions = LoggerOptions()
+    dist_params: DistOptions = DistOptions()
+    find_unused_parameters: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
+            raise ValueError("must be a plain folder name: letters, digits and . _ + -")
+        return name
+
+    @field_validator("task")
+    @classmethod
+    def _check_task(cls, name: str) -> str:
+        if name not in TASKS:
+            raise ValueError(str(unknown_name("task", name, TASKS)))
+        return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_network(cls, data: Any) -> Any:
+        """Fill in what the task settles: the channels, and the scale of a level given as input."""
+        if not isinstance(data, dict) or data.get("task") not in TASKS:
+            return data
+        network = data.get("network_g")
+        if not isinstance(network, dict):
+            return data
+        task = TASKS[data["task"]]
+        derived: dict[str, Any] = {"in_chans": task.channels, "out_chans": task.channels}
+        if task.degradation == "noise" and isinstance(data.get("level"), list | tuple):
+            derived["level_scale"] = 255.0
+        return {**data, "network_g": {**network, **{
+            key: value for key, value in derived.items() if key not in network
+        }}}  # fmt: skip
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Options:
+        task = self.task_info
+        low, high = (0.0, 255.0) if task.degradation == "noise" else (1.0, 100.0)
+        asked = [*self.level_range]
+        for val_set in self.datasets.val_sets.values():
+            asked += val_set.level or []
+        for level in asked:
+            if not low <= level <= high:
+                raise ValueError(
+                    f"level {level:g} is out of range: "
+                    f"{task.level_name} of {task.name} lies in {low:g} to {high:g}"
+                )
+        for key in ("in_chans", "out_chans"):
+            channels = self.network_g.kwargs.get(key)
+            if channels != task.channels:
+                raise ValueError(
+                    f"network_g:{key} is {channels!r}, but images of task {task.name} have "
+                    f"{task.channels} channel(s): leave {key} out, or set it to {task.channels}"
+                )
+        return self
+
+    @property
+    def task_info(self) -> Task:
+        """The task itself."""
+        return get_task(self.task)
+
+    @property
+    def level_range(self) -> tuple[float, float]:
+        """Lowest and highest level; equal where the model is for one level."""
+        return self.level if isinstance(self.level, tuple) else (self.level, self.level)
+
+    @property
+    def experiment_dir(self) -> Path:
+        """Absolute folder of this experiment."""
+        root = self.path.experiments_root
+        if root is None:
+            return (checkout_root() or Path.cwd()) / "experiments" / self.name
+        return Path.cwd() / Path(root).expanduser() / self.name
+
+    def val_levels(self, val_set: ValSet) -> tuple[float, ...]:
+        """Levels at which ``val_set`` is measured."""
+        if val_set.level is not None:
+            return tuple(val_set.level)
+        low, high = self.level_range
+        return (low,) if low == high else tuple(map(float, self.task_info.benchmark_levels))
+
+    def crop_and_batch(self, progress: float) -> tuple[int, int]:
+        """Return (gt_size, batch size per process) at ``progress``, 0 to 1, of the training."""
+        for stage in self.train.stages or ():
+            if progress < stage.until:
+                return stage.gt_size, stage.batch_size
+        return self.datasets.train.gt_size, self.datasets.train.batch_size_per_gpu
+
+    def dump(self) -> dict[str, Any]:
+        """Return plain dicts, lists, numbers and strings, which load as the same options."""
+        return self.model_dump(mode="json")

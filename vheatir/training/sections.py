@@ -1,0 +1,335 @@
+"""The sections of an option file: BasicSR's vocabulary, with types, ranges and defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from vheatir.errors import unknown_name
+from vheatir.training.paths import resolve_path
+
+BUNDLED = "bundled"
+"""The ``dataroot_gt`` that stands for the photographs scikit-image ships."""
+
+NetworkType = Literal["VHeatIR", "VHeatIRUNet"]
+PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | int | float) else value
+
+
+def _resolve(path: str) -> str:
+    return path if path == BUNDLED else str(resolve_path(path))
+
+
+InputPath = Annotated[str, AfterValidator(_resolve)]
+"""A file or folder to read; relative ones become absolute, see ``resolve_path``."""
+
+Roots = Annotated[list[InputPath], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A part of the options: read-only, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class IoBackend(Section):
+    """How images are stored: single files, or BasicSR's LMDB folders."""
+
+    type: Literal["disk", "lmdb"] = "disk"
+
+
+class TrainSet(Section):
+    """``datasets: train``: where the photographs are and how samples are cut from them.
+
+    Attributes:
+        dataroot_gt: folders of clean images, read recursively, or ``bundled``: scikit-image's
+            photographs, of which some are held out for validation.
+        gt_size: side of the square crops in pixels.
+        cache: decode every image once and keep the pixels in memory.
+        augment: the eight flips and rotations.
+        jpeg_grid: phase of JPEG's 8x8 grid relative to the crop's corner; ``half`` aligns every
+            other sample.
+        subsampling: chroma subsamplings to draw from (colour JPEG only).
+        double_compression: share of samples that were compressed once before.
+        dataset_enlarge_ratio: how often one epoch visits each image.
+        batch_size_per_gpu: images per iteration and process.
+        num_worker_per_gpu: loader processes per training process.
+        limit: only the first ``limit`` images (None: all).
+        exclude_every: leave out every n-th image, for validation (None: none).
+    """
+
+    name: str = "train"
+    type: Literal["RestorationDataset"] = "RestorationDataset"
+    dataroot_gt: Roots
+    io_backend: IoBackend = IoBackend()
+    gt_size: PositiveInt = 128
+    cache: bool = False
+    augment: bool = True
+    jpeg_grid: Literal["aligned", "random", "half"] = "aligned"
+    subsampling: Annotated[
+        list[Literal["4:2:0", "4:2:2", "4:4:4"]], BeforeValidator(_as_list), Field(min_length=1)
+    ] = ["4:2:0"]
+    double_compression: Fraction = 0.0
+    dataset_enlarge_ratio: PositiveInt = 1
+    batch_size_per_gpu: PositiveInt = 8
+    num_worker_per_gpu: Annotated[int, Field(ge=0)] = 2
+    limit: PositiveInt | None = None
+    exclude_every: Annotated[int, Field(ge=2)] | None = None
+
+
+class ValSet(Section):
+    """``datasets: val``, ``val_2`` and so on: images whose restoration is measured.
+
+    Attributes:
+        dataroot_gt: as in :class:`TrainSet`.
+        level: levels to measure at (None: the model's level, or its task's benchmark levels where
+            the model covers a range).
+        limit: only the first ``limit`` images.
+        holdout_every: of the folder, use only every n-th image: those that ``exclude_every`` with
+            the same number leaves out of the training.
+    """
+
+    name: str = "val"
+    dataroot_gt: Roots
+    level: Annotated[list[float], BeforeValidator(_as_list), Field(min_length=1)] | None = None
+    limit: PositiveInt | None = None
+    holdout_every: Annotated[int, Field(ge=2)] | None = None
+
+
+class Datasets(Section):
+    """``datasets``: one training set and any number of validation sets (``val``, ``val_*``)."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, ValSet] = Field(init=False)
+
+    train: TrainSet
+    val: ValSet | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_names(cls, data: Any) -> Any:
+        for key in data if isinstance(data, dict) else ():
+            if key not in ("train", "val") and not str(key).startswith("val_"):
+                raise ValueError(str(unknown_name("data set", key, ("train", "val", "val_2"))))
+        return data
+
+    @property
+    def val_sets(self) -> dict[str, ValSet]:
+        """The validation sets by key, ``val`` first."""
+        first = {} if self.val is None else {"val": self.val}
+        return first | dict(self.__pydantic_extra__ or {})
+
+
+class NetworkOptions(Section):
+    """``network_g``: ``type`` and the keyword arguments of that class in :mod:`vheatir.archs`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: NetworkType
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The constructor's keyword arguments."""
+        return dict(self.__pydantic_extra__ or {})
+
+    def config(self) -> dict[str, Any]:
+        """Return ``{"type": ..., **kwargs}``, as ``vheatir.archs.build_network`` takes it."""
+        return {"type": self.type, **self.kwargs}
+
+
+class PathOptions(Section):
+    """``path``: weights to start from, state to resume, where experiments are written.
+
+    Attributes:
+        pretrain_network_g: weight file to start from.
+        strict_load_g: every weight must match.
+        resume_state: training state to continue.
+        experiments_root: folder for experiments; None is ``experiments`` in the repository, or in
+            the working directory of an installed package.
+    """
+
+    pretrain_network_g: InputPath | None = None
+    strict_load_g: bool = True
+    resume_state: InputPath | None = None
+    experiments_root: str | None = None
+
+
+class OptimizerOptions(Section):
+    """``optim_g``: an optimiser of ``torch.optim`` and its arguments."""
+
+    type: Literal["Adam", "AdamW", "Adamax", "NAdam", "RAdam"] = "Adam"
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+
+
+class SchedulerOptions(Section):
+    """``scheduler``: how the learning rate falls.
+
+    Attributes:
+        type: ``MultiStep`` multiplies by ``gamma`` at each milestone; ``Cosine`` falls from ``lr``
+            to ``lr_min`` along half a cosine over the whole training.
+        milestones: iterations, ascending (MultiStep).
+        gamma: factor at a milestone (MultiStep).
+        lr_min: learning rate at the end (Cosine; BasicSR's ``eta_min``).
+    """
+
+    type: Literal["MultiStep", "Cosine"] = "Cosine"
+    milestones: list[PositiveInt] = []
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
+    lr_min: Annotated[float, Field(ge=0)] = 0.0
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _accept_class_names(cls, value: Any) -> Any:
+        names = {"MultiStepLR": "MultiStep", "CosineAnnealingLR": "Cosine"}
+        return names.get(value, value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_milestones(self) -> SchedulerOptions:
+        if self.type == "MultiStep" and not self.milestones:
+            raise ValueError("MultiStep needs milestones: a list of iterations")
+        if sorted(self.milestones) != self.milestones:
+            raise ValueError("milestones must ascend")
+        return self
+
+
+class LossOptions(Section):
+    """``pixel_opt``: the loss between output and clean image.
+
+    Attributes:
+        type: one of BasicSR's pixel losses.
+        eps: Charbonnier only: ``mean(sqrt(d^2 + eps))``, not squared (BasicSR, KAIR).
+    """
+
+    type: Literal["L1Loss", "MSELoss", "CharbonnierLoss"] = "L1Loss"
+    loss_weight: Annotated[float, Field(gt=0)] = 1.0
+    reduction: Literal["mean", "sum"] = "mean"
+    eps: Annotated[float, Field(gt=0)] = 1e-9
+
+
+class Stage(Section):
+    """One stage of ``train: stages``.
+
+    Attributes:
+        until: share of the training, 0 to 1, at which the stage ends.
+        gt_size: side of the crops in pixels.
+        batch_size: images per iteration and process.
+    """
+
+    until: Annotated[float, Field(gt=0, le=1)]
+    gt_size: PositiveInt
+    batch_size: PositiveInt
+
+
+class TrainOptions(Section):
+    """``train``: the optimisation.
+
+    Attributes:
+        ema_decay: decay of the exponential moving average of the weights; 0 switches it off.
+        total_iter: iterations (optimiser steps).
+        max_minutes: end after so many minutes if that comes first; the schedule follows whichever
+            of iterations and minutes is further along.
+        warmup_iter: iterations of linear warm-up (0, or BasicSR's -1: none).
+        grad_clip: largest norm of the gradient.
+        accumulate: batches summed into one optimiser step.
+        precision: ``bf16`` is autocast; ``auto`` is bf16 where the hardware is faster with it.
+        compile: ``torch.compile`` the network.
+        channels_last: memory layout of images.
+        data_on_device: keep the decoded training set on the device and cut crops there.
+        stages: crop and batch sizes over time; after the last stage, those of ``datasets: train``.
+    """
+
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    optim_g: OptimizerOptions = OptimizerOptions()
+    scheduler: SchedulerOptions = SchedulerOptions()
+    total_iter: PositiveInt
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    warmup_iter: Annotated[int, Field(ge=-1)] = 0
+    pixel_opt: LossOptions = LossOptions()
+    grad_clip: Annotated[float, Field(gt=0)] | None = None
+    accumulate: PositiveInt = 1
+    precision: Literal["float32", "bf16", "auto"] = "float32"
+    compile: bool = False
+    channels_last: bool = False
+    data_on_device: bool = False
+    stages: list[Stage] | None = None
+
+    @field_validator("stages")
+    @classmethod
+    def _check_stages(cls, stages: list[Stage] | None) -> list[Stage] | None:
+        ends = [stage.until for stage in stages or ()]
+        if any(b <= a for a, b in zip(ends, ends[1:], strict=False)):
+            raise ValueError("the stages' 'until' must ascend")
+        return stages
+
+
+class ValOptions(Section):
+    """``val``: what happens at a validation.
+
+    Attributes:
+        val_freq: iterations between validations.
+        save_img: save the restored pictures.
+        suffix: appended to their names.
+        tile: restore in tiles of this side (None: whole).
+        pbar: show a progress bar.
+        metrics: what is measured.
+    """
+
+    val_freq: PositiveInt = 5000
+    save_img: bool = False
+    suffix: str | None = None
+    tile: Annotated[int, Field(ge=16)] | None = None
+    pbar: bool = False
+    metrics: Annotated[
+        list[Literal["psnr", "ssim", "psnrb"]], BeforeValidator(_as_list), Field(min_length=1)
+    ] = ["psnr", "ssim"]
+
+
+class WandbOptions(Section):
+    """``wandb``: a Weights & Biases project (BasicSR's)."""
+
+    project: str | None = None
+    resume_id: str | None = None
+
+
+class LoggerOptions(Section):
+    """``logger``: how often to report and to save.
+
+    Attributes:
+        print_freq: iterations between progress lines.
+        save_checkpoint_freq: iterations between saved training states.
+        keep_last: training states to keep (None: all).
+        use_tb_logger: write TensorBoard events.
+        wandb: see :class:`WandbOptions`.
+    """
+
+    print_freq: PositiveInt = 100
+    save_checkpoint_freq: PositiveInt = 5000
+    keep_last: PositiveInt | None = 3
+    use_tb_logger: bool = True
+    wandb: WandbOptions | None = None
+
+
+class DistOptions(Section):
+    """``dist_params``: several processes (``--launcher pytorch``)."""
+
+    backend: Literal["auto", "nccl", "gloo"] = "auto"
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
