@@ -1,0 +1,56 @@
+"""Networks by name. Pure torch; BasicSR learns of them from the training side."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from vheatir.archs.vheatir_arch import VHeatIR
+from vheatir.archs.vheatir_unet_arch import VHeatIRUNet
+from vheatir.errors import VHeatIRError, unknown_name
+
+ARCHS: dict[str, type[nn.Module]] = {"VHeatIR": VHeatIR, "VHeatIRUNet": VHeatIRUNet}
+
+
+def build_network(config: Mapping[str, Any]) -> nn.Module:
+    """Build a network from ``{"type": name, **keyword arguments}``.
+
+    Raises:
+        VHeatIRError: unknown type or argument, the nearest valid one named.
+    """
+    arguments = dict(config)
+    name = arguments.pop("type", None)
+    if name not in ARCHS:
+        raise unknown_name("network type", name, ARCHS)
+    allowed = inspect.signature(ARCHS[name]).parameters
+    for key in arguments:
+        if key not in allowed:
+            raise unknown_name(f"option of {name}", key, allowed)
+    try:
+        network = ARCHS[name](**arguments)
+    except (TypeError, RuntimeError) as error:
+        raise VHeatIRError(f"network {name} cannot be built: {error}") from error
+    network.config = complete_config(name, arguments)  # type: ignore[assignment]
+    return network
+
+
+def complete_config(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole configuration, defaults included, in JSON's types."""
+    parameters = inspect.signature(ARCHS[name]).parameters
+    values = {key: arguments.get(key, parameter.default) for key, parameter in parameters.items()}
+    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+    return {"type": name, **plain}
+
+
+def network_config(network: nn.Module) -> dict[str, Any]:
+    """Return the configuration from which :func:`build_network` built ``network``."""
+    config = getattr(network, "config", None)
+    if config is None:
+        raise VHeatIRError("this network was not made by build_network: its configuration is unknown")
+    return dict(config)
+
+
+__all__ = ["ARCHS", "VHeatIR", "VHeatIRUNet", "build_network", "network_config"]

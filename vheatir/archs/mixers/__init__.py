@@ -1,0 +1,43 @@
+"""Token mixers by name: what a block uses to carry information between pixels.
+
+Every mixer is a module built as ``Mixer(dim, inner_dim, index)`` (``index`` counts the blocks of a
+stage, so that shifted windows can alternate) and called as ``mixer(x, frequency_embedding)`` on
+channels-last tokens (B, H, W, dim); it returns the same shape. ``needs_frequency_embedding`` says
+whether its group must hold one.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from vheatir.archs.mixers.adaptive_heat import AdaptiveHeat2d
+from vheatir.archs.mixers.gated import DepthwiseConv7Mixer, NoMixer
+from vheatir.archs.mixers.hco import HeatConductionMixer
+from vheatir.errors import unknown_name
+
+MIXERS: dict[str, type[nn.Module]] = {
+    "none": NoMixer,
+    "hco": HeatConductionMixer,
+    "adaptive": AdaptiveHeat2d,
+    "dwconv7": DepthwiseConv7Mixer,
+}
+
+
+def build_mixer(name: str, dim: int, inner_dim: int | None = None, index: int = 0) -> nn.Module:
+    """Build the mixer called ``name`` for ``dim`` channels.
+
+    Args:
+        name: key of :data:`MIXERS`.
+        dim: channels of the tokens.
+        inner_dim: channels that are mixed; ``dim`` when None.
+        index: position of the block in its stage.
+
+    Raises:
+        VHeatIRError: no such mixer.
+    """
+    if name not in MIXERS:
+        raise unknown_name("mixer", name, MIXERS)
+    return MIXERS[name](dim, inner_dim, index)
+
+
+__all__ = ["MIXERS", "build_mixer"]

@@ -1,0 +1,60 @@
+"""Controls without heat, in the shell that the HCO module has: depthwise 3x3, gate, LayerNorm."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class GatedMixer(nn.Module):
+    """``x -> depthwise 3x3 -> Linear -> (u, z); Linear(LN(mix(u)) * silu(z))``.
+
+    Subclasses define :meth:`mix`. Tokens are channels-last, (B, H, W, C).
+
+    Args:
+        dim: channels of the tokens.
+        inner_dim: channels that are mixed; ``dim`` when None.
+        index: position of the block in its stage.
+    """
+
+    needs_frequency_embedding = False
+
+    def __init__(self, dim: int, inner_dim: int | None = None, index: int = 0) -> None:
+        super().__init__()
+        self.inner_dim = inner_dim or dim
+        self.index = index
+        self.dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.in_proj = nn.Linear(dim, 2 * self.inner_dim)
+        self.norm = nn.LayerNorm(self.inner_dim)
+        self.out_proj = nn.Linear(self.inner_dim, dim)
+
+    def forward(self, x: Tensor, frequency_embedding: Tensor | None = None) -> Tensor:
+        """Mix tokens (B, H, W, C); returns the same shape."""
+        x = self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        u, z = self.in_proj(x).chunk(2, dim=-1)
+        return self.out_proj(self.norm(self.mix(u)) * F.silu(z))
+
+    def mix(self, u: Tensor) -> Tensor:
+        """Carry information between pixels; shape kept."""
+        raise NotImplementedError
+
+
+class NoMixer(GatedMixer):
+    """``mixer: none``: the shell alone."""
+
+    def mix(self, u: Tensor) -> Tensor:
+        """Return u."""
+        return u
+
+
+class DepthwiseConv7Mixer(GatedMixer):
+    """``mixer: dwconv7``: a depthwise 7x7 convolution."""
+
+    def __init__(self, dim: int, inner_dim: int | None = None, index: int = 0) -> None:
+        super().__init__(dim, inner_dim, index)
+        inner = self.inner_dim
+        self.conv7 = nn.Conv2d(inner, inner, 7, padding=3, groups=inner)
+
+    def mix(self, u: Tensor) -> Tensor:
+        """Convolve u (B, H, W, C)."""
+        return self.conv7(u.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

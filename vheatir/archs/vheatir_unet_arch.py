@@ -1,0 +1,147 @@
+"""VHeatIRUNet: the U shape, residual convolutions with heat between them.
+
+The shape is DRUNet's (Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior",
+TPAMI 2021, arXiv 2008.13751): strided 2x2 convolutions down and up, skips added, no bias towards
+any size. Heat blocks follow a scale's convolution blocks; at the coarsest scale the whole image
+conducts for next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vheatir.archs.blocks import (
+    HeatResidual,
+    ResidualConvBlock,
+    frequency_embedding_for,
+    init_linears,
+    level_plane,
+)
+from vheatir.archs.vheatir_arch import (
+    check_channels,
+    check_input,
+    init_last_conv,
+    own_channels,
+    pad_to_multiple,
+)
+from vheatir.errors import VHeatIRError
+
+#: Value of ``mixers`` for a scale of convolutions only.
+NO_HEAT = "conv"
+
+
+class VHeatIRUNet(nn.Module):
+    """conv -> [blocks, down]* -> blocks -> [up, + skip, blocks]* -> conv; out = in + residual.
+
+    Args:
+        in_chans: channels of the image.
+        out_chans: channels of the result; ``in_chans`` when None.
+        downscale: 1, or 2 for a pixel-unshuffle before and a pixel-shuffle after the body.
+        channels: channels of each scale, finest first.
+        depths: blocks of each scale, on each side of the U (once at the coarsest).
+        mixers: for each scale ``"conv"`` (no heat) or a key of
+            :data:`vheatir.archs.mixers.MIXERS`, whose heat follows every convolution block there.
+        heat_ratio: share of a scale's channels that conducts heat.
+        fve_size: side of the frequency value embedding's grid, for ``"hco"``.
+        level_scale: as in :class:`vheatir.archs.VHeatIR`.
+
+    Shape: (B, in_chans, H, W) floating point in [0, 1], any H, W >= 1, to (B, out_chans, H, W).
+
+    Raises:
+        VHeatIRError: impossible arguments, or input of the wrong shape.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        out_chans: int | None = None,
+        downscale: int = 2,
+        channels: Sequence[int] = (48, 80, 128),
+        depths: Sequence[int] = (2, 2, 2),
+        mixers: Sequence[str] = (NO_HEAT, NO_HEAT, "hco"),
+        heat_ratio: float = 0.5,
+        fve_size: int = 16,
+        level_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        if not len(channels) == len(depths) == len(mixers) >= 1:
+            raise VHeatIRError(
+                f"channels {list(channels)}, depths {list(depths)} and mixers {list(mixers)} "
+                "name different numbers of scales: give one value a scale in each"
+            )
+        self.in_chans = in_chans
+        self.out_chans = in_chans if out_chans is None else out_chans
+        check_channels(self.in_chans, self.out_chans)
+        self.level_scale = level_scale
+        self.takes_level = level_scale is not None
+        self.downscale = downscale
+        self.multiple = downscale * 2 ** (len(channels) - 1)
+
+        area = downscale * downscale
+        planes = (in_chans + self.takes_level) * area
+        self.conv_first = nn.Conv2d(planes, channels[0], 3, padding=1)
+        stages = [
+            (dim, depth, mixer, heat_ratio, fve_size)
+            for dim, depth, mixer in zip(channels, depths, mixers, strict=True)
+        ]
+        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        self.encoder = nn.ModuleList(Stage(*stage) for stage in stages[:-1])
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.body = Stage(*stages[-1])
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs
+        )
+        self.decoder = nn.ModuleList(Stage(*stage) for stage in stages[:-1])
+        self.conv_last = nn.Conv2d(channels[0], self.out_chans * area, 3, padding=1)
+        init_linears(self)
+        for part in self.modules():
+            if isinstance(part, HeatResidual):
+                # A new heat block changes nothing: heat has to earn its way in.
+                nn.init.zeros_(part.mixer.out_proj.weight)
+        init_last_conv(self.conv_last)
+
+    def forward(self, x: Tensor, level: float | Tensor | None = None) -> Tensor:
+        """Restore an image; arguments and result as :meth:`vheatir.archs.VHeatIR.forward`."""
+        check_input(x, self.in_chans)
+        height, width = x.shape[2:]
+        planes = pad_to_multiple(level_plane(x, level, self.level_scale), self.multiple)
+        planes = F.pixel_unshuffle(planes, self.downscale)
+        first = y = self.conv_first(planes.contiguous(memory_format=torch.channels_last))
+        skips = []
+        for stage, down in zip(self.encoder, self.down, strict=True):
+            y = stage(y)
+            skips.append(y)
+            y = down(y)
+        y = self.body(y)
+        for stage, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
+            y = stage(up(y) + skips.pop())
+        residual = F.pixel_shuffle(self.conv_last(y + first), self.downscale)
+        return own_channels(x, self.out_chans) + residual[..., :height, :width]
+
+
+class Stage(nn.Module):
+    """The blocks of one scale on one side: residual convolutions, each followed by heat."""
+
+    def __init__(
+        self, dim: int, depth: int, mixer: str, heat_ratio: float, fve_size: int
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ResidualConvBlock(dim) for _ in range(depth))
+        inner = max(8, round(dim * heat_ratio))
+        with_heat = mixer != NO_HEAT
+        self.heat = nn.ModuleList(
+            HeatResidual(dim, mixer, inner, index) for index in range(depth if with_heat else 0)
+        )
+        self.fve = frequency_embedding_for(self.heat, dim, fve_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return an image (B, C, H, W) of the same shape."""
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if self.heat:
+                x = self.heat[index](x, self.fve)
+        return x

@@ -1,0 +1,103 @@
+"""Random crops and degradations of training samples, from one generator each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vheatir.degradations import Subsampling, add_noise, jpeg_compress
+from vheatir.tasks import Task
+
+#: Where JPEG's 8x8 grid lies in a crop: at its corner, anywhere, or half of each.
+JpegGrid = Literal["aligned", "random", "half"]
+
+# Chroma blocks of 4:2:0 span 16 pixels, so a random phase is drawn from 16.
+_JPEG_UNIT = 16
+
+
+@dataclass(frozen=True)
+class DegradationRange:
+    """What may befall a training sample.
+
+    Attributes:
+        task: kind of degradation and colours.
+        low: smallest level.
+        high: largest level; equal to ``low`` for a single one.
+        jpeg_grid: see :data:`JpegGrid`.
+        subsampling: chroma subsamplings to draw from.
+        double_compression: probability of an earlier compression at another quality and phase.
+    """
+
+    task: Task
+    low: float
+    high: float
+    jpeg_grid: JpegGrid = "aligned"
+    subsampling: Sequence[Subsampling] = ("4:2:0",)
+    double_compression: float = 0.0
+
+    @property
+    def margin(self) -> int:
+        """Pixels needed around a crop, so that the grid can lie at any phase."""
+        return 0 if self.task.degradation == "noise" or self.jpeg_grid == "aligned" else _JPEG_UNIT
+
+
+def crop(
+    image: NDArray[np.uint8], size: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Cut a random square of side ``size`` out of (H, W) or (H, W, 3)."""
+    top = int(rng.integers(image.shape[0] - size + 1))
+    left = int(rng.integers(image.shape[1] - size + 1))
+    return image[top : top + size, left : left + size]
+
+
+def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Apply one of the eight flips and rotations of a square."""
+    code = int(rng.integers(8))
+    image = np.rot90(image, code % 4)
+    return np.ascontiguousarray(image[:, ::-1] if code >= 4 else image)
+
+
+def degrade(
+    clean: NDArray[np.uint8], size: int, what: DegradationRange, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8 | np.float32], NDArray[np.uint8], float]:
+    """Degrade a crop at a level drawn from the range.
+
+    Args:
+        clean: (size + margin, size + margin[, 3]) uint8.
+        size: side of the result.
+        what: the range.
+        rng: the sample's own generator.
+
+    Returns:
+        Degraded crop (noise: float32 in [0, 1] and beyond; JPEG: uint8), clean crop (uint8),
+        level.
+    """
+    if what.task.degradation == "noise":
+        sigma = float(rng.uniform(what.low, what.high))
+        return add_noise(clean.astype(np.float32) / 255, sigma, rng), clean, sigma
+    degraded, top, left = clean, 0, 0
+    if rng.random() < what.double_compression:
+        degraded = jpeg_compress(clean, _quality(what, rng), _subsampling(what, rng))
+        if what.margin:
+            top, left = (int(v) for v in rng.integers(_JPEG_UNIT // 2, size=2))
+    quality = _quality(what, rng)
+    degraded = jpeg_compress(degraded[top:, left:], quality, _subsampling(what, rng))
+    clean = clean[top:, left:]
+    row = column = 0
+    if what.margin and not (what.jpeg_grid == "half" and rng.random() < 0.5):
+        row = int(rng.integers(what.margin - top))
+        column = int(rng.integers(what.margin - left))
+    window = (slice(row, row + size), slice(column, column + size))
+    return degraded[window], clean[window], float(quality)
+
+
+def _quality(what: DegradationRange, rng: np.random.Generator) -> int:
+    return int(rng.integers(round(what.low), round(what.high) + 1))
+
+
+def _subsampling(what: DegradationRange, rng: np.random.Generator) -> Subsampling:
+    return what.subsampling[int(rng.integers(len(what.subsampling)))]

@@ -1,0 +1,100 @@
+"""The BasicSR dataset of clean images degraded on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vheatir.data.degrade import DegradationRange, augment, crop, degrade
+from vheatir.data.sampler import SampleKey
+from vheatir.data.sources import ImageSource
+from vheatir.errors import VHeatIRError
+from vheatir.training.compat import import_basicsr
+
+import_basicsr()
+
+from basicsr.utils.registry import DATASET_REGISTRY  # noqa: E402
+
+
+@DATASET_REGISTRY.register()
+class RestorationDataset(Dataset[dict[str, Any]]):
+    """Random degraded crops for training.
+
+    A sample's randomness is a function of (manual_seed, epoch, index) alone: crops differ in
+    every epoch and repeat exactly, whatever the number of workers or processes.
+
+    Args:
+        opt: ``source`` (:class:`ImageSource`), ``degradation`` (:class:`DegradationRange`),
+            ``gt_size``, ``manual_seed``, ``augment``, ``enlarge`` (samples per image and epoch).
+
+    Item ``(epoch, index)``: dict of ``lq`` and ``gt``, tensors (C, size, size), ``float32`` in
+    [0, 1] or ``uint8``; ``level``, a float; ``gt_path``, the name of the clean image.
+
+    Raises:
+        VHeatIRError: an image is smaller than the crop.
+    """
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        self.source: ImageSource = opt["source"]
+        self.degradation: DegradationRange = opt["degradation"]
+        self.size: int = opt["gt_size"]
+        self.seed: int = opt["manual_seed"]
+        self.augment: bool = opt.get("augment", True)
+        self.enlarge: int = opt.get("enlarge", 1)
+
+    def __len__(self) -> int:
+        """Return the number of samples in an epoch."""
+        return len(self.source) * self.enlarge
+
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        """Return the sample (epoch, index)."""
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        number = index % len(self.source)
+        clean = self.source[number]
+        name = self.source.names[number]
+        needed = self.size + self.degradation.margin
+        if min(clean.shape[:2]) < needed:
+            raise VHeatIRError(
+                f"{name} is {clean.shape[1]}x{clean.shape[0]} pixels, smaller than the crop of "
+                f"{needed}: lower gt_size or remove the image"
+            )
+        clean = crop(clean, needed, rng)
+        if self.augment:
+            clean = augment(clean, rng)
+        lq, gt, level = degrade(clean, self.size, self.degradation, rng)
+        return {"lq": to_tensor(lq), "gt": to_tensor(gt), "level": level, "gt_path": name}
+
+    def smallest_side(self) -> tuple[int, str]:
+        """Return the shortest side of all images and the image it belongs to."""
+        sides = ((min(self.source[i].shape[:2]), name) for i, name in enumerate(self.source.names))
+        return min(sides)
+
+
+def to_tensor(image: NDArray[np.uint8 | np.float32]) -> Tensor:
+    """Convert (H, W) or (H, W, C) to a contiguous tensor (C, H, W) of the same dtype."""
+    planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(planes))
+
+
+def init_worker(_: int) -> None:
+    """Keep a loader's worker on one core: the workers are the parallelism."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stack samples into a batch."""
+    return {
+        "lq": torch.stack([sample["lq"] for sample in samples]),
+        "gt": torch.stack([sample["gt"] for sample in samples]),
+        "level": torch.tensor([sample["level"] for sample in samples], dtype=torch.float32),
+        "gt_path": [sample["gt_path"] for sample in samples],
+    }

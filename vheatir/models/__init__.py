@@ -1,0 +1,1 @@
+"""BasicSR models: what happens in one training iteration."""

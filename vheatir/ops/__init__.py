@@ -1,0 +1,6 @@
+"""Heat conduction on images: cosine transforms and the operator built on them. Pure torch."""
+
+from vheatir.ops.dct import dct2, idct2
+from vheatir.ops.heat_conduction import HeatConduction2d, heat_conduction
+
+__all__ = ["HeatConduction2d", "dct2", "heat_conduction", "idct2"]

@@ -1,0 +1,81 @@
+"""The restoration tasks: what degrades the image, in which colours, at which levels.
+
+A task is the one place where training, testing, the zoo and the demo look up what "denoise_color"
+means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vheatir.errors import unknown_name
+
+Degradation = Literal["noise", "jpeg"]
+ColorMode = Literal["gray", "luma", "rgb"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One restoration task.
+
+    Attributes:
+        name: key in :data:`TASKS`.
+        title: words for tables and the demo.
+        degradation: ``"noise"`` (additive white Gaussian) or ``"jpeg"``.
+        color: ``"gray"`` (OpenCV's gray conversion), ``"luma"`` (Y of MATLAB's ``rgb2ycbcr``)
+            or ``"rgb"``.
+        level_name: what the level measures: ``"sigma"`` (on the scale 0..255) or ``"quality"``.
+        level_range: smallest and largest level that models of all levels are trained for.
+        benchmark_levels: levels of the published tables.
+        benchmark_sets: test sets of the published tables, by folder name.
+    """
+
+    name: str
+    title: str
+    degradation: Degradation
+    color: ColorMode
+    level_name: Literal["sigma", "quality"]
+    level_range: tuple[float, float]
+    benchmark_levels: tuple[int, ...]
+    benchmark_sets: tuple[str, ...]
+
+    @property
+    def channels(self) -> int:
+        """Number of image channels: 1 or 3."""
+        return 3 if self.color == "rgb" else 1
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            "denoise_gray", "grayscale denoising", "noise", "gray", "sigma",
+            (0.0, 55.0), (15, 25, 50), ("Set12",),
+        ),
+        Task(
+            "denoise_color", "colour denoising", "noise", "rgb", "sigma",
+            (0.0, 55.0), (15, 25, 50), ("McMaster",),
+        ),
+        Task(
+            "jpeg_gray", "JPEG artifact removal (luma)", "jpeg", "luma", "quality",
+            (5.0, 95.0), (10, 20, 30, 40), ("LIVE1", "classic5"),
+        ),
+        Task(
+            "jpeg_color", "JPEG artifact removal (colour)", "jpeg", "rgb", "quality",
+            (5.0, 95.0), (10, 20, 30, 40), ("LIVE1",),
+        ),
+    )
+}  # fmt: skip
+
+
+def get_task(name: str) -> Task:
+    """Return the task called ``name``.
+
+    Raises:
+        VHeatIRError: no such task.
+    """
+    try:
+        return TASKS[name]
+    except KeyError:
+        raise unknown_name("task", name, TASKS) from None

@@ -1,0 +1,112 @@
+"""Training states on disk: whole or not there at all."""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_bytes_atomically
+
+FORMAT = 1
+
+log = logging.getLogger("vheatir")
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Any], keep_last: int | None) -> Path:
+    """Save a training state as ``<iteration>.state`` and drop old ones.
+
+    The file appears whole or not at all. Older states are deleted only after the new one is on
+    disk.
+
+    Args:
+        folder: the experiment's ``training_states``.
+        state: tensors, numbers, strings, lists and dicts; must hold ``iteration``.
+        keep_last: states to keep; None keeps all.
+
+    Raises:
+        VHeatIRError: the disk does not take it; the earlier states are untouched.
+    """
+    path = folder / f"{state['iteration']}.state"
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state, "rng": rng_state()}, buffer)
+    try:
+        write_bytes_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise VHeatIRError(
+            f"the training state {path} could not be saved ({error.strerror}): "
+            "free some space and continue with --auto_resume"
+        ) from error
+    if keep_last is not None:
+        for old in _newest_first(folder)[keep_last:]:
+            old.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a training state; nothing in the file is executed.
+
+    Raises:
+        VHeatIRError: missing, damaged or of another format.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise VHeatIRError(f"training state {path} does not exist") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise VHeatIRError(f"training state {path} is damaged: {_first_line(error)}") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise VHeatIRError(f"{path} is no training state of this version: start anew from weights")
+    return state
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest complete training state in a folder, passing over damaged ones."""
+    for path in _newest_first(folder):
+        try:
+            return path, load_checkpoint(path)
+        except VHeatIRError as error:
+            log.warning("%s; trying the one before", error)
+    return None
+
+
+def rng_state() -> dict[str, Any]:
+    """Return the state of every global random generator, in weights_only's types."""
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "python": [version, list(internal), gauss],
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_rng(state: Mapping[str, Any]) -> None:
+    """Undo :func:`rng_state`."""
+    torch.set_rng_state(state["torch"])
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    states = [path for path in folder.glob("*.state") if path.stem.isdigit()]
+    return sorted(states, key=lambda path: int(path.stem), reverse=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,102 @@
+"""An experiment's folders, logs, curves and pictures: ``experiments/<name>/…`` as BasicSR has it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.logging import RichHandler
+
+from vheatir.image_io import write_bytes_atomically
+from vheatir.training.compat import import_basicsr
+from vheatir.training.paths import checkout_root
+from vheatir.training.schema import Options
+from vheatir.training.validation import Scores
+
+log = logging.getLogger("vheatir")
+
+
+class Experiment:
+    """The folders of a run.
+
+    ``training_states/`` complete states to resume from; ``models/`` weights; ``visualization/``
+    validation pictures; ``results/`` tables, curves and before/after pictures; the option file as
+    resolved; logs.
+
+    Args:
+        options: the run's options.
+        is_main: whether this process writes.
+    """
+
+    def __init__(self, options: Options, is_main: bool = True) -> None:
+        self.options = options
+        root = options.path.experiments_root
+        base = Path(root) if root else (checkout_root() or Path.cwd()) / "experiments"
+        self.root = base / options.name
+        self.states = self.root / "training_states"
+        self.models = self.root / "models"
+        self.pictures = self.root / "visualization"
+        self.results = self.root / "results"
+        self.is_main = is_main
+        self._board: Any = None
+
+    def open(self, resuming: bool) -> None:
+        """Make the folders and start the logs; an earlier run of the same name is set aside."""
+        if not self.is_main:
+            return
+        stamp = time.strftime("%Y%m%d_%H%M%S")
+        if self.root.exists() and not resuming:
+            aside = self.root.with_name(f"{self.root.name}_archived_{stamp}")
+            self.root.rename(aside)
+        for folder in (self.states, self.models, self.results):
+            folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(self.root / f"train_{self.options.name}_{stamp}.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+        log.addHandler(handler)
+        text = yaml.safe_dump(self.options.dump(), sort_keys=False, allow_unicode=True)
+        write_bytes_atomically(self.root / f"{self.options.name}.yml", text.encode())
+        if self.options.logger.use_tb_logger:
+            import_basicsr()
+            from basicsr.utils import init_tb_logger
+
+            self._board = init_tb_logger(str(self.root / "tb_logger"))
+
+    def close(self) -> None:
+        """Close the logs."""
+        if self._board is not None:
+            self._board.close()
+        for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
+            handler.close()
+            log.removeHandler(handler)
+
+    def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Write numbers to TensorBoard."""
+        for name, value in values.items() if self._board is not None else ():
+            self._board.add_scalar(name, value, iteration)
+
+    def report_scores(self, iteration: int, scores: Scores) -> None:
+        """Log a validation."""
+        for name, values in scores.items():
+            text = "  ".join(f"{key} {value:.4f}" for key, value in values.items())
+            log.info("validation at %d  %s: %s", iteration, name, text)
+            self.scalars(iteration, {f"{name}/{key}": value for key, value in values.items()})
+
+    def write_history(self, losses: list[list[float]], scores: list[list[Any]]) -> None:
+        """Save the curves as numbers."""
+        text = json.dumps({"losses": losses, "scores": scores}, indent=1)
+        write_bytes_atomically(self.results / "history.json", text.encode())
+
+
+def log_to_console(is_main: bool) -> None:
+    """Send the log to the terminal; other processes stay quiet unless something is wrong."""
+    log.setLevel(logging.INFO if is_main else logging.WARNING)
+    if not any(isinstance(handler, RichHandler) for handler in log.handlers):
+        handler = RichHandler(show_path=False, omit_repeated_times=False, markup=False)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.propagate = False

@@ -1,0 +1,117 @@
+"""From options to an endless stream of training batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from vheatir.data.degrade import DegradationRange
+from vheatir.data.device_crops import DeviceCrops, ImagePool
+from vheatir.data.restoration_dataset import RestorationDataset, collate, init_worker
+from vheatir.data.sampler import SampleStream
+from vheatir.data.sources import ImageSource
+from vheatir.errors import VHeatIRError
+from vheatir.tasks import get_task
+from vheatir.training.distributed import Processes
+from vheatir.training.schema import Options
+from vheatir.training.sections import Stage
+
+
+class TrainingFeed:
+    """The training set of an option file, decoded once, served stage by stage.
+
+    Args:
+        options: a run's options.
+        device: where batches are wanted.
+        processes: the run's processes.
+
+    Raises:
+        VHeatIRError: a folder is missing or empty, or an image is smaller than the crop.
+    """
+
+    def __init__(self, options: Options, device: torch.device, processes: Processes) -> None:
+        self.options = options
+        self.device = device
+        self.processes = processes
+        data = options.datasets.train
+        task = get_task(options.task)
+        level = options.level
+        low, high = level if isinstance(level, tuple) else (level, level)
+        self.degradation = DegradationRange(
+            task, low, high, data.jpeg_grid, tuple(data.subsampling), data.double_compression
+        )
+        keep = ("but", data.exclude_every) if data.exclude_every else None
+        self.on_device = options.train.data_on_device and task.degradation == "noise"
+        self.source = ImageSource(
+            data.dataroot_gt,
+            task.color,
+            cache=data.cache or self.on_device,
+            keep=keep,
+            limit=data.limit,
+        )
+        self._pool: ImagePool | None = None
+        self._check_sizes()
+
+    def batches(self, stage: Stage | None, samples_seen: int) -> Iterator[dict[str, Any]]:
+        """Yield batches, without end.
+
+        Args:
+            stage: crop and batch size; None for those of ``datasets: train``.
+            samples_seen: samples of the stream already used, over all processes.
+        """
+        size, batch = self.shape(stage)
+        rank, count = self.processes.rank, self.processes.count
+        seed = self.options.manual_seed
+        if self.on_device:
+            self._pool = self._pool or ImagePool(self.source, self.device)
+            return iter(
+                DeviceCrops(
+                    self.source, self.degradation, size, batch, seed, self.device,
+                    samples_seen, rank, count, self._pool,
+                )
+            )  # fmt: skip
+        data = self.options.datasets.train
+        dataset = RestorationDataset(
+            {
+                "source": self.source,
+                "degradation": self.degradation,
+                "gt_size": size,
+                "manual_seed": seed,
+                "augment": data.augment,
+                "enlarge": data.dataset_enlarge_ratio,
+            }
+        )
+        stream = SampleStream(len(dataset), batch, seed, samples_seen, rank, count)
+        workers = data.num_worker_per_gpu
+        loader = DataLoader(
+            dataset,
+            batch_sampler=stream,
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=init_worker,
+            pin_memory=self.device.type == "cuda",
+            prefetch_factor=4 if workers else None,
+        )
+        return iter(loader)
+
+    def shape(self, stage: Stage | None) -> tuple[int, int]:
+        """Return (crop size, batch size per process) of a stage."""
+        if stage is not None:
+            return stage.gt_size, stage.batch_size
+        data = self.options.datasets.train
+        return data.gt_size, data.batch_size_per_gpu
+
+    def _check_sizes(self) -> None:
+        """Refuse images smaller than the largest crop before training starts."""
+        stages = [None, *(self.options.train.stages or ())]
+        needed = max(self.shape(stage)[0] for stage in stages) + self.degradation.margin
+        for index in range(len(self.source)):
+            height, width = self.source[index].shape[:2]
+            if min(height, width) < needed:
+                raise VHeatIRError(
+                    f"{self.source.names[index]} is {width}x{height} pixels, smaller than the "
+                    f"crop of {needed}: lower datasets:train:gt_size or remove the image"
+                )

@@ -1,0 +1,79 @@
+"""The progress line: loss, learning rate, images a second, time left."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+if TYPE_CHECKING:
+    from vheatir.training.loop import Trainer
+
+log = logging.getLogger("vheatir")
+
+
+class ProgressLine:
+    """A bar on a terminal, log lines everywhere.
+
+    Args:
+        trainer: whose progress is shown.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.visible = trainer.processes.is_main and sys.stderr.isatty()
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=Console(stderr=True), disable=not self.visible, transient=True,
+        )  # fmt: skip
+        self._started = self._last = time.monotonic()
+        self._from = self._last_samples = trainer.samples_seen
+        self._done_before = trainer._done()
+
+    def __enter__(self) -> ProgressLine:
+        """Start the bar."""
+        self.bar.start()
+        self.task = self.bar.add_task(
+            self.trainer.options.name,
+            total=self.trainer.options.train.total_iter,
+            completed=self.trainer.iteration,
+            text="",
+        )
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Remove the bar."""
+        self.bar.stop()
+
+    def advance(self) -> None:
+        """Move the bar."""
+        self.bar.update(self.task, completed=self.trainer.iteration)
+
+    def report(self, loss: float, rate: float) -> None:
+        """Log a line and write it to TensorBoard."""
+        trainer, now = self.trainer, time.monotonic()
+        speed = (trainer.samples_seen - self._last_samples) / max(now - self._last, 1e-9)
+        self._last, self._last_samples = now, trainer.samples_seen
+        done = trainer._done()
+        fraction = done - self._done_before
+        left = (now - self._started) * (1 - done) / fraction if fraction > 0 else 0.0
+        text = (
+            f"loss {loss:.5f}  lr {rate:.2e}  {speed:.1f} images/s  "
+            f"{_clock(left)} left"
+        )
+        self.bar.update(self.task, completed=trainer.iteration, text=text)
+        if trainer.processes.is_main:
+            total = trainer.options.train.total_iter
+            log.info("iteration %d/%d  %s", trainer.iteration, total, text)
+            trainer.experiment.scalars(trainer.iteration, {"loss": loss, "lr": rate})
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

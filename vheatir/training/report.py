@@ -1,0 +1,89 @@
+"""What a finished run leaves to look at: curves, a table, before/after pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vheatir.image_io import write_bytes_atomically, write_image
+from vheatir.training.loop import Trainer
+
+
+def write_report(trainer: Trainer) -> list[Path]:
+    """Write curves.png, history.json, table.md and before/after pictures; returns their paths."""
+    results = trainer.experiment.results
+    trainer.experiment.write_history(trainer.losses, trainer.scores)
+    written = [plot_curves(results / "curves.png", trainer)]
+    if trainer.scores:
+        table = results / "table.md"
+        write_bytes_atomically(table, scores_table(trainer).encode())
+        written += [table, *_before_after(trainer, results)]
+    return written
+
+
+def scores_table(trainer: Trainer) -> str:
+    """Return the last validation as a Markdown table."""
+    iteration, minutes, scores = trainer.scores[-1]
+    lines = [
+        f"# {trainer.options.name}: validation after {iteration} iterations, {minutes:.1f} minutes",
+        "",
+        "| set, level | input PSNR | restored PSNR | gain | SSIM |",
+        "|---|---|---|---|---|",
+    ]
+    for name, values in scores.items():
+        before, after = values["input_psnr"], values.get("psnr", float("nan"))
+        ssim = f"{values['ssim']:.4f}" if "ssim" in values else "-"
+        lines.append(f"| {name} | {before:.2f} | {after:.2f} | {after - before:+.2f} | {ssim} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot_curves(path: Path, trainer: Trainer) -> Path:
+    """Draw loss and PSNR over iterations."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    if trainer.losses:
+        iterations, _, losses, _ = zip(*trainer.losses, strict=True)
+        left.plot(iterations, losses, color="0.8", linewidth=0.8)
+        left.plot(iterations, _smooth(np.array(losses)), color="tab:red")
+    left.set(xlabel="iteration", ylabel="loss", title=trainer.options.name, yscale="log")
+    for name in trainer.scores[-1][2] if trainer.scores else ():
+        points = [(at, s[name]["psnr"]) for at, _, s in trainer.scores if "psnr" in s.get(name, {})]
+        if points:
+            right.plot(*zip(*points, strict=True), marker=".", label=name)
+    right.set(xlabel="iteration", ylabel="PSNR [dB]", title="validation")
+    if right.has_data():
+        right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
+def _smooth(values: NDArray[Any]) -> NDArray[Any]:
+    window = max(1, len(values) // 25)
+    padded = np.pad(values, (window // 2, window - 1 - window // 2), mode="edge")
+    return np.convolve(padded, np.ones(window) / window, mode="valid")
+
+
+def _before_after(trainer: Trainer, results: Path) -> list[Path]:
+    """Write degraded | restored | clean of each set's first image at its middle level."""
+    written = []
+    assert trainer.validator is not None
+    for name, source, levels in trainer.validator.sets:
+        first = source.first()
+        level = levels[len(levels) // 2]
+        network = trainer.model.net_g_ema
+        shown = next(trainer.validator.restore(network, trainer.device, first, level))
+        gap = np.full((shown[1].shape[0], 8, *shown[1].shape[2:]), 255, np.uint8)
+        path = results / f"before_after_{name}.png"
+        write_image(path, np.concatenate([shown[2], gap, shown[1], gap, shown[3]], axis=1))
+        written.append(path)
+    return written

@@ -1,0 +1,109 @@
+"""PSNR and SSIM of the network in training, on whole images, by the benchmark's protocol."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vheatir.data.restoration_dataset import to_tensor
+from vheatir.data.sources import ImageSource
+from vheatir.degradations import benchmark_noise, jpeg_compress
+from vheatir.image_io import write_image
+from vheatir.inference.tiled import restore_tensor
+from vheatir.metrics import psnr, psnrb, ssim, to_uint8
+from vheatir.tasks import Task, get_task
+from vheatir.training.schema import Options
+from vheatir.training.sections import ValSet
+
+METRICS = {"psnr": psnr, "ssim": ssim, "psnrb": psnrb}
+
+#: ``{"<set> <level>": {"psnr": …, "input_psnr": …}}``
+Scores = dict[str, dict[str, float]]
+
+
+class Validator:
+    """The validation sets of an option file.
+
+    Args:
+        options: a run's options.
+
+    Raises:
+        VHeatIRError: a folder is missing or empty.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.task = get_task(options.task)
+        self.options = options
+        self.sets = [
+            (data.name, self._source(data), self._levels(data))
+            for data in options.datasets.val_sets.values()
+        ]
+
+    def run(self, network: nn.Module, device: torch.device, folder: Path | None = None) -> Scores:
+        """Restore every image and average the metrics.
+
+        Args:
+            network: in evaluation mode, on ``device``.
+            device: where to restore.
+            folder: save the restored pictures here.
+        """
+        scores: Scores = {}
+        for name, source, levels in self.sets:
+            for level in levels:
+                sums: dict[str, float] = defaultdict(float)
+                for stem, restored, degraded, clean in self.restore(network, device, source, level):
+                    for metric in self.options.val.metrics:
+                        sums[metric] += METRICS[metric](restored, clean)
+                    sums["input_psnr"] += psnr(degraded, clean)
+                    if folder is not None:
+                        suffix = self.options.val.suffix or ""
+                        write_image(folder / name / f"{stem}_{level:g}{suffix}.png", restored)
+                means = {metric: total / len(source) for metric, total in sums.items()}
+                scores[f"{name} {level:g}"] = means
+        return scores
+
+    def restore(
+        self, network: nn.Module, device: torch.device, source: ImageSource, level: float
+    ) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]]:
+        """Yield (name, restored, degraded, clean) of every image, all uint8."""
+        for name, clean in zip(source.names, (source[i] for i in range(len(source))), strict=True):
+            degraded = degrade_for_benchmark(clean, self.task, level)
+            x = to_tensor(degraded)[None].to(device)
+            with torch.no_grad():
+                y = restore_tensor(
+                    network,
+                    x,
+                    level if network.takes_level else None,
+                    tile=self.options.val.tile,
+                )
+            planes = y[0].float().cpu().numpy()
+            restored = planes[0] if clean.ndim == 2 else planes.transpose(1, 2, 0)
+            yield Path(name).stem, to_uint8(restored), to_uint8(degraded), clean
+
+    def _source(self, data: ValSet) -> ImageSource:
+        keep = ("every", data.holdout_every) if data.holdout_every else None
+        return ImageSource(
+            data.dataroot_gt, self.task.color, cache=True, keep=keep, limit=data.limit, heldout=True
+        )
+
+    def _levels(self, data: ValSet) -> list[float]:
+        if data.level is not None:
+            return list(data.level)
+        if isinstance(self.options.level, tuple):
+            return [float(level) for level in self.task.benchmark_levels]
+        return [self.options.level]
+
+
+def degrade_for_benchmark(
+    clean: NDArray[np.uint8], task: Task, level: float
+) -> NDArray[np.float32]:
+    """Degrade an image as the published tables do; returns float32, noise neither clipped nor rounded."""
+    if task.degradation == "noise":
+        return benchmark_noise(clean.astype(np.float32) / 255, level)
+    return jpeg_compress(clean, round(level)).astype(np.float32) / 255

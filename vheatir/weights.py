@@ -1,0 +1,149 @@
+"""Weight files: safetensors that carry the network's configuration and its task.
+
+Nothing in a weight file is ever executed. The header's entry ``vheatir`` is JSON: ``network``, the
+configuration for :func:`vheatir.archs.build_network`, and ``info``: ``task``, ``level``, ``name``
+and how the weights were trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from vheatir.archs import build_network, network_config
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_bytes_atomically
+
+_KEY = "vheatir"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with its weights, and what the file says of them.
+
+    Attributes:
+        network: in evaluation mode.
+        info: ``task``, ``level`` (a number or [lowest, highest]), ``name``, ``training``.
+        path: the file.
+        sha256: of the file.
+    """
+
+    network: nn.Module
+    info: dict[str, Any]
+    path: Path
+    sha256: str
+
+
+def save_weights(
+    path: str | os.PathLike[str],
+    network: nn.Module,
+    info: Mapping[str, Any],
+    *,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write a network that :func:`load_weights` can rebuild from the file alone.
+
+    Args:
+        path: target, ``.safetensors``.
+        network: made by :func:`vheatir.archs.build_network`.
+        info: at least ``task`` and ``level``; JSON types.
+        dtype: store floating-point weights in this dtype (``torch.float16`` halves the file).
+    """
+    state = {
+        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    header = {"format": 1, "network": network_config(network), "info": dict(info)}
+    data = safetensors.torch.save(state, {_KEY: json.dumps(header)})
+    write_bytes_atomically(path, data)
+    return Path(path)
+
+
+def load_weights(
+    path: str | os.PathLike[str], device: torch.device | str = "cpu"
+) -> LoadedModel:
+    """Rebuild a network from a weight file alone, in float32.
+
+    Raises:
+        VHeatIRError: the file is missing, damaged, not ours, or its weights do not fit its network
+            or are not finite.
+    """
+    file = Path(path)
+    data = _read(file)
+    state, header = _parse(file, data)
+    if header is None:
+        raise VHeatIRError(
+            f"{file} carries no vHeatIR configuration: give a file that training exported"
+        )
+    network = build_network(header["network"])
+    own = network.state_dict()
+    for name, tensor in own.items():
+        if name not in state or state[name].shape != tensor.shape:
+            raise VHeatIRError(f"{file} does not fit its own configuration: weight {name} is wrong")
+    if extra := state.keys() - own.keys():
+        raise VHeatIRError(f"{file} holds weights its network does not have: {sorted(extra)[0]}")
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise VHeatIRError(f"{file} holds infinite or NaN values in {name}: fetch it again")
+    network.load_state_dict(state)
+    network = network.eval().requires_grad_(False).to(device)
+    digest = hashlib.sha256(data).hexdigest()
+    return LoadedModel(network, dict(header.get("info", {})), file, digest)
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read the weights of a ``.safetensors`` file, or of a ``.pth`` file as BasicSR writes it.
+
+    Raises:
+        VHeatIRError: missing, damaged, or a pickle that holds more than tensors.
+    """
+    file = Path(path)
+    if file.suffix == ".safetensors":
+        return _parse(file, _read(file))[0]
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise VHeatIRError(f"weight file {file} does not exist") from None
+    except Exception as error:  # torch.load raises whatever a damaged pickle provokes
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise VHeatIRError(f"weight file {file} cannot be read safely: {line}") from None
+    for key in ("params_ema", "params"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise VHeatIRError(f"{file} holds no weights: a dict of tensors is needed")
+    return loaded
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise VHeatIRError(f"weight file {file} does not exist") from None
+    except OSError as error:
+        raise VHeatIRError(f"weight file {file} cannot be opened: {error.strerror}") from None
+
+
+def _parse(file: Path, data: bytes) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Split a safetensors file into float32 weights and our header, if it has one."""
+    try:
+        tensors = safetensors.torch.load(data)
+        size = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
+        header = json.loads(metadata[_KEY]) if _KEY in metadata else None
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise VHeatIRError(
+            f"weight file {file} is damaged or no safetensors file ({error}): fetch it again"
+        ) from None
+    state = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    return state, header
