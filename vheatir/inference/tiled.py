@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from vheatir.errors import VHeatIRError
 
 Level = float | Tensor | None
 Progress = Callable[[int, int], None]
+_Area = tuple[EllipsisType, slice, slice]
 
 # Tiles start at multiples of this, so that JPEG's 8x8 blocks and a pixel-unshuffle by 2, 4 or 8
 # fall on the same pixels as in the whole image.
@@ -78,7 +80,7 @@ def restore_tensor(
     out: Tensor | None = None
     with torch.no_grad():
         for index, (row, column) in enumerate((r, c) for r in rows for c in columns):
-            area = (..., slice(row.start, row.stop), slice(column.start, column.stop))
+            area: _Area = (..., slice(row.start, row.stop), slice(column.start, column.stop))
             part = x[area].to(device)
             part_level = _crop_level(level, x, area, device)
             result = net(part) if part_level is None else net(part, part_level)
@@ -161,7 +163,7 @@ def _is_map(level: Level, x: Tensor) -> bool:
     return isinstance(level, Tensor) and level.ndim == 4 and level.shape[-2:] == x.shape[-2:]
 
 
-def _crop_level(level: Level, x: Tensor, area: tuple[object, ...], device: torch.device) -> Level:
+def _crop_level(level: Level, x: Tensor, area: _Area, device: torch.device) -> Level:
     if not isinstance(level, Tensor):
         return level
     return (level[area] if _is_map(level, x) else level).to(device)

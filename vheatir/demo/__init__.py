@@ -1,0 +1,125 @@
+"""The browser demo: a Gradio page that restores an upload. ``main`` is its command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vheatir import _paths
+from vheatir.errors import VHeatIRError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the flags of the demo say.
+
+    Attributes:
+        host: address to listen on; ``127.0.0.1`` for this machine only.
+        port: TCP port; None for the first free one from 7860 on.
+        share: also open a public tunnel through Gradio's servers.
+        browser: open the page in a browser.
+        weights: further weight files to offer.
+        device: torch device, or ``"auto"``.
+        max_pixels: largest image, in pixels, read from the file's header before it is decoded.
+        max_upload_mb: largest upload, in megabytes.
+        queue: how many requests may wait.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    share: bool = False
+    browser: bool = True
+    weights: tuple[Path, ...] = field(default=())
+    device: str = "auto"
+    max_pixels: int = 25_000_000
+    max_upload_mb: int = 64
+    queue: int = 20
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only people on this machine can reach the page."""
+        return not self.share and self.host in ("127.0.0.1", "localhost", "::1")
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
+    """Read the flags; argparse exits with status 2 on a wrong one."""
+    default = Settings()
+    parser = argparse.ArgumentParser(
+        prog="app.py", description="Restore images in the browser with vHeatIR."
+    )
+    parser.add_argument(
+        "--host", default=default.host, help="address to listen on (%(default)s: this machine only)"
+    )
+    parser.add_argument("--port", type=int, help="TCP port (the first free one from 7860 on)")
+    parser.add_argument("--share", action="store_true", help="open a public link through Gradio")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument(
+        "--weights", type=Path, nargs="+", action="extend", default=[], metavar="FILE",
+        help="further weight files (.safetensors) to offer",
+    )  # fmt: skip
+    parser.add_argument("--device", default=default.device, help="auto, cpu, cuda, mps")
+    parser.add_argument(
+        "--max-pixels", type=_positive, default=default.max_pixels,
+        help="largest image in pixels (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-upload-mb", type=_positive, default=default.max_upload_mb,
+        help="largest upload in megabytes (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--queue", type=_positive, default=default.queue,
+        help="requests that may wait (%(default)s)",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+    return Settings(
+        host=args.host, port=args.port, share=args.share, browser=not args.no_browser,
+        weights=tuple(args.weights), device=args.device, max_pixels=args.max_pixels,
+        max_upload_mb=args.max_upload_mb, queue=args.queue,
+    )  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the demo until it is interrupted.
+
+    Args:
+        argv: flags; those of the process by default.
+
+    Returns:
+        Exit status: 0, or 2 after a problem the user can solve (told in one line on stderr).
+    """
+    settings = parse_arguments(argv)
+    _paths.hide_own_folders()
+    # Before gradio is imported: nothing here reports to anyone.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio
+
+        if int(gradio.__version__.split(".")[0]) < 6:
+            raise VHeatIRError(
+                f"gradio {gradio.__version__} is too old for the demo: "
+                "pip install --upgrade 'gradio>=6'"
+            )
+        from vheatir.demo.page import serve
+
+        serve(settings)
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        sys.stderr.write("error: the demo needs gradio: pip install 'vheatir[app]'\n")
+        return 2
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value

@@ -1,0 +1,152 @@
+"""The models that the demo offers: released ones, the quickstart's, and those given by flag."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+from vheatir import _paths
+from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.inference import Restorer
+from vheatir.tasks import TASKS, Task
+
+_KEPT_IN_MEMORY = 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model on offer, as its file's header tells it; the weights are read on first use.
+
+    Attributes:
+        label: words for the page, unique.
+        task: what it restores.
+        path: its weights file.
+        level: smallest and largest level it is trained for.
+        takes_level: whether it wants to be told the level.
+    """
+
+    label: str
+    task: Task
+    path: Path
+    level: tuple[float, float]
+    takes_level: bool
+
+    @property
+    def level_text(self) -> str:
+        """The levels in words, such as ``"sigma 15"``."""
+        low, high = self.level
+        return f"{self.task.level_name} " + (f"{low:g}" if low == high else f"{low:g} to {high:g}")
+
+
+class Catalogue:
+    """All models on offer, and the few of them that are in memory.
+
+    Args:
+        weights: further weight files.
+        device: where to run them.
+
+    Raises:
+        VHeatIRError: one of ``weights`` is missing or is not a vHeatIR weights file.
+    """
+
+    def __init__(self, weights: Iterable[Path] = (), device: str = "auto") -> None:
+        self._given = [Path(path) for path in weights]
+        self._device = device
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[Path, Restorer] = OrderedDict()
+        self.entries: dict[str, Entry] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look for models again."""
+        found = [_read_entry(path) for path in self._given]
+        for path in (*_released(), *_quickstart()):
+            try:
+                found.append(_read_entry(path))
+            except VHeatIRError:
+                continue  # not asked for by name: a file half copied must not stop the demo
+        entries: dict[str, Entry] = {}
+        for entry in found:
+            if any(other.path.resolve() == entry.path.resolve() for other in entries.values()):
+                continue
+            label = entry.label
+            if label in entries:
+                label = f"{label}, {entry.path.parent.name}/{entry.path.name}"
+            entries[label] = Entry(label, entry.task, entry.path, entry.level, entry.takes_level)
+        self.entries = entries
+
+    def tasks(self) -> list[Task]:
+        """Return the tasks that some model can do."""
+        return [t for t in TASKS.values() if any(e.task == t for e in self.entries.values())]
+
+    def labels(self, task: Task | None) -> list[str]:
+        """Return the labels of the models for ``task``."""
+        return [label for label, entry in self.entries.items() if entry.task == task]
+
+    def entry(self, label: str | None) -> Entry:
+        """Return the model called ``label``.
+
+        Raises:
+            VHeatIRError: there is none.
+        """
+        if label not in self.entries:
+            raise unknown_name("model", label, self.entries)
+        return self.entries[label]
+
+    def restorer(self, label: str | None) -> Restorer:
+        """Return the model called ``label``, loaded; the ones used last stay in memory."""
+        entry = self.entry(label)
+        with self._lock:
+            if entry.path not in self._loaded:
+                self._loaded[entry.path] = Restorer(entry.path, self._device)
+            self._loaded.move_to_end(entry.path)
+            while len(self._loaded) > _KEPT_IN_MEMORY:
+                self._loaded.popitem(last=False)
+            return self._loaded[entry.path]
+
+
+def _released() -> list[Path]:
+    try:
+        from vheatir.zoo import list_models
+    except ImportError:
+        return []
+    return [Path(card.path) for card in list_models()]
+
+
+def _quickstart() -> list[Path]:
+    """Return the weights that the quickstart has trained, newest first."""
+    folder = (_paths.checkout_root() or Path.cwd()) / "experiments" / "quickstart"
+    files = list(folder.rglob("*.safetensors")) if folder.is_dir() else []
+    return sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _read_entry(path: Path) -> Entry:
+    """Read a weights file's header, not its weights."""
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:  # type: ignore[no-untyped-call]
+            header: dict[str, Any] = json.loads((file.metadata() or {})["vheatir"])
+            count = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())
+        info = header["info"]
+        task, level = TASKS[info["task"]], info["level"]
+        low, high = level if isinstance(level, (list, tuple)) else (level, level)
+        takes_level = header["network"].get("level_scale") is not None
+        levels = (float(low), float(high))
+    except FileNotFoundError:
+        raise VHeatIRError(f"weight file {path} does not exist") from None
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError):
+        raise VHeatIRError(
+            f"{path} is no vHeatIR weights file with a task and a level: "
+            "give a file that training exported"
+        ) from None
+    name = info.get("name") or path.stem
+    plain = Entry("", task, path, levels, takes_level)
+    size = f"{count / 1e6:.2g} M parameters"
+    return Entry(f"{name} ({plain.level_text}, {size})", task, path, levels, takes_level)
