@@ -23,6 +23,8 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> VHeatIRErro
         allowed: every valid name.
     """
     names = sorted(allowed)
-    near = get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    # "adamw" is nearer to "AdamW" than to "Adam": compare without regard to case
+    folded = {known.casefold(): known for known in names}
+    near = get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
+    hint = f"did you mean {folded[near[0]]!r}? " if near else ""
     return VHeatIRError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(names)}")

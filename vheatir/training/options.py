@@ -18,9 +18,9 @@ from typing import Any, get_type_hints
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from vheatir._paths import options_folder
 from vheatir.errors import VHeatIRError
 from vheatir.training.option_errors import explain
-from vheatir.training.paths import checkout_root
 from vheatir.training.schema import Options
 
 __all__ = ["Options", "load_options"]
@@ -33,8 +33,8 @@ def load_options(path: str | os.PathLike[str], force: Sequence[str] = ()) -> Opt
     """Read an option file.
 
     Args:
-        path: a YAML file; a relative one is sought below the working directory, then below the
-            repository's root.
+        path: a YAML file; a relative one is sought below the working directory, then where the
+            project's own ``options/`` lies.
         force: overrides ``"a:b=value"``, applied in order.
 
     Raises:
@@ -69,11 +69,15 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
-            if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be a plain word", key_node.start_mark
+                )
+            if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
                 )
-            seen.add(str(key_node.value))
+            seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
 
@@ -97,7 +101,7 @@ _Loader.add_implicit_resolver(
 
 def _parse_yaml(text: str, source: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -109,8 +113,9 @@ def _parse_yaml(text: str, source: str) -> Any:
 
 def _find_file(path: str | os.PathLike[str]) -> Path:
     given = Path(path).expanduser()
-    root = checkout_root()
-    candidates = [given] if given.is_absolute() or root is None else [given, root / given]
+    candidates = [given]
+    if not given.is_absolute():
+        candidates.append(options_folder().parent / given)
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -135,7 +140,7 @@ def _read(file: Path, origins: dict[_Key, str], chain: tuple[Path, ...]) -> dict
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
         raise VHeatIRError(f"option file {str(file)!r} cannot be read: {reason}") from None
-    own = _parse_yaml(text, str(file))
+    own = _plain(_parse_yaml(text, str(file)), str(file))
     if not isinstance(own, dict):
         raise VHeatIRError(f"{file}: an option file is a mapping of options, such as 'name: test'")
     parents = own.pop("extends", None)
@@ -153,6 +158,17 @@ def _read(file: Path, origins: dict[_Key, str], chain: tuple[Path, ...]) -> dict
     return merged
 
 
+def _plain(value: Any, source: str, depth: int = 0) -> Any:
+    """Copy ``value`` so that what YAML's aliases share becomes separate."""
+    if depth > 16:
+        raise VHeatIRError(f"{source}: nested too deeply: no section of options needs 16 levels")
+    if isinstance(value, dict):
+        return {str(key): _plain(item, source, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, source, depth + 1) for item in value]
+    return value
+
+
 def _merge(base: dict[str, Any], own: dict[str, Any]) -> None:
     """Merge ``own`` into ``base``: dicts key by key, everything else replaced."""
     for key, value in own.items():
@@ -166,7 +182,7 @@ def _note_origins(value: Any, key: _Key, file: str, origins: dict[_Key, str]) ->
     origins[key] = file
     if isinstance(value, dict):
         for name, item in value.items():
-            _note_origins(item, (*key, str(name)), file, origins)
+            _note_origins(item, (*key, name), file, origins)
 
 
 # --- overrides -----------------------------------------------------------------------------------
@@ -181,7 +197,8 @@ def _apply_override(data: dict[str, Any], origins: dict[_Key, str], override: st
         )
     if key == ("extends",):
         raise VHeatIRError(f"{_FORCED} {override!r}: 'extends' works inside option files only")
-    value = _parse_yaml(value_text, f"{_FORCED} {override!r}")
+    source = f"{_FORCED} {override!r}"
+    value = _plain(_parse_yaml(value_text, source), source)
     section = data
     for depth, part in enumerate(key[:-1]):
         if section.get(part) is None:

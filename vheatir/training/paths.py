@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
-def checkout_root() -> Path | None:
-    """Return the root of the cloned repository, or None for a package installed elsewhere."""
-    root = Path(__file__).resolve().parents[2]
-    found = (root / "options" / "_base").is_dir() and (root / "vheatir").is_dir()
-    return root if found else None
+from vheatir._paths import checkout_root
 
 
 def resolve_path(path: str | Path) -> Path:

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from vheatir._paths import checkout_root
 from vheatir.errors import unknown_name
 from vheatir.tasks import TASKS, Task, get_task
-from vheatir.training.paths import checkout_root
 from vheatir.training.sections import (
     Datasets,
     DistOptions,

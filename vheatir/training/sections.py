@@ -94,7 +94,7 @@ class ValSet(Section):
     """``datasets: val``, ``val_2`` and so on: images whose restoration is measured.
 
     Attributes:
-        dataroot_gt: as in :class:`TrainSet`.
+        dataroot_gt: as in :class:`TrainSet`, whose folders are the default.
         level: levels to measure at (None: the model's level, or its task's benchmark levels where
             the model covers a range).
         limit: only the first ``limit`` images.
@@ -120,11 +120,21 @@ class Datasets(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _check_names(cls, data: Any) -> Any:
-        for key in data if isinstance(data, dict) else ():
+    def _complete(cls, data: Any) -> Any:
+        """Refuse unknown names; validate on the training's folders where none are given."""
+        if not isinstance(data, dict):
+            return data
+        for key in data:
             if key not in ("train", "val") and not str(key).startswith("val_"):
                 raise ValueError(str(unknown_name("data set", key, ("train", "val", "val_2"))))
-        return data
+        train = data.get("train")
+        roots = train.get("dataroot_gt") if isinstance(train, dict) else None
+        return {
+            key: {"dataroot_gt": roots, **value}
+            if key != "train" and isinstance(value, dict) and roots is not None
+            else value
+            for key, value in data.items()
+        }
 
     @property
     def val_sets(self) -> dict[str, ValSet]:

@@ -1,0 +1,436 @@
+"""Option files: the recipes themselves, inheritance, overrides and every kind of mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from vheatir.archs import ARCHS, build_network
+from vheatir.errors import VHeatIRError
+from vheatir.training.options import load_options
+from vheatir.training.sections import NetworkType
+
+ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = ROOT / "options"
+QUICKSTART = OPTIONS / "quickstart.yml"
+
+# file: task, level, learning rate, iterations, weights to start from
+PAPER = {
+    "denoise_gray_s15": ("denoise_gray", 15, 2e-4, 1_600_000, None),
+    "denoise_gray_s25": ("denoise_gray", 25, 1e-4, 800_000, "denoise_gray_s15"),
+    "denoise_gray_s50": ("denoise_gray", 50, 1e-4, 800_000, "denoise_gray_s15"),
+    "denoise_color_s15": ("denoise_color", 15, 2e-4, 1_600_000, None),
+    "denoise_color_s25": ("denoise_color", 25, 1e-4, 800_000, "denoise_color_s15"),
+    "denoise_color_s50": ("denoise_color", 50, 1e-4, 800_000, "denoise_color_s15"),
+    "jpeg_q10": ("jpeg_gray", 10, 1e-4, 800_000, "jpeg_q40"),
+    "jpeg_q20": ("jpeg_gray", 20, 1e-4, 800_000, "jpeg_q40"),
+    "jpeg_q30": ("jpeg_gray", 30, 1e-4, 800_000, "jpeg_q40"),
+    "jpeg_q40": ("jpeg_gray", 40, 2e-4, 1_600_000, None),
+}
+TASK_RANGES = {
+    "denoise_gray": (0, 55),
+    "denoise_color": (0, 55),
+    "jpeg_gray": (5, 95),
+    "jpeg_color": (5, 95),
+}
+ALL_LEVELS = [(task, size) for task in TASK_RANGES for size in ("fast", "light", "base")]
+EVERY_FILE = sorted([*OPTIONS.glob("*.yml"), *(OPTIONS / "all_levels").glob("*.yml")])
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def message(*force: str, path: Path = QUICKSTART) -> str:
+    """Load, expect a refusal, and return its text, which must be a single line."""
+    with pytest.raises(VHeatIRError) as caught:
+        load_options(path, force)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# --- the files themselves
+
+
+def test_there_are_23_files_and_no_other() -> None:
+    expected = {f"{name}.yml" for name in PAPER} | {"quickstart.yml"}
+    expected |= {f"{task}_{size}.yml" for task, size in ALL_LEVELS}
+    assert {path.name for path in EVERY_FILE} == expected
+    assert len(EVERY_FILE) == 23
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.stem)
+def test_every_file_loads_builds_and_survives_a_dump(path: Path, tmp_path: Path) -> None:
+    options = load_options(path)
+    assert options.name == path.stem
+    assert options.model_type == "RestorationModel"
+    assert options.datasets.val_sets
+    copy = write(tmp_path / "copy.yml", yaml.safe_dump(options.dump()))
+    assert load_options(copy) == options
+    # the first lines say what it is and how to run it
+    assert f"-opt {path.relative_to(ROOT)}" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_recipe(name: str) -> None:
+    task, level, lr, iterations, start = PAPER[name]
+    options = load_options(OPTIONS / f"{name}.yml")
+    train, data = options.train, options.datasets.train
+    assert (options.task, options.level) == (task, level)
+    assert options.val_levels(options.datasets.val_sets["val"]) == (level,)
+    assert (train.optim_g.type, train.optim_g.lr, train.optim_g.weight_decay) == ("Adam", lr, 0)
+    assert train.total_iter == iterations
+    assert train.scheduler.type == "MultiStep"
+    shares = [milestone / iterations for milestone in train.scheduler.milestones]
+    assert shares == [0.5, 0.75, 0.875, 0.9375, 1.0]
+    assert train.scheduler.gamma == 0.5
+    assert (train.pixel_opt.type, train.pixel_opt.eps) == ("CharbonnierLoss", 1e-9)
+    assert train.ema_decay == 0.999
+    assert train.grad_clip is None
+    assert train.precision == "float32"
+    assert options.crop_and_batch(0.0) == options.crop_and_batch(1.0) == (128, 8)
+    assert data.jpeg_grid == "aligned"
+    assert [Path(root).name for root in data.dataroot_gt] == ["DIV2K", "Flickr2K", "BSD500", "WED"]
+
+    channels = 3 if "color" in name else 1
+    network = options.network_g.config()
+    assert network == {
+        "type": "VHeatIR",
+        "in_chans": channels,
+        "out_chans": channels,
+        "embed_dim": 180,
+        "depths": [6] * 6,
+        "mlp_ratio": 2,
+        "fve_size": 16,
+        "downscale": 1,
+        "img_range": 255.0 if "jpeg" in name else 1.0,
+        "mixer": "hco",
+        "norm": "pre",
+    }
+
+    given = options.path.pretrain_network_g
+    if start is None:
+        assert given is None
+    else:
+        assert given is not None
+        experiment = load_options(OPTIONS / f"{start}.yml").name
+        assert Path(given).parts[-4:-1] == ("experiments", experiment, "models")
+
+
+@pytest.mark.parametrize(("task", "size"), ALL_LEVELS)
+def test_the_recipe_for_all_levels(task: str, size: str) -> None:
+    options = load_options(OPTIONS / "all_levels" / f"{task}_{size}.yml")
+    train, data = options.train, options.datasets.train
+    assert options.task == task
+    assert (
+        options.level == options.level_range == TASK_RANGES[task] == options.task_info.level_range
+    )
+    benchmark = options.task_info.benchmark_levels
+    assert options.val_levels(options.datasets.val_sets["val"]) == benchmark
+    assert train.optim_g.type == "AdamW"
+    assert train.optim_g.lr == (5e-4 if size == "base" else 1e-3)
+    assert (train.scheduler.type, train.scheduler.lr_min) == ("Cosine", 0)
+    assert train.warmup_iter > 0
+    assert (train.ema_decay, train.grad_clip, train.precision) == (0.999, 1.0, "auto")
+    sizes = [options.crop_and_batch(progress / 100)[0] for progress in range(101)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1] == data.gt_size
+
+    # validated on photographs of the same folders that training leaves out
+    val = options.datasets.val_sets["val"]
+    assert val.dataroot_gt == data.dataroot_gt
+    assert val.holdout_every == data.exclude_every == 20
+
+    network = build_network(options.network_g.config())
+    assert network.takes_level is task.startswith("denoise")
+    if task.startswith("jpeg"):
+        assert data.jpeg_grid == "half"
+        assert data.double_compression == 0.2
+        assert data.subsampling == (["4:2:0", "4:4:4"] if task == "jpeg_color" else ["4:2:0"])
+    else:
+        assert network.level_scale == 255
+
+
+def test_the_quickstart_needs_no_download_and_ends_in_time() -> None:
+    options = load_options(QUICKSTART)
+    assert (options.task, options.level) == ("denoise_color", 15)
+    assert options.datasets.train.dataroot_gt == ["bundled"]
+    assert options.datasets.val_sets["val"].dataroot_gt == ["bundled"]
+    assert options.train.max_minutes is not None
+    assert options.train.max_minutes <= 4
+
+
+# --- inheritance
+
+
+def test_extends_merges_sections_and_replaces_the_rest(tmp_path: Path) -> None:
+    write(
+        tmp_path / "child.yml",
+        f"extends: [{QUICKSTART}, more.yml]\nname: child\ntrain: {{optim_g: {{lr: 1e-5}}}}\n",
+    )
+    write(tmp_path / "more.yml", "name: more\nnetwork_g: {channels: [8, 16, 24]}\nlevel: 25\n")
+    base, child = load_options(QUICKSTART), load_options(tmp_path / "child.yml")
+    assert child.name == "child"
+    assert child.level == 25
+    assert child.network_g.kwargs["channels"] == [8, 16, 24]
+    assert child.network_g.kwargs["depths"] == base.network_g.kwargs["depths"]
+    assert child.train.optim_g.lr == 1e-5
+    assert child.train.optim_g.type == base.train.optim_g.type
+
+
+def test_extends_may_meet_one_file_twice_but_not_itself(tmp_path: Path) -> None:
+    write(tmp_path / "left.yml", f"extends: {QUICKSTART}\n")
+    write(tmp_path / "right.yml", f"extends: {QUICKSTART}\n")
+    diamond = write(tmp_path / "diamond.yml", "extends: [left.yml, right.yml]\nname: diamond\n")
+    assert load_options(diamond).name == "diamond"
+
+    write(tmp_path / "left.yml", "extends: right.yml\n")
+    write(tmp_path / "right.yml", "extends: left.yml\n")
+    text = message(path=tmp_path / "left.yml")
+    assert "circle: left.yml -> right.yml -> left.yml" in text
+
+
+def test_missing_files_are_named_with_the_nearest(tmp_path: Path) -> None:
+    assert "quickstart.yml" in message(path=OPTIONS / "quickstrat.yml")
+    write(tmp_path / "paper.yml", "name: x\n")
+    child = write(tmp_path / "child.yml", "extends: papr.yml\n")
+    text = message(path=child)
+    assert "child.yml" in text and "papr.yml" in text and "did you mean" in text
+    assert "paper.yml" in text
+
+
+def test_a_mistake_is_blamed_on_the_file_it_is_in(tmp_path: Path) -> None:
+    write(tmp_path / "parent.yml", f"extends: {QUICKSTART}\ntrain: {{ema_decy: 0.9}}\n")
+    child = write(tmp_path / "child.yml", "extends: parent.yml\nname: child\n")
+    assert message(path=child).startswith(str(tmp_path / "parent.yml"))
+
+
+# --- YAML
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: [unclosed", "line"),
+        ("name: a\nname: b", "'name' is given twice"),
+        ("- a\n- b", "mapping"),
+        ("", "mapping"),
+        ("name: !!python/object/apply:os.getcwd []", "python"),
+        ("name: x\ntrain: &a {optim_g: *a}", "nested too deeply"),
+        ("name: x\nlevel: &a [*a]", "nested too deeply"),
+        ("name: x\n1: one", "unknown option '1'"),
+        ("name: x\n? [a]\n: one", "not valid YAML"),
+    ],
+)
+def test_broken_files_give_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    path = write(tmp_path / "broken.yml", text)
+    answer = message(path=path)
+    assert expected in answer
+    assert "broken.yml" in answer
+
+
+def test_what_an_alias_shares_can_be_overridden_apart(tmp_path: Path) -> None:
+    sets = "datasets: {val: &held_out {limit: 1}, val_2: *held_out}"
+    path = write(tmp_path / "alias.yml", f"extends: {QUICKSTART}\n{sets}\n")
+    options = load_options(path, ["datasets:val:limit=2"])
+    assert [val_set.limit for val_set in options.datasets.val_sets.values()] == [2, 1]
+
+
+def test_a_file_that_is_no_text_gives_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "photo.yml"
+    path.write_bytes(b"\xff\xd8\xff\xe0")
+    assert "UTF-8" in message(path=path)
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("force", "expected"),
+    [
+        ("tsak=denoise_gray", "did you mean 'task'"),
+        ("trian:total_iter=5", "did you mean 'train'"),
+        ("datasets:trian:gt_size=5", "did you mean 'train'"),
+        (
+            "datasets:train:gt_sise=5",
+            "datasets:train: unknown option 'gt_sise': did you mean 'gt_size'",
+        ),
+        ("datasets:val_2:levl=5", "did you mean 'level'"),
+        ("datasets:train:io_backend:typ=disk", "did you mean 'type'"),
+        ("train:optim_g:weight_decy=0", "did you mean 'weight_decay'"),
+        ("train:stages=[{until: 1, gt_sze: 8, batch_size: 1}]", "did you mean 'gt_size'"),
+        ("train:scheduler:eta_min=0", "did you mean 'lr_min'"),
+        ("network_g:chanels=[8]", "network_g: unknown option 'chanels': did you mean 'channels'"),
+        ("network_g:type=VHeatIRUnet", "did you mean 'VHeatIRUNet'"),
+        ("train:optim_g:type=adamw", "did you mean 'AdamW'"),
+        ("task=denoise_colour", "did you mean 'denoise_color'"),
+        ("val:metrics=[psnr, sim]", "did you mean 'ssim'"),
+        ("device=cdua", "did you mean 'cuda'"),
+        ("lr=1e-3", "use train:optim_g:lr"),
+        ("train:total_iter=0", "'train:total_iter' is 0"),
+        ("train:total_iter=1.5", "'train:total_iter' is 1.5"),
+        ("train:total_iter=~", "'train:total_iter' is null"),
+        ("train:ema_decay=1", "less than 1"),
+        ("train:scheduler={type: MultiStep}", "milestones"),
+        ("train:scheduler={type: MultiStep, milestones: [9, 3]}", "ascend"),
+        (
+            "train:stages=[{until: 1, gt_size: 8, batch_size: 1}, "
+            "{until: 0.5, gt_size: 8, batch_size: 1}]",
+            "ascend",
+        ),
+        ("datasets:train=~", "must be a section of options"),
+        ("datasets:train:dataroot_gt=[]", "at least 1 item"),
+        ("datasets:train:double_compression=1.5", "less than or equal to 1"),
+        ("datasets:train:subsampling=[4:1:1]", "4:2:0"),
+        ("num_gpu=many", "'auto'"),
+        ("level=[55, 0]", "[lowest, highest]"),
+        ("level=[1, 2, 3]", "[lowest, highest]"),
+        ("level=true", "one number"),
+        ("level=300", "0 to 255"),
+        ("datasets:val:level=[15, -1]", "0 to 255"),
+        ("name=../elsewhere", "plain folder name"),
+        ("network_g:depths=[one]", "'network_g:depths:0'"),
+        ("network_g:in_chans=1", "have 3 channel(s)"),
+        ("extends=other.yml", "inside option files"),
+        ("train:total_iter", "section:option=value"),
+        ("train::total_iter=3", "section:option=value"),
+        ("name:first=x", "is a value, not a section"),
+        ("train:optim_g={", "not valid YAML"),
+    ],
+)
+def test_mistakes_give_one_line_with_the_way_out(force: str, expected: str) -> None:
+    text = message(force)
+    assert expected in text
+    assert "--force_yml" in text or "quickstart.yml" in text
+
+
+def test_quality_has_its_own_range() -> None:
+    assert "1 to 100" in message("level=0", path=OPTIONS / "jpeg_q10.yml")
+
+
+def test_a_missing_option_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "bare.yml", "name: bare\ntask: denoise_gray\n")
+    text = message(path=path)
+    assert "'level' is missing" in text
+    assert "more)" in text
+
+
+def test_other_networks_arguments_are_refused() -> None:
+    assert "unknown option 'channels'" in message("network_g:type=VHeatIR")
+
+
+# --- overrides
+
+
+def test_overrides_are_typed_and_applied_in_order() -> None:
+    options = load_options(
+        QUICKSTART,
+        [
+            "train:total_iter=7",
+            "train:total_iter=9",
+            "train:optim_g:lr=1e-5",
+            "train:optim_g:betas=[0.8, 0.9]",
+            "train:max_minutes=null",
+            "train:pixel_opt={type: MSELoss}",
+            "datasets:train:cache=false",
+            "datasets:train:subsampling=[4:2:0, 4:4:4]",
+            "datasets:val_2:level=[15, 25]",
+            "level=[0, 55]",
+            "num_gpu=2",
+            "description='a = b: c'",
+        ],
+    )
+    assert options.train.total_iter == 9
+    assert options.train.optim_g.lr == 1e-5
+    assert options.train.optim_g.betas == (0.8, 0.9)
+    assert options.train.max_minutes is None
+    assert options.train.pixel_opt.type == "MSELoss"
+    assert options.datasets.train.cache is False
+    assert options.datasets.train.subsampling == ["4:2:0", "4:4:4"]
+    assert options.datasets.val_sets["val_2"].level == [15, 25]
+    assert options.level == (0, 55)
+    assert options.network_g.kwargs["level_scale"] == 255
+    assert options.num_gpu == 2
+    assert options.description == "a = b: c"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "__import__('pathlib').Path('hacked').touch()",
+        "!!python/object/apply:os.system ['touch hacked']",
+        "!!python/object/new:os.system ['touch hacked']",
+    ],
+)
+@pytest.mark.parametrize("key", ["train:total_iter", "description", "network_g:depths"])
+def test_overrides_never_run_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, payload: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        options = load_options(QUICKSTART, [f"{key}={payload}"])
+    except VHeatIRError:
+        pass
+    else:
+        assert options.description == payload  # kept as the text it is
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_one_level_of_a_model_for_all() -> None:
+    path = OPTIONS / "all_levels" / "denoise_gray_fast.yml"
+    narrowed = load_options(path, ["level=15"])
+    assert narrowed.level == 15
+    assert not build_network(narrowed.network_g.config()).takes_level
+    blind = load_options(path, ["network_g:level_scale=null"])
+    assert not build_network(blind.network_g.config()).takes_level
+
+
+# --- paths
+
+
+def test_relative_folders_are_below_the_repository_if_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = load_options(
+        "options/quickstart.yml",
+        ["datasets:train:dataroot_gt=[options, mine, bundled]", f"datasets:val:dataroot_gt={ROOT}"],
+    )
+    assert options.datasets.train.dataroot_gt == [
+        str(ROOT / "options"),
+        str(tmp_path / "mine"),
+        "bundled",
+    ]
+    assert options.datasets.val_sets["val"].dataroot_gt == [str(ROOT)]
+    assert options.experiment_dir == ROOT / "experiments" / "quickstart"
+    moved = load_options(QUICKSTART, ["path:experiments_root=runs"])
+    assert moved.experiment_dir == tmp_path / "runs" / "quickstart"
+
+
+def test_options_cannot_be_changed_by_accident() -> None:
+    options = load_options(QUICKSTART)
+    with pytest.raises(ValueError, match="frozen"):
+        options.train.total_iter = 5  # type: ignore[misc]
+
+
+def test_reading_options_needs_no_basicsr() -> None:
+    code = (
+        "import sys; from vheatir.training.options import load_options; "
+        f"load_options({str(QUICKSTART)!r}); "
+        "sys.exit(bool({'basicsr', 'torchvision'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_networks_are_those_of_the_package() -> None:
+    assert set(get_args(NetworkType)) == set(ARCHS)
+    for name, network in ARCHS.items():
+        options = load_options(QUICKSTART, [f"network_g={{type: {name}}}"])
+        assert type(build_network(options.network_g.config())) is network
