@@ -7,12 +7,10 @@ a silent default. :mod:`vheatir.training.options` reads the files and words the 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from vheatir._paths import checkout_root
 from vheatir.errors import unknown_name
 from vheatir.tasks import TASKS, Task, get_task
 from vheatir.training.sections import (
@@ -24,7 +22,6 @@ from vheatir.training.sections import (
     Section,
     TrainOptions,
     ValOptions,
-    ValSet,
 )
 
 Level = float | tuple[float, float]
@@ -132,28 +129,6 @@ class Options(Section):
     def level_range(self) -> tuple[float, float]:
         """Lowest and highest level; equal where the model is for one level."""
         return self.level if isinstance(self.level, tuple) else (self.level, self.level)
-
-    @property
-    def experiment_dir(self) -> Path:
-        """Absolute folder of this experiment."""
-        root = self.path.experiments_root
-        if root is None:
-            return (checkout_root() or Path.cwd()) / "experiments" / self.name
-        return Path.cwd() / Path(root).expanduser() / self.name
-
-    def val_levels(self, val_set: ValSet) -> tuple[float, ...]:
-        """Levels at which ``val_set`` is measured."""
-        if val_set.level is not None:
-            return tuple(val_set.level)
-        low, high = self.level_range
-        return (low,) if low == high else tuple(map(float, self.task_info.benchmark_levels))
-
-    def crop_and_batch(self, progress: float) -> tuple[int, int]:
-        """Return (gt_size, batch size per process) at ``progress``, 0 to 1, of the training."""
-        for stage in self.train.stages or ():
-            if progress < stage.until:
-                return stage.gt_size, stage.batch_size
-        return self.datasets.train.gt_size, self.datasets.train.batch_size_per_gpu
 
     def dump(self) -> dict[str, Any]:
         """Return plain dicts, lists, numbers and strings, which load as the same options."""
