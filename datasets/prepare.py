@@ -1,0 +1,380 @@
+#!/usr/bin/env python3
+"""Fetch or link the data sets, and verify every image that has a known hash.
+
+    python datasets/prepare.py                       # what there is
+    python datasets/prepare.py test                  # fetch the four test sets
+    python datasets/prepare.py Set12 --source ~/old  # take it from a folder you have
+    python datasets/prepare.py test --check          # verify what is there
+
+See datasets/README.md for sources, licences and the meaning of the hashes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))  # where the package lies if the project is merely cloned
+
+from vheatir.downloads import Lock, Report, download, extract, is_rar  # noqa: E402
+from vheatir.errors import VHeatIRError, unknown_name  # noqa: E402
+from vheatir.image_io import (  # noqa: E402
+    IMAGE_SUFFIXES,
+    encode_image,
+    list_images,
+    read_image,
+    write_bytes_atomically,
+)
+
+LOCK_NAME = "prepare.lock.json"
+STAGING_NAME = ".downloads"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One entry of catalogue.json.
+
+    Attributes:
+        name: folder below the root.
+        role: ``"test"`` or ``"train"``.
+        images: number of images.
+        size: what there is to download, in words.
+        source: where it comes from, in words.
+        licence: the terms, as far as they are stated.
+        url: an archive, or a pattern with ``{file}`` or ``{stem}`` that gives each image.
+        members: which files of the archive, or of a source folder, belong to the set.
+        exclude: names (without suffix) that are left out.
+        files: per image ``"pixels"``, the SHA-256 of its pixels (:func:`pixel_hash`), and
+            ``"sha256"`` of the file at the source where it is known.
+    """
+
+    name: str
+    role: str
+    images: int
+    size: str
+    source: str
+    licence: str
+    url: str
+    members: str = "*"
+    exclude: tuple[str, ...] = ()
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def belongs(self, path: str) -> bool:
+        """Tell whether a member of the archive, or a path in a source folder, is of the set."""
+        place = PurePosixPath(path)
+        return (
+            fnmatch.fnmatch(path, self.members)
+            and place.suffix.lower() in IMAGE_SUFFIXES
+            and place.stem not in self.exclude
+        )
+
+
+def load_catalogue(path: Path = HERE / "catalogue.json") -> dict[str, DataSet]:
+    """Read the catalogue; see :class:`DataSet`."""
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        name: DataSet(name, **{**entry, "exclude": tuple(entry.get("exclude", ()))})
+        for name, entry in entries.items()
+    }
+
+
+def pixel_hash(image: NDArray[np.generic]) -> str:
+    """Return the SHA-256 of an image's pixels, whatever file format they came in.
+
+    Gray stored as three equal channels counts as gray and opaque alpha as none, so that lossless
+    copies of one image have one hash.
+    """
+    image = _plain(image)
+    height, width, *channels = image.shape
+    header = f"{image.dtype.name} {height} {width} {channels[0] if channels else 1}\n"
+    return hashlib.sha256(header.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def _plain(image: NDArray[np.generic]) -> NDArray[np.generic]:
+    integer = np.asarray(image)
+    if integer.ndim == 3 and integer.shape[2] == 4:
+        opaque = np.iinfo(integer.dtype).max
+        if not bool((integer[:, :, 3] == opaque).all()):
+            return integer
+        integer = integer[:, :, :3]
+    if integer.ndim == 3 and bool((integer == integer[:, :, :1]).all()):
+        integer = integer[:, :, 0]
+    return integer
+
+
+# -- the sets -------------------------------------------------------------------------------------
+
+
+def fetch(
+    data: DataSet, root: Path, keep_archives: bool = False, report: Report | None = None
+) -> str:
+    """Download one set into ``root``; what is there and right is kept.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        VHeatIRError: see :func:`download`, :class:`Lock` and :func:`extract`; or what came is
+            not the set.
+    """
+    lock, staging = Lock(root / LOCK_NAME), root / STAGING_NAME / data.name
+    if data.files:
+        missing = _missing(data, root)
+        for number, name in enumerate(missing, start=1):
+            url = data.url.format(file=name, stem=Path(name).stem)
+            raw = staging / url.rsplit("/", 1)[1]
+            download(url, raw)
+            sha256, size = (
+                lock.enforce(url, raw, data.files[name].get("sha256")),
+                raw.stat().st_size,
+            )
+            if pixel_hash(read_image(raw)) != data.files[name]["pixels"]:
+                raw.unlink()
+                raise VHeatIRError(f"{url} was refused: its pixels are not those of {name}")
+            _place(raw, root / data.name / name, copy=True)
+            lock.record(url, sha256, size)
+            raw.unlink()
+            if report:
+                report(number, len(missing))
+        _tidy(staging)
+        return f"{len(missing)} of {data.images} images fetched"
+    target = root / data.name
+    if target.is_dir() and _count(target) == data.images:
+        return f"{data.images} images are there already"
+    if target.exists():
+        raise VHeatIRError(
+            f"{str(target)!r} holds {_count(target)} images where {data.images} are expected: move "
+            "it away, then run the same command again"
+        )
+    archive = staging / data.url.rsplit("/", 1)[1]
+    if not archive.exists():
+        download(data.url, archive, report)
+    sha256, size = lock.enforce(data.url, archive, None), archive.stat().st_size
+    unpacked = staging / "unpacked"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    try:
+        extract(archive, unpacked, data.belongs)
+        if (count := _count(unpacked)) != data.images:
+            raise VHeatIRError(
+                f"{archive.name} holds {count} images of {data.name} where {data.images} are "
+                "expected: fetch it again, or find out why the source has changed"
+            )
+        os.replace(unpacked, target)
+    except VHeatIRError:
+        if not is_rar(archive):  # for that one the program may be missing, or be at fault
+            archive.unlink()
+        raise
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+        shutil.rmtree(unpacked.with_name("unpacked.all"), ignore_errors=True)
+    lock.record(data.url, sha256, size)
+    if not keep_archives:
+        archive.unlink()
+    _tidy(staging)
+    return f"{data.images} images fetched"
+
+
+def take(data: DataSet, root: Path, source: Path, copy: bool = False) -> str:
+    """Link one set from a folder that holds it, under whatever names; convert where needed.
+
+    Images of the test sets are recognised by their pixels, wherever they lie below ``source`` and
+    whatever they are called; those that are no PNG are converted.
+
+    Args:
+        data: the set.
+        root: where the set's folder goes.
+        source: a folder with the images; a folder in it called like the set is preferred.
+        copy: copy files instead of linking them.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        VHeatIRError: images are missing.
+    """
+    named = [p for p in _folders(source) if p.name.lower() == data.name.lower()]
+    source = named[0] if named else source
+    target = root / data.name
+    if target.exists() and source.resolve() == target.resolve():
+        raise VHeatIRError(f"--source {str(source)!r} is the folder to be made: give another one")
+    candidates = list_images(source)
+    if not data.files:
+        chosen = [
+            path
+            for path in candidates
+            if path.stem not in data.exclude and "val" not in path.relative_to(source).parts
+        ]
+        if not chosen:
+            raise VHeatIRError(f"{str(source)!r} holds no image of {data.name}")
+        for path in chosen:
+            _place(path, target / path.relative_to(source), copy)
+        note = "" if len(chosen) == data.images else f" (the set has {data.images})"
+        return f"{len(chosen)} images taken from {source}{note}"
+    wanted = {data.files[name]["pixels"]: name for name in _missing(data, root)}
+    taken = 0
+    for path in candidates:
+        try:
+            name = wanted.pop(pixel_hash(read_image(path)), None) if wanted else None
+        except VHeatIRError:  # not an image after all: somebody else's folder may hold anything
+            continue
+        if name is not None:
+            _place(path, target / name, copy)
+            taken += 1
+    if wanted:
+        raise VHeatIRError(
+            f"{len(wanted)} of {data.images} images of {data.name} are not in {str(source)!r}, "
+            f"judged by their pixels: {', '.join(sorted(wanted.values()))}"
+        )
+    return f"{taken} of {data.images} images taken from {source}"
+
+
+def check(data: DataSet, root: Path) -> str:
+    """Verify one set: every hash that is known, the number of images otherwise.
+
+    Raises:
+        VHeatIRError: it is incomplete or differs.
+    """
+    wrong = _missing(data, root) if data.files else []
+    count = _count(root / data.name)
+    if wrong or (not data.files and count != data.images):
+        detail = f"missing or wrong: {', '.join(wrong)}" if wrong else f"{count} images are there"
+        raise VHeatIRError(f"{data.name} is not complete below {str(root)!r}: {detail}")
+    return f"{data.images} images are right" if data.files else f"{count} images are there"
+
+
+def _missing(data: DataSet, root: Path) -> list[str]:
+    """Return the images that are not there, or not with the right pixels."""
+
+    def right(name: str) -> bool:
+        try:
+            return pixel_hash(read_image(root / data.name / name)) == data.files[name]["pixels"]
+        except VHeatIRError:
+            return False
+
+    return [name for name in data.files if not right(name)]
+
+
+def _place(source: Path, target: Path, copy: bool) -> None:
+    """Put an image at ``target``: linked or copied if the formats agree, else converted."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix.lower() != target.suffix.lower():
+        write_bytes_atomically(target, encode_image(_plain(read_image(source)), target.suffix))
+        return
+    if not copy:
+        link = target.with_name(f".{target.name}.link")
+        link.unlink(missing_ok=True)
+        try:
+            link.symlink_to(source.resolve())
+            os.replace(link, target)
+            return
+        except OSError:  # no links here, as on Windows without the privilege
+            link.unlink(missing_ok=True)
+    write_bytes_atomically(target, source.read_bytes())
+
+
+def _folders(source: Path) -> Iterator[Path]:
+    if not source.is_dir():
+        raise VHeatIRError(f"--source {str(source)!r} does not exist: give a folder of images")
+    yield from (path for path in sorted(source.iterdir()) if path.is_dir())
+
+
+def _count(folder: Path) -> int:
+    return sum(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*"))
+
+
+def _tidy(staging: Path) -> None:
+    for folder in (staging, staging.parent):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+# -- command line ---------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None, catalogue: dict[str, DataSet] | None = None) -> int:
+    """Run the script; returns the exit status."""
+    catalogue = load_catalogue() if catalogue is None else catalogue
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", help="sets; 'test' and 'train' stand for all such")
+    parser.add_argument("--root", type=Path, default=HERE, help="where the folders go")
+    parser.add_argument("--source", type=Path, help="take the images from this folder")
+    parser.add_argument("--copy", action="store_true", help="with --source: copy, do not link")
+    parser.add_argument("--check", action="store_true", help="only verify what is there")
+    parser.add_argument("--keep-archives", action="store_true", help="keep downloaded archives")
+    options = parser.parse_args(argv)
+    console = Console(soft_wrap=True, highlight=False)
+    try:
+        if not options.names:
+            console.print(_overview(catalogue))
+        for data in _chosen(options.names, catalogue):
+            if options.check:
+                done = check(data, options.root)
+            elif options.source:
+                done = take(data, options.root, options.source.expanduser(), options.copy)
+            else:
+                done = _fetch_with_bar(data, options, console)
+            console.print(f"{data.name}: {done}", markup=False)
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: run the same command again to go on\n")
+        return 130
+    return 0
+
+
+def _chosen(names: Sequence[str], catalogue: dict[str, DataSet]) -> list[DataSet]:
+    chosen: dict[str, DataSet] = {}
+    for name in names:
+        group = {key: data for key, data in catalogue.items() if name in (key, data.role)}
+        if not group:
+            raise unknown_name("data set", name, [*catalogue, "test", "train"])
+        chosen |= group
+    return list(chosen.values())
+
+
+def _fetch_with_bar(data: DataSet, options: argparse.Namespace, console: Console) -> str:
+    amount = MofNCompleteColumn() if data.files else DownloadColumn()
+    columns = ("{task.description}", BarColumn(), amount, TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(data.name, total=None)
+        return fetch(
+            data,
+            options.root,
+            options.keep_archives,
+            lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+
+
+def _overview(catalogue: dict[str, DataSet]) -> Table:
+    table = Table("name", "use", "images", "download")
+    table.add_column("source", overflow="fold")
+    table.add_column("licence", overflow="fold")
+    for data in catalogue.values():
+        table.add_row(data.name, data.role, str(data.images), data.size, data.source, data.licence)
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""Files from the network: downloads that resume, hashes that are enforced, archives that stay in.
+
+For data sets; nothing here knows what is in the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_bytes_atomically
+
+Report = Callable[[int, "int | None"], None]
+"""Called with what is done so far and the total, None while that is unknown."""
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def download(
+    url: str, target: Path, report: Report | None = None, attempts: int = 5, pause: float = 1.0
+) -> None:
+    """Download ``url`` to ``target``; what an interruption leaves is resumed by the next call.
+
+    The part that has arrived waits beside the target. It is continued by a range request only if
+    the server vouches, by ETag or date, that the file is still the same; otherwise the download
+    starts afresh.
+
+    Args:
+        url: an http or https address.
+        target: where the complete file goes.
+        report: called with bytes so far and in total (None if unknown).
+        attempts: how many requests in a row may bring nothing new.
+        pause: seconds before the second attempt; doubled for each further one.
+
+    Raises:
+        VHeatIRError: the server refuses, or the connection breaks every time.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise VHeatIRError(f"{url!r} cannot be fetched: only http and https addresses can")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    failures, furthest = 0, _size(part)
+    problem: object = ""
+    while failures < attempts:
+        if failures:
+            time.sleep(pause * 2 ** (failures - 1))
+        try:
+            if _receive(url, part, report):
+                os.replace(part, target)
+                _note_of(part).unlink(missing_ok=True)
+                return
+            problem = "the connection closed early"
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 416:  # the part is no beginning of this file
+                part.unlink(missing_ok=True)
+            elif error.code < 500:
+                raise VHeatIRError(
+                    f"{url} cannot be fetched: {error.code} {error.reason}; get it elsewhere and "
+                    "use --source"
+                ) from None
+            problem = f"{error.code} {error.reason}"
+        except (OSError, http.client.HTTPException) as error:
+            problem = getattr(error, "reason", None) or error or type(error).__name__
+        failures = 0 if _size(part) > furthest else failures + 1
+        furthest = max(furthest, _size(part))
+    raise VHeatIRError(
+        f"{url} cannot be fetched ({problem}): run the same command again to go on from where it "
+        "stopped, or get it elsewhere and use --source"
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _receive(url: str, part: Path, report: Report | None) -> bool:
+    """Make one request; return whether the file is complete."""
+    headers = {"User-Agent": "vheatir-prepare"}
+    note = _read_json(_note_of(part))
+    start = _size(part) if note.get("url") == url and note.get("version") else 0
+    if start:
+        headers |= {"Range": f"bytes={start}-", "If-Range": note["version"]}
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        resumed = response.status == 206 and (
+            response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        )
+        if response.status == 206 and not resumed:
+            part.unlink()
+            return False
+        start = start if resumed else 0
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        tag = response.headers.get("ETag", "")
+        version = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+        _write_json(_note_of(part), {"url": url, "version": version})
+        with part.open("ab" if resumed else "wb") as file:
+            while block := response.read(1 << 16):
+                file.write(block)
+                if report:
+                    report(file.tell(), total)
+            return total is None or file.tell() == total
+
+
+def _note_of(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    write_bytes_atomically(path, text.encode())
+
+
+class Lock:
+    """The hashes seen at the first fetch, enforced at every later one.
+
+    Args:
+        path: the lock file; people may delete a line of it to accept a changed source.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def enforce(self, url: str, file: Path, known: str | None) -> str:
+        """Compare a fetched file with its known or recorded hash; delete it if it differs.
+
+        Returns:
+            Its SHA-256.
+
+        Raises:
+            VHeatIRError: the hash is another one.
+        """
+        recorded = self._entries().get(url, {}).get("sha256")
+        actual = file_hash(file)
+        if (known or recorded or actual) == actual:
+            return actual
+        file.unlink()
+        origin = "the catalogue" if known else f"the first fetch ({self.path})"
+        raise VHeatIRError(
+            f"{url} was refused: its SHA-256 is {actual}, that of {origin} {known or recorded}; "
+            "fetch it again, or find out why the source has changed"
+        )
+
+    def record(self, url: str, sha256: str, size: int) -> None:
+        """Write the hash of a file down, once it has proved to be what it should be."""
+        entries = self._entries()
+        if url not in entries:
+            _write_json(self.path, {**entries, url: {"sha256": sha256, "bytes": size}})
+
+    def _entries(self) -> dict[str, Any]:
+        if not self.path.exists():
+            return {}
+        entries = _read_json(self.path)
+        if not entries:
+            raise VHeatIRError(f"lock file {str(self.path)!r} is damaged: restore or delete it")
+        return entries
+
+
+# -- archives -------------------------------------------------------------------------------------
+
+
+def extract(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
+    """Write the wanted members of an archive into a folder, without the folders they lie in.
+
+    Args:
+        archive: a ZIP or tar file, compressed or not; RAR if a program for it is installed.
+        folder: where the files go.
+        wanted: tells of a member's path whether it is to be extracted.
+
+    Raises:
+        VHeatIRError: the archive is damaged, names a path outside itself, holds two images of
+            one name, or is a RAR file and no program is there to open it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as bundle:
+                for entry in bundle.infolist():
+                    if not entry.is_dir() and (path := _checked(entry.filename, archive, wanted)):
+                        with bundle.open(entry) as source:
+                            _write_member(source, folder / path.name)
+        elif tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tar:
+                for member in tar:
+                    # Links and devices are not files, whatever their name.
+                    if member.isreg() and (path := _checked(member.name, archive, wanted)):
+                        content = tar.extractfile(member)
+                        if content is not None:
+                            _write_member(content, folder / path.name)
+        elif is_rar(archive):
+            _extract_by_program(archive, folder, wanted)
+        else:
+            raise VHeatIRError(f"{archive.name} is no archive, or damaged: fetch it again")
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise VHeatIRError(f"{archive.name} is damaged ({error}): fetch it again") from error
+
+
+def is_rar(path: Path) -> bool:
+    """Tell whether a file is a RAR archive, which only other programs can open."""
+    with path.open("rb") as file:
+        return file.read(4) == b"Rar!"
+
+
+def _checked(name: str, archive: Path, wanted: Callable[[str], bool]) -> PurePosixPath | None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
+        raise VHeatIRError(f"{archive.name} was refused: it names the path {name!r} outside itself")
+    return path if wanted(str(path)) else None
+
+
+def _write_member(source: IO[bytes], target: Path) -> None:
+    if target.exists():
+        raise VHeatIRError(f"the archive holds two files called {target.name!r}: one is expected")
+    with target.open("wb") as file:
+        shutil.copyfileobj(source, file)
+
+
+def _extract_by_program(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
+    whole = folder.with_name(folder.name + ".all")
+    shutil.rmtree(whole, ignore_errors=True)
+    whole.mkdir()
+    source, target = str(archive), str(whole)
+    for command in (
+        ["bsdtar", "-xf", source, "-C", target],
+        ["unrar", "x", "-y", "-idq", source, target + os.sep],
+        ["unar", "-q", "-o", target, source],
+        ["7z", "x", "-y", f"-o{target}", source],
+    ):
+        if shutil.which(command[0]):
+            done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            if done.returncode:
+                said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+                raise VHeatIRError(
+                    f"{command[0]} cannot open {source} ({said}): delete it to fetch it again"
+                )
+            break
+    else:
+        raise VHeatIRError(
+            f"{archive.name} needs a program that opens RAR files: install bsdtar "
+            "(libarchive-tools), unrar, unar or 7z, or unpack it yourself and use --source"
+        )
+    for path in sorted(whole.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            if wanted(path.relative_to(whole).as_posix()):
+                os.replace(path, folder / path.name)
+    shutil.rmtree(whole)
