@@ -35,11 +35,13 @@ from rich.progress import (
 from rich.table import Table
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent))  # where the package lies if the project is merely cloned
+if __name__ == "__main__":
+    # The package lies beside this folder, be it installed or merely cloned.
+    sys.path[0] = str(HERE.parent)
 
-from vheatir.downloads import Lock, Report, download, extract, is_rar  # noqa: E402
-from vheatir.errors import VHeatIRError, unknown_name  # noqa: E402
-from vheatir.image_io import (  # noqa: E402
+from vheatir.downloads import Lock, Report, download, extract, is_rar
+from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.image_io import (
     IMAGE_SUFFIXES,
     encode_image,
     list_images,

@@ -31,11 +31,9 @@ def prepare() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("prepare_under_test", SCRIPT)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    path = list(sys.path)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     yield module
-    sys.path[:] = path
     del sys.modules[spec.name]
 
 
