@@ -34,10 +34,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
     # The package lies beside this folder, be it installed or merely cloned.
-    sys.path[0] = str(HERE.parent)
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vheatir.downloads import Lock, Report, download, extract, is_rar
 from vheatir.errors import VHeatIRError, unknown_name
@@ -49,6 +48,7 @@ from vheatir.image_io import (
     write_bytes_atomically,
 )
 
+HERE = Path(__file__).resolve().parent
 LOCK_NAME = "prepare.lock.json"
 STAGING_NAME = ".downloads"
 
