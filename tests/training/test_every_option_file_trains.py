@@ -1,0 +1,48 @@
+"""Each of the option files goes through the training command: two iterations, a tiny crop."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from vheatir.tasks import get_task
+from vheatir.train import main
+from vheatir.training.options import load_options
+from vheatir.weights import load_weights
+
+# looked for, not imported: BasicSR imports only after vheatir has prepared the way
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("basicsr") is None, reason="training needs basicsr"
+)
+
+OPTIONS = Path(__file__).resolve().parents[2] / "options"
+EVERY_FILE = sorted([*OPTIONS.glob("*.yml"), *(OPTIONS / "all_levels").glob("*.yml")])
+SMALL = [
+    "train:total_iter=2",
+    "train:stages=null",
+    "datasets:train:gt_size=16",
+    "datasets:train:batch_size_per_gpu=1",
+    "datasets:train:num_worker_per_gpu=0",
+    # photographs that are always there, in place of data sets and of other runs' weights
+    "datasets:train:dataroot_gt=bundled",
+    "datasets:train:exclude_every=null",
+    "datasets:val=null",
+    "path:pretrain_network_g=null",
+    "logger:use_tb_logger=false",
+    "device=cpu",
+]
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.stem)
+def test_two_iterations(path: Path, tmp_path: Path) -> None:
+    force = [*SMALL, f"path:experiments_root={tmp_path}"]
+    assert main(["-opt", str(path), "--force_yml", *force]) == 0
+
+    options = load_options(path)
+    model = load_weights(tmp_path / options.name / "models" / f"{options.name}.safetensors")
+    assert type(model.network).__name__ == options.network_g.type
+    assert model.network.in_chans == get_task(options.task).channels
+    assert model.info["task"] == options.task
+    assert model.info["training"]["iterations"] == 2
