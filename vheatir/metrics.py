@@ -21,7 +21,7 @@ Image = NDArray[Any]
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 
-_OUTPUT = "output clipped to [0, 1] and rounded to 8 bits, no border cropped"
+_OUTPUT = "every image measured is clipped to [0, 1] and rounded to 8 bits, no border cropped"
 _SSIM = "SSIM with an 11x11 Gaussian window of sigma 1.5, valid region, mean over channels"
 _NOISE = "Gaussian noise from seed 0 for each image, neither clipped nor rounded"
 CONVENTIONS: dict[str, str] = {

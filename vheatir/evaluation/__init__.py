@@ -1,0 +1,28 @@
+"""Benchmark tables: test sets, the measuring protocol, baselines and published figures."""
+
+from __future__ import annotations
+
+from vheatir.evaluation.baselines import bm3d_method
+from vheatir.evaluation.methods import Method, model_method
+from vheatir.evaluation.protocol import Measured, measure
+from vheatir.evaluation.published import published_records
+from vheatir.evaluation.records import DEGRADED, Record
+from vheatir.evaluation.tables import print_task, save_results, to_markdown
+from vheatir.evaluation.test_sets import TestSet, bundled_test_set, find_test_sets
+
+__all__ = [
+    "DEGRADED",
+    "Measured",
+    "Method",
+    "Record",
+    "TestSet",
+    "bm3d_method",
+    "bundled_test_set",
+    "find_test_sets",
+    "measure",
+    "model_method",
+    "print_task",
+    "published_records",
+    "save_results",
+    "to_markdown",
+]

@@ -1,0 +1,130 @@
+"""What is compared: models and baselines, as functions from degraded to restored images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vheatir.errors import VHeatIRError
+from vheatir.tasks import Task, get_task
+
+if TYPE_CHECKING:
+    import torch
+
+    from vheatir.weights import LoadedModel
+
+Restore = Callable[[NDArray[np.float32], float], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a table.
+
+    Attributes:
+        name: for tables.
+        task: name of the task it restores.
+        level_range: smallest and largest level it is made for.
+        params: number of parameters, None for what has none.
+        restore: takes the degraded image, ``float32`` on [0, 1] (noise: beyond), (H, W) or
+            (H, W, 3), and its level; returns the restored one of the same shape.
+    """
+
+    name: str
+    task: str
+    level_range: tuple[float, float]
+    params: int | None
+    restore: Restore
+
+    def covers(self, level: float) -> bool:
+        """Tell whether the method is made for ``level``."""
+        return self.level_range[0] <= level <= self.level_range[1]
+
+
+def model_method(
+    model: LoadedModel,
+    device: torch.device | str = "cpu",
+    *,
+    self_ensemble: bool = False,
+    tile: int | None = None,
+) -> Method:
+    """Turn a loaded model into a method.
+
+    Args:
+        model: its ``info`` names the task and the level.
+        device: where to run.
+        self_ensemble: average the eight flips and rotations; the name gets ``", self-ensemble"``.
+        tile: side of tiles in pixels; None restores whole images, as the published tables do.
+
+    Raises:
+        VHeatIRError: the file does not say what the model restores, or its channels do not fit.
+    """
+    task = _task_of(model)
+    network = model.network.to(device)
+    channels = int(getattr(network, "in_chans", task.channels))
+    if channels != task.channels:
+        raise VHeatIRError(
+            f"{model.path} takes {channels} channels, but {task.name} has {task.channels}: "
+            "the file names the wrong task, export it again"
+        )
+    name = str(model.info.get("name") or model.path.stem)
+    return Method(
+        name=f"{name}, self-ensemble" if self_ensemble else name,
+        task=task.name,
+        level_range=_level_range(model),
+        params=sum(parameter.numel() for parameter in network.parameters()),
+        restore=_network_restorer(network, self_ensemble, tile),
+    )
+
+
+def _task_of(model: LoadedModel) -> Task:
+    task = model.info.get("task")
+    if task is None:
+        raise VHeatIRError(
+            f"{model.path} does not say which task it is for: give a file that training exported"
+        )
+    return get_task(str(task))
+
+
+def _level_range(model: LoadedModel) -> tuple[float, float]:
+    level = model.info.get("level")
+    try:
+        low, high = level if isinstance(level, (list, tuple)) else (level, level)
+        return float(low), float(high)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise VHeatIRError(
+            f"{model.path} does not say for which level it is trained: "
+            "give a file that training exported"
+        ) from None
+
+
+def _network_restorer(network: torch.nn.Module, self_ensemble: bool, tile: int | None) -> Restore:
+    import torch
+
+    from vheatir import inference
+
+    run = inference.self_ensemble if self_ensemble else inference.restore_tensor
+    takes_level = bool(getattr(network, "takes_level", False))
+
+    def restore(image: NDArray[np.float32], level: float) -> NDArray[np.float32]:
+        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+        x = torch.from_numpy(np.ascontiguousarray(planes))[None]
+        out = run(network, x, level if takes_level else None, tile=tile)[0].float().numpy()
+        return out[0] if image.ndim == 2 else out.transpose(1, 2, 0)
+
+    return restore
+
+
+def tell_apart(methods: Sequence[tuple[Method, str | os.PathLike[str]]]) -> list[Method]:
+    """Give methods of one name and task names that tell them apart, by their files' paths."""
+    keys = [(method.task, method.name) for method, _ in methods]
+    result: list[Method] = []
+    for method, path in methods:
+        if keys.count((method.task, method.name)) > 1:
+            method = replace(method, name=f"{method.name} ({os.fspath(path)})")
+        result.append(method)
+    return result

@@ -1,0 +1,147 @@
+"""Figures quoted from papers, for the tables. Nothing here was measured by this project.
+
+Set12 in gray and McMaster in colour at sigma 15/25/50, LIVE1 in luma at quality 10/20/30/40, by
+the conventions of :data:`vheatir.metrics.CONVENTIONS`. None where a paper gives no figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from vheatir.evaluation.records import Record
+
+Figures = tuple[float | None, ...]
+
+# (task, test set): levels, number of images
+COLUMNS: dict[tuple[str, str], tuple[tuple[int, ...], int]] = {
+    ("denoise_gray", "Set12"): ((15, 25, 50), 12),
+    ("denoise_color", "McMaster"): ((15, 25, 50), 18),
+    ("jpeg_gray", "LIVE1"): ((10, 20, 30, 40), 29),
+}
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """What one paper reports.
+
+    Attributes:
+        method: name in the tables.
+        source: where the method was published.
+        psnr: by test set, one figure for each level of :data:`COLUMNS`.
+        ssim: likewise.
+        params: number of parameters where the paper's figure is at hand.
+    """
+
+    method: str
+    source: str
+    psnr: dict[str, Figures]
+    ssim: dict[str, Figures] | None = None
+    params: int | None = None
+
+
+PUBLISHED: tuple[Quoted, ...] = (
+    Quoted("BM3D", "Dabov et al., TIP 2007", {"Set12": (32.37, 29.97, 26.72)}),
+    Quoted("CBM3D", "Dabov et al., ICIP 2007", {"McMaster": (34.06, 31.66, 28.51)}),
+    Quoted("ARCNN", "Dong et al., ICCV 2015", {"LIVE1": (28.96, 31.29, 32.67, 33.63)}),
+    Quoted(
+        "DnCNN",
+        "Zhang et al., TIP 2017",
+        {
+            "Set12": (32.86, 30.44, 27.18),
+            "McMaster": (33.45, 31.52, 28.62),
+            "LIVE1": (29.19, 31.59, 32.98, 33.96),
+        },
+    ),
+    Quoted(
+        "FFDNet",
+        "Zhang et al., TIP 2018",
+        {"Set12": (32.75, 30.43, 27.32), "McMaster": (34.66, 32.35, 29.18)},
+    ),
+    Quoted(
+        "DRUNet",
+        "Zhang et al., TPAMI 2021",
+        {
+            "Set12": (33.25, 30.94, 27.90),
+            "McMaster": (35.40, 33.14, 30.08),
+            "LIVE1": (29.79, 32.17, 33.59, 34.58),
+        },
+    ),
+    Quoted(
+        "GRL-T",
+        "Li et al., CVPR 2023",
+        {"Set12": (33.29, 30.92, 27.78), "McMaster": (35.49, 33.18, 30.06)},
+        params=880_000,
+    ),
+    Quoted(
+        "SwinIR",
+        "Liang et al., ICCV Workshops 2021",
+        {
+            "Set12": (33.36, 31.01, 27.91),
+            "McMaster": (35.61, 33.20, 30.22),
+            "LIVE1": (29.86, 32.25, 33.69, 34.67),
+        },
+        ssim={"LIVE1": (0.8287, 0.8909, 0.9174, 0.9317)},
+    ),
+    Quoted(
+        "vHeatIR, as published",
+        "Wang et al., CVPR 2025 (arXiv 2405.16555)",
+        {
+            "Set12": (33.37, None, None),
+            "McMaster": (35.60, None, None),
+            "LIVE1": (None, None, None, 34.64),
+        },
+    ),
+    Quoted(
+        "TailPropIR",
+        "the best successor of vHeatIR, by its paper",
+        {
+            "Set12": (33.51, None, None),
+            "McMaster": (35.69, None, None),
+            "LIVE1": (None, None, None, 34.72),
+        },
+    ),
+)
+
+
+def published_records(task: str, dataset: str, levels: Collection[float]) -> list[Record]:
+    """Return the quoted figures for a task on a test set, those of ``levels`` only.
+
+    Args:
+        task: key of :data:`vheatir.tasks.TASKS`.
+        dataset: the test set's name, such as ``"Set12"``.
+        levels: sigmas or qualities that the table shows.
+    """
+    if (task, dataset) not in COLUMNS:
+        return []
+    known_levels, images = COLUMNS[task, dataset]
+    nothing: Figures = (None,) * len(known_levels)
+    return [
+        Record(
+            task=task,
+            dataset=dataset,
+            level=level,
+            method=quoted.method,
+            published=True,
+            params=quoted.params,
+            psnr=psnr,
+            ssim=ssim,
+            psnrb=None,
+            seconds_per_image=None,
+            images=images,
+        )
+        for quoted in PUBLISHED
+        for level, psnr, ssim in zip(
+            known_levels,
+            quoted.psnr.get(dataset, nothing),
+            (quoted.ssim or {}).get(dataset, nothing),
+            strict=True,
+        )
+        if psnr is not None and level in levels
+    ]
+
+
+def sources(methods: Collection[str]) -> str:
+    """Return one line that says where the quoted ``methods`` were published."""
+    named = [quoted for quoted in PUBLISHED if quoted.method in methods]
+    return "; ".join(f"{quoted.method}: {quoted.source}" for quoted in named)

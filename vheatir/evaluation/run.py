@@ -1,0 +1,313 @@
+"""A whole benchmark run: what to measure, in which order, and what to print and save."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from vheatir.errors import VHeatIRError
+from vheatir.evaluation.baselines import bm3d_method
+from vheatir.evaluation.methods import Method, model_method, tell_apart
+from vheatir.evaluation.protocol import Measured, measure
+from vheatir.evaluation.published import published_records
+from vheatir.evaluation.records import Record
+from vheatir.evaluation.tables import print_task, save_results
+from vheatir.evaluation.test_sets import (
+    TestSet,
+    bundled_test_set,
+    default_data_folder,
+    find_test_sets,
+)
+from vheatir.evaluation.weight_files import load_all, load_experiment, released_weights
+from vheatir.image_io import write_image
+from vheatir.tasks import TASKS, Task, get_task
+
+# A table that is piped into a file is not folded to a terminal's 80 columns.
+_PIPE_WIDTH = 180
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure for one task.
+
+    Attributes:
+        task: the task.
+        test_sets: on which.
+        levels: at which.
+        methods: the models and baselines; the degraded input is always measured.
+        remarks: what the table's title has to say.
+    """
+
+    task: Task
+    test_sets: list[TestSet]
+    levels: list[float]
+    methods: list[Method]
+    remarks: list[str]
+
+    @property
+    def steps(self) -> int:
+        """Number of images to be measured."""
+        images = sum(len(test_set) for test_set in self.test_sets)
+        return images * sum(
+            1 + sum(method.covers(level) for method in self.methods) for level in self.levels
+        )
+
+
+def run(arguments: argparse.Namespace) -> list[Record]:
+    """Measure what the arguments of ``vheatir/test.py`` ask for, print the tables, save them.
+
+    Raises:
+        VHeatIRError: anything the user can mend, where possible before anything is measured.
+    """
+    out = Console()
+    if not out.is_terminal:
+        out = Console(width=_PIPE_WIDTH)
+    errors = Console(stderr=True)
+    plans = make_plans(arguments, lambda text: errors.print(f"note: {text}", markup=False))
+    folder = Path(arguments.out)
+    records: list[Record] = []
+    remarks = {plan.task.name: plan.remarks for plan in plans}
+    footer = _footer(arguments)
+    files = save_results(folder, records, remarks, footer)  # fails now rather than after an hour
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        bar = progress.add_task("", total=sum(plan.steps for plan in plans))
+
+        def follow(text: str) -> None:
+            progress.update(bar, description=text)
+
+        def advance() -> None:
+            progress.advance(bar)
+
+        for plan in plans:
+            images = folder / "images" if arguments.save_images else None
+            own = measure_plan(plan, images, follow, advance)
+            records += own
+            save_results(folder, records, remarks, footer)
+            progress.stop()  # or its line would mix with the table
+            print_task(out, own, plan.remarks)
+            progress.start()
+    for file in files:
+        out.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
+    return records
+
+
+def make_plans(arguments: argparse.Namespace, note: Callable[[str], None]) -> list[Plan]:
+    """Find weights and test sets, and decide what is measured.
+
+    Args:
+        arguments: see :func:`vheatir.test.parse_arguments`.
+        note: takes a line that the user should know of.
+
+    Raises:
+        VHeatIRError: nothing to measure, or an argument that does not fit.
+    """
+    if arguments.limit is not None and arguments.limit < 1:
+        raise VHeatIRError(f"--limit {arguments.limit}: give at least 1 image")
+    if arguments.opt and arguments.weights:
+        raise VHeatIRError("-opt and --weights both name what to test: give one of them")
+    asked = [get_task(name) for name in dict.fromkeys(arguments.task or ())]
+    methods, level_of_options, use_bundled = _find_methods(arguments, asked)
+    named = bool(arguments.opt or arguments.weights)
+    with_methods = {method.task for method in methods}
+    tasks = asked or [task for task in TASKS.values() if not named or task.name in with_methods]
+    if named and not with_methods & {task.name for task in tasks}:
+        raise VHeatIRError(
+            f"the weights are for {', '.join(sorted(with_methods))}, but --task asks for "
+            f"{', '.join(task.name for task in tasks)}: give weights for that task"
+        )
+    plans = []
+    for task in tasks:
+        own = [method for method in methods if method.task == task.name]
+        levels = _levels(arguments, task, level_of_options, own if named else [])
+        if not own and not named:
+            note(f"no weights found for {task.name}: only its input is measured")
+        for method in own:
+            if not any(method.covers(level) for level in levels):
+                low, high = method.level_range
+                trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+                note(f"{method.name} is left out: it is trained for {task.level_name} {trained}")
+        if arguments.bm3d and task.degradation == "noise":
+            own = [bm3d_method(task), *own]
+        test_sets, remarks = _find_images(arguments, task, use_bundled)
+        if not test_sets:
+            note(f"no test set for {task.name}: {', '.join(task.benchmark_sets)} not found")
+            continue
+        if not all(test_set.whole for test_set in test_sets):
+            some = "image" if arguments.limit == 1 else f"{arguments.limit} images"
+            remarks.append(f"only the first {some} of each test set")
+        plans.append(Plan(task, test_sets, levels, own, remarks))
+    if not plans:
+        raise VHeatIRError(
+            f"no test set for {', '.join(task.name for task in tasks)} in {arguments.data!r}: "
+            "fetch one with datasets/prepare.py, or give another --data"
+        )
+    return plans
+
+
+def measure_plan(
+    plan: Plan, images: Path | None, follow: Callable[[str], None], advance: Callable[[], None]
+) -> list[Record]:
+    """Measure one task.
+
+    Args:
+        plan: what to measure.
+        images: folder for the pictures, None to save none.
+        follow: takes a line on what is being measured.
+        advance: called after each image.
+    """
+    records: list[Record] = []
+    for model in plan.methods:
+        if model.params is not None:  # the first call of a network also sets its device up
+            warm_up = np.zeros((64, 64, 3)[: 3 if plan.task.color == "rgb" else 2], np.float32)
+            model.restore(warm_up, model.level_range[0])
+    for test_set in plan.test_sets:
+        measured: list[Record] = []
+        for level in plan.levels:
+            for method in (None, *plan.methods):
+                if method is not None and not method.covers(level):
+                    continue
+                name = "input" if method is None else method.name
+                follow(f"{plan.task.name} {test_set.name} {level:g}: {name}")
+
+                def done(result: Measured, level: float = level, name: str = name) -> None:
+                    if images is not None:
+                        folder = images / plan.task.name / f"{test_set.name}_{level:g}"  # noqa: B023
+                        write_image(folder / f"{result.name}_{_slug(name)}.png", result.output)
+                    advance()
+
+                measured.append(measure(plan.task, test_set, level, method, done))
+        order = {name: i for i, name in enumerate(dict.fromkeys(r.method for r in measured))}
+        quoted = published_records(plan.task.name, test_set.name, plan.levels)
+        # The input first, then what papers report, then what was measured here.
+        measured.sort(key=lambda record: order[record.method])
+        inputs = [record for record in measured if order[record.method] == 0]
+        records += inputs + quoted + measured[len(inputs) :]
+    return records
+
+
+def _find_methods(
+    arguments: argparse.Namespace, asked: list[Task]
+) -> tuple[list[Method], list[float] | None, bool]:
+    """Return the models, the levels of an option file, and whether it tests on the bundled set."""
+    from vheatir.inference.restorer import pick_device
+
+    device = pick_device(arguments.device)
+    levels: list[float] | None = None
+    bundled = False
+    if arguments.opt:
+        from vheatir.training.options import load_options
+
+        options = load_options(arguments.opt, arguments.force_yml)
+        models = [load_experiment(options)]
+        low, high = options.level_range
+        levels = [low] if low == high else None
+        roots = [root for each in options.datasets.val_sets.values() for root in each.dataroot_gt]
+        bundled = bool(roots) and all(root == "bundled" for root in roots)
+    elif arguments.weights:
+        models = load_all(arguments.weights)
+    else:
+        models = load_all(released_weights(task.name for task in asked or TASKS.values()))
+    methods = [
+        (
+            model_method(model, device, self_ensemble=arguments.self_ensemble, tile=arguments.tile),
+            model.path,
+        )
+        for model in models
+    ]
+    return tell_apart(methods), levels, bundled
+
+
+def _levels(
+    arguments: argparse.Namespace,
+    task: Task,
+    level_of_options: list[float] | None,
+    named: list[Method],
+) -> list[float]:
+    """Return the levels to measure: those asked for, else what option file or weights are for."""
+    if arguments.level:
+        levels = sorted(set(arguments.level))
+        highest = 255 if task.degradation == "noise" else 100
+        for level in levels:
+            whole = task.degradation == "noise" or level == int(level) >= 1
+            if not (0 <= level <= highest and whole):
+                allowed = "0 to 255" if task.degradation == "noise" else "whole numbers 1 to 100"
+                raise VHeatIRError(
+                    f"--level {level:g}: {task.level_name} of {task.name} is {allowed}"
+                )
+        if named and not any(method.covers(level) for method in named for level in levels):
+            trained = ", ".join(
+                f"{low:g}" if low == high else f"{low:g} to {high:g}"
+                for low, high in dict.fromkeys(method.level_range for method in named)
+            )
+            raise VHeatIRError(
+                f"--level {', '.join(f'{level:g}' for level in levels)}: the weights for "
+                f"{task.name} are trained for {task.level_name} {trained}"
+            )
+        return levels
+    if level_of_options is not None:
+        return level_of_options
+    levels = [float(level) for level in task.benchmark_levels]
+    if not named:
+        return levels
+    covered = [level for level in levels if any(method.covers(level) for method in named)]
+    # Weights for a level that no published table has are measured at that level.
+    return covered or sorted({method.level_range[0] for method in named})
+
+
+def _find_images(
+    arguments: argparse.Namespace, task: Task, use_bundled: bool
+) -> tuple[list[TestSet], list[str]]:
+    """Return the test sets and what the table's title has to say of them."""
+    if arguments.data is not None:
+        test_sets = find_test_sets(arguments.data, task)
+        remarks: list[str] = []
+    else:
+        folder = None if use_bundled else default_data_folder()
+        test_sets = find_test_sets(folder, task) if folder is not None else []
+        remarks = []
+        if not test_sets:
+            test_sets = [bundled_test_set()]
+            missing = f" ({', '.join(task.benchmark_sets)} not found)" if not use_bundled else ""
+            remarks = [f"on photographs bundled with scikit-image{missing}"]
+    return [test_set.first(arguments.limit) for test_set in test_sets], remarks
+
+
+def _footer(arguments: argparse.Namespace) -> str:
+    import torch
+
+    from vheatir import __version__
+    from vheatir.inference.restorer import pick_device
+
+    device = pick_device(arguments.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return (
+        f"Measured by vheatir {__version__}, PyTorch {torch.__version__}, on {device.type} "
+        f"({name}{threads}). Seconds per image are those of the restoration alone, in float32."
+    )
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", name).strip("_")

@@ -1,0 +1,219 @@
+"""Records as tables: in the terminal, as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vheatir.errors import VHeatIRError
+from vheatir.evaluation.published import sources
+from vheatir.evaluation.records import Record
+from vheatir.image_io import write_bytes_atomically
+from vheatir.metrics import CONVENTIONS
+from vheatir.tasks import get_task
+
+NAME = "benchmark"
+_MISSING = "-"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A task's records, laid out.
+
+    Attributes:
+        title: with the notes that belong to it.
+        header: one text for each column.
+        sections: for each test set its heading and rows.
+        notes: the convention and the sources of quoted rows.
+    """
+
+    title: str
+    header: list[str]
+    sections: list[tuple[str, list[list[str]]]]
+    notes: list[str]
+
+
+def lay_out(records: Sequence[Record], remarks: Iterable[str] = ()) -> Cells:
+    """Arrange the records of one task: a row for each method, a column for each level.
+
+    Args:
+        records: of one task, at least one.
+        remarks: what the title has to say, such as that the photographs are the bundled ones.
+    """
+    task = get_task(records[0].task)
+    levels = sorted({record.level for record in records})
+    shown = "PSNR/SSIM/PSNR-B" if task.degradation == "jpeg" else "PSNR/SSIM"
+    header = [
+        "method",
+        "parameters",
+        *(f"{task.level_name} {level:g}: {shown}" for level in levels),
+        "s/image",
+    ]
+    sections = []
+    for dataset in dict.fromkeys(record.dataset for record in records):
+        own = [record for record in records if record.dataset == dataset]
+        count = max(record.images for record in own if not record.published)
+        heading = f"{dataset} ({count} image{'s' if count != 1 else ''})"
+        rows = dict.fromkeys((record.method, record.published) for record in own)
+        sections.append(
+            (
+                heading,
+                [_row([r for r in own if (r.method, r.published) == key], levels) for key in rows],
+            )
+        )
+    quoted = [record.method for record in records if record.published]
+    notes = [CONVENTIONS[task.name]]
+    if quoted:
+        notes.append(f"Rows marked as published are quoted, not measured here. {sources(quoted)}.")
+    return Cells(" - ".join([_capitalised(task.title), *remarks]), header, sections, notes)
+
+
+def print_task(console: Console, records: Sequence[Record], remarks: Iterable[str] = ()) -> None:
+    """Print the title, the table and the notes of one task.
+
+    Args:
+        console: where to.
+        records: of one task, at least one.
+        remarks: see :func:`lay_out`.
+    """
+    cells = lay_out(records, remarks)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(cells.header[0], no_wrap=True)
+    for name in cells.header[1:]:
+        table.add_column(Text(name.replace(": ", "\n")), justify="right")
+    for heading, rows in cells.sections:
+        table.add_row(Text(heading, "bold"))
+        for row in rows:
+            # Text, since names may hold rich's brackets; a narrow terminal breaks at the spaces.
+            shown = [row[0], *(cell.replace("/", " / ") for cell in row[1:])]
+            table.add_row(*map(Text, shown))
+        table.add_section()
+    console.print(Text(cells.title, "bold"))
+    console.print(table)
+    for note in cells.notes:
+        console.print(Text(note, "dim"))
+    console.print()
+
+
+def to_markdown(records: Sequence[Record], remarks: Iterable[str] = ()) -> str:
+    """Return the Markdown section of one task.
+
+    Args:
+        records: of one task, at least one.
+        remarks: see :func:`lay_out`.
+    """
+    cells = lay_out(records, remarks)
+    lines = [f"## {cells.title}"]
+    for heading, rows in cells.sections:
+        lines += ["", f"**{heading}**", "", _line(cells.header)]
+        lines.append("|---|" + "---:|" * (len(cells.header) - 1))
+        lines += [_line(row) for row in rows]
+    for note in cells.notes:
+        lines += ["", note]
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(records: Iterable[Record]) -> str:
+    """Return the records as CSV with a header, empty where a value is not known."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Record)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(record.as_dict() for record in records)
+    return text.getvalue()
+
+
+def to_json(records: Iterable[Record]) -> str:
+    """Return the records as a JSON list, null where a value is not known or infinite."""
+    rows = [record.as_dict() for record in records]
+    return json.dumps(rows, indent=1, allow_nan=False) + "\n"
+
+
+def save_results(
+    folder: str | os.PathLike[str],
+    records: Sequence[Record],
+    remarks: dict[str, list[str]] | None = None,
+    footer: str = "",
+) -> list[Path]:
+    """Write ``benchmark.md``, ``.csv`` and ``.json``, each whole or not at all.
+
+    Args:
+        folder: made if need be.
+        records: of any tasks.
+        remarks: by task, see :func:`lay_out`.
+        footer: a last line for the Markdown, such as what it was measured on.
+
+    Returns:
+        The three files.
+
+    Raises:
+        VHeatIRError: the folder cannot be written to.
+    """
+    tasks = dict.fromkeys(record.task for record in records)
+    parts = ["# Benchmark\n"]
+    for task in tasks:
+        own = [record for record in records if record.task == task]
+        parts.append(to_markdown(own, (remarks or {}).get(task, ())))
+    if footer:
+        parts.append(f"{footer}\n")
+    contents = {
+        "md": "\n".join(parts),
+        "csv": to_csv(records),
+        "json": to_json(records),
+    }
+    files = [Path(folder) / f"{NAME}.{suffix}" for suffix in contents]
+    try:
+        for file, text in zip(files, contents.values(), strict=True):
+            write_bytes_atomically(file, text.encode())
+    except OSError as error:
+        raise VHeatIRError(
+            f"results cannot be written to {str(folder)!r} ({error.strerror}): give another --out"
+        ) from None
+    return files
+
+
+def _row(records: list[Record], levels: Sequence[float]) -> list[str]:
+    first = records[0]
+    by_level = {record.level: record for record in records}
+    seconds = [r.seconds_per_image for r in records if r.seconds_per_image is not None]
+    return [
+        _label(first),
+        _MISSING if first.params is None else _count(first.params),
+        *(_figures(by_level[level]) if level in by_level else _MISSING for level in levels),
+        f"{sum(seconds) / len(seconds):.3g}" if seconds else _MISSING,
+    ]
+
+
+def _label(record: Record) -> str:
+    marked = "published" in record.method  # "vHeatIR, as published"
+    return f"{record.method} (published)" if record.published and not marked else record.method
+
+
+def _figures(record: Record) -> str:
+    parts = [f"{record.psnr:.2f}"]
+    if record.ssim is not None:
+        parts.append(f"{record.ssim:.4f}")
+    if record.psnrb is not None:
+        parts.append(f"{record.psnrb:.2f}")
+    return "/".join(parts)
+
+
+def _count(params: int) -> str:
+    return f"{params / 1e6:.2f} M" if params >= 100_000 else f"{params:,}"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,82 @@
+"""Print benchmark tables: ``python vheatir/test.py``; ``--help`` names the options."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # A script's own folder would shadow other modules; the project's root takes its place.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+from collections.abc import Sequence
+
+from vheatir.errors import VHeatIRError
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="vheatir test",
+        description="Measure models on test sets and print one table for each task, with the "
+        "figures that papers published beside them.",
+    )
+    add = parser.add_argument
+    add(
+        "--task",
+        nargs="+",
+        metavar="TASK",
+        help="denoise_gray, denoise_color, jpeg_gray, jpeg_color (default: all)",
+    )
+    add(
+        "--level",
+        nargs="+",
+        type=float,
+        metavar="N",
+        help="sigmas (noise) or qualities (JPEG); default: those of the published tables",
+    )
+    add("--weights", nargs="+", metavar="FILE", help=".safetensors files; default: released models")
+    add("-opt", metavar="FILE", help="test what an option file describes: its experiment's weights")
+    add("--force_yml", nargs="+", default=[], metavar="A:B=V", help="options of FILE to override")
+    add(
+        "--data",
+        metavar="DIR",
+        help="folder of test sets (Set12, McMaster, LIVE1, classic5) or of any images; default: "
+        "$VHEATIR_DATA/test, else datasets/, else photographs that scikit-image ships",
+    )
+    add("--out", default="results", metavar="DIR", help="for benchmark.md, .csv, .json (results/)")
+    add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
+    add("--limit", type=int, metavar="N", help="only the first N images of each set")
+    add("--tile", type=int, metavar="N", help="restore in tiles of N pixels, for little memory")
+    add("--self-ensemble", action="store_true", help="mean of eight flips and rotations (slow)")
+    add("--save-images", action="store_true", help="save the pictures in OUT/images")
+    add("--bm3d", action="store_true", help="also measure BM3D/CBM3D (slow; pip install bm3d)")
+    return parser.parse_args(argv)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print and save the tables; returns the exit status."""
+    arguments = parse_arguments(argv)
+    try:
+        from vheatir.evaluation.run import run
+
+        run(arguments)
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: what was measured before is saved\n")
+        return 130
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "vheatir":
+            raise
+        sys.stderr.write(
+            f"error: the package {error.name!r} is not installed: pip install 'vheatir[train]'\n"
+        )
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
