@@ -148,5 +148,5 @@ def _read_entry(path: Path) -> Entry:
         ) from None
     name = info.get("name") or path.stem
     plain = Entry("", task, path, levels, takes_level)
-    size = f"{count / 1e6:.2g} M parameters"
-    return Entry(f"{name} ({plain.level_text}, {size})", task, path, levels, takes_level)
+    size = f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"
+    return Entry(f"{name} · {plain.level_text} · {size} params", task, path, levels, takes_level)

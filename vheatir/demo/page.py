@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import signal
 import sys
 import time
 import webbrowser
@@ -31,7 +32,7 @@ Result = TypeVar("Result")
 _SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "monospace")
 _CSS = """
-.gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
+.gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto !important; }
 #title h1 { margin-bottom: 0; letter-spacing: -0.02em; }
 #title p { margin-top: 0.2rem; opacity: 0.75; }
 #details p { margin: 0; font-variant-numeric: tabular-nums; }
@@ -50,18 +51,6 @@ Start it on the server: `python vheatir/train.py -opt options/quickstart.yml`, t
 page; or start the demo with `--weights FILE`."""
 
 
-class UploadedImage(gr.Image):
-    """An image input that hands over the file as uploaded, unread: we look at its header first."""
-
-    is_template = True  # drawn as gr.Image
-
-    def preprocess(self, payload: Any) -> Any:
-        """Return the path of the upload."""
-        if payload is not None and payload.path:
-            return str(payload.path)
-        return super().preprocess(payload)
-
-
 def serve(settings: Settings) -> None:
     """Build the page and serve it until Ctrl-C.
 
@@ -76,10 +65,7 @@ def serve(settings: Settings) -> None:
             server_port=settings.port,
             share=settings.share,
             max_file_size=settings.max_upload_mb * 1024 * 1024,
-            theme=gr.themes.Soft(
-                primary_hue="orange", secondary_hue="amber", neutral_hue="stone",
-                font=_SANS, font_mono=_MONO,
-            ),
+            theme=_theme(),
             css=_CSS,
             footer_links=["api", "settings"],
             ssr_mode=False,
@@ -96,7 +82,30 @@ def serve(settings: Settings) -> None:
     sys.stdout.flush()
     if settings.browser and _has_screen():
         webbrowser.open(url)
+    # A polite kill ends the demo as Ctrl-C does, a training it has started included.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     page.block_thread()
+
+
+def _theme() -> gr.themes.Base:
+    """Warm colours, quiet labels."""
+    theme = gr.themes.Soft(
+        primary_hue="orange", secondary_hue="amber", neutral_hue="stone",
+        font=_SANS, font_mono=_MONO,
+    )  # fmt: skip
+    return theme.set(
+        background_fill_primary="*neutral_50",
+        block_border_width="1px",
+        block_title_background_fill="transparent",
+        block_title_background_fill_dark="transparent",
+        block_title_padding="0",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_label_background_fill="*block_background_fill",
+        block_label_background_fill_dark="*block_background_fill",
+        block_label_text_color="*body_text_color",
+        block_label_text_color_dark="*body_text_color",
+    )
 
 
 def build_page(settings: Settings) -> gr.Blocks:
@@ -120,11 +129,14 @@ def build_page(settings: Settings) -> gr.Blocks:
         training = _training_panel(visible=entry is None, offer=handlers.offers_training)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                image = UploadedImage(
+                image = gr.Image(
                     label="Image", type="filepath", image_mode=None, height=300,
                     sources=["upload", "clipboard", "webcam"], elem_id="upload",
                     buttons=[],
                 )  # fmt: skip
+                # The file as uploaded, unread: its header is looked at first. (A subclass would
+                # make gradio write a .pyi file beside this one.)
+                image.preprocess = lambda file: str(file.path) if file and file.path else None
                 about = gr.Markdown(elem_id="about")
                 task_input = gr.Radio(**_task_choices(catalogue), label="Task", elem_id="task")
                 model = gr.Dropdown(
@@ -164,14 +176,18 @@ def build_page(settings: Settings) -> gr.Blocks:
             queue=False,
         )  # fmt: skip
         image.change(
-            handlers.inspect, [image, model, automatic], [about, level], api_visibility="private",
-            concurrency_limit=1, concurrency_id="inspect", show_progress="hidden",
+            handlers.inspect, [image, model, automatic], [image, about, level],
+            api_visibility="private", concurrency_limit=1, concurrency_id="inspect",
+            show_progress="hidden",
         )  # fmt: skip
         button.click(
             handlers.restore, [image, model, automatic, level, ensemble],
             [slider, details, download], api_name="restore", concurrency_limit=1,
             concurrency_id="compute", show_progress_on=slider,
             api_description="Restore one image: before and after, details, and the PNG file.",
+        ).success(
+            lambda: gr.DownloadButton(interactive=True), outputs=download, api_visibility="private",
+            queue=False,
         )  # fmt: skip
         if training.button is not None:
             training.button.click(
@@ -222,7 +238,7 @@ def _tells_errors(function: Callable[..., Result]) -> Callable[..., Result]:
 
 def _shown(error: VHeatIRError) -> gr.Error:
     # Messages are drawn as HTML, and may quote the name of an uploaded file.
-    return gr.Error(html.escape(str(error)), title="Sorry", print_exception=False)
+    return gr.Error(html.escape(str(error)), print_exception=False)
 
 
 class _Handlers:
@@ -258,20 +274,24 @@ class _Handlers:
         """Show the level slider, if the model takes a level, with its range."""
         return self._show_level(label)
 
-    @_tells_errors
-    def inspect(self, path: str | None, label: str | None, automatic: bool) -> tuple[str, Any]:
-        """Describe an upload, and preset the slider to its estimated noise."""
+    def inspect(self, path: str | None, label: str | None, automatic: bool) -> tuple[Any, ...]:
+        """Describe an upload, and preset the slider to its estimated noise; refuse a bad one."""
         if not path:
-            return "", gr.skip()
-        image = read_upload(path, self._settings.max_pixels)
+            return gr.skip(), "", gr.skip()
+        try:
+            image = read_upload(path, self._settings.max_pixels)
+        except VHeatIRError as error:
+            gr.Warning(html.escape(str(error)))
+            return None, "", gr.skip()
         colors = image if image.ndim == 2 else image[:, :, :3]
         sigma = estimate_sigma(colors.astype(np.float32) / np.iinfo(image.dtype).max)
         about = f"{describe(image)} · estimated noise: sigma {sigma:.1f}"
         entry = self._catalogue.entries.get(label or "")
         if not automatic or not _wants_level(entry):
-            return about, gr.skip()
+            return gr.skip(), about, gr.skip()
         limits = _level_range(entry)
-        return about, min(max(round(2 * sigma) / 2, limits["minimum"]), limits["maximum"])
+        preset = min(max(round(2 * sigma) / 2, limits["minimum"]), limits["maximum"])
+        return gr.skip(), about, preset
 
     @_tells_errors
     def restore(
@@ -282,7 +302,7 @@ class _Handlers:
         level: float = 15,
         ensemble: bool = False,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
-    ) -> tuple[tuple[str, str], str, Any]:
+    ) -> tuple[tuple[str, str], str, str]:
         """Restore an upload."""
         if not image:
             raise VHeatIRError("no image yet: upload one, then press Restore")
@@ -316,7 +336,7 @@ class _Handlers:
         ]
         if result.retried:
             facts.append("repeated in float32")
-        return (before, after), " · ".join(facts), gr.DownloadButton(value=after, interactive=True)
+        return (before, after), " · ".join(facts), after
 
     def train(self) -> Iterator[tuple[Any, Any]]:
         """Train the quickstart model, its log streamed to the page."""
@@ -373,4 +393,4 @@ def _has_screen() -> bool:
     return True
 
 
-__all__ = ["UploadedImage", "build_page", "serve"]
+__all__ = ["build_page", "serve"]

@@ -86,8 +86,9 @@ class TrainingRun:
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            # Universal newlines split at carriage returns too: a progress bar's updates.
-            if text := _ESCAPES.sub("", line).rstrip():
-                self._lines.append(text)
+        with process.stdout:
+            for line in process.stdout:
+                # Universal newlines split at carriage returns too: a progress bar's updates.
+                if text := _ESCAPES.sub("", line).rstrip():
+                    self._lines.append(text)
         process.wait()

@@ -36,7 +36,8 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
             # Pillow warns of large images; they are measured below.
             warnings.simplefilter("ignore")
             with Image.open(path) as header:
-                width, height = header.size
+                _check_size(name, *header.size, max_pixels)
+                # After the check: in a PNG it may stand behind the pixels, which it then decodes.
                 orientation = int(header.getexif().get(_ORIENTATION, 1))
     except Image.DecompressionBombError:
         raise VHeatIRError(f"{name} is too large: {_megapixels(max_pixels)} at most") from None
@@ -44,11 +45,6 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
         raise VHeatIRError(
             f"{name} is no image that can be read: use PNG, JPEG, BMP, TIFF, WebP or PNM"
         ) from None
-    if width * height > max_pixels:
-        raise VHeatIRError(
-            f"{name} has {width} x {height} pixels ({_megapixels(width * height)}): "
-            f"{_megapixels(max_pixels)} at most, make it smaller"
-        )
     return apply_orientation(decode_image(Path(path).read_bytes(), name), orientation)
 
 
@@ -68,6 +64,14 @@ def describe(image: NDArray[Any]) -> str:
     channels = 1 if image.ndim == 2 else image.shape[2]
     kind = {1: "gray", 3: "RGB", 4: "RGB with alpha"}.get(channels, f"{channels} channels")
     return f"{image.shape[1]} × {image.shape[0]}, {8 * image.dtype.itemsize}-bit {kind}"
+
+
+def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise VHeatIRError(
+            f"{name} has {width} x {height} pixels ({_megapixels(width * height)}): "
+            f"{_megapixels(max_pixels)} at most, make it smaller"
+        )
 
 
 def _megapixels(pixels: int) -> str:

@@ -1,0 +1,163 @@
+"""The demo's door: a plain script from anywhere, clear errors, an API, a training button."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vheatir.demo import parse_arguments
+from vheatir.image_io import read_image, write_image
+from vheatir.inference import Restorer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Return a mere clone: the files alone, with no model trained and a data set fetched."""
+    folder = tmp_path / "clone"
+    ignore = shutil.ignore_patterns("__pycache__", "*.safetensors")
+    for name in ("vheatir", "options"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    for name in ("app.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "datasets" / "Set12").mkdir(parents=True)
+    return folder
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_flags() -> None:
+    default = parse_arguments([])
+    assert (default.host, default.port, default.share) == ("127.0.0.1", None, False)
+    assert default.is_local and default.browser
+    given = parse_arguments(["--weights", "a", "b", "--weights", "c", "--host", "0.0.0.0"])
+    assert given.weights == (Path("a"), Path("b"), Path("c"))
+    assert not given.is_local
+    assert not parse_arguments(["--share"]).is_local
+
+
+def test_help_is_quick_and_needs_no_gradio(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['gradio'] = None; sys.modules['torch'] = None\n"
+        "from vheatir.demo import main; main(['--help'])"
+    )
+    result = run("-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "--max-upload-mb" in result.stdout
+
+
+def test_a_missing_gradio_is_one_line(tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules['gradio'] = None\n"
+        "from vheatir.demo import main; sys.exit(main([]))"
+    )
+    result = run("-c", code, cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "vheatir[app]" in result.stderr
+
+
+def test_nothing_is_shadowed(clone: Path, tmp_path: Path) -> None:
+    # As `python app.py` from another folder, up to where the page would be built.
+    code = (
+        f"import sys; sys.argv = ['app.py']; sys.path.insert(0, {str(clone)!r})\n"
+        f"import runpy; runpy.run_path({str(clone / 'app.py')!r}, run_name='app')\n"
+        "import importlib.util as u, vheatir.demo.uploads\n"
+        "spec = u.find_spec('datasets')\n"
+        "print(vheatir.__file__)\n"
+        "print(list(spec.submodule_search_locations) if spec else [])"
+    )
+    result = run("-c", code, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    package, datasets = result.stdout.splitlines()
+    assert Path(package).resolve() == (clone / "vheatir" / "__init__.py").resolve()
+    assert str(clone) not in datasets
+
+
+def test_bad_weights_end_with_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    result = run(ROOT / "app.py", "--no-browser", "--weights", "none.safetensors", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "error: weight file none.safetensors does not exist"
+    assert "Traceback" not in result.stderr
+
+
+def test_a_port_in_use_ends_with_one_line(tmp_path: Path, weights: dict[str, Path]) -> None:
+    pytest.importorskip("gradio")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run(ROOT / "app.py", "--no-browser", "--port", str(port), cwd=tmp_path)
+    assert result.returncode == 2
+    assert f"error: cannot listen on 127.0.0.1, port {port}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_api_from_a_client(
+    serve: Any, tmp_path: Path, weights: dict[str, Path], photograph: np.ndarray[Any, Any]
+) -> None:
+    client_module = pytest.importorskip("gradio_client")
+    write_image(tmp_path / "photo.png", photograph)
+    address = serve("--weights", weights["all_levels"])
+    client = client_module.Client(address, verbose=False, download_files=tmp_path / "got")
+    try:
+        label = next(iter(_labels(client)))
+        pictures, details, file = client.predict(
+            client_module.handle_file(tmp_path / "photo.png"), label, False, 25,
+            api_name="/restore",
+        )  # fmt: skip
+    finally:
+        client.close()
+    assert "sigma 25.0 (chosen)" in details
+    expected = Restorer(weights["all_levels"], "cpu").restore(photograph, 25)
+    np.testing.assert_array_equal(read_image(file), expected)
+    assert len(pictures) == 2
+
+
+def _labels(client: Any) -> list[str]:
+    parameters = client.view_api(return_format="dict")["named_endpoints"]["/restore"]["parameters"]
+    found = re.findall(r"'([^']+)'", str(parameters[1]["python_type"]["type"]))
+    return [label for label in found if label.startswith("all_levels")]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(
+    importlib.util.find_spec("basicsr") is None, reason="training needs basicsr (vheatir[train])"
+)
+def test_with_no_model_the_page_trains_one(
+    serve: Any, browser: Any, clone: Path, tmp_path: Path, photograph: np.ndarray[Any, Any]
+) -> None:
+    options = clone / "options" / "quickstart.yml"
+    text = re.sub(r"total_iter: \d+", "total_iter: 4", options.read_text(encoding="utf-8"))
+    text = re.sub(r"warmup_iter: \d+", "warmup_iter: 1", text)
+    options.write_text(text, encoding="utf-8")
+    address = serve(app=clone / "app.py")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(180_000)
+    page.goto(address)
+    page.wait_for_selector("#training:has-text('No trained model found yet')")
+    assert page.is_disabled("#restore")
+    page.click("#train")
+    page.wait_for_selector("#log textarea")
+    page.wait_for_selector("#restore:not([disabled])")
+    page.wait_for_selector("#training", state="hidden")
+    assert list((clone / "experiments" / "quickstart").rglob("*.safetensors"))
+    write_image(tmp_path / "photo.png", photograph)
+    page.set_input_files("#upload input[type=file]", str(tmp_path / "photo.png"))
+    page.click("#restore")
+    page.wait_for_selector("#details:has-text('sigma 15')")
+    page.close()

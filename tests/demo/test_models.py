@@ -1,0 +1,69 @@
+"""The catalogue of models: read from headers, loaded on first use, errors by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vheatir import _paths
+from vheatir.demo.models import Catalogue
+from vheatir.errors import VHeatIRError
+from vheatir.tasks import TASKS
+
+
+def test_given_weights_are_listed_and_loaded(weights: dict[str, Path]) -> None:
+    catalogue = Catalogue(weights.values(), "cpu")
+    labels = catalogue.labels(TASKS["denoise_color"])
+    assert labels[0].startswith("all_levels · sigma 0 to 55")
+    assert labels[1].startswith("sigma15 · sigma 15")
+    entry = catalogue.entry(labels[0])
+    assert entry.takes_level and entry.level == (0, 55)
+    assert not catalogue.entry(labels[1]).takes_level
+    assert {TASKS["denoise_color"], TASKS["jpeg_gray"]} <= set(catalogue.tasks())
+    restorer = catalogue.restorer(labels[0])
+    assert restorer.level_range == (0, 55)
+    assert catalogue.restorer(labels[0]) is restorer
+
+
+def test_only_the_last_two_stay_in_memory(weights: dict[str, Path]) -> None:
+    catalogue = Catalogue(weights.values(), "cpu")
+    ours = [label for label, e in catalogue.entries.items() if e.path in weights.values()]
+    first = catalogue.restorer(ours[0])
+    for label in ours[1:]:
+        catalogue.restorer(label)
+    assert catalogue.restorer(ours[0]) is not first
+
+
+def test_the_same_file_is_listed_once(weights: dict[str, Path]) -> None:
+    catalogue = Catalogue([weights["jpeg"], weights["jpeg"]], "cpu")
+    assert sum(entry.path == weights["jpeg"] for entry in catalogue.entries.values()) == 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"junk" * 10])
+def test_bad_weights_given_by_name_are_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "bad.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(VHeatIRError, match=r"bad\.safetensors"):
+        Catalogue([path], "cpu")
+
+
+def test_the_quickstarts_weights_are_found_and_damaged_ones_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, Path]
+) -> None:
+    monkeypatch.setattr(_paths, "checkout_root", lambda: tmp_path)
+    catalogue = Catalogue(device="cpu")
+    before = set(catalogue.entries)
+    folder = tmp_path / "experiments" / "quickstart" / "models"
+    folder.mkdir(parents=True)
+    (folder / "net_g.safetensors").write_bytes(weights["sigma15"].read_bytes())
+    (folder / "half.safetensors").write_bytes(weights["sigma15"].read_bytes()[:100])
+    catalogue.refresh()
+    new = set(catalogue.entries) - before
+    assert [catalogue.entry(label).path.name for label in new] == ["net_g.safetensors"]
+
+
+def test_unknown_models_are_told() -> None:
+    with pytest.raises(VHeatIRError, match="unknown model 'x'"):
+        Catalogue(device="cpu").entry("x")

@@ -1,0 +1,228 @@
+"""The demo as a person uses it, in a real browser: upload, press the button, see the result."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from vheatir.image_io import decode_image, write_image
+from vheatir.inference import Restorer
+
+pytestmark = pytest.mark.browser
+SLOW = 60_000  # milliseconds; generous, since the machine may be busy
+
+
+@pytest.fixture(scope="module")
+def address(serve: Any, weights: dict[str, Path]) -> str:
+    return serve("--weights", *weights.values(), "--max-pixels", "100000")
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(SLOW)
+    page.foreign = []
+    page.on(
+        "request",
+        lambda r: None if r.url.startswith((address, "data:", "blob:")) else page.foreign.append(r),
+    )
+    page.goto(address)
+    page.wait_for_selector("#restore:not([disabled])")
+    yield page
+    context.close()
+
+
+def upload(page: Any, path: Path) -> None:
+    page.set_input_files("#upload input[type=file]", str(path))
+
+
+def choose(page: Any, dropdown: str, text: str) -> None:
+    page.click(f"{dropdown} input")
+    page.click(f"{dropdown} [role=option]:has-text('{text}')")
+
+
+def restore(page: Any) -> None:
+    page.click("#restore")
+    page.wait_for_function(
+        "() => document.querySelector('#details').innerText.includes(' s in all')"
+    )
+
+
+def downloaded(page: Any) -> tuple[str, np.ndarray[Any, Any]]:
+    with page.expect_download() as waiting:
+        page.click("#download")
+    download = waiting.value
+    return download.suggested_filename, decode_image(Path(download.path()).read_bytes())
+
+
+def screenshot(page: Any, name: str) -> None:
+    """Keep a picture for people, where they ask for it."""
+    if folder := os.environ.get("VHEATIR_SCREENSHOTS"):
+        page.wait_for_timeout(1000)
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+def test_upload_restore_compare_download(
+    page: Any, tmp_path: Path, photograph: np.ndarray[Any, Any], weights: dict[str, Path]
+) -> None:
+    write_image(tmp_path / "kaķis.png", photograph)
+    screenshot(page, "empty")
+    upload(page, tmp_path / "kaķis.png")
+    page.wait_for_selector("#about:has-text('300 × 200, 8-bit RGB')")
+    restore(page)
+    name, image = downloaded(page)
+    assert name == "kaķis_restored.png"
+    expected = Restorer(weights["all_levels"], "cpu").restore(photograph)
+    np.testing.assert_array_equal(image, expected)
+    assert (image != photograph).mean() > 0.1
+
+    details = page.inner_text("#details")
+    assert "sigma" in details and "(estimated)" in details and "whole image" in details
+    # The slider shows both pictures at their full resolution.
+    sizes = page.eval_on_selector_all(
+        "#result img", "images => images.map(i => [i.naturalWidth, i.naturalHeight])"
+    )
+    assert sizes.count([300, 200]) == 2
+    assert not page.foreign, [request.url for request in page.foreign]
+    screenshot(page, "restored")
+
+
+def test_a_chosen_level_is_used(
+    page: Any, tmp_path: Path, photograph: np.ndarray[Any, Any], weights: dict[str, Path]
+) -> None:
+    write_image(tmp_path / "photo.png", photograph)
+    upload(page, tmp_path / "photo.png")
+    page.wait_for_selector("#about:has-text('estimated noise')")
+    page.click("#automatic input")
+    level = page.locator("#level input[type=number]")
+    level.wait_for()
+    page.wait_for_function("() => !document.querySelector('#level input[type=number]').disabled")
+    level.fill("40")
+    level.press("Enter")
+    restore(page)
+    assert "sigma 40.0 (chosen)" in page.inner_text("#details")
+    _, image = downloaded(page)
+    expected = Restorer(weights["all_levels"], "cpu").restore(photograph, 40)
+    np.testing.assert_array_equal(image, expected)
+
+
+def test_the_slider_is_preset_to_the_estimate(
+    page: Any, tmp_path: Path, photograph: np.ndarray[Any, Any]
+) -> None:
+    write_image(tmp_path / "photo.png", photograph)
+    upload(page, tmp_path / "photo.png")
+    page.wait_for_selector("#about:has-text('estimated noise')")
+    estimate = float(re.search(r"sigma ([\d.]+)", page.inner_text("#about"))[1])
+    value = float(page.input_value("#level input[type=number]"))
+    assert value == pytest.approx(estimate, abs=0.3)
+
+
+def test_other_models_and_tasks(
+    page: Any, tmp_path: Path, photograph: np.ndarray[Any, Any], weights: dict[str, Path]
+) -> None:
+    write_image(tmp_path / "photo.png", photograph)
+    upload(page, tmp_path / "photo.png")
+    choose(page, "#model", "sigma15")
+    page.wait_for_selector("#level", state="hidden")
+    restore(page)
+    _, image = downloaded(page)
+    np.testing.assert_array_equal(image, Restorer(weights["sigma15"], "cpu").restore(photograph))
+
+    page.click("#task label:has-text('JPEG')")
+    page.wait_for_function("() => document.querySelector('#model input').value.includes('jpeg')")
+    page.click("#restore")
+    page.wait_for_selector("#details:has-text('quality 5 to 95')")
+    _, image = downloaded(page)
+    np.testing.assert_array_equal(image, Restorer(weights["jpeg"], "cpu").restore(photograph))
+
+
+def _sixteen_bit(photograph: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return photograph.astype(np.uint16) * 257
+
+
+def _with_alpha(photograph: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    alpha = np.linspace(0, 255, photograph.shape[1]).astype(np.uint8)
+    return np.dstack([photograph, np.broadcast_to(alpha, photograph.shape[:2])])
+
+
+def _gray(photograph: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return cv2.cvtColor(photograph, cv2.COLOR_RGB2GRAY)
+
+
+@pytest.mark.parametrize("change", [_sixteen_bit, _with_alpha, _gray])
+def test_depth_and_channels_stay(
+    page: Any,
+    tmp_path: Path,
+    photograph: np.ndarray[Any, Any],
+    weights: dict[str, Path],
+    change: Any,
+) -> None:
+    image = change(photograph)
+    write_image(tmp_path / "photo.png", image)
+    upload(page, tmp_path / "photo.png")
+    restore(page)
+    _, result = downloaded(page)
+    assert (result.shape, result.dtype) == (image.shape, image.dtype)
+    np.testing.assert_array_equal(result, Restorer(weights["all_levels"], "cpu").restore(image))
+
+
+def test_a_rotated_photograph_is_shown_upright(
+    page: Any, tmp_path: Path, photograph: np.ndarray[Any, Any]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photograph).save(tmp_path / "phone.jpg", exif=exif)
+    upload(page, tmp_path / "phone.jpg")
+    page.wait_for_selector("#about:has-text('200 × 300')")
+    restore(page)
+    name, result = downloaded(page)
+    assert name == "phone_restored.png"
+    assert result.shape == (300, 200, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.png", b"not an image at all", "'notes.png' is no image that can be read"),
+        ("large.png", None, "0.1 megapixels at most"),
+    ],
+)
+def test_bad_files_get_a_friendly_line(
+    page: Any, tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / name
+    if content is None:
+        write_image(path, np.zeros((400, 300), np.uint8))
+    else:
+        path.write_bytes(content)
+    upload(page, path)
+    page.wait_for_selector(f'.toast-wrap:has-text("{message}")')
+    shown = page.inner_text(".toast-wrap")
+    assert "Traceback" not in shown and str(Path.home()) not in shown
+    screenshot(page, f"bad_{path.stem}")
+
+
+def test_no_image_yet(page: Any) -> None:
+    page.click("#restore")
+    page.wait_for_selector('.toast-wrap:has-text("upload one")')
+
+
+def test_a_phone_sees_it_all(page: Any, tmp_path: Path, photograph: np.ndarray[Any, Any]) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme="dark")
+    page.reload()
+    page.wait_for_selector("#restore:not([disabled])")
+    write_image(tmp_path / "photo.png", photograph)
+    upload(page, tmp_path / "photo.png")
+    restore(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    screenshot(page, "phone_dark")

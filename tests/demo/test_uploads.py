@@ -1,0 +1,68 @@
+"""Uploads: measured before they are decoded, turned upright, refused in one line."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from vheatir.demo.uploads import apply_orientation, describe, read_upload
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_image
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_as_pillow_does(tmp_path: Path, orientation: int) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (4, 7, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "photo.png", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(tmp_path / "photo.png"))
+    np.testing.assert_array_equal(read_upload(tmp_path / "photo.png", 1000), np.asarray(expected))
+
+
+def test_unknown_orientations_are_left_alone() -> None:
+    image = np.arange(6).reshape(2, 3)
+    for orientation in (0, 9, 77):
+        np.testing.assert_array_equal(apply_orientation(image, orientation), image)
+
+
+def test_sixteen_bits_stay(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 65535, (5, 6, 4), dtype=np.uint16)
+    write_image(tmp_path / "deep.png", image)
+    np.testing.assert_array_equal(read_upload(tmp_path / "deep.png", 30), image)
+    assert describe(image) == "6 × 5, 16-bit RGB with alpha"
+
+
+def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    for side in (10_000, 60_000):  # beyond what Pillow warns of, and beyond what it opens
+        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        path = tmp_path / f"bomb{side}.png"
+        # No pixel data at all: whoever decodes it fails otherwise.
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
+        with pytest.raises(VHeatIRError, match="25 megapixels at most"):
+            read_upload(path, 25_000_000)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"<svg></svg>"])
+def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file.png").write_bytes(content)
+    with pytest.raises(VHeatIRError, match="'file.png' is no image") as caught:
+        read_upload(tmp_path / "file.png", 1000)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_cut_off_file_is_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / "whole.png", np.zeros((50, 50, 3), np.uint8))
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
+    with pytest.raises(VHeatIRError, match="'cut.png'"):
+        read_upload(tmp_path / "cut.png", 10_000)
