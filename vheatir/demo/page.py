@@ -202,15 +202,15 @@ def build_page(settings: Settings) -> gr.Blocks:
 class _TrainingPanel:
     """What takes the models' place while there are none."""
 
-    group: gr.Group
+    group: gr.Column
     button: gr.Button | None
     log: gr.Textbox
 
 
 def _training_panel(visible: bool, offer: bool) -> _TrainingPanel:
     panel = _TrainingPanel()
-    with gr.Group(visible=visible, elem_id="training") as panel.group:
-        gr.Markdown(_NO_MODEL + ("" if offer else _NO_MODEL_REMOTE), container=True)
+    with gr.Column(visible=visible, variant="panel", elem_id="training") as panel.group:
+        gr.Markdown(_NO_MODEL + ("" if offer else _NO_MODEL_REMOTE))
         panel.button = None
         if offer:
             panel.button = gr.Button(
@@ -257,7 +257,7 @@ class _Handlers:
         task = next(iter(self._catalogue.tasks()), None)
         label = next(iter(self._catalogue.labels(task)), None)
         return (
-            gr.Group(visible=label is None),
+            gr.Column(visible=label is None),
             gr.Radio(**_task_choices(self._catalogue)),
             gr.Dropdown(**_model_choices(self._catalogue, task)),
             *self._show_level(label),
