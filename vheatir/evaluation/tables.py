@@ -87,22 +87,39 @@ def print_task(console: Console, records: Sequence[Record], remarks: Iterable[st
         remarks: see :func:`lay_out`.
     """
     cells = lay_out(records, remarks)
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(cells.header[0], no_wrap=True)
-    for name in cells.header[1:]:
-        table.add_column(Text(name.replace(": ", "\n")), justify="right")
-    for heading, rows in cells.sections:
-        table.add_row(Text(heading, "bold"))
-        for row in rows:
-            # Text, since names may hold rich's brackets; a narrow terminal breaks at the spaces.
-            shown = [row[0], *(cell.replace("/", " / ") for cell in row[1:])]
-            table.add_row(*map(Text, shown))
-        table.add_section()
+    table = _terminal_table(cells, " / ")
+    unbounded = console.options.update(max_width=10_000)
+    if console.measure(table, options=unbounded).maximum > console.width:
+        table = _terminal_table(cells, "\n")
     console.print(Text(cells.title, "bold"))
     console.print(table)
     for note in cells.notes:
         console.print(Text(note, "dim"))
     console.print()
+
+
+def _terminal_table(cells: Cells, separator: str) -> Table:
+    """Build the table; ``separator`` stands between the figures of a cell."""
+    stacked = separator == "\n"
+    padding = (0, 1, 0, 0) if stacked else (0, 1)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding)
+    longest = max(len(row[0]) for _, rows in cells.sections for row in rows)
+    # Text, since names may hold rich's brackets.
+    table.add_column(Text(cells.header[0]), overflow="fold", min_width=min(24, longest))
+    for name in cells.header[1:]:
+        text = name.replace(": ", "\n").replace("/", separator) if ": " in name else name
+        text = text.replace(" ", "\n").replace("parameters", "params") if stacked else text
+        table.add_column(Text(text, justify="right"), justify="right", overflow="fold")
+    for heading, rows in cells.sections:
+        table.add_row(Text(heading, "bold"))
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in [row[0], *_split(row[1:], separator)]))
+        table.add_section()
+    return table
+
+
+def _split(cells: Iterable[str], separator: str) -> list[str]:
+    return [cell.replace("/", separator) for cell in cells]
 
 
 def to_markdown(records: Sequence[Record], remarks: Iterable[str] = ()) -> str:

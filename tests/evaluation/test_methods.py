@@ -1,0 +1,100 @@
+"""Models and BM3D as rows of a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vheatir.archs import build_network
+from vheatir.bundled import heldout_photographs
+from vheatir.degradations import benchmark_noise, to_color_mode
+from vheatir.errors import VHeatIRError
+from vheatir.evaluation import bm3d_method, model_method
+from vheatir.evaluation.methods import tell_apart
+from vheatir.metrics import psnr, to_uint8
+from vheatir.tasks import get_task
+from vheatir.weights import load_weights, save_weights
+
+
+def save_tiny(path: Path, task: str, level, **info) -> Path:
+    """Save a small network of random weights that changes its input visibly."""
+    channels = get_task(task).channels
+    torch.manual_seed(0)
+    network = build_network({
+        "type": "VHeatIR", "in_chans": channels, "out_chans": channels, "embed_dim": 8,
+        "depths": [1], "level_scale": 255.0 if isinstance(level, list) else None,
+    })  # fmt: skip
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return save_weights(path, network, {"task": task, "level": level, **info})
+
+
+@pytest.mark.parametrize(("task", "level"), [("denoise_color", 15), ("denoise_gray", [0, 55])])
+def test_model_method_runs_its_network(tmp_path: Path, task: str, level) -> None:
+    model = load_weights(save_tiny(tmp_path / "a.safetensors", task, level, name="tiny"))
+    method = model_method(model)
+    assert (method.name, method.task) == ("tiny", task)
+    assert method.params == sum(p.numel() for p in model.network.parameters())
+    assert method.covers(15) and not method.covers(60)
+    assert method.covers(25) == isinstance(level, list)
+    shape = (21, 34, 3)[: 3 if task == "denoise_color" else 2]
+    image = np.random.default_rng(0).random(shape, dtype=np.float32)
+    x = torch.from_numpy(np.atleast_3d(image).transpose(2, 0, 1).copy())[None]
+    with torch.no_grad():
+        y = model.network(x, 15.0 if isinstance(level, list) else None)
+    expected = y[0].numpy().transpose(1, 2, 0).reshape(shape)
+    np.testing.assert_allclose(method.restore(image, 15), expected, atol=1e-6)
+    assert np.abs(expected - image).max() > 1e-3
+
+    ensemble = model_method(model, self_ensemble=True)
+    assert ensemble.name == "tiny, self-ensemble"
+    turned = ensemble.restore(np.rot90(image), 15)
+    np.testing.assert_allclose(turned, np.rot90(ensemble.restore(image, 15)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"level": 15}, "which task"),
+        ({"task": "denoise_gray"}, "which level"),
+        ({"task": "denoise_grey", "level": 15}, "did you mean 'denoise_gray'"),
+        ({"task": "denoise_color", "level": 15}, "1 channels"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(tmp_path: Path, info, message: str) -> None:
+    path = tmp_path / "x.safetensors"
+    network = build_network(
+        {"type": "VHeatIR", "in_chans": 1, "out_chans": 1, "embed_dim": 8, "depths": [1]}
+    )
+    save_weights(path, network, info)
+    with pytest.raises(VHeatIRError, match=message):
+        model_method(load_weights(path))
+
+
+def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    paths = [save_tiny(tmp_path / f"{c}.safetensors", "denoise_gray", 15, name="n") for c in "ab"]
+    methods = tell_apart([(model_method(load_weights(path)), path) for path in paths])
+    assert [method.name for method in methods] == [f"n ({path})" for path in paths]
+    assert [m.name for m in tell_apart([(methods[0], "x")])] == [methods[0].name]
+
+
+@pytest.mark.parametrize("task", ["denoise_gray", "denoise_color"])
+def test_bm3d_removes_noise(task: str) -> None:
+    pytest.importorskip("bm3d")
+    color = get_task(task).color
+    clean = to_color_mode(heldout_photographs()["chelsea"][100:164, 100:164], color)
+    noisy = benchmark_noise(clean.astype(np.float32) / 255, 25)
+    method = bm3d_method(get_task(task))
+    restored = method.restore(noisy, 25)
+    assert restored.shape == noisy.shape and restored.dtype == np.float32
+    assert psnr(to_uint8(restored), clean) > psnr(to_uint8(noisy), clean) + 6
+    np.testing.assert_array_equal(method.restore(noisy, 0), noisy)
+
+
+def test_bm3d_is_for_noise_only() -> None:
+    with pytest.raises(VHeatIRError, match="not JPEG"):
+        bm3d_method(get_task("jpeg_gray"))

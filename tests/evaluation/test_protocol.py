@@ -1,0 +1,113 @@
+"""The protocol: what is degraded, restored, rounded and averaged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio
+
+from vheatir.bundled import heldout_photographs
+from vheatir.degradations import benchmark_noise, jpeg_compress, to_color_mode
+from vheatir.errors import VHeatIRError
+from vheatir.evaluation import DEGRADED, Method, bundled_test_set, measure
+from vheatir.evaluation.test_sets import TestSet
+from vheatir.tasks import TASKS, get_task
+
+
+def small_set() -> TestSet:
+    """Two crops of the held-out photographs, one of odd size."""
+    photos = heldout_photographs()
+    crops = [photos["chelsea"][:96, :120], photos["coffee"][100:171, 200:283]]
+    return TestSet("crops", ("a", "b"), tuple(lambda crop=crop: crop for crop in crops))
+
+
+def method(restore, task: str = "denoise_color", name: str = "fake", params=7) -> Method:
+    return Method(name, task, (0.0, 255.0), params, restore)
+
+
+def test_degraded_row_is_the_mean_over_images_of_clipped_and_rounded_input() -> None:
+    task, crops = get_task("denoise_color"), small_set()
+    expected = []
+    for index in range(2):
+        clean = crops.load(index, task)
+        noisy = benchmark_noise(clean.astype(np.float32) / 255, 25)
+        rounded = np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)
+        expected.append(peak_signal_noise_ratio(clean, rounded, data_range=255))
+    record = measure(task, crops, 25)
+    assert record.psnr == pytest.approx(np.mean(expected), abs=1e-9)
+    assert (record.method, record.published, record.params) == (DEGRADED, False, None)
+    assert (record.dataset, record.level, record.images) == ("crops", 25, 2)
+    assert record.psnrb is None and record.seconds_per_image is None
+
+
+def test_a_method_sees_unclipped_noise_and_its_output_is_measured() -> None:
+    task, crops = get_task("denoise_color"), small_set()
+    seen = []
+
+    def restore(image, level):
+        seen.append((image, level))
+        return np.full_like(image, 0.5)
+
+    record = measure(task, crops, 50, method(restore))
+    for index, (image, level) in enumerate(seen):
+        clean = crops.load(index, task).astype(np.float32) / 255
+        np.testing.assert_array_equal(image, benchmark_noise(clean, 50))
+        assert level == 50 and image.min() < 0
+    expected = [
+        peak_signal_noise_ratio(crops.load(i, task), np.full_like(crops.load(i, task), 128))
+        for i in range(2)
+    ]
+    assert record.psnr == pytest.approx(np.mean(expected), abs=1e-9)
+    assert record.params == 7
+    assert record.seconds_per_image is not None and record.seconds_per_image >= 0
+
+
+@pytest.mark.parametrize("name", ["jpeg_gray", "jpeg_color"])
+def test_jpeg_input_is_opencvs_and_has_psnrb(name: str) -> None:
+    task, crops = get_task(name), small_set()
+    outputs = {}
+    record = measure(task, crops, 20, on_image=lambda m: outputs.update({m.name: m.output}))
+    for index, key in enumerate("ab"):
+        clean = to_color_mode(heldout_crop(index), task.color)
+        np.testing.assert_array_equal(outputs[key], jpeg_compress(np.ascontiguousarray(clean), 20))
+    assert record.psnrb is not None and record.psnrb < record.psnr
+
+
+def heldout_crop(index: int):
+    return small_set().loaders[index]()
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_a_perfect_method_is_perfect_and_measuring_repeats(task) -> None:
+    crops = small_set()
+    level = task.benchmark_levels[0]
+    answers = iter([crops.load(i, task).astype(np.float32) / 255 for i in range(2)])
+    perfect = measure(task, crops, level, method(lambda image, level: next(answers), task.name))
+    assert perfect.psnr == float("inf")
+    assert perfect.ssim == pytest.approx(1)
+    assert perfect.as_dict()["psnr"] is None  # JSON knows no infinity
+    assert measure(task, crops, level) == measure(task, crops, level)
+
+
+def test_methods_that_fail_are_named() -> None:
+    task, crops = get_task("denoise_gray"), small_set()
+    nan = method(lambda image, level: image * np.float32("nan"), task.name, "broken")
+    with pytest.raises(VHeatIRError, match=r"broken gave NaN .* image 'a'"):
+        measure(task, crops, 15, nan)
+    smaller = method(lambda image, level: image[1:], task.name, "cropper")
+    with pytest.raises(VHeatIRError, match="cropper turned image 'a'"):
+        measure(task, crops, 15, smaller)
+
+
+def test_invalid_levels_are_refused() -> None:
+    with pytest.raises(VHeatIRError, match="whole number"):
+        measure(get_task("jpeg_gray"), small_set(), 10.5)
+
+
+def test_bundled_set_is_the_held_out_one() -> None:
+    bundled = bundled_test_set()
+    assert bundled.bundled and bundled.names == tuple(heldout_photographs())
+    assert bundled.load(0, get_task("jpeg_color")).ndim == 3
+    assert bundled.load(0, get_task("jpeg_gray")).ndim == 2
+    first = bundled.first(1)
+    assert len(first) == 1 and not first.whole and bundled.first(99).whole

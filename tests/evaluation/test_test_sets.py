@@ -1,0 +1,77 @@
+"""Finding test sets in folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vheatir.errors import VHeatIRError
+from vheatir.evaluation.test_sets import default_data_folder, find_test_sets, folder_test_set
+from vheatir.image_io import write_image
+from vheatir.tasks import get_task
+
+
+def add_images(folder: Path, *names: str) -> None:
+    for value, name in enumerate(names):
+        write_image(folder / name, np.full((16, 16, 3), value, np.uint8))
+
+
+def test_published_sets_go_to_their_tasks_and_others_are_left_alone(tmp_path: Path) -> None:
+    for name in ("classic5", "LIVE1", "McMaster", "Kodak"):
+        add_images(tmp_path / name, "x.png")
+
+    def found(task: str) -> list[str]:
+        return [test_set.name for test_set in find_test_sets(tmp_path, get_task(task))]
+
+    assert found("jpeg_gray") == ["LIVE1", "classic5"]
+    assert found("jpeg_color") == ["LIVE1"]
+    assert found("denoise_color") == ["McMaster"]
+    assert found("denoise_gray") == []
+
+
+def test_one_published_set_may_be_given_itself(tmp_path: Path) -> None:
+    add_images(tmp_path / "Set12", "x.png")
+    folder = tmp_path / "Set12"
+    assert [s.name for s in find_test_sets(folder, get_task("denoise_gray"))] == ["Set12"]
+    assert find_test_sets(folder, get_task("denoise_color")) == []
+
+
+def test_images_of_ones_own(tmp_path: Path) -> None:
+    add_images(tmp_path / "many" / "b", "x.png")
+    add_images(tmp_path / "many" / "a", "x.png")
+    for task in ("denoise_gray", "jpeg_color"):
+        sets = find_test_sets(tmp_path / "many", get_task(task))
+        assert [s.name for s in sets] == ["a", "b"]
+        assert [s.name for s in find_test_sets(tmp_path / "many" / "a", get_task(task))] == ["a"]
+
+
+def test_images_are_sorted_and_names_are_unique(tmp_path: Path) -> None:
+    add_images(tmp_path, "b.png", "a.png", "a.bmp", "deep/a.png")
+    test_set = folder_test_set(tmp_path)
+    assert test_set.names == ("a_bmp", "a_png", "b", "deep_a")
+    values = [int(test_set.load(i, get_task("denoise_color"))[0, 0, 0]) for i in range(4)]
+    assert values == [2, 1, 0, 3]
+
+
+def test_missing_and_empty_folders_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(VHeatIRError, match="does not exist"):
+        find_test_sets(tmp_path / "nowhere", get_task("denoise_gray"))
+    with pytest.raises(VHeatIRError, match="holds no images"):
+        find_test_sets(tmp_path, get_task("denoise_gray"))
+
+
+def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VHEATIR_DATA", str(tmp_path))
+    with pytest.raises(VHeatIRError, match="VHEATIR_DATA is set"):
+        default_data_folder()
+    add_images(tmp_path / "test" / "Set12", "x.png")
+    assert default_data_folder() == tmp_path / "test"
+    monkeypatch.delenv("VHEATIR_DATA")
+    add_images(tmp_path / "work" / "datasets" / "Set12", "x.png")
+    monkeypatch.chdir(tmp_path / "work")
+    # A checkout's own datasets/ comes first where it holds a test set.
+    own = Path(__file__).parents[2] / "datasets"
+    if not (own / "Set12").exists() and not (own / "test").exists():
+        assert default_data_folder() in (tmp_path / "work" / "datasets", own)
