@@ -32,6 +32,7 @@ $(READY): pyproject.toml
 
 quickstart: $(READY)
 	$(RUN) vheatir/train.py -opt options/quickstart.yml
+	$(RUN) vheatir/test.py -opt options/quickstart.yml
 
 test: $(READY)
 	$(RUN) -m pytest -q
