@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,18 @@ def test_script_runs_from_any_folder_on_the_bundled_photographs(tmp_path: Path) 
     rows = list(csv.DictReader((tmp_path / "o" / "benchmark.csv").read_text().splitlines()))
     assert [row["method"] for row in rows] == ["degraded", "tiny"]
     assert "| tiny |" in (tmp_path / "o" / "benchmark.md").read_text()
+
+
+def test_nothing_beside_the_script_shadows_a_module(tmp_path: Path) -> None:
+    shutil.copytree(SCRIPT.parent, tmp_path / "clone" / "vheatir")
+    for shadow in ("vheatir/json.py", "vheatir/rich.py", "vheatir/numpy.py"):
+        (tmp_path / "clone" / shadow).write_text("raise RuntimeError('shadowed')")
+    result = subprocess.run(
+        [sys.executable, tmp_path / "clone" / "vheatir" / "test.py", "--task", "denoise"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: unknown task 'denoise'")
 
 
 def test_without_weights_the_inputs_of_the_asked_task_are_measured(crops: Path, capsys) -> None:
