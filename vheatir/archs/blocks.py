@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vheatir.archs.mixers import build_mixer
+from vheatir.archs.mixers.hco import SpreadHeatConductionMixer
 from vheatir.errors import VHeatIRError, unknown_name
 
 Norm = Literal["pre", "post"]
@@ -120,7 +121,7 @@ def frequency_embedding_for(module: nn.Module, dim: int, size: int) -> nn.Parame
 
 
 def init_linears(module: nn.Module) -> None:
-    """Initialise as SwinIR: Linear and FVE truncated normal 0.02, biases 0."""
+    """Initialise as SwinIR: Linear and FVE truncated normal 0.02, biases 0; then mixers' own."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.trunc_normal_(part.weight, std=0.02)
@@ -129,6 +130,9 @@ def init_linears(module: nn.Module) -> None:
     for name, parameter in module.named_parameters():
         if name.rpartition(".")[2] == "fve":
             nn.init.trunc_normal_(parameter, std=0.02)
+    for part in module.modules():
+        if isinstance(part, SpreadHeatConductionMixer):
+            part.reset_diffusivity()
 
 
 def level_plane(x: Tensor, level: float | Tensor | None, scale: float | None) -> Tensor:

@@ -44,7 +44,7 @@ class VHeatIRUNet(nn.Module):
         channels: channels of each scale, finest first.
         depths: blocks of each scale, on each side of the U (once at the coarsest).
         mixers: for each scale ``"conv"`` (no heat) or a key of
-            :data:`vheatir.archs.mixers.MIXERS`, whose heat follows every convolution block there.
+            :data:`vheatir.archs.mixers.MIXERS`, whose heat follows the convolution blocks there.
         heat_ratio: share of a scale's channels that conducts heat.
         fve_size: side of the frequency value embedding's grid, for ``"hco"``.
         level_scale: as in :class:`vheatir.archs.VHeatIR`.
@@ -60,9 +60,9 @@ class VHeatIRUNet(nn.Module):
         in_chans: int = 3,
         out_chans: int | None = None,
         downscale: int = 2,
-        channels: Sequence[int] = (48, 80, 128),
+        channels: Sequence[int] = (64, 64, 64),
         depths: Sequence[int] = (2, 2, 2),
-        mixers: Sequence[str] = (NO_HEAT, NO_HEAT, "hco"),
+        mixers: Sequence[str] = (NO_HEAT, NO_HEAT, "hco_spread"),
         heat_ratio: float = 0.5,
         fve_size: int = 16,
         level_scale: float | None = None,
@@ -89,13 +89,13 @@ class VHeatIRUNet(nn.Module):
             for dim, depth, mixer in zip(channels, depths, mixers, strict=True)
         ]
         pairs = list(zip(channels[:-1], channels[1:], strict=True))
-        self.encoder = nn.ModuleList(Stage(*stage) for stage in stages[:-1])
+        self.encoder = nn.ModuleList(Stage(*stage, 0) for stage in stages[:-1])
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
-        self.body = Stage(*stages[-1])
+        self.body = Stage(*stages[-1], 0)
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs
         )
-        self.decoder = nn.ModuleList(Stage(*stage) for stage in stages[:-1])
+        self.decoder = nn.ModuleList(Stage(*stage, 1) for stage in stages[:-1])
         self.conv_last = nn.Conv2d(channels[0], self.out_chans * area, 3, padding=1)
         init_linears(self)
         for part in self.modules():
@@ -124,24 +124,19 @@ class VHeatIRUNet(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of one scale on one side: residual convolutions, each followed by heat."""
+    """The blocks of one scale on one side: residual convolutions, then heat."""
 
     def __init__(
-        self, dim: int, depth: int, mixer: str, heat_ratio: float, fve_size: int
+        self, dim: int, depth: int, mixer: str, heat_ratio: float, fve_size: int, index: int
     ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ResidualConvBlock(dim) for _ in range(depth))
-        inner = max(8, round(dim * heat_ratio))
-        with_heat = mixer != NO_HEAT
-        self.heat = nn.ModuleList(
-            HeatResidual(dim, mixer, inner, index) for index in range(depth if with_heat else 0)
-        )
-        self.fve = frequency_embedding_for(self.heat, dim, fve_size)
+        self.blocks = nn.Sequential(*(ResidualConvBlock(dim) for _ in range(depth)))
+        self.heat: HeatResidual | None = None
+        if mixer != NO_HEAT:
+            self.heat = HeatResidual(dim, mixer, max(8, round(dim * heat_ratio)), index)
+        self.fve = frequency_embedding_for(self, dim, fve_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return an image (B, C, H, W) of the same shape."""
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if self.heat:
-                x = self.heat[index](x, self.fve)
-        return x
+        x = self.blocks(x)
+        return x if self.heat is None else self.heat(x, self.fve)

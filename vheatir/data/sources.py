@@ -28,8 +28,8 @@ class ImageSource:
             ``"bundled"``.
         color: colour convention the images are converted to.
         cache: decode every image once and keep it in memory.
-        keep: None for all images, ``("every", n)`` for every n-th only, ``("but", n)`` for all
-            the others: a validation split without a list of files.
+        keep: None for all images, ``("every", n)`` for every n-th of each root only, ``("but", n)``
+            for all the others: a validation split without a list of files.
         limit: use the first ``limit`` images only.
         heldout: of the bundled photographs, use those held out for testing.
 
@@ -51,13 +51,11 @@ class ImageSource:
         self._bundled: dict[str, NDArray[np.uint8]] = {}
         self._lmdb: dict[str, object] = {}
         names: list[str] = []
+        kind, every = keep or ("all", 1)
         for root in roots:
-            names.extend(self._names(root, heldout))
-        if keep is not None:
-            kind, every = keep
-            names = [
-                name for i, name in enumerate(names) if (i % every == every - 1) == (kind == "every")
-            ]
+            for number, name in enumerate(self._names(root, heldout), start=1):
+                if kind == "all" or (number % every == 0) == (kind == "every"):
+                    names.append(name)
         self.names = names[:limit]
         if not self.names:
             raise VHeatIRError(f"no image is left of {[str(root) for root in roots]}: raise the limit")

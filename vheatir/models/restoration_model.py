@@ -97,8 +97,16 @@ class RestorationModel(BaseModel):
         (loss * share).backward()
         return loss.detach()
 
-    def step(self, learning_rate: float) -> Tensor:
-        """Clip, step the optimiser and move the average; returns the gradient's norm."""
+    def step(self, learning_rate: float, iteration: int) -> Tensor:
+        """Clip, step the optimiser and move the average.
+
+        Args:
+            learning_rate: of this step.
+            iteration: steps made before.
+
+        Returns:
+            The gradient's norm before clipping.
+        """
         train = self.options.train
         limit = train.grad_clip if train.grad_clip is not None else float("inf")
         norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), limit)
@@ -106,11 +114,11 @@ class RestorationModel(BaseModel):
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        # The average's memory grows with the run, so that a short one is not held by its start.
+        decay = min(train.ema_decay, (1 + iteration) / (10 + iteration))
         with torch.no_grad():
             torch._foreach_lerp_(
-                list(self.net_g_ema.parameters()),
-                list(self.net_g.parameters()),
-                1.0 - train.ema_decay,
+                list(self.net_g_ema.parameters()), list(self.net_g.parameters()), 1.0 - decay
             )
         return norm
 

@@ -111,7 +111,7 @@ class Trainer:
                     stage, batches = current, self.feed.batches(current, self.samples_seen)
                 rate = learning_rate(train, self.iteration, self._done())
                 loss = self._iterate(batches)
-                self.model.step(rate)
+                self.model.step(rate, self.iteration)
                 self.iteration += 1
                 self.minutes = self._shared_clock((time.monotonic() - started) / 60)
                 self._after(loss, rate, line)

@@ -12,12 +12,13 @@ from torch import nn
 
 from vheatir.archs.mixers.adaptive_heat import AdaptiveHeat2d
 from vheatir.archs.mixers.gated import DepthwiseConv7Mixer, NoMixer
-from vheatir.archs.mixers.hco import HeatConductionMixer
+from vheatir.archs.mixers.hco import HeatConductionMixer, SpreadHeatConductionMixer
 from vheatir.errors import unknown_name
 
 MIXERS: dict[str, type[nn.Module]] = {
     "none": NoMixer,
     "hco": HeatConductionMixer,
+    "hco_spread": SpreadHeatConductionMixer,
     "adaptive": AdaptiveHeat2d,
     "dwconv7": DepthwiseConv7Mixer,
 }
