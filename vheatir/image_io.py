@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -119,7 +120,7 @@ def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         raise
 
 
-def _swap_red_and_blue(image: NDArray[np.generic]) -> NDArray[np.generic]:
+def _swap_red_and_blue(image: NDArray[Any]) -> NDArray[Any]:
     """Convert between OpenCV's B, G, R(, A) order and R, G, B(, A)."""
     if image.ndim == 3 and image.shape[2] == 1:
         return image[:, :, 0]

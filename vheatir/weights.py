@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
 
 _KEY = "vheatir"
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,13 @@ def save_weights(
         name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in network.state_dict().items()
     }
-    header = {"format": 1, "network": network_config(network), "info": dict(info)}
+    header = {"format": _FORMAT, "network": network_config(network), "info": dict(info)}
     data = safetensors.torch.save(state, {_KEY: json.dumps(header)})
     write_bytes_atomically(path, data)
     return Path(path)
 
 
-def load_weights(
-    path: str | os.PathLike[str], device: torch.device | str = "cpu"
-) -> LoadedModel:
+def load_weights(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> LoadedModel:
     """Rebuild a network from a weight file alone, in float32.
 
     Raises:
@@ -80,12 +80,12 @@ def load_weights(
     """
     file = Path(path)
     data = _read(file)
-    state, header = _parse(file, data)
-    if header is None:
-        raise VHeatIRError(
-            f"{file} carries no vHeatIR configuration: give a file that training exported"
-        )
-    network = build_network(header["network"])
+    state, metadata = _parse(file, data)
+    header = _header(file, metadata)
+    try:
+        network = build_network(header["network"])
+    except VHeatIRError as error:
+        raise VHeatIRError(f"{file}: {error}") from None
     own = network.state_dict()
     for name, tensor in own.items():
         if name not in state or state[name].shape != tensor.shape:
@@ -98,7 +98,31 @@ def load_weights(
     network.load_state_dict(state)
     network = network.eval().requires_grad_(False).to(device)
     digest = hashlib.sha256(data).hexdigest()
-    return LoadedModel(network, dict(header.get("info", {})), file, digest)
+    return LoadedModel(network, header["info"], file, digest)
+
+
+def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what a weight file says of itself, without reading its weights.
+
+    Returns:
+        ``task``, ``level`` (a number or [lowest, highest]), ``name``, ``training`` and whatever
+        else was saved with the network; ``network``, its configuration for
+        :func:`vheatir.archs.build_network`; ``params``, the number of its weights.
+
+    Raises:
+        VHeatIRError: the file is missing, damaged or not ours.
+    """
+    file = Path(path)
+    _read(file, 0)  # a missing file has an error of its own
+    try:
+        with safetensors.safe_open(str(file), framework="pt") as opened:  # type: ignore[no-untyped-call]
+            metadata = opened.metadata() or {}
+            shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _damaged(file, error) from None
+    header = _header(file, metadata)
+    params = sum(math.prod(shape) for shape in shapes)
+    return {**header["info"], "network": header["network"], "params": params}
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -114,9 +138,11 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise VHeatIRError(f"weight file {file} does not exist") from None
-    except Exception as error:  # torch.load raises whatever a damaged pickle provokes
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise VHeatIRError(f"weight file {file} cannot be read safely: {line}") from None
+    except Exception:  # torch.load raises whatever a damaged pickle provokes
+        raise VHeatIRError(
+            f"weight file {file} is damaged, or holds more than tensors, which could run code: "
+            "give one that holds weights only"
+        ) from None
     for key in ("params_ema", "params"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -125,25 +151,48 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return loaded
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path, size: int = -1) -> bytes:
     try:
-        return file.read_bytes()
+        with file.open("rb") as stream:
+            return stream.read(size)
     except FileNotFoundError:
         raise VHeatIRError(f"weight file {file} does not exist") from None
     except OSError as error:
         raise VHeatIRError(f"weight file {file} cannot be opened: {error.strerror}") from None
 
 
-def _parse(file: Path, data: bytes) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """Split a safetensors file into float32 weights and our header, if it has one."""
+def _damaged(file: Path, error: Exception) -> VHeatIRError:
+    return VHeatIRError(
+        f"weight file {file} is damaged or no safetensors file ({error}): fetch it again"
+    )
+
+
+def _header(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return our entry in a file's metadata, checked: ``format``, ``network``, ``info``."""
+    if _KEY not in metadata:
+        raise VHeatIRError(
+            f"{file} carries no vHeatIR configuration: give a file that training exported"
+        )
+    try:
+        header = json.loads(metadata[_KEY])
+        sound = isinstance(header["network"], dict) and isinstance(header["info"], dict)
+        version = header["format"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(file, error) from None
+    if version != _FORMAT or not sound:
+        raise VHeatIRError(
+            f"{file} has format {version!r}, not {_FORMAT}: upgrade vHeatIR, or fetch it again"
+        )
+    return dict(header)
+
+
+def _parse(file: Path, data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Split a safetensors file into float32 weights and its metadata."""
     try:
         tensors = safetensors.torch.load(data)
         size = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
-        header = json.loads(metadata[_KEY]) if _KEY in metadata else None
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise VHeatIRError(
-            f"weight file {file} is damaged or no safetensors file ({error}): fetch it again"
-        ) from None
+        raise _damaged(file, error) from None
     state = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    return state, header
+    return state, metadata

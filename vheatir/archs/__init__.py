@@ -18,21 +18,31 @@ ARCHS: dict[str, type[nn.Module]] = {"VHeatIR": VHeatIR, "VHeatIRUNet": VHeatIRU
 def build_network(config: Mapping[str, Any]) -> nn.Module:
     """Build a network from ``{"type": name, **keyword arguments}``.
 
+    ``"size"`` stands for the keyword arguments of a named size (:attr:`VHeatIR.SIZES`); arguments
+    given beside it win.
+
     Raises:
-        VHeatIRError: unknown type or argument, the nearest valid one named.
+        VHeatIRError: unknown type, size or argument, the nearest valid one named; impossible value.
     """
     arguments = dict(config)
     name = arguments.pop("type", None)
     if name not in ARCHS:
         raise unknown_name("network type", name, ARCHS)
+    sizes: Mapping[str, Mapping[str, Any]] = getattr(ARCHS[name], "SIZES", {})
+    if sizes and "size" in arguments:
+        size = arguments.pop("size")
+        if size not in sizes:
+            raise unknown_name(f"size of {name}", size, sizes)
+        arguments = {**sizes[size], **arguments}
     allowed = inspect.signature(ARCHS[name]).parameters
     for key in arguments:
         if key not in allowed:
             raise unknown_name(f"option of {name}", key, allowed)
     try:
         network = ARCHS[name](**arguments)
-    except (TypeError, RuntimeError) as error:
-        raise VHeatIRError(f"network {name} cannot be built: {error}") from error
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise VHeatIRError(f"network {name} cannot be built: {line}") from error
     network.config = complete_config(name, arguments)  # type: ignore[assignment]
     return network
 
@@ -49,7 +59,9 @@ def network_config(network: nn.Module) -> dict[str, Any]:
     """Return the configuration from which :func:`build_network` built ``network``."""
     config = getattr(network, "config", None)
     if config is None:
-        raise VHeatIRError("this network was not made by build_network: its configuration is unknown")
+        raise VHeatIRError(
+            "the configuration of this network is unknown: make it with vheatir.build_network"
+        )
     return dict(config)
 
 

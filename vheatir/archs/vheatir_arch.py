@@ -7,6 +7,7 @@ Wang et al., "Building Vision Models upon Heat Conduction", CVPR 2025 (arXiv 240
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +19,13 @@ from vheatir.errors import VHeatIRError
 # Mean of the DIV2K training set, as SwinIR and EDSR subtract it.
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
-#: The sizes by name: keyword arguments of :class:`VHeatIR`.
-SIZES: dict[str, dict[str, object]] = {
-    "base": {"embed_dim": 180, "depths": [6] * 6, "mlp_ratio": 2.0},
-    "light": {"embed_dim": 60, "depths": [6] * 4, "mlp_ratio": 2.0},
-    "fast": {"embed_dim": 64, "depths": [3] * 4, "mlp_ratio": 2.0, "downscale": 2},
-}
-
 
 class VHeatIR(nn.Module):
-    """3x3 conv -> groups of heat blocks -> LN -> 3x3 conv + residual -> 3x3 conv; out = in + residual.
+    """3x3 conv -> heat groups -> LN -> 3x3 conv + residual -> 3x3 conv; out = in + residual.
+
+    Three sizes have names: ``base`` (SwinIR's denoiser), ``light`` (SwinIR-light) and ``fast`` (for
+    CPUs). ``build_network({"type": "VHeatIR", "size": "light"})`` and
+    ``VHeatIR(**VHeatIR.SIZES["light"])`` build the same network.
 
     Args:
         in_chans: channels of the image.
@@ -49,6 +47,15 @@ class VHeatIR(nn.Module):
         VHeatIRError: impossible arguments, or input of the wrong shape.
     """
 
+    #: The sizes by name: keyword arguments, beside which any others may be given.
+    SIZES: ClassVar[dict[str, dict[str, Any]]] = {
+        "base": {"embed_dim": 180, "depths": [6] * 6, "mlp_ratio": 2.0},
+        "light": {"embed_dim": 60, "depths": [6] * 4, "mlp_ratio": 2.0},
+        "fast": {"embed_dim": 64, "depths": [3] * 4, "mlp_ratio": 2.0, "downscale": 2},
+    }
+
+    mean: Tensor
+
     def __init__(
         self,
         in_chans: int = 3,
@@ -64,6 +71,8 @@ class VHeatIR(nn.Module):
         level_scale: float | None = None,
     ) -> None:
         super().__init__()
+        check_positive(in_chans=in_chans, embed_dim=embed_dim, fve_size=fve_size)
+        check_positive(downscale=downscale, img_range=img_range, level_scale=level_scale)
         self.in_chans = in_chans
         self.out_chans = in_chans if out_chans is None else out_chans
         check_channels(self.in_chans, self.out_chans)
@@ -111,6 +120,13 @@ class VHeatIR(nn.Module):
         return own_channels(x, self.out_chans) + residual / self.img_range
 
 
+def check_positive(**values: float | None) -> None:
+    """Refuse arguments that are not numbers above 0; None is left alone."""
+    for name, value in values.items():
+        if value is not None and not (isinstance(value, (int, float)) and value > 0):
+            raise VHeatIRError(f"{name} {value!r} is impossible: give a number above 0")
+
+
 def check_channels(in_chans: int, out_chans: int) -> None:
     """Refuse channel counts between which no residual can be added."""
     if out_chans not in (1, in_chans):
@@ -120,11 +136,11 @@ def check_channels(in_chans: int, out_chans: int) -> None:
 
 
 def check_input(x: Tensor, channels: int) -> None:
-    """Raise VHeatIRError unless x is (B, channels, H, W) with H, W >= 1."""
-    if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
+    """Raise VHeatIRError unless x is floating point, (B, channels, H, W) with H, W >= 1."""
+    if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape[2:] or not x.is_floating_point():
         raise VHeatIRError(
-            f"input of shape {tuple(x.shape)} does not fit this model: "
-            f"(batch, {channels}, height >= 1, width >= 1) is needed"
+            f"input of shape {tuple(x.shape)} and {x.dtype} does not fit this model: floating "
+            f"point, (batch, {channels}, height >= 1, width >= 1) is needed"
         )
 
 

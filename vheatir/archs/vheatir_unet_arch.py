@@ -24,6 +24,7 @@ from vheatir.archs.blocks import (
 from vheatir.archs.vheatir_arch import (
     check_channels,
     check_input,
+    check_positive,
     init_last_conv,
     own_channels,
     pad_to_multiple,
@@ -73,6 +74,8 @@ class VHeatIRUNet(nn.Module):
                 f"channels {list(channels)}, depths {list(depths)} and mixers {list(mixers)} "
                 "name different numbers of scales: give one value a scale in each"
             )
+        check_positive(in_chans=in_chans, downscale=downscale, fve_size=fve_size)
+        check_positive(heat_ratio=heat_ratio, level_scale=level_scale)
         self.in_chans = in_chans
         self.out_chans = in_chans if out_chans is None else out_chans
         check_channels(self.in_chans, self.out_chans)
@@ -101,7 +104,7 @@ class VHeatIRUNet(nn.Module):
         for part in self.modules():
             if isinstance(part, HeatResidual):
                 # A new heat block changes nothing: heat has to earn its way in.
-                nn.init.zeros_(part.mixer.out_proj.weight)
+                nn.init.zeros_(part.mixer.get_parameter("out_proj.weight"))
         init_last_conv(self.conv_last)
 
     def forward(self, x: Tensor, level: float | Tensor | None = None) -> Tensor:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import safetensors
-
-from vheatir import _paths
+from vheatir import _paths, zoo
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.inference import Restorer
 from vheatir.tasks import TASKS, Task
+from vheatir.weights import read_info
 
 _KEPT_IN_MEMORY = 2
 
@@ -114,11 +110,7 @@ class Catalogue:
 
 
 def _released() -> list[Path]:
-    try:
-        from vheatir.zoo import list_models
-    except ImportError:
-        return []
-    return [Path(card.path) for card in list_models()]
+    return [entry.path for entry in zoo.list_models()]
 
 
 def _quickstart() -> list[Path]:
@@ -130,23 +122,18 @@ def _quickstart() -> list[Path]:
 
 def _read_entry(path: Path) -> Entry:
     """Read a weights file's header, not its weights."""
+    info = read_info(path)
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:  # type: ignore[no-untyped-call]
-            header: dict[str, Any] = json.loads((file.metadata() or {})["vheatir"])
-            count = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())
-        info = header["info"]
         task, level = TASKS[info["task"]], info["level"]
         low, high = level if isinstance(level, (list, tuple)) else (level, level)
-        takes_level = header["network"].get("level_scale") is not None
         levels = (float(low), float(high))
-    except FileNotFoundError:
-        raise VHeatIRError(f"weight file {path} does not exist") from None
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise VHeatIRError(
             f"{path} is no vHeatIR weights file with a task and a level: "
             "give a file that training exported"
         ) from None
-    name = info.get("name") or path.stem
+    takes_level = info["network"].get("level_scale") is not None
+    name, count = info.get("name") or path.stem, info["params"]
     plain = Entry("", task, path, levels, takes_level)
     size = f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"
     return Entry(f"{name} · {plain.level_text} · {size} params", task, path, levels, takes_level)

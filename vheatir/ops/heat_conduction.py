@@ -82,7 +82,9 @@ class _CachedDecay:
 
 
 class HeatConduction2d(nn.Module):
-    """HCO module: ``x -> depthwise 3x3 -> Linear C->2C -> (u, z); out = Linear(LN(heat(u)) silu(z))``.
+    """HCO module: depthwise 3x3, Linear C->2C to (u, z), heat on u, gate by z, Linear back.
+
+    ``out = Linear(LayerNorm(heat(u)) * silu(z))``
 
     Layout: channels-last tokens of shape (B, H, W, C), contiguous. The transform then runs over
     dimensions 1 and 2 without a copy, and the depthwise convolution sees a channels-last image.
@@ -135,10 +137,14 @@ class HeatConduction2d(nn.Module):
         x = self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         u, z = self.in_proj(x).chunk(2, dim=-1)
         u = self.conduct(u, self.diffusivity(frequency_embedding))
-        return self.out_proj(self.norm(u) * F.silu(z))
+        return self.out_proj(self.norm(u.to(self.norm.weight.dtype)) * F.silu(z))
 
     def conduct(self, u: Tensor, k: Tensor) -> Tensor:
-        """Conduct heat in u (B, H, W, C) with k on a grid (h, w, C); returns u's shape, k's dtype."""
+        """Conduct heat in u (B, H, W, C) with k on a grid (h, w, C).
+
+        Returns:
+            Temperature, shape of u and dtype of k.
+        """
         height, width = u.shape[1:3]
         with torch.autocast(u.device.type, enabled=False):
             spectrum = dct2(u.to(k.dtype), (1, 2), self.backend)
@@ -183,7 +189,7 @@ class HeatConduction2d(nn.Module):
             or cache.diffusivity.device != k.device
             or not torch.equal(cache.diffusivity, k)
         ):
-            cache = self._cache = _CachedDecay(k, self._decay(k, height, width))
+            cache = self._cache = _CachedDecay(k.clone(), self._decay(k, height, width))
         return cache.decay
 
     def __getstate__(self) -> dict[str, object]:

@@ -33,6 +33,8 @@ class AdaptiveHeat2d(GatedMixer):
         window: side of a window in tokens.
     """
 
+    omega: Tensor
+
     def __init__(
         self, dim: int, inner_dim: int | None = None, index: int = 0, window: int = 16
     ) -> None:
@@ -51,9 +53,8 @@ class AdaptiveHeat2d(GatedMixer):
         with torch.autocast(u.device.type, enabled=False):
             u = u.to(self.log_k.dtype)
             before = self.shift
-            after_rows = -(height + before) % self.window
-            after_columns = -(width + before) % self.window
-            u = F.pad(u.permute(0, 3, 1, 2), (before, after_columns, before, after_rows), mode="replicate")
+            below, right = -(height + before) % self.window, -(width + before) % self.window
+            u = F.pad(u.permute(0, 3, 1, 2), (before, right, before, below), mode="replicate")
             batch, channels, rows, columns = u.shape
             n, m, s = rows // self.window, columns // self.window, self.window
             u = u.permute(0, 2, 3, 1).reshape(batch, n, s, m, s, channels)
