@@ -1,0 +1,304 @@
+"""HeatConduction2d: the paper's formulas, one physical frequency at every size, a true cache."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.fft
+import scipy.ndimage
+import scipy.special
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vheatir.ops import HeatConduction2d, dct2, heat_conduction, idct2
+from vheatir.ops.heat_conduction import interpolation_matrix, squared_frequency
+
+Array = NDArray[np.float64]
+
+
+def module_and_embedding(
+    dim: int = 6, inner: int | None = None, grid: int = 4, spread: float = 3.0
+) -> tuple[HeatConduction2d, Tensor]:
+    """A module with weights of every sign, and k up to some pixels squared."""
+    torch.manual_seed(0)
+    module = HeatConduction2d(dim, inner).double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return module, spread * torch.randn(grid, grid, dim, dtype=torch.float64)
+
+
+# --- the formulas --------------------------------------------------------------------------------
+
+
+def paper(module: HeatConduction2d, x: Array, fve: Array) -> Array:
+    """One image (H, W, C), term by term in NumPy and SciPy."""
+    w = {name: value.detach().numpy() for name, value in module.state_dict().items()}
+    height, width, channels = x.shape
+    filtered = np.stack(
+        [
+            scipy.ndimage.correlate(x[..., c], w["dwconv.weight"][c, 0], mode="constant")
+            + w["dwconv.bias"][c]
+            for c in range(channels)
+        ],
+        axis=-1,
+    )
+    both = filtered @ w["in_proj.weight"].T + w["in_proj.bias"]
+    inner = both.shape[-1] // 2
+    u, z = both[..., :inner], both[..., inner:]
+
+    # k = relu(Linear(FVE)) lives on a grid over [0, pi)^2, and is read at n pi / H, m pi / W
+    k_grid = np.maximum(fve @ w["to_k.weight"].T + w["to_k.bias"], 0)
+    nodes_n = np.pi * np.arange(fve.shape[0]) / fve.shape[0]
+    nodes_m = np.pi * np.arange(fve.shape[1]) / fve.shape[1]
+    omega_n = np.pi * np.arange(height) / height
+    omega_m = np.pi * np.arange(width) / width
+    result = np.empty_like(u)
+    for c in range(inner):
+        rows = np.stack([np.interp(omega_n, nodes_n, column) for column in k_grid[..., c].T], 1)
+        k = np.stack([np.interp(omega_m, nodes_m, row) for row in rows])
+        decay = np.exp(-k * (omega_n[:, None] ** 2 + omega_m[None, :] ** 2))
+        spectrum = scipy.fft.dctn(u[..., c], type=2, norm="ortho") * decay
+        result[..., c] = scipy.fft.idctn(spectrum, type=2, norm="ortho")
+
+    centred = result - result.mean(-1, keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+    normed = normed * w["norm.weight"] + w["norm.bias"]
+    return (normed * z * scipy.special.expit(z)) @ w["out_proj.weight"].T + w["out_proj.bias"]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "grid", "inner"),
+    [(12, 9, 4, None), (5, 20, 16, 3), (1, 1, 4, None), (1, 13, 3, 8), (50, 7, 5, None)],
+)
+@pytest.mark.parametrize("grad", [True, False], ids=["training", "inference"])
+def test_agrees_with_the_papers_formulas(
+    height: int, width: int, grid: int, inner: int | None, grad: bool
+) -> None:
+    module, fve = module_and_embedding(inner=inner, grid=grid)
+    module.train(grad)
+    x = torch.randn(2, height, width, 6, dtype=torch.float64)
+    with torch.set_grad_enabled(grad):
+        actual = module(x, fve)
+    for image, result in zip(x, actual, strict=True):
+        expected = paper(module, image.numpy(), fve.numpy())
+        np.testing.assert_allclose(result.detach().numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_gradcheck() -> None:
+    module, fve = module_and_embedding(dim=2, grid=3, spread=1.0)
+    x = torch.randn(1, 4, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(module, (x, fve.requires_grad_()))
+    names = list(dict(module.named_parameters()))
+
+    def of_weights(*values: Tensor) -> Tensor:
+        named = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(module, named, (x.detach(), fve.detach()))
+
+    values = [value.detach().clone().requires_grad_() for value in module.parameters()]
+    assert torch.autograd.gradcheck(of_weights, values)
+
+
+def test_weights_in_half_precision(device: torch.device) -> None:
+    module, fve = module_and_embedding()
+    x = torch.rand(1, 9, 7, 6, device=device)
+    module, fve = module.float().to(device), fve.float().to(device)
+    expected = module(x, fve)
+    actual = module.bfloat16()(x.bfloat16(), fve.bfloat16())
+    assert actual.dtype == torch.bfloat16
+    assert F.mse_loss(actual.float(), expected) < 1e-2 * expected.var()
+
+
+# --- one physical frequency, one diffusivity -----------------------------------------------------
+
+
+def impulse_response(
+    decay: Callable[[int, int], Tensor] | Tensor, height: int, width: int, reach: int = 30
+) -> Tensor:
+    """Conduct a unit of heat at the centre; return its surroundings, (2 reach + 1)^2 x C."""
+    channels = 8
+    u = torch.zeros(1, height, width, channels, dtype=torch.float64)
+    u[:, height // 2, width // 2] = 1
+    if isinstance(decay, Tensor):
+        module = HeatConduction2d(channels).double().eval()
+        with torch.no_grad():
+            result = module.conduct(u, decay)
+    else:
+        result = idct2(dct2(u, (1, 2)) * decay(height, width), (1, 2))
+    rows = slice(height // 2 - reach, height // 2 + reach + 1)
+    columns = slice(width // 2 - reach, width // 2 + reach + 1)
+    return result[0, rows, columns]
+
+
+def disagreement(decay: Callable[[int, int], Tensor] | Tensor) -> float:
+    """Return how far the responses in two images differ, over their peak; the worst channel.
+
+    The middle 3x3 pixels stay out of it: what a wrong operator leaves standing there would count as
+    the peak.
+    """
+    responses = impulse_response(decay, 96, 160), impulse_response(decay, 256, 192)
+    for response in responses:
+        response[29:32, 29:32] = 0
+    small, large = responses
+    return float(((small - large).abs().amax((0, 1)) / large.abs().amax((0, 1))).max())
+
+
+@pytest.fixture(scope="module")
+def large_k() -> Tensor:
+    """Random diffusivities on the default grid that spread heat by 10 to 14 pixels."""
+    generator = torch.Generator().manual_seed(1)
+    return 50 + 50 * torch.rand(16, 16, 8, dtype=torch.float64, generator=generator)
+
+
+def test_the_impulse_response_is_the_same_in_images_of_any_size(large_k: Tensor) -> None:
+    assert disagreement(large_k) < 0.01
+    # it does reach far: of a peak one pixel wide, more than a tenth is left ten pixels away
+    response = impulse_response(large_k, 256, 192)
+    assert (response[30, 40] > 0.1 * response[30, 30]).all()
+
+
+def test_zero_padding_or_pixel_centres_would_not_be(large_k: Tensor) -> None:
+    """The two careless ports of the paper fail the test above: it can tell."""
+
+    def padded(height: int, width: int) -> Tensor:
+        k = F.pad(large_k.permute(2, 0, 1), (0, width - 16, 0, height - 16)).permute(1, 2, 0)
+        return torch.exp(-k * squared_frequency(height, width, torch.float64)[..., None])
+
+    def resized(height: int, width: int) -> Tensor:
+        k = F.interpolate(large_k.permute(2, 0, 1)[None], (height, width), mode="bilinear")
+        omega = squared_frequency(height, width, torch.float64)
+        return torch.exp(-k[0].permute(1, 2, 0) * omega[..., None])
+
+    assert disagreement(padded) > 1
+    assert disagreement(resized) > 0.01
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 16, 33, 100])
+def test_interpolation_is_linear_in_physical_frequency(size: int) -> None:
+    values = torch.rand(16, dtype=torch.float64)
+    nodes = np.pi * np.arange(16) / 16
+    expected = np.interp(np.pi * np.arange(size) / size, nodes, values.numpy())
+    actual = interpolation_matrix(size, 16, values) @ values
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-12)
+
+
+def test_constant_k_is_the_plain_operator() -> None:
+    u = torch.randn(2, 11, 14, 3, dtype=torch.float64)
+    module = HeatConduction2d(3)
+    k = torch.full((16, 16, 3), 2.5, dtype=torch.float64)
+    torch.testing.assert_close(module.conduct(u, k), heat_conduction(u, 2.5, (1, 2)))
+
+
+# --- the decay kept between calls ----------------------------------------------------------------
+
+
+def replaced(module: HeatConduction2d, name: str, factor: float) -> dict[str, Tensor]:
+    return {k: v * factor if k == name else v for k, v in module.state_dict().items()}
+
+
+CHANGES: dict[str, Callable[[HeatConduction2d], object]] = {
+    "in place": lambda m: m.to_k.weight.mul_(3),
+    "through .data": lambda m: m.to_k.weight.data.mul_(3),
+    "a new tensor in .data": lambda m: setattr(m.to_k.weight, "data", m.to_k.weight.data * 3),
+    "load_state_dict": lambda m: m.load_state_dict(replaced(m, "to_k.weight", 3)),
+    "to(dtype)": lambda m: m.double(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_changed_weights_change_the_output(
+    change: str, mode: type[torch.no_grad], device: torch.device
+) -> None:
+    module, fve = module_and_embedding()
+    module, fve = module.float().eval().to(device), fve.float().to(device)
+    x = torch.rand(1, 10, 8, 6, device=device)
+    with mode():
+        before = module(x, fve)
+        assert module._cache is not None
+        torch.testing.assert_close(module(x, fve), before, rtol=0, atol=0)  # from the cache
+    with torch.no_grad():
+        CHANGES[change](module)
+    fve, x = fve.to(module.to_k.weight.dtype), x.to(module.to_k.weight.dtype)
+    expected = module(x, fve)  # with gradients: nothing is cached
+    with mode():
+        after = module(x, fve)
+    assert after.dtype == expected.dtype
+    torch.testing.assert_close(after, expected.detach())
+    assert change == "to(dtype)" or not torch.allclose(after, before, atol=1e-3)
+
+
+def test_another_size_or_embedding_changes_the_output() -> None:
+    module, fve = module_and_embedding()
+    module.eval()
+    for scale, (height, width) in [(1, (10, 8)), (1, (8, 10)), (2, (8, 10)), (1, (10, 8))]:
+        x = torch.rand(1, height, width, 6, dtype=torch.float64)
+        expected = module(x, scale * fve).detach()
+        with torch.no_grad():
+            torch.testing.assert_close(module(x, scale * fve), expected)
+
+
+def test_a_diffusivity_changed_by_the_caller_is_noticed() -> None:
+    module, _ = module_and_embedding()
+    module.eval()
+    u = torch.rand(1, 10, 8, 6, dtype=torch.float64)
+    k = torch.rand(4, 4, 6, dtype=torch.float64)
+    with torch.no_grad():
+        before = module.conduct(u, k)
+        k.mul_(5)
+        after = module.conduct(u, k)
+    torch.testing.assert_close(after, module.conduct(u, k))
+    assert not torch.allclose(after, before, atol=1e-3)
+
+
+@pytest.mark.parametrize("budget", [0, 500, 3000])
+def test_strips_beyond_the_budget_equal_the_whole_map(
+    budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, fve = module_and_embedding()
+    module.eval()
+    x = torch.rand(2, 13, 9, 6, dtype=torch.float64)  # a map of 5616 bytes
+    with torch.no_grad():
+        whole = module(x, fve)
+        assert module._cache is not None
+        # the package shows the function of the same name in the place of its module
+        ops = sys.modules[HeatConduction2d.__module__]
+        monkeypatch.setattr(ops, "DECAY_CACHE_BYTES", budget)
+        torch.testing.assert_close(module(x, fve), whole)
+    assert module._cache is None  # and the old map is let go
+
+
+def test_copies_leave_the_cache_behind() -> None:
+    module, fve = module_and_embedding()
+    module.eval()
+    x = torch.rand(1, 10, 8, 6, dtype=torch.float64)
+    with torch.no_grad():
+        expected = module(x, fve)
+        copies = [copy.deepcopy(module), pickle.loads(pickle.dumps(module))]
+        assert module._cache is not None
+        for other in copies:
+            assert other._cache is None
+            torch.testing.assert_close(other(x, fve), expected)
+    assert not any("cache" in name for name in module.state_dict())
+
+
+def test_training_keeps_nothing() -> None:
+    module, fve = module_and_embedding()
+    module(torch.rand(1, 10, 8, 6, dtype=torch.float64), fve)
+    assert module._cache is None
+
+
+def test_compiles_into_one_graph() -> None:
+    module, fve = module_and_embedding()
+    x = torch.rand(1, 10, 8, 6, dtype=torch.float64)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, fve), module(x, fve))
+    module.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x, fve), module(x, fve))
