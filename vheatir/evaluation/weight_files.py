@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vheatir.errors import VHeatIRError
+from vheatir.zoo import find_weights
 
 if TYPE_CHECKING:
     from vheatir.training.schema import Options
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
 
 def released_weights(tasks: Iterable[str]) -> list[Path]:
     """Return the files of the released models for ``tasks``."""
-    try:
-        from vheatir.zoo import find_weights
-    except ImportError:  # nothing is released yet
-        return []
-    return [Path(path) for task in tasks for path in find_weights(task)]
+    return [path for task in tasks for path in find_weights(task)]
 
 
 def load_all(paths: Iterable[str | os.PathLike[str]]) -> list[LoadedModel]:

@@ -1,0 +1,167 @@
+"""Put trained weights into the zoo, and write the model cards.
+
+``python tools/release.py add EXPORT.safetensors --history history.json --facts facts.yml`` stores
+the weights in half precision, if that costs less than 0.005 dB, and enters them in the registry.
+``python tools/release.py cards --results results/benchmark.json`` writes every card anew, with its
+benchmark table.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from vheatir.bundled import heldout_photographs
+from vheatir.data.restoration_dataset import to_tensor
+from vheatir.degradations import degrade_for_benchmark, to_color_mode
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_bytes_atomically
+from vheatir.metrics import psnr, to_uint8
+from vheatir.tasks import get_task
+from vheatir.weights import LoadedModel, load_weights, save_weights
+from vheatir.zoo import FOLDER, REGISTRY, ModelEntry, list_models
+
+LARGEST_LOSS_DB = 0.005
+CURVES = ROOT / "docs" / "results" / "zoo"
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    add = commands.add_parser("add", help="enter weights in the zoo")
+    add.add_argument("weights", type=Path)
+    add.add_argument("--history", type=Path, required=True, help="the run's results/history.json")
+    add.add_argument("--facts", type=Path, required=True, help="data, hardware and so on, YAML")
+    add.set_defaults(run=add_model)
+    cards = commands.add_parser("cards", help="write the cards")
+    cards.add_argument("--results", type=Path, nargs="+", required=True, help="benchmark.json")
+    cards.set_defaults(run=write_cards)
+    arguments = parser.parse_args()
+    try:
+        arguments.run(arguments)
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def add_model(arguments: argparse.Namespace) -> None:
+    """Store weights in half precision and enter them in the registry and the facts."""
+    full = load_weights(arguments.weights)
+    name, task = full.info["name"], full.info["task"]
+    info = {key: full.info[key] for key in ("name", "task", "level", "training")}
+    path = save_weights(FOLDER / f"{name}.safetensors", full.network, info, dtype=torch.float16)
+    half = load_weights(path)
+    loss = bundled_psnr(full) - bundled_psnr(half)
+    if loss > LARGEST_LOSS_DB:
+        path.unlink()
+        raise VHeatIRError(f"half precision costs {name} {loss:.4f} dB: store it in float32")
+    facts = yaml.safe_load(arguments.facts.read_text())
+    facts["half precision costs"] = f"{loss:.4f} dB on the bundled photographs"
+    facts["training"] = info["training"]
+    write_bytes_atomically(CURVES / f"{name}.yml", yaml.safe_dump(facts, sort_keys=False).encode())
+    plot(name, json.loads(arguments.history.read_text()))
+    params = sum(p.numel() for p in half.network.parameters())
+    entry = ModelEntry(name, task, half.sha256, params)
+    entries = [m for m in list_models() if m.name != name]
+    entries = sorted([*entries, entry], key=lambda m: (m.task, -m.params))
+    text = json.dumps([vars(m) for m in entries], indent=1) + "\n"
+    write_bytes_atomically(REGISTRY, text.encode())
+    sys.stdout.write(f"{name}: half precision costs {loss:.4f} dB, {path.stat().st_size} bytes\n")
+
+
+def bundled_psnr(model: LoadedModel) -> float:
+    """Return the mean PSNR on the held-out bundled photographs, over the benchmark's levels."""
+    task = get_task(model.info["task"])
+    values = []
+    for image in heldout_photographs().values():
+        clean = to_color_mode(image, task.color)
+        for level in task.benchmark_levels:
+            x = to_tensor(degrade_for_benchmark(clean, task, level))[None]
+            with torch.no_grad():
+                y = model.network(x, float(level) if model.network.takes_level else None)[0]
+            restored = y[0] if clean.ndim == 2 else y.permute(1, 2, 0)
+            values.append(psnr(to_uint8(restored.numpy()), clean))
+    return float(np.mean(values))
+
+
+def plot(name: str, history: dict[str, Any]) -> None:
+    """Draw a run's loss and validation PSNR."""
+    from vheatir.training.report import draw_curves
+
+    draw_curves(CURVES / f"{name}.png", name, history["losses"], history["scores"])
+
+
+def write_cards(arguments: argparse.Namespace) -> None:
+    """Write the card of every model in the registry."""
+    records = [r for path in arguments.results for r in json.loads(path.read_text())]
+    for entry in list_models():
+        write_bytes_atomically(entry.card, card(entry, records).encode())
+
+
+def card(entry: ModelEntry, records: list[dict[str, Any]]) -> str:
+    """Return a model's card."""
+    from vheatir.archs import network_config
+
+    facts = yaml.safe_load((CURVES / f"{entry.name}.yml").read_text())
+    training = facts.pop("training")
+    task = get_task(entry.task)
+    model = load_weights(entry.path)
+    config = network_config(model.network)
+    own = [r for r in records if r["task"] == entry.task and r["method"] == entry.name]
+    inputs = {
+        (r["dataset"], r["level"]): r
+        for r in records
+        if r["task"] == entry.task and r["method"] == "degraded"
+    }
+    lines = [
+        f"# {entry.name}",
+        "",
+        f"{task.title.capitalize()}, {task.level_name} {model.info['level']}; "
+        f"{entry.params / 1e6:.2f} M parameters.",
+        "",
+        f"| data set | {task.level_name} | input PSNR | PSNR | SSIM |",
+        "|---|---|---|---|---|",
+    ]
+    for r in own:
+        before = inputs.get((r["dataset"], r["level"]), {}).get("psnr", float("nan"))
+        lines.append(
+            f"| {r['dataset']} | {r['level']:g} | {before:.2f} | {r['psnr']:.2f} | {r['ssim']:.4f} |"
+        )
+    lines += [
+        "",
+        "Made with `python vheatir/test.py`; conventions as printed there.",
+        "",
+        "## Training",
+        "",
+        f"- {training['iterations']} iterations, {training['samples']} crops, "
+        f"{training['minutes']:.1f} minutes, seed {training['seed']}",
+        *(f"- {key}: {value}" for key, value in facts.items()),
+        f"- curve: [docs/results/zoo/{entry.name}.png](../../docs/results/zoo/{entry.name}.png)",
+        "",
+        "## Network",
+        "",
+        "```json",
+        json.dumps(config),
+        "```",
+        "",
+        f"SHA-256 `{entry.sha256}`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""The released models: one registry, weights verified before use.
+
+``registry.json`` lists them, the best of each task first; beside each weight file lies its card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.tasks import get_task
+
+if TYPE_CHECKING:
+    import torch
+
+    from vheatir.weights import LoadedModel
+
+FOLDER = Path(__file__).resolve().parent
+REGISTRY = FOLDER / "registry.json"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One released model.
+
+    Attributes:
+        name: such as ``"denoise_color_light"``.
+        task: key of :data:`vheatir.tasks.TASKS`.
+        sha256: of the weight file.
+        params: number of weights.
+    """
+
+    name: str
+    task: str
+    sha256: str
+    params: int
+
+    @property
+    def path(self) -> Path:
+        """The weight file."""
+        return FOLDER / f"{self.name}.safetensors"
+
+    @property
+    def card(self) -> Path:
+        """The model card, Markdown."""
+        return FOLDER / f"{self.name}.md"
+
+
+def list_models(task: str | None = None) -> list[ModelEntry]:
+    """Return the released models, the best of each task first.
+
+    Args:
+        task: only those for this task.
+
+    Raises:
+        VHeatIRError: no such task.
+    """
+    if task is not None:
+        get_task(task)
+    entries = [ModelEntry(**entry) for entry in json.loads(REGISTRY.read_text(encoding="utf-8"))]
+    return [entry for entry in entries if task in (None, entry.task)]
+
+
+def find_weights(task: str) -> list[Path]:
+    """Return the weight files of the released models for a task, the best first."""
+    return [entry.path for entry in list_models(task)]
+
+
+def load_model(name: str, device: torch.device | str = "cpu") -> LoadedModel:
+    """Load a released model.
+
+    Args:
+        name: a task, for its best model, or a model's own name.
+        device: where its weights go.
+
+    Raises:
+        VHeatIRError: no such model, or its file is missing or not the one that was released.
+    """
+    from vheatir.weights import load_weights
+
+    models = list_models()
+    entry = next((m for m in models if name in (m.name, m.task)), None)
+    if entry is None:
+        raise unknown_name("model", name, {m.name for m in models} | {m.task for m in models})
+    verify(entry)
+    return load_weights(entry.path, device)
+
+
+def verify(entry: ModelEntry) -> None:
+    """Check a model's file against the registry.
+
+    Raises:
+        VHeatIRError: the file is missing or differs.
+    """
+    try:
+        digest = hashlib.sha256(entry.path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise VHeatIRError(
+            f"the weights of {entry.name} cannot be opened ({error.strerror}): reinstall vheatir"
+        ) from None
+    if digest != entry.sha256:
+        raise VHeatIRError(
+            f"the weights of {entry.name} are damaged or not the released ones: reinstall vheatir"
+        )
