@@ -29,7 +29,8 @@ class DegradationRange:
         high: largest level; equal to ``low`` for a single one.
         jpeg_grid: see :data:`JpegGrid`.
         subsampling: chroma subsamplings to draw from.
-        double_compression: probability of an earlier compression at another quality and phase.
+        double_compression: probability of an earlier compression at a quality of its own, and at
+            a phase of its own unless the grid is aligned.
     """
 
     task: Task
@@ -45,9 +46,7 @@ class DegradationRange:
         return 0 if self.task.degradation == "noise" or self.jpeg_grid == "aligned" else _JPEG_UNIT
 
 
-def crop(
-    image: NDArray[np.uint8], size: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Cut a random square of side ``size`` out of (H, W) or (H, W, 3)."""
     top = int(rng.integers(image.shape[0] - size + 1))
     left = int(rng.integers(image.shape[1] - size + 1))
@@ -78,7 +77,8 @@ def degrade(
     """
     if what.task.degradation == "noise":
         sigma = float(rng.uniform(what.low, what.high))
-        return add_noise(clean.astype(np.float32) / 255, sigma, rng), clean, sigma
+        unit = np.divide(clean, np.float32(255), dtype=np.float32)
+        return add_noise(unit, sigma, rng), clean, sigma
     degraded, top, left = clean, 0, 0
     if rng.random() < what.double_compression:
         degraded = jpeg_compress(clean, _quality(what, rng), _subsampling(what, rng))

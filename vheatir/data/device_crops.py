@@ -13,12 +13,18 @@ from vheatir.data.degrade import DegradationRange
 from vheatir.data.sources import ImageSource
 from vheatir.errors import VHeatIRError
 
+# What is random about a sample, its noise apart, is drawn for so many samples at once: a GPU's
+# work on one batch is done sooner than Python can ask for it piece by piece.
+_BLOCK = 1024
+
 
 class DeviceCrops:
     """An endless stream of noisy batches whose images, crops, flips and noise live on a device.
 
-    Images are drawn in proportion to their area. The batch at stream position p depends on
-    (manual_seed, p, rank) alone, so a resumed run continues exactly.
+    Images are drawn in proportion to their area. Place, orientation and level of sample p of the
+    stream depend on (manual_seed, p) alone, its noise on (manual_seed, first sample of its global
+    batch) too; so a resumed run continues exactly, and two processes make what one would make with
+    twice the batch. Devices of different kinds draw different numbers.
 
     Args:
         source: clean images.
@@ -31,6 +37,7 @@ class DeviceCrops:
         rank: this process.
         world_size: number of processes.
         pool: the uint8 tensors of an earlier stage on the same source, to be used again.
+        augment: whether crops are turned and flipped.
 
     Raises:
         VHeatIRError: the task is not denoising, or an image is smaller than the crop.
@@ -48,6 +55,7 @@ class DeviceCrops:
         rank: int = 0,
         world_size: int = 1,
         pool: ImagePool | None = None,
+        augment: bool = True,
     ) -> None:
         if degradation.task.degradation != "noise":
             raise VHeatIRError(
@@ -68,26 +76,51 @@ class DeviceCrops:
         self.start = start
         self.rank = rank
         self.world_size = world_size
+        self.augment = augment
+        self._generator = torch.Generator(device)
+        self._block: tuple[int, tuple[Tensor, ...]] | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield batches as the loader does: ``lq``, ``gt`` float32 in [0, 1], ``level``."""
-        position = self.start + self.rank * self.batch_size
+        position = self.start
         while True:
             yield self.batch(position)
             position += self.batch_size * self.world_size
 
     def batch(self, position: int) -> dict[str, Any]:
-        """Return the batch at a position of the stream."""
-        generator = torch.Generator(self.device)
-        generator.manual_seed(int(np.random.SeedSequence([self.seed, position]).generate_state(1)[0]))
-        gt = self.pool.crops(self.batch_size, self.size, generator).float() / 255
-        low, high = self.degradation.low, self.degradation.high
-        level = low + (high - low) * torch.rand(
-            self.batch_size, device=self.device, generator=generator
-        )
-        noise = torch.randn(gt.shape, device=self.device, generator=generator)
-        lq = gt + noise * (level / 255)[:, None, None, None]
+        """Return this process's part of the global batch that begins at a stream position."""
+        mine = self.rank * self.batch_size
+        first, down, across, level = self._samples(position + mine)
+        gt = self.pool.cut(first, down, across, self.size).float().div_(255)
+        shape = (self.batch_size * self.world_size, *gt.shape[1:])
+        noise = torch.randn(shape, device=self.device, generator=self._seeded(position, 1))
+        sigma = (level / 255)[:, None, None, None]
+        lq = gt + noise[mine : mine + self.batch_size] * sigma
         return {"lq": lq, "gt": gt, "level": level, "gt_path": []}
+
+    def _samples(self, position: int) -> list[Tensor]:
+        """Return first pixel, strides and level of a batch's samples."""
+        parts: list[tuple[Tensor, ...]] = []
+        end = position + self.batch_size
+        while position < end:
+            number, place = divmod(position, _BLOCK)
+            if self._block is None or self._block[0] != number:
+                self._block = (number, self._draw(number))
+            count = min(end - position, _BLOCK - place)
+            parts.append(tuple(values[place : place + count] for values in self._block[1]))
+            position += count
+        return [torch.cat(values) for values in zip(*parts, strict=True)]
+
+    def _draw(self, number: int) -> tuple[Tensor, ...]:
+        generator = self._seeded(number, 0)
+        where = self.pool.draw(_BLOCK, self.size, generator, self.augment)
+        low, high = self.degradation.low, self.degradation.high
+        fraction = torch.rand(_BLOCK, device=self.device, generator=generator)
+        return (*where, low + (high - low) * fraction)
+
+    def _seeded(self, number: int, purpose: int) -> torch.Generator:
+        sequence = np.random.SeedSequence([self.seed, number], spawn_key=(2, purpose))
+        return self._generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 class ImagePool:
@@ -107,10 +140,25 @@ class ImagePool:
         areas = self.heights * self.widths
         self.offsets = (areas.cumsum(0) - areas) * self.channels
         self.weights = areas.double()
-        self.pixels = torch.cat([torch.from_numpy(image.reshape(-1)) for image in images]).to(device)
+        # through one array on the CPU, which takes a GPU no time to copy
+        flat = np.concatenate([image.reshape(-1) for image in images])
+        self.pixels = torch.from_numpy(flat).to(device)
 
-    def crops(self, count: int, size: int, generator: torch.Generator) -> Tensor:
-        """Return crops at random places in random orientations, uint8 (count, C, size, size)."""
+    def draw(
+        self, count: int, size: int, generator: torch.Generator, augment: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw random places and orientations.
+
+        Args:
+            count: crops.
+            size: side of a crop.
+            generator: on the pool's device.
+            augment: one of the eight flips and rotations each.
+
+        Returns:
+            int64 tensors (count,) for :meth:`cut`: index in ``pixels`` of a crop's corner, and the
+            steps in ``pixels`` from a pixel to the one below it and to the one right of it.
+        """
         device = self.pixels.device
 
         def uniform() -> Tensor:
@@ -119,18 +167,24 @@ class ImagePool:
         image = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         top = (uniform() * (self.heights[image] - size + 1)).long()
         left = (uniform() * (self.widths[image] - size + 1)).long()
-        steps = torch.arange(size, device=device)
-        flips = torch.rand(3, count, 1, device=device, generator=generator) < 0.5
-        down = torch.where(flips[0], size - 1 - steps, steps)
-        across = torch.where(flips[1], size - 1 - steps, steps)
-        i, j = down[:, :, None], across[:, None, :]
-        transposed = flips[2][:, :, None]
-        row = torch.where(transposed, across[:, None, :], i)
-        column = torch.where(transposed, down[:, :, None], j)
-        rows = top[:, None, None] + row
-        columns = left[:, None, None] + column
-        first = self.offsets[image][:, None, None] + (
-            rows * self.widths[image][:, None, None] + columns
-        ) * self.channels
-        channel = torch.arange(self.channels, device=device)[None, :, None, None]
-        return self.pixels[first[:, None] + channel]
+        right = torch.full_like(top, self.channels)
+        down = self.widths[image] * self.channels
+        first = self.offsets[image] + top * down + left * self.channels
+        flips = torch.rand(3, count, device=device, generator=generator) < 0.5
+        if augment:
+            # A flipped crop starts at its other end and steps backwards.
+            for flipped, step in ((flips[0], down), (flips[1], right)):
+                first += flipped * step * (size - 1)
+                step *= 1 - 2 * flipped.long()
+            down, right = torch.where(flips[2], right, down), torch.where(flips[2], down, right)
+        return first, down, right
+
+    def cut(self, first: Tensor, down: Tensor, right: Tensor, size: int) -> Tensor:
+        """Return the crops that :meth:`draw` drew, uint8 (count, C, size, size)."""
+        steps = torch.arange(size, device=self.pixels.device)
+        rows = first[:, None] + steps * down[:, None]
+        place = (rows[:, :, None] + steps * right[:, None, None])[:, None]
+        if self.channels > 1:
+            channel = torch.arange(self.channels, device=self.pixels.device)
+            place = place + channel[:, None, None]
+        return self.pixels[place]

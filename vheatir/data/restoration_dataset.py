@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,11 +74,6 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         lq, gt, level = degrade(clean, self.size, self.degradation, rng)
         return {"lq": to_tensor(lq), "gt": to_tensor(gt), "level": level, "gt_path": name}
 
-    def smallest_side(self) -> tuple[int, str]:
-        """Return the shortest side of all images and the image it belongs to."""
-        sides = ((min(self.source[i].shape[:2]), name) for i, name in enumerate(self.source.names))
-        return min(sides)
-
 
 def to_tensor(image: NDArray[np.uint8 | np.float32]) -> Tensor:
     """Convert (H, W) or (H, W, C) to a contiguous tensor (C, H, W) of the same dtype."""
@@ -85,7 +82,14 @@ def to_tensor(image: NDArray[np.uint8 | np.float32]) -> Tensor:
 
 
 def init_worker(_: int) -> None:
-    """Keep a loader's worker on one core: the workers are the parallelism."""
+    """Keep a loader's worker on one core, and out of the way of signals.
+
+    The workers are the parallelism. Ctrl-C and a scheduler's SIGTERM go to the whole group of
+    processes: a worker that they end would take the training with it before its state is saved.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

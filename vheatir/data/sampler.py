@@ -42,6 +42,7 @@ class SampleStream(Sampler[list[SampleKey]]):
         self.start = start
         self.rank = rank
         self.world_size = world_size
+        self._shuffled: tuple[int, np.ndarray] | None = None
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """Yield this process's batches, without end."""
@@ -55,8 +56,10 @@ class SampleStream(Sampler[list[SampleKey]]):
         return epoch, int(self._permutation(epoch)[place])
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        cached: tuple[int, np.ndarray] | None = getattr(self, "_last", None)
-        if cached is None or cached[0] != epoch:
-            cached = (epoch, np.random.default_rng([self.seed, epoch]).permutation(self.length))
-            self._last = cached
-        return cached[1]
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            # A spawn key keeps this apart from the samples' own (seed, epoch, index): NumPy pads
+            # a short seed with zeros, so (seed, epoch) would be the generator of sample 0.
+            sequence = np.random.SeedSequence([self.seed, epoch], spawn_key=(1,))
+            order = np.random.default_rng(sequence).permutation(self.length)
+            self._shuffled = (epoch, order)
+        return self._shuffled[1]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
+import re
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,9 @@ from vheatir.tasks import ColorMode
 
 #: Root that stands for the photographs which scikit-image ships.
 BUNDLED = "bundled"
+
+# A line of BasicSR's meta_info.txt: "folder/name.png (height,width,channels) compression".
+_LMDB_LINE = re.compile(r"(.+)\.\w+ \((\d+),(\d+),\d+\) \d+")
 
 
 class ImageSource:
@@ -49,16 +55,23 @@ class ImageSource:
     ) -> None:
         self.color = color
         self._bundled: dict[str, NDArray[np.uint8]] = {}
-        self._lmdb: dict[str, object] = {}
+        self._lmdb_sizes: dict[str, tuple[int, int]] = {}
         names: list[str] = []
+        found = 0
         kind, every = keep or ("all", 1)
         for root in roots:
             for number, name in enumerate(self._names(root, heldout), start=1):
+                found += 1
                 if kind == "all" or (number % every == 0) == (kind == "every"):
                     names.append(name)
         self.names = names[:limit]
         if not self.names:
-            raise VHeatIRError(f"no image is left of {[str(root) for root in roots]}: raise the limit")
+            option = "holdout_every" if kind == "every" else "exclude_every"
+            raise VHeatIRError(
+                f"no image is left: {', '.join(str(root) for root in roots)} holds {found} "
+                f"image(s), of which {option} {every} takes none; give a number of at most the "
+                "images in one folder, or leave it out"
+            )
         self._cache: list[NDArray[np.uint8]] | None = None
         if cache:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -71,6 +84,27 @@ class ImageSource:
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """Return image ``index``: (H, W) or (H, W, 3), uint8."""
         return self._cache[index] if self._cache is not None else self._load(self.names[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the height and width of image ``index``, from the file's header if that will do.
+
+        Raises:
+            VHeatIRError: the file is no image.
+        """
+        name = self.names[index]
+        if self._cache is not None or name in self._bundled:
+            height, width = self[index].shape[:2]
+            return height, width
+        if name in self._lmdb_sizes:
+            return self._lmdb_sizes[name]
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(name) as image:
+                return image.height, image.width
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+            height, width = self._load(name).shape[:2]
+            return height, width
 
     def first(self) -> ImageSource:
         """Return a view of the first image alone."""
@@ -86,29 +120,74 @@ class ImageSource:
             self._bundled.update(photographs)
             return list(photographs)
         if str(root).endswith(".lmdb"):
-            meta = Path(root) / "meta_info.txt"
-            if not meta.is_file():
-                raise VHeatIRError(
-                    f"{str(root)!r} is no LMDB that BasicSR wrote: meta_info.txt is missing in it"
-                )
-            keys = [line.split(".")[0] for line in meta.read_text().splitlines() if line.strip()]
-            return [f"{root}::{key}" for key in keys]
+            return self._lmdb_names(Path(root))
         return [str(path) for path in list_images(root)]
+
+    def _lmdb_names(self, root: Path) -> list[str]:
+        try:
+            lines = (root / "meta_info.txt").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            raise VHeatIRError(
+                f"{str(root)!r} is no LMDB that BasicSR wrote: meta_info.txt is missing in it"
+            ) from None
+        names = []
+        for line in filter(str.strip, lines):
+            match = _LMDB_LINE.fullmatch(line.strip())
+            if match is None:
+                raise VHeatIRError(
+                    f"{root / 'meta_info.txt'}: {line!r} should read 'name.png (height,width,"
+                    "channels) compression', as BasicSR writes it"
+                )
+            name = f"{root}::{match[1]}"
+            self._lmdb_sizes[name] = int(match[2]), int(match[3])
+            names.append(name)
+        if not names:
+            raise VHeatIRError(f"{str(root)!r} holds no image: its meta_info.txt is empty")
+        return names
 
     def _load(self, name: str) -> NDArray[np.uint8]:
         if name in self._bundled:
             image: NDArray[np.generic] = self._bundled[name]
-        elif "::" in name:
-            image = decode_image(self._lmdb_value(*name.split("::", 1)), name)
+        elif name in self._lmdb_sizes:
+            image = decode_image(_databases.read(*name.split("::", 1)), name)
         else:
             image = read_image(name)
         return to_color_mode(image, self.color)
 
-    def _lmdb_value(self, root: str, key: str) -> bytes:
-        from basicsr.utils import FileClient
 
-        # One client a process: an LMDB environment must not cross a fork.
-        slot = f"{os.getpid()}:{root}"
-        if slot not in self._lmdb:
-            self._lmdb[slot] = FileClient("lmdb", db_paths=[root], client_keys=["gt"])
-        return self._lmdb[slot].get(key, "gt")  # type: ignore[attr-defined]
+class _Databases:
+    """The LMDB environments this process has open.
+
+    One environment serves all sources, for LMDB opens a file only once in a process; and none may
+    cross a fork, so all are closed before one and opened again on demand.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self.close)
+
+    def read(self, root: str, key: str) -> bytes:
+        import lmdb
+
+        with self._lock:
+            if root not in self._open:
+                try:
+                    self._open[root] = lmdb.open(root, readonly=True, lock=False, readahead=False)
+                except lmdb.Error as error:
+                    raise VHeatIRError(f"{root} cannot be opened: {error}") from None
+            with self._open[root].begin() as transaction:
+                value = transaction.get(key.encode())
+        if value is None:
+            raise VHeatIRError(f"{root} holds no image {key!r}, which its meta_info.txt names")
+        return bytes(value)
+
+    def close(self) -> None:
+        with self._lock:
+            for environment in self._open.values():
+                environment.close()
+            self._open.clear()
+
+
+_databases = _Databases()
