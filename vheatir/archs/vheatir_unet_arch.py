@@ -75,7 +75,7 @@ class VHeatIRUNet(nn.Module):
                 "name different numbers of scales: give one value a scale in each"
             )
         check_positive(in_chans=in_chans, downscale=downscale, fve_size=fve_size)
-        check_positive(heat_ratio=heat_ratio, level_scale=level_scale)
+        check_positive(channels=min(channels), heat_ratio=heat_ratio, level_scale=level_scale)
         self.in_chans = in_chans
         self.out_chans = in_chans if out_chans is None else out_chans
         check_channels(self.in_chans, self.out_chans)
