@@ -137,9 +137,8 @@ def card(entry: ModelEntry, records: list[dict[str, Any]]) -> str:
     ]
     for r in own:
         before = inputs.get((r["dataset"], r["level"]), {}).get("psnr", float("nan"))
-        lines.append(
-            f"| {r['dataset']} | {r['level']:g} | {before:.2f} | {r['psnr']:.2f} | {r['ssim']:.4f} |"
-        )
+        values = f"{before:.2f} | {r['psnr']:.2f} | {r['ssim']:.4f}"
+        lines.append(f"| {r['dataset']} | {r['level']:g} | {values} |")
     lines += [
         "",
         "Made with `python vheatir/test.py`; conventions as printed there.",
