@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":
-    # A script's own folder would shadow other modules; the project's root takes its place.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ in ("__main__", "__mp_main__"):
+    # A plain script from a mere clone, or a process it spawned: see vheatir/_paths.py.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from vheatir import _paths
+
+    _paths.hide_own_folders()
 
 import argparse
 import logging
+import os
+import shlex
 from collections.abc import Sequence
 
 from vheatir.errors import VHeatIRError
@@ -49,6 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VHeatIRError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "interrupted: what was saved before is there; continue with: "
+            f"{resume_command(arguments)}\n"
+        )
+        return 130
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "vheatir":
+            raise
+        sys.stderr.write(
+            f"error: the package {error.name!r} is not installed: pip install 'vheatir[train]'\n"
+        )
+        return 2
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -67,19 +85,17 @@ def train(arguments: argparse.Namespace) -> int:
     from vheatir.training.loop import Interrupted, Trainer
     from vheatir.training.report import write_report
 
-    processes = start_processes(
-        arguments.launcher, options.dist_params.backend, options.device
-    )
+    processes = start_processes(arguments.launcher, options.dist_params.backend, options.device)
     log_to_console(processes.is_main)
-    experiment = Experiment(options, processes.is_main)
+    experiment = None
     resuming = arguments.auto_resume or options.path.resume_state is not None
     try:
+        experiment = Experiment(options, processes.is_main)
         trainer = Trainer(options, experiment, processes)
         experiment.open(resuming)
         processes.barrier()
         if resuming:
-            state = options.path.resume_state
-            trainer.resume(Path(state) if state else None)
+            trainer.resume(auto=arguments.auto_resume)
         parameters = sum(p.numel() for p in trainer.model.net_g.parameters())
         log.info(
             "%s: %s, %.2f M parameters, %d images, on %s in %s",
@@ -88,14 +104,12 @@ def train(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         try:
             trainer.run()
-        except Interrupted:
-            log.warning(
-                "interrupted at iteration %d; everything is saved. Continue with: "
-                "python vheatir/train.py -opt %s --auto_resume",
-                trainer.iteration,
-                " ".join([arguments.opt, *_again(arguments.force_yml)]),
-            )
-            return 130
+        except Interrupted as stop:
+            log.warning("interrupted at iteration %d; everything is saved", trainer.iteration)
+            if processes.is_main:
+                # not through the log, which would break a long line
+                sys.stderr.write(f"continue with: {resume_command(arguments)}\n")
+            return 128 + stop.number
         if processes.is_main:
             weights = trainer.export(experiment.models / f"{options.name}.safetensors")
             log.info("weights: %s", weights)
@@ -103,12 +117,25 @@ def train(arguments: argparse.Namespace) -> int:
                 log.info("wrote %s", path)
         return 0
     finally:
-        experiment.close()
+        if experiment is not None:
+            experiment.close()
         stop_processes()
 
 
-def _again(force: Sequence[str]) -> list[str]:
-    return ["--force_yml", *force] if force else []
+def resume_command(arguments: argparse.Namespace) -> str:
+    """Return the command that continues a run, to be given in the same folder."""
+    script = sys.argv[0] if Path(sys.argv[0]).name == Path(__file__).name else None
+    if arguments.launcher == "pytorch":
+        here = os.environ.get("LOCAL_WORLD_SIZE", "1")
+        words = ["torchrun", f"--nproc_per_node={here}", script or str(Path(__file__))]
+    else:
+        words = ["python", script] if script else ["vheatir", "train"]
+    words += ["-opt", arguments.opt, "--auto_resume"]
+    if arguments.launcher != "none":
+        words += ["--launcher", arguments.launcher]
+    if arguments.force_yml:
+        words += ["--force_yml", *arguments.force_yml]
+    return shlex.join(words)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +26,8 @@ import_basicsr()
 from basicsr.losses import build_loss  # noqa: E402
 from basicsr.models.base_model import BaseModel  # noqa: E402
 from basicsr.utils.registry import MODEL_REGISTRY  # noqa: E402
+
+log = logging.getLogger("vheatir")
 
 
 @MODEL_REGISTRY.register()
@@ -47,8 +51,8 @@ class RestorationModel(BaseModel):
         self.is_train = True
         train = self.options.train
         self.memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
-        net = build_network(opt["network_g"]).to(self.device, memory_format=self.memory_format)
-        self.net_g = net
+        net = build_network(opt["network_g"]).to(memory_format=self.memory_format)
+        self.net_g = net.to(self.device)
         self.load_pretrained()
         self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False)
         self.autocast = autocast_dtype(train.precision, self.device)
@@ -56,6 +60,9 @@ class RestorationModel(BaseModel):
         self.optimizer = self._build_optimizer()
         self.forward = self._wrap(self.net_g)
         self.log_dict: OrderedDict[str, float] = OrderedDict()
+        # Walking through the modules at every iteration would cost more than a small step.
+        self._weights: list[Tensor] = list(self.net_g.parameters())
+        self._averages: list[Tensor] = list(self.net_g_ema.parameters())
 
     def load_pretrained(self) -> None:
         """Load ``path: pretrain_network_g``, if the options name one."""
@@ -69,12 +76,20 @@ class RestorationModel(BaseModel):
         extra = [k for k in state if k not in own]
         if strict and (wrong or extra):
             raise VHeatIRError(
-                f"{path} does not fit network_g: {len(wrong)} weights missing or of another shape "
-                f"(first: {(wrong or extra)[0]}), {len(extra)} unknown; "
+                f"{path} does not fit network_g: {len(wrong)} weights missing or of another shape, "
+                f"{len(extra)} unknown (first: {_difference(state, own, (wrong or extra)[0])}); "
                 "give fitting weights or set path:strict_load_g=false"
             )
         fitting = {k: v for k, v in state.items() if k in own and k not in wrong}
+        if not fitting:
+            raise VHeatIRError(
+                f"{path} does not fit network_g: no weight of it is of the right name and shape "
+                f"(first: {_difference(state, own, wrong[0])}); give weights of a similar network"
+            )
+        if not all(torch.isfinite(value).all() for value in fitting.values()):
+            raise VHeatIRError(f"{path} holds infinite or NaN weights: give others")
         self.net_g.load_state_dict(fitting, strict=False)
+        log.info("%d of %d weights start from %s", len(fitting), len(own), path)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Take a batch: ``lq`` and ``gt`` (uint8, or float32 in [0, 1]) and ``level`` (B,)."""
@@ -84,32 +99,39 @@ class RestorationModel(BaseModel):
         if self.net_g.takes_level:
             self.level = data["level"].to(self.device, non_blocking=True)
 
-    def accumulate_gradients(self, share: float = 1.0) -> Tensor:
+    def accumulate_gradients(self, share: float = 1.0, last: bool = True) -> Tensor:
         """Run forward and backward on the batch; returns its loss, detached.
 
         Args:
             share: weight of this batch in the iteration's gradient.
+            last: whether the step follows; only then do processes exchange gradients.
         """
-        enabled = self.autocast is not None
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=enabled):
-            output = self.forward(self.lq, self.level)
-        loss = self.loss(output.float(), self.gt)
-        (loss * share).backward()
+        alone = self.processes.count == 1
+        exchange = contextlib.nullcontext() if alone or last else self.forward.no_sync()
+        with exchange:
+            if self._in_graphs:
+                torch.compiler.cudagraph_mark_step_begin()
+            enabled = self.autocast is not None
+            with torch.autocast(self.device.type, dtype=self.autocast, enabled=enabled):
+                output = self.forward(self.lq, self.level)
+            loss = self.loss(output.float(), self.gt)
+            (loss if share == 1 else loss * share).backward()
         return loss.detach()
 
-    def step(self, learning_rate: float, iteration: int) -> Tensor:
+    def drop_gradients(self) -> None:
+        """Forget what an unfinished iteration has accumulated."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def step(self, learning_rate: float, iteration: int) -> None:
         """Clip, step the optimiser and move the average.
 
         Args:
             learning_rate: of this step.
             iteration: steps made before.
-
-        Returns:
-            The gradient's norm before clipping.
         """
         train = self.options.train
-        limit = train.grad_clip if train.grad_clip is not None else float("inf")
-        norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), limit)
+        if train.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self._weights, train.grad_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
@@ -117,10 +139,21 @@ class RestorationModel(BaseModel):
         # The average's memory grows with the run, so that a short one is not held by its start.
         decay = min(train.ema_decay, (1 + iteration) / (10 + iteration))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.net_g_ema.parameters()), list(self.net_g.parameters()), 1.0 - decay
-            )
-        return norm
+            torch._foreach_lerp_(self._averages, self._weights, 1.0 - decay)
+
+    def unsound(self) -> str | None:
+        """Name a weight, average or optimiser state that is not finite; None if all are."""
+        tensors: dict[str, Tensor] = dict(self.net_g.named_parameters())
+        tensors |= {f"average of {n}": value for n, value in self.net_g_ema.named_parameters()}
+        names = {id(value): name for name, value in self.net_g.named_parameters()}
+        for parameter, state in self.optimizer.state.items():
+            for key, value in state.items():
+                if isinstance(value, Tensor):
+                    tensors[f"{key} of {names[id(parameter)]}"] = value.to(self.device)
+        with torch.no_grad():
+            sound = torch.stack([value.isfinite().all() for value in tensors.values()])
+        wrong = [name for name, fine in zip(tensors, sound.tolist(), strict=True) if not fine]
+        return wrong[0] if wrong else None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, for a checkpoint."""
@@ -143,9 +176,13 @@ class RestorationModel(BaseModel):
 
     def _wrap(self, net: nn.Module) -> Any:
         """Return the network as training calls it: compiled, distributed."""
-        if self.options.train.compile:
-            net = torch.compile(net)  # type: ignore[assignment]
-        return self.processes.wrap(net, self.device)
+        mode = self.options.train.compile
+        self._in_graphs = self.device.type == "cuda" and mode in ("reduce-overhead", "max-autotune")
+        if mode:
+            # In place: the wrapper of torch.compile(net) would rename the weights.
+            net.compile(mode=None if mode is True else mode)
+        unused = self.options.find_unused_parameters
+        return self.processes.wrap(net, self.device, unused)
 
     def _loss_options(self) -> dict[str, Any]:
         options = self.options.train.pixel_opt.model_dump()
@@ -165,6 +202,11 @@ class RestorationModel(BaseModel):
         others = [p for p in self.net_g.parameters() if id(p) not in kept]
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
         return kind(groups, **options)
+
+
+def _difference(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> str:
+    there, here = ((list(d[name].shape) if name in d else "missing") for d in (state, own))
+    return f"{name} is {there} there, {here} here"
 
 
 def _is_heat(name: str) -> bool:

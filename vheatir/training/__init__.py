@@ -1,0 +1,1 @@
+"""Training: option files, the loop, resume, several processes, validation."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import pickle
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,8 +46,25 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any], keep_last: int | Non
         ) from error
     if keep_last is not None:
         for old in _newest_first(folder)[keep_last:]:
-            old.unlink(missing_ok=True)
+            if old != path:
+                old.unlink(missing_ok=True)
     return path
+
+
+def set_aside_newer(folder: Path, iteration: int) -> None:
+    """Rename the states of later iterations, which a run resumed from an earlier one passes over.
+
+    They are damaged, or of a course that is no longer followed; left in place, the next resume
+    would take them, and they would count among the states to keep. Half-written files that a kill
+    has left go too.
+    """
+    for path in _newest_first(folder):
+        if int(path.stem) > iteration:
+            aside = path.with_name(path.name + ".unused")
+            path.replace(aside)
+            log.warning("%s is passed over and now called %s", path.name, aside.name)
+    for rest in folder.glob(".*.state.*"):
+        rest.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -61,7 +77,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise VHeatIRError(f"training state {path} does not exist") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch.load raises whatever a damaged file provokes
         raise VHeatIRError(f"training state {path} is damaged: {_first_line(error)}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise VHeatIRError(f"{path} is no training state of this version: start anew from weights")
@@ -80,7 +96,8 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 def rng_state() -> dict[str, Any]:
     """Return the state of every global random generator, in weights_only's types."""
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    legacy: Any = np.random.get_state(legacy=True)
+    kind, keys, position, has_gauss, cached = legacy
     version, internal, gauss = random.getstate()
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),

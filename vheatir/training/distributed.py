@@ -36,17 +36,34 @@ class Processes:
     def device(self, device: torch.device) -> torch.device:
         """Return this process's device: its own GPU where there are several."""
         if device.type == "cuda" and device.index is None:
-            index = self.local_rank % torch.cuda.device_count()
-            torch.cuda.set_device(index)
-            return torch.device("cuda", index)
+            there = torch.cuda.device_count()
+            if self.local_rank >= there:
+                raise VHeatIRError(
+                    f"process {self.local_rank} of this machine finds {there} GPU(s): start "
+                    f"torchrun with --nproc_per_node={there} at most, or set device=cpu"
+                )
+            torch.cuda.set_device(self.local_rank)
+            return torch.device("cuda", self.local_rank)
+        if device.type == "mps" and self.count > 1:
+            raise VHeatIRError(
+                "several processes train on CUDA or on the CPU, not on MPS: set device=cpu"
+            )
         return device
 
-    def wrap(self, net: nn.Module, device: torch.device) -> Any:
-        """Return the network with its gradients averaged over the processes."""
+    def wrap(self, net: nn.Module, device: torch.device, find_unused: bool = False) -> Any:
+        """Return the network with its gradients averaged over the processes.
+
+        Args:
+            net: the network.
+            device: where it lies.
+            find_unused: expect weights that take no part in an iteration.
+        """
         if self.count == 1:
             return net
         ids = [device.index] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(net, device_ids=ids)
+        return nn.parallel.DistributedDataParallel(
+            net, device_ids=ids, find_unused_parameters=find_unused
+        )
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
         """Return the mean of a value over the processes."""
@@ -55,13 +72,14 @@ class Processes:
             value = value / self.count
         return value
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Tell every process whether any of them says yes."""
+    def agree(self, flag: bool, minutes: float, device: torch.device) -> tuple[bool, float]:
+        """Tell every process whether any of them says yes, and the mean of their clocks."""
         if self.count == 1:
-            return flag
-        vote = torch.tensor(float(flag), device=device)
-        dist.all_reduce(vote)
-        return bool(vote > 0)
+            return flag, minutes
+        votes = torch.tensor([float(flag), minutes], device=device)
+        dist.all_reduce(votes)
+        yes, total = votes.tolist()
+        return yes > 0, total / self.count
 
     def barrier(self) -> None:
         """Wait for every process."""
@@ -90,7 +108,10 @@ def start_processes(launcher: str, backend: str = "auto", device: str = "auto") 
     if backend == "auto":
         on_gpu = device in ("auto", "cuda") and torch.cuda.is_available()
         backend = "nccl" if on_gpu else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=10))
+    if backend == "nccl" and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    # The others wait while one process validates; torchrun notices a dead process by itself.
+    dist.init_process_group(backend, timeout=timedelta(hours=2))
     return Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
 
 

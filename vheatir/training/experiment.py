@@ -1,20 +1,22 @@
-"""An experiment's folders, logs, curves and pictures: ``experiments/<name>/…`` as BasicSR has it."""
+"""An experiment's folders, logs, curves and pictures: ``experiments/<name>/…``, as in BasicSR."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import logging
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.logging import RichHandler
 
+from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
 from vheatir.training.compat import import_basicsr
-from vheatir.training.paths import checkout_root
+from vheatir.training.paths import resolve_output
 from vheatir.training.schema import Options
 from vheatir.training.validation import Scores
 
@@ -31,19 +33,22 @@ class Experiment:
     Args:
         options: the run's options.
         is_main: whether this process writes.
+
+    Raises:
+        VHeatIRError: Weights & Biases are asked for and not there.
     """
 
     def __init__(self, options: Options, is_main: bool = True) -> None:
         self.options = options
-        root = options.path.experiments_root
-        base = Path(root) if root else (checkout_root() or Path.cwd()) / "experiments"
-        self.root = base / options.name
+        self.root = resolve_output(options.path.experiments_root or "experiments") / options.name
         self.states = self.root / "training_states"
         self.models = self.root / "models"
         self.pictures = self.root / "visualization"
         self.results = self.root / "results"
         self.is_main = is_main
         self._board: Any = None
+        self._wandb: Any = None
+        self._check_wandb()
 
     def open(self, resuming: bool) -> None:
         """Make the folders and start the logs; an earlier run of the same name is set aside."""
@@ -55,11 +60,15 @@ class Experiment:
             self.root.rename(aside)
         for folder in (self.states, self.models, self.results):
             folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(self.root / f"train_{self.options.name}_{stamp}.log")
+        logs = sorted(self.root.glob(f"train_{self.options.name}_*.log"))
+        new = self.root / f"train_{self.options.name}_{stamp}.log"
+        handler = logging.FileHandler(logs[-1] if logs else new)  # a resumed run's log goes on
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
         log.addHandler(handler)
         text = yaml.safe_dump(self.options.dump(), sort_keys=False, allow_unicode=True)
         write_bytes_atomically(self.root / f"{self.options.name}.yml", text.encode())
+        if self.options.logger.wandb and self.options.logger.wandb.project:
+            self._open_wandb()
         if self.options.logger.use_tb_logger:
             import_basicsr()
             from basicsr.utils import init_tb_logger
@@ -70,6 +79,8 @@ class Experiment:
         """Close the logs."""
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
         for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
             handler.close()
             log.removeHandler(handler)
@@ -85,6 +96,35 @@ class Experiment:
             text = "  ".join(f"{key} {value:.4f}" for key, value in values.items())
             log.info("validation at %d  %s: %s", iteration, name, text)
             self.scalars(iteration, {f"{name}/{key}": value for key, value in values.items()})
+
+    def _check_wandb(self) -> None:
+        settings = self.options.logger
+        if settings.wandb is None or settings.wandb.project is None:
+            return
+        if not settings.use_tb_logger:
+            raise VHeatIRError(
+                "logger:wandb mirrors what TensorBoard gets: set logger:use_tb_logger=true too"
+            )
+        if self.is_main and importlib.util.find_spec("wandb") is None:
+            raise VHeatIRError(
+                "logger:wandb needs the package wandb, which is not installed: "
+                "pip install wandb, or set logger:wandb=~"
+            )
+
+    def _open_wandb(self) -> None:
+        """Mirror TensorBoard's events to Weights & Biases, as BasicSR does."""
+        wandb: Any = importlib.import_module("wandb")
+
+        settings = self.options.logger.wandb
+        assert settings is not None
+        self._wandb = wandb.init(
+            project=settings.project,
+            id=settings.resume_id,
+            resume="allow" if settings.resume_id else None,
+            name=self.options.name,
+            config=self.options.dump(),
+            sync_tensorboard=True,
+        )
 
     def write_history(self, losses: list[list[float]], scores: list[list[Any]]) -> None:
         """Save the curves as numbers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +20,8 @@ from vheatir.tasks import get_task
 from vheatir.training.distributed import Processes
 from vheatir.training.schema import Options
 from vheatir.training.sections import Stage
+
+log = logging.getLogger("vheatir")
 
 
 class TrainingFeed:
@@ -36,6 +40,7 @@ class TrainingFeed:
         self.options = options
         self.device = device
         self.processes = processes
+        self._check_backend()
         data = options.datasets.train
         task = get_task(options.task)
         level = options.level
@@ -44,6 +49,11 @@ class TrainingFeed:
             task, low, high, data.jpeg_grid, tuple(data.subsampling), data.double_compression
         )
         keep = ("but", data.exclude_every) if data.exclude_every else None
+        if options.train.data_on_device and task.degradation != "noise":
+            log.warning(
+                "train:data_on_device is for noise: the loader's workers make the JPEG crops of %s",
+                options.task,
+            )
         self.on_device = options.train.data_on_device and task.degradation == "noise"
         self.source = ImageSource(
             data.dataroot_gt,
@@ -70,7 +80,7 @@ class TrainingFeed:
             return iter(
                 DeviceCrops(
                     self.source, self.degradation, size, batch, seed, self.device,
-                    samples_seen, rank, count, self._pool,
+                    samples_seen, rank, count, self._pool, self.options.datasets.train.augment,
                 )
             )  # fmt: skip
         data = self.options.datasets.train
@@ -94,6 +104,10 @@ class TrainingFeed:
             worker_init_fn=init_worker,
             pin_memory=self.device.type == "cuda",
             prefetch_factor=4 if workers else None,
+            # Forked workers share the cached images, where others would be sent copies.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            # The loader draws a seed for its workers: not from the generator that is saved.
+            generator=torch.Generator(),
         )
         return iter(loader)
 
@@ -104,12 +118,23 @@ class TrainingFeed:
         data = self.options.datasets.train
         return data.gt_size, data.batch_size_per_gpu
 
+    def _check_backend(self) -> None:
+        data = self.options.datasets.train
+        for root in data.dataroot_gt if data.io_backend.type == "lmdb" else ():
+            if not root.endswith(".lmdb"):
+                raise VHeatIRError(
+                    f"io_backend type lmdb, but {root!r} does not end in .lmdb: name an LMDB "
+                    "folder as BasicSR writes it, or set datasets:train:io_backend:type=disk"
+                )
+
     def _check_sizes(self) -> None:
         """Refuse images smaller than the largest crop before training starts."""
-        stages = [None, *(self.options.train.stages or ())]
+        stages: list[Stage | None] = [*(self.options.train.stages or ())]
+        if not any(stage.until == 1 for stage in self.options.train.stages or ()):
+            stages.append(None)
         needed = max(self.shape(stage)[0] for stage in stages) + self.degradation.margin
         for index in range(len(self.source)):
-            height, width = self.source[index].shape[:2]
+            height, width = self.source.size(index)
             if min(height, width) < needed:
                 raise VHeatIRError(
                     f"{self.source.names[index]} is {width}x{height} pixels, smaller than the "

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
-import math
+import random
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 from vheatir.errors import VHeatIRError
 from vheatir.models.restoration_model import RestorationModel
-from vheatir.training.checkpoint import load_checkpoint, newest_checkpoint, restore_rng
+from vheatir.training.checkpoint import (
+    load_checkpoint,
+    newest_checkpoint,
+    restore_rng,
+    set_aside_newer,
+)
 from vheatir.training.checkpoint import save_checkpoint as write_checkpoint
 from vheatir.training.distributed import Processes
 from vheatir.training.experiment import Experiment
@@ -30,9 +36,20 @@ from vheatir.weights import save_weights
 
 log = logging.getLogger("vheatir")
 
+# Processes agree on the time and on an end only so often: each time they wait for each other.
+_AGREE_EVERY = 10
+
 
 class Interrupted(Exception):
-    """A signal asked the run to end; its state is saved."""
+    """A signal asked the run to end; its state is saved.
+
+    Args:
+        number: the signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class Trainer:
@@ -53,6 +70,8 @@ class Trainer:
         self.processes = processes
         self.device = processes.device(pick_device(options.device))
         torch.manual_seed(options.manual_seed)
+        np.random.seed(options.manual_seed)
+        random.seed(options.manual_seed)
         self.feed = TrainingFeed(options, self.device, processes)
         self.validator = Validator(options) if processes.is_main else None
         self.model = RestorationModel(
@@ -69,14 +88,26 @@ class Trainer:
         self.losses: list[list[float]] = []
         self.scores: list[list[Any]] = []
         self._signal: int | None = None
+        self._stopping = False
+        # Losses since the last progress line, looked at there: reading each would stop a GPU.
+        self._unread: list[torch.Tensor] = []
 
-    def resume(self, path: Path | None) -> bool:
-        """Continue from a training state: the one given, or the newest complete one, if any."""
-        if path is not None:
-            found: tuple[Path, dict[str, Any]] | None = (path, load_checkpoint(path))
-        else:
-            found = newest_checkpoint(self.experiment.states)
+    def resume(self, auto: bool) -> bool:
+        """Continue from a training state; returns whether there was one.
+
+        Args:
+            auto: take the newest complete state of the experiment where there is one, and only
+                else the option file's ``path: resume_state``.
+        """
+        found = newest_checkpoint(self.experiment.states) if auto else None
+        named = self.options.path.resume_state
+        if found is None and named is not None:
+            found = Path(named), load_checkpoint(Path(named))
+        self.processes.barrier()
+        if self.processes.is_main:
+            set_aside_newer(self.experiment.states, found[1]["iteration"] if found else -1)
         if found is None:
+            log.info("no training state in %s: starting anew", self.experiment.states)
             return False
         path, state = found
         self._warn_of_changes(state["options"])
@@ -103,63 +134,107 @@ class Trainer:
         """
         train = self.options.train
         started = time.monotonic() - 60 * self.minutes
-        stage, batches = stage_at(train, self._done()), None
+        stage, batches = None, None
         with self._signals(), ProgressLine(self) as line:
-            while self._done() < 1:
-                current = stage_at(train, self._done())
+            while (done := self._done()) < 1:
+                current = stage_at(train, done)
                 if batches is None or current != stage:
                     stage, batches = current, self.feed.batches(current, self.samples_seen)
-                rate = learning_rate(train, self.iteration, self._done())
-                loss = self._iterate(batches)
+                rate = learning_rate(train, self.iteration, done)
+                loss, samples = self._iterate(batches)
                 self.model.step(rate, self.iteration)
                 self.iteration += 1
-                self.minutes = self._shared_clock((time.monotonic() - started) / 60)
+                self.samples_seen += samples
+                self._look_up(started)
                 self._after(loss, rate, line)
-        self.validate()
-        self.save()
+            if not self.scores or self.scores[-1][0] != self.iteration:
+                self.validate(line)
+            self.save()
 
-    def _iterate(self, batches: Iterator[dict[str, Any]]) -> torch.Tensor:
-        """Accumulate one iteration's gradients; returns its mean loss."""
+    def _iterate(self, batches: Iterator[dict[str, Any]]) -> tuple[torch.Tensor, int]:
+        """Accumulate one iteration's gradients; returns its mean loss and number of samples."""
         count = self.options.train.accumulate
-        total = torch.zeros((), device=self.device)
-        for _ in range(count):
-            batch = next(batches)
+        losses, samples = [], 0
+        for number in range(1, count + 1):
+            batch = self._next(batches)
             self.model.feed_data(batch)
-            loss = self.model.accumulate_gradients(1 / count)
-            total += loss / count
-            self.samples_seen += len(batch["gt"]) * self.processes.count
-        return total
+            losses.append(self.model.accumulate_gradients(1 / count, last=number == count))
+            samples += len(batch["gt"]) * self.processes.count
+        return (losses[0] if count == 1 else torch.stack(losses).mean()), samples
+
+    def _next(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return next(batches)
+        except RuntimeError as error:
+            # A scheduler's SIGTERM can reach the loader's workers before it reaches this process.
+            time.sleep(0.5)
+            if self._signal is None or self.processes.count > 1:
+                raise VHeatIRError(
+                    f"the data loader failed after iteration {self.iteration}: "
+                    f"{' '.join(str(error).split())}; continue with --auto_resume, perhaps with "
+                    "datasets:train:num_worker_per_gpu=0"
+                ) from error
+            self.model.drop_gradients()
+            self._stop(self._signal)
+
+    def _look_up(self, started: float) -> None:
+        """Look at the clock and at signals, together with the other processes."""
+        if self.processes.count == 1 or self.iteration % _AGREE_EVERY == 0:
+            self._stopping, self.minutes = self.processes.agree(
+                self._signal is not None, (time.monotonic() - started) / 60, self.device
+            )
 
     def _after(self, loss: torch.Tensor, rate: float, line: ProgressLine) -> None:
         """Log, validate, save and stop where it is due."""
         options, last = self.options, self._done() >= 1
+        self._unread.append(loss)
         if self.iteration % options.logger.print_freq == 0 or last:
+            self._check_losses()
             value = float(self.processes.mean(loss))
-            if not math.isfinite(value):
-                raise VHeatIRError(
-                    f"the loss is {value} at iteration {self.iteration}: lower train:optim_g:lr "
-                    f"or set train:grad_clip, and continue from {self.experiment.states}"
-                )
             self.losses.append([self.iteration, self.minutes, value, rate])
             line.report(value, rate)
         else:
             line.advance()
         if self.iteration % options.val.val_freq == 0 and not last:
-            self.validate()
-        stopping = self.processes.any(self._signal is not None, self.device)
-        if stopping or (self.iteration % options.logger.save_checkpoint_freq == 0 and not last):
+            self.validate(line)
+        if self._stopping:
+            self._stop(self._signal or signal.SIGTERM)
+        if self.iteration % options.logger.save_checkpoint_freq == 0 and not last:
             self.save()
-        if stopping:
-            raise Interrupted
 
-    def validate(self) -> Scores | None:
+    def _stop(self, number: int) -> NoReturn:
+        self.save()
+        raise Interrupted(number)
+
+    def _check_losses(self) -> None:
+        """Stop the run if one of the losses since the last look is not finite."""
+        if not self._unread:
+            return
+        values = torch.stack(self._unread)
+        self._unread = []
+        if bool(values.isfinite().all()):
+            return
+        wrong = next(i for i, fine in enumerate(values.isfinite().tolist()) if not fine)
+        raise VHeatIRError(
+            f"the loss is {values[wrong]:g} at iteration {self.iteration - len(values) + wrong + 1}"
+            f": {self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        return (
+            "lower train:optim_g:lr or set train:grad_clip, and go on with --auto_resume from the "
+            f"newest state in {self.experiment.states}"
+        )
+
+    def validate(self, line: ProgressLine | None = None) -> Scores | None:
         """Measure the moving average on the validation sets."""
         scores = None
         if self.validator is not None and self.validator.sets:
             folder = self.experiment.pictures / str(self.iteration)
             network = self.model.net_g_ema
+            watch = line.watch(len(self.validator)) if line and self.options.val.pbar else None
             scores = self.validator.run(
-                network, self.device, folder if self.options.val.save_img else None
+                network, self.device, folder if self.options.val.save_img else None, watch
             )
             self.scores.append([self.iteration, self.minutes, scores])
             self.experiment.report_scores(self.iteration, scores)
@@ -167,9 +242,21 @@ class Trainer:
         return scores
 
     def save(self) -> None:
-        """Save the training state and the averaged weights."""
+        """Save the training state and the averaged weights.
+
+        Raises:
+            VHeatIRError: they are not finite, or the disk does not take them; the states saved
+                before are untouched.
+        """
         if not self.processes.is_main:
             return
+        self._check_losses()
+        wrong = self.model.unsound()
+        if wrong is not None:
+            raise VHeatIRError(
+                f"{wrong} is not finite at iteration {self.iteration}, so it is not saved: "
+                f"{self._advice()}"
+            )
         state = {
             "iteration": self.iteration,
             "samples_seen": self.samples_seen,
@@ -180,7 +267,14 @@ class Trainer:
             "model": self.model.state_dict(),
         }
         write_checkpoint(self.experiment.states, state, self.options.logger.keep_last)
-        self.export(self.experiment.models / "net_g_latest.safetensors")
+        try:
+            self.export(self.experiment.models / "net_g_latest.safetensors")
+            self.experiment.write_history(self.losses, self.scores)
+        except OSError as error:
+            raise VHeatIRError(
+                f"weights and curves could not be written below {self.experiment.root} "
+                f"({error.strerror}): free some space and continue with --auto_resume"
+            ) from error
 
     def export(self, path: Path) -> Path:
         """Write the averaged weights as a file that :func:`vheatir.load_weights` rebuilds."""
@@ -203,18 +297,10 @@ class Trainer:
     def _done(self) -> float:
         return progress(self.options.train, self.iteration, self.minutes)
 
-    def _shared_clock(self, minutes: float) -> float:
-        """Let the processes agree on the time where the schedule depends on it."""
-        if self.processes.count == 1 or self.options.train.max_minutes is None:
-            return minutes
-        return float(self.processes.mean(torch.tensor(minutes, device=self.device)))
-
     def _warn_of_changes(self, before: dict[str, Any]) -> None:
         """Name what the option file says differently from the run that is resumed."""
-        now = self.options.dump()
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
-                log.warning("option %s changed: was %s, is %s", key, before.get(key), now.get(key))
+        for key, was, now in changes(before, self.options.dump()):
+            log.warning("option %s changed: was %s, is %s", key, was, now)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -232,3 +318,15 @@ class Trainer:
         finally:
             for kind, handler in zip(kinds, before, strict=True):
                 signal.signal(kind, handler)
+
+
+def changes(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """Return (option, before, now) of every option that differs."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return [] if before == now else [(key, before, now)]
+    names = sorted(before.keys() | now.keys())
+    return [
+        change
+        for name in names
+        for change in changes(before.get(name), now.get(name), f"{key}:{name}" if key else name)
+    ]

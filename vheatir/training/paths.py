@@ -18,3 +18,11 @@ def resolve_path(path: str | Path) -> Path:
     if not given.is_absolute() and root is not None and (root / given).exists():
         return root / given
     return Path.cwd() / given
+
+
+def resolve_output(path: str | Path) -> Path:
+    """Make a folder to write to absolute: below the repository's root, else the working directory.
+
+    What is written does not depend on what exists: a resumed run must find what it wrote.
+    """
+    return (checkout_root() or Path.cwd()) / Path(path).expanduser()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -31,7 +32,7 @@ class ProgressLine:
             TextColumn("{task.fields[text]}"),
             console=Console(stderr=True), disable=not self.visible, transient=True,
         )  # fmt: skip
-        self._started = self._last = time.monotonic()
+        self._started = self._last = self._moved = time.monotonic()
         self._from = self._last_samples = trainer.samples_seen
         self._done_before = trainer._done()
 
@@ -51,8 +52,24 @@ class ProgressLine:
         self.bar.stop()
 
     def advance(self) -> None:
-        """Move the bar."""
-        self.bar.update(self.task, completed=self.trainer.iteration)
+        """Move the bar, where there is one to see."""
+        if self.visible and time.monotonic() - self._moved > 0.1:
+            self._moved = time.monotonic()
+            self.bar.update(self.task, completed=self.trainer.iteration)
+
+    def watch(self, images: int) -> Callable[[], None]:
+        """Add a bar for a validation; returns what to call after each image."""
+        task = self.bar.add_task("validation", total=images, text="")
+        left = images
+
+        def tick() -> None:
+            nonlocal left
+            left -= 1
+            self.bar.advance(task)
+            if left == 0:
+                self.bar.remove_task(task)
+
+        return tick
 
     def report(self, loss: float, rate: float) -> None:
         """Log a line and write it to TensorBoard."""
@@ -62,10 +79,7 @@ class ProgressLine:
         done = trainer._done()
         fraction = done - self._done_before
         left = (now - self._started) * (1 - done) / fraction if fraction > 0 else 0.0
-        text = (
-            f"loss {loss:.5f}  lr {rate:.2e}  {speed:.1f} images/s  "
-            f"{_clock(left)} left"
-        )
+        text = f"loss {loss:.5f}  lr {rate:.2e}  {speed:.1f} images/s  {_clock(left)} left"
         self.bar.update(self.task, completed=trainer.iteration, text=text)
         if trainer.processes.is_main:
             total = trainer.options.train.total_iter

@@ -16,7 +16,8 @@ def write_report(trainer: Trainer) -> list[Path]:
     """Write curves.png, history.json, table.md and before/after pictures; returns their paths."""
     results = trainer.experiment.results
     trainer.experiment.write_history(trainer.losses, trainer.scores)
-    written = [plot_curves(results / "curves.png", trainer)]
+    curves = results / "curves.png"
+    written = [draw_curves(curves, trainer.options.name, trainer.losses, trainer.scores)]
     if trainer.scores:
         table = results / "table.md"
         write_bytes_atomically(table, scores_table(trainer).encode())
@@ -40,23 +41,30 @@ def scores_table(trainer: Trainer) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot_curves(path: Path, trainer: Trainer) -> Path:
-    """Draw loss and PSNR over iterations."""
+def draw_curves(path: Path, name: str, losses: list[list[float]], scores: list[list[Any]]) -> Path:
+    """Draw loss and PSNR over iterations.
+
+    Args:
+        path: the picture.
+        name: its title.
+        losses: [iteration, minutes, loss, learning rate] each.
+        scores: [iteration, minutes, :data:`vheatir.training.validation.Scores`] each.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    if trainer.losses:
-        iterations, _, losses, _ = zip(*trainer.losses, strict=True)
-        left.plot(iterations, losses, color="0.8", linewidth=0.8)
-        left.plot(iterations, _smooth(np.array(losses)), color="tab:red")
-    left.set(xlabel="iteration", ylabel="loss", title=trainer.options.name, yscale="log")
-    for name in trainer.scores[-1][2] if trainer.scores else ():
-        points = [(at, s[name]["psnr"]) for at, _, s in trainer.scores if "psnr" in s.get(name, {})]
+    if losses:
+        iterations, _, values, _ = zip(*losses, strict=True)
+        left.plot(iterations, values, color="0.8", linewidth=0.8)
+        left.plot(iterations, _smooth(np.array(values)), color="tab:red")
+    left.set(xlabel="iteration", ylabel="loss", title=name, yscale="log")
+    for key in scores[-1][2] if scores else ():
+        points = [(at, s[key]["psnr"]) for at, _, s in scores if "psnr" in s.get(key, {})]
         if points:
-            right.plot(*zip(*points, strict=True), marker=".", label=name)
+            right.plot(*zip(*points, strict=True), marker=".", label=key)
     right.set(xlabel="iteration", ylabel="PSNR [dB]", title="validation")
     if right.has_data():
         right.legend()

@@ -1,4 +1,4 @@
-"""The learning rate and the stage as pure functions of progress: nothing to save, nothing to drift."""
+"""Learning rate and stage as pure functions of progress: nothing to save, nothing to drift."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def learning_rate(train: TrainOptions, iteration: int, done: float) -> float:
         iteration: iterations finished so far.
         done: see :func:`progress`.
     """
-    rate = train.optim_g.lr * _decay(train.scheduler, train.optim_g.lr, done * train.total_iter, done)
+    # not done * total_iter alone: its rounding would pass a milestone an iteration late
+    reached = max(float(iteration), done * train.total_iter)
+    rate = train.optim_g.lr * _decay(train.scheduler, train.optim_g.lr, reached, done)
     if iteration < train.warmup_iter:
         rate *= (iteration + 1) / train.warmup_iter
     return rate

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from vheatir.errors import unknown_name
-from vheatir.training.paths import resolve_path
+from vheatir.training.paths import resolve_output, resolve_path
 
 BUNDLED = "bundled"
 """The ``dataroot_gt`` that stands for the photographs scikit-image ships."""
@@ -31,6 +31,10 @@ def _as_list(value: Any) -> Any:
 
 def _resolve(path: str) -> str:
     return path if path == BUNDLED else str(resolve_path(path))
+
+
+def _resolve_output(path: str) -> str:
+    return str(resolve_output(path))
 
 
 InputPath = Annotated[str, AfterValidator(_resolve)]
@@ -167,14 +171,15 @@ class PathOptions(Section):
         pretrain_network_g: weight file to start from.
         strict_load_g: every weight must match.
         resume_state: training state to continue.
-        experiments_root: folder for experiments; None is ``experiments`` in the repository, or in
-            the working directory of an installed package.
+        experiments_root: folder for experiments; None is ``experiments``. Wherever the command is
+            given, a relative one lies in the repository, so that a run is found again; of an
+            installed package, in the working directory.
     """
 
     pretrain_network_g: InputPath | None = None
     strict_load_g: bool = True
     resume_state: InputPath | None = None
-    experiments_root: str | None = None
+    experiments_root: Annotated[str, AfterValidator(_resolve_output)] | None = None
 
 
 class OptimizerOptions(Section):
@@ -261,7 +266,8 @@ class TrainOptions(Section):
         grad_clip: largest norm of the gradient.
         accumulate: batches summed into one optimiser step.
         precision: ``bf16`` is autocast; ``auto`` is bf16 where the hardware is faster with it.
-        compile: ``torch.compile`` the network.
+        compile: ``torch.compile`` the network; true, or one of its modes: ``reduce-overhead`` and
+            ``max-autotune`` replay CUDA graphs, which frees small networks from Python's pace.
         channels_last: memory layout of images.
         data_on_device: keep the decoded training set on the device and cut crops there.
         stages: crop and batch sizes over time; after the last stage, those of ``datasets: train``.
@@ -277,7 +283,7 @@ class TrainOptions(Section):
     grad_clip: Annotated[float, Field(gt=0)] | None = None
     accumulate: PositiveInt = 1
     precision: Literal["float32", "bf16", "auto"] = "float32"
-    compile: bool = False
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
     channels_last: bool = False
     data_on_device: bool = False
     stages: list[Stage] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,11 @@ from torch import nn
 
 from vheatir.data.restoration_dataset import to_tensor
 from vheatir.data.sources import ImageSource
-from vheatir.degradations import benchmark_noise, jpeg_compress
+from vheatir.degradations import degrade_for_benchmark
 from vheatir.image_io import write_image
 from vheatir.inference.tiled import restore_tensor
 from vheatir.metrics import psnr, psnrb, ssim, to_uint8
-from vheatir.tasks import Task, get_task
+from vheatir.tasks import get_task
 from vheatir.training.schema import Options
 from vheatir.training.sections import ValSet
 
@@ -45,13 +45,20 @@ class Validator:
             for data in options.datasets.val_sets.values()
         ]
 
-    def run(self, network: nn.Module, device: torch.device, folder: Path | None = None) -> Scores:
+    def run(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        folder: Path | None = None,
+        tick: Callable[[], None] | None = None,
+    ) -> Scores:
         """Restore every image and average the metrics.
 
         Args:
             network: in evaluation mode, on ``device``.
             device: where to restore.
             folder: save the restored pictures here.
+            tick: called after each image.
         """
         scores: Scores = {}
         for name, source, levels in self.sets:
@@ -64,9 +71,15 @@ class Validator:
                     if folder is not None:
                         suffix = self.options.val.suffix or ""
                         write_image(folder / name / f"{stem}_{level:g}{suffix}.png", restored)
+                    if tick is not None:
+                        tick()
                 means = {metric: total / len(source) for metric, total in sums.items()}
                 scores[f"{name} {level:g}"] = means
         return scores
+
+    def __len__(self) -> int:
+        """Return the number of images restored in a validation."""
+        return sum(len(source) * len(levels) for _, source, levels in self.sets)
 
     def restore(
         self, network: nn.Module, device: torch.device, source: ImageSource, level: float
@@ -98,12 +111,3 @@ class Validator:
         if isinstance(self.options.level, tuple):
             return [float(level) for level in self.task.benchmark_levels]
         return [self.options.level]
-
-
-def degrade_for_benchmark(
-    clean: NDArray[np.uint8], task: Task, level: float
-) -> NDArray[np.float32]:
-    """Degrade an image as the published tables do; returns float32, noise neither clipped nor rounded."""
-    if task.degradation == "noise":
-        return benchmark_noise(clean.astype(np.float32) / 255, level)
-    return jpeg_compress(clean, round(level)).astype(np.float32) / 255

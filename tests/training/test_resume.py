@@ -1,0 +1,179 @@
+"""N + M iterations in one go, and N, a kill, M: the same weights, averages and log, bit for bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+if importlib.util.find_spec("basicsr") is None:
+    pytest.skip("training needs basicsr", allow_module_level=True)
+
+LONG = ("train:total_iter=160", "logger:save_checkpoint_freq=50", "val:val_freq=60")
+
+
+@pytest.mark.reliability
+def test_ctrl_c_saves_and_the_printed_command_goes_on(tiny: Any, helpers: Any) -> None:
+    straight = helpers.finish(tiny.command(*LONG, root="straight"), tiny.folder)
+    assert straight.returncode == 0, straight.stderr
+
+    command = tiny.command(*LONG, "val:suffix='a b'")
+    status, output = helpers.stop_at(command, tiny.folder, "iteration 20/", signal.SIGINT, True)
+    assert status == 130
+    assert "Traceback" not in output
+    assert "everything is saved" in output
+    (printed,) = (li for li in output.splitlines() if li.startswith("continue with: "))
+    words = shlex.split(printed.removeprefix("continue with: "))
+    assert words[0] == "python"
+    assert words[2:6] == ["-opt", str(tiny.file), "--auto_resume", "--force_yml"]
+    assert "val:suffix='a b'" in words
+    log = next(tiny.experiment().glob("*.log"))
+    before = log.read_text()
+
+    resumed = helpers.finish([sys.executable, *words[1:]], tiny.folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "changed" not in resumed.stdout
+    # the log goes on in its file, without a gap or a repetition
+    assert list(tiny.experiment().glob("*.log")) == [log]
+    text = log.read_text()
+    assert text.startswith(before) and "resumed from" in text
+    assert all(text.count(f"iteration {i}/160 ") == 1 for i in range(1, 161))
+    one, two = tiny.state(160, "straight"), tiny.state(160)
+    one["options"]["val"]["suffix"] = two["options"]["val"]["suffix"]
+    assert helpers.difference(one, two) is None
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_two_kills_with_workers_and_accumulation(
+    tiny: Any, helpers: Any, whole_group: bool
+) -> None:
+    force = (*LONG, "datasets:train:num_worker_per_gpu=2", "train:accumulate=2")
+    straight = helpers.finish(tiny.command(*force, root="straight"), tiny.folder)
+    assert straight.returncode == 0, straight.stderr
+
+    status, output = helpers.stop_at(
+        tiny.command(*force), tiny.folder, "iteration 20/", signal.SIGTERM, whole_group
+    )
+    assert status == 143, output
+    assert "Traceback" not in output
+    # then without warning, some way past the state of iteration 50
+    status, output = helpers.stop_at(
+        tiny.command(*force, resume=True), tiny.folder, "iteration 60/", signal.SIGKILL, whole_group
+    )
+    assert status == -signal.SIGKILL
+    resumed = helpers.finish(tiny.command(*force, resume=True), tiny.folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed from" in resumed.stdout
+    one, two = tiny.state(160, "straight"), tiny.state(160)
+    assert helpers.difference(one, two) is None
+    assert one["losses"][-1][0] == 160
+
+
+def test_device_crops_and_stages_resume_exactly(tiny: Any, helpers: Any) -> None:
+    stages = "[{until: 0.3, gt_size: 16, batch_size: 4}, {until: 0.6, gt_size: 24, batch_size: 2}]"
+    force = (f"train:stages={stages}", "train:data_on_device=true", "train:total_iter=9")
+    assert tiny.run(*force, root="straight") == 0
+    assert tiny.run(*force, "logger:keep_last=3") == 0
+    for number in (6, 8, 9):
+        (tiny.experiment() / "training_states" / f"{number}.state").unlink(missing_ok=True)
+    assert tiny.run(*force, "logger:save_checkpoint_freq=100", resume=True) == 0
+    one, two = tiny.state(9, "straight"), tiny.state(9)
+    assert helpers.difference(one["model"], two["model"]) is None
+    assert one["samples_seen"] == two["samples_seen"]
+
+
+def states(tiny: Any) -> list[str]:
+    return sorted(p.name for p in (tiny.experiment() / "training_states").iterdir())
+
+
+def test_damaged_newest_state_gives_way_to_the_one_before(
+    tiny: Any, helpers: Any, caplog: Any
+) -> None:
+    assert tiny.run(root="straight") == 0
+    assert tiny.run() == 0
+    folder = tiny.experiment() / "training_states"
+    whole = (folder / "6.state").read_bytes()
+    (folder / "6.state").write_bytes(whole[: len(whole) // 2])
+    (folder / "4.state").write_bytes(os.urandom(2000))
+    (folder / ".5.state.abc123").write_bytes(b"half")
+    # the damaged ones must not count among those to keep, nor the good one be deleted for them
+    assert tiny.run("logger:keep_last=1", resume=True) == 0
+    assert states(tiny) == ["4.state.unused", "6.state", "6.state.unused"]
+    assert helpers.difference(tiny.state(6, "straight")["model"], tiny.state(6)["model"]) is None
+
+
+def test_named_state_starts_another_course(tiny: Any) -> None:
+    assert tiny.run() == 0
+    named = tiny.experiment() / "training_states" / "2.state"
+    assert tiny.run(f"path:resume_state={named}", "logger:keep_last=2") == 0
+    assert states(tiny) == ["4.state", "4.state.unused", "6.state", "6.state.unused"]
+    # with --auto_resume the newest of the experiment goes first
+    assert tiny.run(f"path:resume_state={named}", resume=True) == 0
+    assert "6.state" in states(tiny)
+
+
+def test_finished_run_is_not_changed_by_resuming(tiny: Any, helpers: Any) -> None:
+    assert tiny.run() == 0
+    before = tiny.state(6)
+    assert tiny.run(resume=True) == 0
+    assert helpers.difference(before, tiny.state(6)) is None
+
+
+def test_changed_options_are_named(tiny: Any, capfd: Any) -> None:
+    assert tiny.run("train:total_iter=2") == 0
+    capfd.readouterr()
+    assert tiny.run("train:total_iter=4", "train:optim_g:lr=5e-4", resume=True) == 0
+    text = (next(tiny.experiment().glob("*.log"))).read_text()
+    assert "option train:total_iter changed: was 2, is 4" in text
+    assert "option train:optim_g:lr changed: was 0.001, is 0.0005" in text
+    assert text.count(" changed: ") == 2
+
+
+def test_state_of_another_network_is_refused(tiny: Any, capfd: Any) -> None:
+    assert tiny.run("train:total_iter=2") == 0
+    assert tiny.run("network_g:embed_dim=16", resume=True) == 2
+    assert "does not fit this option file" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_full_disk_leaves_the_states_before_intact(tiny: Any, share: float) -> None:
+    resource = pytest.importorskip("resource")
+    from vheatir.errors import VHeatIRError
+    from vheatir.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+
+    folder = tiny.folder / "states"
+    first = save_checkpoint(folder, {"iteration": 1, "x": torch.zeros(40000)}, 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = int(first.stat().st_size * share)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(VHeatIRError, match=r"could not be saved.*--auto_resume"):
+            save_checkpoint(folder, {"iteration": 2, "x": torch.ones(40000)}, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in folder.iterdir()] == ["1.state"]
+    newest = newest_checkpoint(folder)
+    assert newest is not None and newest[0] == first
+    assert load_checkpoint(first)["x"].sum() == 0
+
+
+def test_states_that_carry_code_do_not_run_it(tmp_path: Path) -> None:
+    from vheatir.errors import VHeatIRError
+    from vheatir.training.checkpoint import load_checkpoint
+
+    class Planted:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "planted"),)
+
+    torch.save({"format": 1, "iteration": 1, "x": Planted()}, tmp_path / "1.state")
+    with pytest.raises(VHeatIRError, match="damaged"):
+        load_checkpoint(tmp_path / "1.state")
+    assert not (tmp_path / "planted").exists()
