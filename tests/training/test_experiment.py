@@ -1,0 +1,107 @@
+"""What a run leaves behind, as people find it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+if importlib.util.find_spec("basicsr") is None:
+    pytest.skip("training needs basicsr", allow_module_level=True)
+
+from vheatir.image_io import read_image
+from vheatir.metrics import psnr
+from vheatir.weights import load_weights
+
+NAMED = "logger:wandb={project: heat, resume_id: abc}"
+
+
+def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    return {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
+
+
+def test_a_run_leaves_weights_curves_events_and_pictures(tiny: Any) -> None:
+    force = ("logger:use_tb_logger=true", "val:save_img=true", "val:suffix=_restored",
+             "val:metrics=[psnr, ssim, psnrb]", "val:pbar=true", "logger:keep_last=2")  # fmt: skip
+    assert tiny.run(*force) == 0
+    home = tiny.experiment()
+    history = json.loads((home / "results" / "history.json").read_text())
+    assert [row[0] for row in history["losses"]] == [1, 2, 3, 4, 5, 6]
+    assert [row[0] for row in history["scores"]] == [4, 6]
+
+    board = events(home / "tb_logger")
+    assert [step for step, _ in board["loss"]] == [1, 2, 3, 4, 5, 6]
+    for (_, seen), row in zip(board["lr"], history["losses"], strict=True):
+        assert seen == pytest.approx(row[3], rel=1e-5)
+    assert {"val 25/psnr", "val 25/ssim", "val 25/psnrb"} <= board.keys()
+
+    picture = home / "visualization" / "6" / "val" / "a_25_restored.png"
+    clean = read_image(tiny.folder / "clean" / "a.png")
+    assert psnr(read_image(picture), clean) == pytest.approx(
+        history["scores"][-1][2]["val 25"]["psnr"]
+    )
+    model = load_weights(home / "models" / "tiny.safetensors")
+    assert model.info["training"]["iterations"] == 6 and model.info["level"] == [0, 55]
+    average = tiny.state(6)["model"]["ema"]
+    assert all(
+        np.array_equal(value.numpy(), average[name].numpy())
+        for name, value in model.network.state_dict().items()
+    )
+    assert sorted(p.name for p in (home / "training_states").iterdir()) == ["4.state", "6.state"]
+    for name in ("curves.png", "table.md", "before_after_val.png"):
+        assert (home / "results" / name).stat().st_size > 100
+    # the option file as resolved trains again
+    assert tiny.run("name=tiny") == 0
+    assert len([p for p in (tiny.folder / "runs").iterdir() if "_archived_" in p.name]) == 1
+
+
+def test_stages_switch_crop_and_batch(tiny: Any) -> None:
+    from vheatir.training.distributed import Processes
+    from vheatir.training.feed import TrainingFeed
+    from vheatir.training.options import load_options
+    from vheatir.training.precision import pick_device
+
+    stages = "[{until: 0.5, gt_size: 16, batch_size: 4}, {until: 0.7, gt_size: 24, batch_size: 3}]"
+    options = load_options(tiny.file, [f"train:stages={stages}"])
+    feed = TrainingFeed(options, pick_device("cpu"), Processes())
+    shapes = [tuple(next(feed.batches(stage, 0))["gt"].shape) for stage in
+              (*(options.train.stages or ()), None)]  # fmt: skip
+    assert shapes == [(4, 3, 16, 16), (3, 3, 24, 24), (2, 3, 32, 32)]
+    assert tiny.run(f"train:stages={stages}", "train:total_iter=10") == 0
+    assert tiny.state(10)["samples_seen"] == 5 * 4 + 2 * 3 + 3 * 2
+
+
+def test_max_minutes_ends_the_run(tiny: Any) -> None:
+    force = ("train:total_iter=1000000", "train:max_minutes=0.02", "datasets:val=null")
+    assert tiny.run(*force, "logger:save_checkpoint_freq=1000000") == 0
+    history = json.loads((tiny.experiment() / "results" / "history.json").read_text())
+    iteration, minutes, _, rate = history["losses"][-1]
+    assert 1 < iteration < 1000000
+    assert 0.02 <= minutes
+    assert rate < 0.1 * 1e-3  # the cosine ended with the time
+
+
+def test_wandb_mirrors_tensorboard(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stub").mkdir()
+    (tmp_path / "stub" / "wandb.py").write_text(
+        "calls = []\n"
+        "class Run:\n    def finish(self): calls.append('finished')\n"
+        "def init(**settings):\n    calls.append(settings)\n    return Run()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "stub"))
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    assert tiny.run("logger:use_tb_logger=true", NAMED, "train:total_iter=1") == 0
+    settings, finished = sys.modules.pop("wandb").calls
+    assert (settings["project"], settings["id"], settings["name"]) == ("heat", "abc", "tiny")
+    assert settings["sync_tensorboard"] is True and finished == "finished"
