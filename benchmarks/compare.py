@@ -1,0 +1,172 @@
+"""vHeatIR against SwinIR, side by side, and against itself with the paper's dense transform.
+
+``python benchmarks/compare.py --size light --sizes 128,256,512 --out results/compare`` prints two
+tables (whole networks; the operator alone against one Swin layer) and writes ``compare.json`` and
+``compare.png``. ``--released`` measures the released models at one megapixel instead.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a script
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from benchmarks import report
+from benchmarks.contenders import (
+    DTYPES,
+    LAYERS,
+    MODES,
+    NETWORKS,
+    RELEASED,
+    SIZES,
+    WINDOW,
+    Case,
+    build,
+    check_parameters,
+)
+from benchmarks.measure import Result, interleaved
+from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.image_io import write_bytes_atomically
+from vheatir.training.precision import pick_device
+
+RELEASED_MODELS = ("denoise_color_light", "denoise_gray_fast")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    add("--dtype", default="float32", choices=DTYPES, help="bfloat16 is autocast")
+    add("--size", default="light", choices=SIZES)
+    add("--sizes", default="128,256,512,768,1024", help="sides, or HEIGHTxWIDTH, by commas")
+    add("--mode", default="infer", choices=MODES)
+    add("--batch", type=int, help="default: 1 to infer, 2 to train")
+    add("--methods", default=",".join(NETWORKS), help=f"of {', '.join(NETWORKS)}")
+    add("--repetitions", type=int, default=5, help="timed rounds after one to warm up")
+    add("--budget", type=float, default=600, help="seconds that one method may take at one size")
+    add("--threads", type=int, help="CPU threads (default: as many as PyTorch takes)")
+    add("--compile", action="store_true", help="all networks through torch.compile")
+    add("--no-layers", action="store_true", help="leave the second table out")
+    add("--released", action="store_true", help="the released models at 1024x1024 against SwinIR")
+    add("--out", type=Path, default=Path("results/compare"), help="folder for JSON and plot")
+    return parser.parse_args(arguments)
+
+
+def image_sizes(text: str) -> list[tuple[int, int]]:
+    """Read ``128,256x384``.
+
+    Raises:
+        VHeatIRError: not numbers, or not multiples of SwinIR's window.
+    """
+    sizes = []
+    for item in text.split(","):
+        try:
+            numbers = [int(number) for number in item.split("x")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 2) or any(n < 2 * WINDOW or n % WINDOW for n in numbers):
+            raise VHeatIRError(
+                f"size {item!r} is impossible: give multiples of SwinIR's window, {WINDOW}, from "
+                f"{2 * WINDOW} on, such as 128,256x384"
+            )
+        sizes.append((numbers[0], numbers[-1]))
+    return sizes
+
+
+def measure(
+    methods: Sequence[str], sizes: Sequence[tuple[int, int]], options: dict[str, Any], limits: Any
+) -> list[Result]:
+    """Measure methods at every size."""
+    results: list[Result] = []
+    progress = Console(stderr=True)
+    for height, width in sizes:
+        with progress.status(f"{height}x{width}: {', '.join(methods)}"):
+            cases = [Case(method, height=height, width=width, **options) for method in methods]
+            results += interleaved(cases, limits.repetitions, limits.budget)
+    return results
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print, and write the files."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = str(pick_device(options.device))
+    methods = options.methods.split(",")
+    for method in methods:
+        if method not in NETWORKS:
+            raise unknown_name("method", method, NETWORKS)
+    sizes = image_sizes(options.sizes)
+    check_parameters(build("vheatir", options.size), build("swinir", options.size))
+
+    common = {
+        "size": options.size,
+        "mode": options.mode,
+        "batch": options.batch or (2 if options.mode == "train" else 1),
+        "dtype": options.dtype,
+        "device": device,
+        "compiled": options.compile,
+    }
+    name = f"{options.size}, {options.mode}, {options.dtype}, batch {common['batch']}, {device}"
+    console = Console()
+    layers: list[Result] = []
+    if options.released:
+        methods = [*(RELEASED + model for model in RELEASED_MODELS), "swinir"]
+        sizes = [(1024, 1024)]
+        name = f"released models against SwinIR {options.size}, {options.dtype}, {device}"
+        if options.mode == "train":
+            raise VHeatIRError(
+                "released models are not trained here: leave out --mode or --released"
+            )
+    networks = measure(methods, sizes, common, options)
+    console.print(report.table(name, networks, "swinir"))
+    if not (options.released or options.no_layers):
+        layer_options = {**common, "mode": "infer"}
+        layers = measure(LAYERS, sizes, layer_options, options)
+        console.print(report.table(f"one layer, {options.size}", layers, "swin-layer"))
+
+    content = {
+        "environment": report.environment(device),
+        "records": [asdict(result) for result in networks],
+        "ratios": report.ratios(networks, "swinir"),
+        "exponents": report.exponents(networks),
+        "layers": [asdict(result) for result in layers],
+        "layer_ratios": report.ratios(layers, "swin-layer"),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    stem = "released" if options.released else "compare"
+    target = options.out / f"{stem}.json"
+    write_bytes_atomically(target, (json.dumps(content, indent=1) + "\n").encode())
+    console.print(f"written: {target}")
+    if not options.released:
+        report.plot(networks, options.out / "compare.png", name)
+        for method, slopes in content["exponents"].items():
+            time, memory = (
+                "-" if s is None else f"{s:.2f}" for s in (slopes["seconds"], slopes["peak_bytes"])
+            )
+            console.print(f"{method}: time ~ pixels^{time}, memory ~ pixels^{memory}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        run(parse(arguments))
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

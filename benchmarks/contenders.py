@@ -1,0 +1,259 @@
+"""What is compared: networks and layers by name, and the work that is timed.
+
+A contender is a name: a network (``vheatir``, ``swinir``, ``vheatir-dense``), a layer alone
+(``heat``, ``hco``, ``hco-dense``, ``heat-block``, ``window-attention``, ``swin-layer``) or a
+released model (``released:NAME``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vheatir.archs import VHeatIR
+from vheatir.archs.blocks import HeatBlock
+from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.ops import HeatConduction2d
+from vheatir.training.compat import import_basicsr
+
+NETWORKS = ("vheatir", "swinir", "vheatir-dense")
+LAYERS = ("heat", "hco", "hco-dense", "heat-block", "window-attention", "swin-layer")
+RELEASED = "released:"
+
+SIZES = tuple(VHeatIR.SIZES)
+DTYPES = ("float32", "tf32", "bfloat16")
+MODES = ("infer", "train")
+
+WINDOW = 8
+# SwinIR's own heads for its two denoisers; `fast` has no SwinIR counterpart: 8 channels a head.
+HEADS = {"base": 6, "light": 6, "fast": 8}
+# Side of the embedding's grid. A 16x16 grid for every group weighs little beside 180 channels but
+# 6 to 10 % beside 60: with it `light` and `fast` have 5.1 and 10.4 % more weights than SwinIR. The
+# smaller grids bring them within 5 %; neither time nor memory depends on the grid.
+GRID = {"base": 16, "light": 12, "fast": 10}
+LARGEST_DIFFERENCE = 0.05
+
+
+@dataclass(frozen=True)
+class Case:
+    """One contender at one image size.
+
+    Attributes:
+        method: name of the contender.
+        size: key of :data:`SIZES`.
+        height: of the image, pixels.
+        width: of the image, pixels.
+        batch: images at once.
+        mode: ``"infer"`` or ``"train"``.
+        dtype: ``"float32"``, ``"tf32"`` or ``"bfloat16"`` (autocast).
+        device: where it runs.
+        compiled: through ``torch.compile``.
+    """
+
+    method: str
+    size: str
+    height: int
+    width: int
+    batch: int = 1
+    mode: str = "infer"
+    dtype: str = "float32"
+    device: str = "cpu"
+    compiled: bool = False
+
+
+def build(method: str, size: str = "light") -> nn.Module:
+    """Build a contender on the CPU, with random weights unless released.
+
+    Raises:
+        VHeatIRError: unknown name.
+    """
+    torch.manual_seed(0)
+    if method.startswith(RELEASED):
+        from vheatir import load_model
+
+        return load_model(method.removeprefix(RELEASED)).network
+    if size not in SIZES:
+        raise unknown_name("size", size, SIZES)
+    if method == "swinir":
+        return _swinir(size)
+    if method in ("vheatir", "vheatir-dense"):
+        network = VHeatIR(**VHeatIR.SIZES[size], fve_size=GRID[size])
+        return dense(network) if method == "vheatir-dense" else network
+    if method in LAYERS:
+        return _Layer(method, VHeatIR.SIZES[size]["embed_dim"], HEADS[size])
+    raise unknown_name("method", method, (*NETWORKS, *LAYERS))
+
+
+def dense(module: nn.Module) -> nn.Module:
+    """Turn the operators inside into the paper's: cosine matrices, the decay anew in each call."""
+    for part in module.modules():
+        if isinstance(part, HeatConduction2d):
+            part.backend = "matmul"
+            part.cache_decay = False
+    return module
+
+
+def _swinir(size: str) -> nn.Module:
+    import_basicsr()
+    from basicsr.archs.swinir_arch import SwinIR
+
+    shape = VHeatIR.SIZES[size]
+    network = SwinIR(
+        img_size=64,
+        window_size=WINDOW,
+        embed_dim=shape["embed_dim"],
+        depths=shape["depths"],
+        num_heads=[HEADS[size]] * len(shape["depths"]),
+        mlp_ratio=shape["mlp_ratio"],
+        drop_path_rate=0.0,  # else SwinIR alone would draw random numbers in training
+        upsampler="",
+    )
+    share_masks(network)
+    return network
+
+
+def share_masks(network: nn.Module) -> None:
+    """Let SwinIR's shifted layers share one attention mask a size.
+
+    The published code builds it anew in every second layer of every call. As our decay is kept
+    between calls, so is SwinIR's mask.
+    """
+    masks: dict[tuple[int, int], Tensor] = {}
+
+    def mask_for(block: Any, calculate: Callable[[tuple[int, int]], Tensor]) -> Callable[..., Any]:
+        def calculate_mask(x_size: tuple[int, int]) -> Tensor:
+            if x_size not in masks:
+                masks.clear()
+                device = next(block.parameters()).device
+                masks[x_size] = calculate(x_size).to(device)
+            return masks[x_size]
+
+        return calculate_mask
+
+    for block in network.modules():
+        if hasattr(block, "calculate_mask"):
+            block.attn_mask = None
+            if block.shift_size > 0:
+                block.input_resolution = None  # always ask for the mask
+                block.calculate_mask = mask_for(block, block.calculate_mask)
+
+
+class _Layer(nn.Module):
+    """One layer alone, on tokens (B, H, W, C)."""
+
+    def __init__(self, method: str, dim: int, heads: int) -> None:
+        super().__init__()
+        self.method, self.dim = method, dim
+        if method in ("heat", "hco", "hco-dense"):
+            self.layer: nn.Module = HeatConduction2d(dim)
+        elif method == "heat-block":
+            self.layer = HeatBlock(dim, "hco", 2.0, "pre", 0)
+        else:
+            import_basicsr()
+            from basicsr.archs.swinir_arch import SwinTransformerBlock
+
+            resolution = (64, 64)
+            shift = WINDOW // 2
+            self.layer = SwinTransformerBlock(dim, resolution, heads, WINDOW, shift, mlp_ratio=2.0)
+            share_masks(self.layer)
+            if method == "window-attention":
+                self.layer.norm2, self.layer.mlp = nn.Identity(), _Zero()
+        if method == "hco-dense":
+            dense(self.layer)
+        if method in ("heat", "hco", "hco-dense", "heat-block"):
+            self.fve = nn.Parameter(0.02 * torch.randn(16, 16, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.method == "heat":
+            return self.layer.conduct(x, self.layer.diffusivity(self.fve))
+        if hasattr(self, "fve"):
+            return self.layer(x, self.fve)
+        batch, height, width, channels = x.shape
+        return self.layer(x.flatten(1, 2), (height, width)).view(x.shape)
+
+
+class _Zero(nn.Module):
+    def forward(self, x: Tensor) -> float:
+        return 0.0
+
+
+def parameters(network: nn.Module) -> int:
+    """Return the number of trainable weights."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def check_parameters(first: nn.Module, second: nn.Module) -> None:
+    """Refuse to compare networks whose numbers of weights differ by more than 5 %.
+
+    Raises:
+        VHeatIRError: they do.
+    """
+    ours, theirs = parameters(first), parameters(second)
+    if abs(ours / theirs - 1) > LARGEST_DIFFERENCE:
+        raise VHeatIRError(
+            f"{ours:,} and {theirs:,} parameters are not comparable: they differ by "
+            f"{100 * (ours / theirs - 1):+.1f} %, allowed are 5 %; choose equal sizes"
+        )
+
+
+def example(case: Case, network: nn.Module) -> Tensor:
+    """Return random input for a contender: an image, or tokens for a layer."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (case.batch, getattr(network, "in_chans", 3), case.height, case.width)
+    if isinstance(network, _Layer):
+        shape = (case.batch, case.height, case.width, network.dim)
+    return torch.rand(shape, generator=generator).to(case.device)
+
+
+def prepare(case: Case) -> tuple[nn.Module, Callable[[], None]]:
+    """Return the network on its device, and a function that does the work to be timed once."""
+    if case.dtype not in DTYPES:
+        raise unknown_name("dtype", case.dtype, DTYPES)
+    torch.set_float32_matmul_precision("high" if case.dtype == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = case.dtype == "tf32"
+    network = build(case.method, case.size).to(case.device)
+    x = example(case, network)
+    run: Callable[..., Tensor] = torch.compile(network) if case.compiled else network
+    extra = (25.0,) if getattr(network, "takes_level", False) else ()
+    device_type = torch.device(case.device).type
+
+    def autocast() -> Any:
+        if case.dtype != "bfloat16":
+            return nullcontext()
+        return torch.autocast(device_type, torch.bfloat16)
+
+    if case.mode == "infer":
+        network.eval()
+
+        def infer() -> None:
+            with torch.inference_mode(), autocast():
+                run(x, *extra)
+            synchronise(case.device)
+
+        return network, infer
+
+    network.train()
+    target = torch.rand_like(x)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
+
+    def train() -> None:
+        with autocast():
+            loss = F.l1_loss(run(x, *extra), target)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        synchronise(case.device)
+
+    return network, train
+
+
+def synchronise(device: str) -> None:
+    """Wait until a GPU has finished."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)

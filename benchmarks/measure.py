@@ -1,0 +1,234 @@
+"""How it is measured: interleaved times, multiply-adds, and the peak memory of a fresh process."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from benchmarks.contenders import Case, prepare
+
+ROOT = Path(__file__).resolve().parents[1]
+
+OK, OUT_OF_MEMORY, OVER_BUDGET = "ok", "out of memory", "over budget"
+
+
+@dataclass
+class Result:
+    """One record: what was measured of a :class:`Case`.
+
+    Attributes:
+        params: number of weights.
+        macs: multiply-adds of products, convolutions and transforms, whole batch.
+        seconds: median of ``times``; None when there is none.
+        images_per_second: batch over seconds.
+        peak_bytes: peak memory above what the process held before the work.
+        status: ``"ok"``, ``"out of memory"`` or ``"over budget"``.
+        times: seconds of each repetition, in the order of measurement.
+    """
+
+    device: str
+    dtype: str
+    mode: str
+    size: str
+    height: int
+    width: int
+    method: str
+    params: int | None = None
+    macs: int | None = None
+    seconds: float | None = None
+    images_per_second: float | None = None
+    peak_bytes: int | None = None
+    batch: int = 1
+    compiled: bool = False
+    status: str = OK
+    times: list[float] = field(default_factory=list)
+
+
+class _MacCounter(TorchDispatchMode):
+    """Adds up the multiply-adds of every operator that passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0.0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        packet = func.overloadpacket
+        formula = flop_registry.get(packet)
+        if packet not in _TRANSFORMS and formula is None:
+            with self:  # linear and matmul arrive whole in inference mode
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
+        if packet in _TRANSFORMS:
+            x, dims = args[:2]
+            per_sample = sum(math.log2(max(x.shape[d], 2)) for d in dims)
+            self.macs += _TRANSFORMS[packet] * x.numel() * per_sample
+        elif formula is not None:
+            self.macs += formula(*args, **kwargs, out_val=out) / 2
+        return out
+
+
+# Multiply-adds a sample and octave of a fast transform, two operations making one: 2 N log2 N
+# operations for a DCT of N samples (split radix), 5 N log2 N for a complex Fourier transform.
+_TRANSFORMS = {
+    torch.ops.vheatir.scipy_dctn: 1.0,
+    torch.ops.aten._fft_c2c: 2.5,
+    torch.ops.aten._fft_r2c: 1.25,
+}
+
+
+def count_macs(work: Callable[[], None]) -> int:
+    """Return the multiply-adds of matrix products, convolutions and transforms.
+
+    Element-wise passes (softmax, normalisation, activation, decay) are counted for no one.
+    """
+    counter = _MacCounter()
+    with counter:
+        work()
+    return round(counter.macs)
+
+
+def probe(case: Case, budget: float) -> dict[str, Any]:
+    """Run a case twice in a fresh process.
+
+    Returns:
+        ``status``; where that is ``"ok"`` also ``params``, ``macs``, ``seconds`` (of the second
+        run) and ``peak_bytes``.
+    """
+    command = [sys.executable, "-m", "benchmarks.measure", json.dumps(asdict(case))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment["VHEATIR_BENCHMARK_THREADS"] = str(torch.get_num_threads())
+    start_up = 120
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            timeout=budget + start_up,
+        )
+    except subprocess.TimeoutExpired:
+        return {"status": OVER_BUDGET}
+    killed_for_memory = done.returncode == -9
+    if killed_for_memory or "out of memory" in done.stderr.lower() or "alloc" in done.stderr[-300:]:
+        return {"status": OUT_OF_MEMORY}
+    if done.returncode:
+        raise RuntimeError(f"{case.method} failed:\n{done.stderr}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {"status": OK, **answer}
+
+
+def _probe_here(case: Case) -> dict[str, Any]:
+    """Measure in this process, which should be fresh."""
+    # Kernels, thread pools and libraries are loaded by a small image: they are not the network's.
+    small = Case(**{**asdict(case), "height": 16, "width": 16, "batch": 1})
+    prepare(small)[1]()
+    network, work = prepare(case)
+    memory = _gpu_memory if case.device.startswith("cuda") else _process_memory
+    answer: dict[str, Any] = {"params": sum(p.numel() for p in network.parameters())}
+    with memory(case, answer):
+        # Twice: what the first call leaves behind (caches, optimiser states) counts too.
+        work()
+        start = time.perf_counter()
+        work()
+        answer["seconds"] = time.perf_counter() - start
+    answer["macs"] = None if case.compiled else count_macs(work)
+    return answer
+
+
+@contextmanager
+def _process_memory(case: Case, answer: dict[str, Any]) -> Iterator[None]:
+    baseline = _status_bytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+    yield
+    answer["peak_bytes"] = max(0, _status_bytes("VmHWM") - baseline)
+
+
+def _status_bytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith(name + ":"))
+    return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def _gpu_memory(case: Case, answer: dict[str, Any]) -> Iterator[None]:
+    torch.cuda.empty_cache()
+    baseline = torch.cuda.memory_allocated(case.device)
+    torch.cuda.reset_peak_memory_stats(case.device)
+    yield
+    answer["peak_bytes"] = torch.cuda.max_memory_allocated(case.device) - baseline
+
+
+def interleaved(cases: Sequence[Case], repetitions: int, budget: float) -> list[Result]:
+    """Measure cases side by side: one run of each, then the next round.
+
+    Args:
+        cases: what to compare.
+        repetitions: timed rounds, after one to warm up.
+        budget: seconds that one case may take altogether; beyond it, it is left out.
+    """
+    results = []
+    for case in cases:
+        known = asdict(case)
+        result = Result(**{k: v for k, v in known.items() if k in Result.__dataclass_fields__})
+        answer = probe(case, budget)
+        result.status = answer["status"]
+        result.params, result.macs = answer.get("params"), answer.get("macs")
+        result.peak_bytes = answer.get("peak_bytes")
+        if answer.get("seconds", 0.0) * (repetitions + 1) > budget:
+            result.status = OVER_BUDGET
+        results.append(result)
+    running = [
+        (result, prepare(case)[1])
+        for case, result in zip(cases, results, strict=True)
+        if result.status == OK
+    ]
+    for repetition in range(repetitions + 1):
+        for result, work in running:
+            start = time.perf_counter()
+            work()
+            if repetition > 0:  # the first warms up
+                result.times.append(time.perf_counter() - start)
+    for result, _ in running:
+        result.seconds = median(result.times)
+        result.images_per_second = result.batch / result.seconds
+    return results
+
+
+def pairwise_ratio(slow: Result, fast: Result) -> float | None:
+    """Return the median over rounds of slow / fast, each pair from one round."""
+    pairs = [a / b for a, b in zip(slow.times, fast.times, strict=False)]
+    return median(pairs) if pairs else None
+
+
+def main() -> None:
+    """Answer one question of :func:`probe` on standard output."""
+    # If memory runs out, the system is to stop this process and not the one that asked.
+    marker = Path("/proc/self/oom_score_adj")
+    if marker.exists():
+        marker.write_text("1000")
+    torch.set_num_threads(int(os.environ["VHEATIR_BENCHMARK_THREADS"]))
+    print(json.dumps(_probe_here(Case(**json.loads(sys.argv[1])))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""How it is shown: tables, a plot of time and memory against pixels, and the fitted exponents."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from benchmarks.measure import OK, Result, pairwise_ratio
+
+
+def grouped(results: Iterable[Result]) -> dict[tuple[int, int], list[Result]]:
+    """Return results by height and width, in order."""
+    groups: dict[tuple[int, int], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.height, result.width), []).append(result)
+    return groups
+
+
+def ratios(results: Sequence[Result], reference: str) -> list[dict[str, Any]]:
+    """Return throughput, memory and multiply-adds of every method over those of ``reference``."""
+    rows = []
+    for (height, width), group in grouped(results).items():
+        base = next((r for r in group if r.method == reference), None)
+        for result in group:
+            if base is None or result is base:
+                continue
+            speed = pairwise_ratio(base, result)
+            rows.append(
+                {
+                    "height": height,
+                    "width": width,
+                    "method": result.method,
+                    "reference": reference,
+                    "throughput": speed,
+                    "memory": _over(result.peak_bytes, base.peak_bytes),
+                    "macs": _over(result.macs, base.macs),
+                }
+            )
+    return rows
+
+
+def _over(value: float | None, base: float | None) -> float | None:
+    return value / base if value is not None and base else None
+
+
+def table(title: str, results: Sequence[Result], reference: str) -> Table:
+    """Return the table to print."""
+    shown = Table(title=title)
+    for name in ("image", "method"):
+        shown.add_column(name)
+    columns = ("params", "GMACs", "seconds", "images/s", "peak MB", "throughput", "memory", "MACs")
+    for name in columns:
+        shown.add_column(name, justify="right", overflow="fold")
+    by_cell = {(r["height"], r["width"], r["method"]): r for r in ratios(results, reference)}
+    for (height, width), group in grouped(results).items():
+        for result in group:
+            ratio = by_cell.get((height, width, result.method), {})
+            done = result.status == OK
+            shown.add_row(
+                f"{height}x{width}",
+                result.method,
+                _format(result.params, ",d"),
+                _format(result.macs, ".3g", 1e-9),
+                _format(result.seconds, ".3f") if done else result.status,
+                _format(result.images_per_second, ".3g"),
+                _format(result.peak_bytes, ".0f", 1e-6),
+                _format(ratio.get("throughput"), ".2f", unit="x"),
+                _format(ratio.get("memory"), ".0f", 100, " %"),
+                _format(ratio.get("macs"), ".0f", 100, " %"),
+            )
+        shown.add_section()
+    shown.caption = f"the last three columns over {reference}, throughput round by round"
+    return shown
+
+
+def _format(value: float | None, style: str, scale: float | None = None, unit: str = "") -> str:
+    if value is None:
+        return "-"
+    return format(value if scale is None else value * scale, style) + unit
+
+
+def exponent(points: Sequence[tuple[float, float]]) -> float | None:
+    """Return b of y = a x^b by least squares in logarithms; None for fewer than two points."""
+    if len({x for x, _ in points}) < 2 or any(y <= 0 for _, y in points):
+        return None
+    x, y = np.log(np.array(points, dtype=float)).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def exponents(results: Sequence[Result]) -> dict[str, dict[str, float | None]]:
+    """Return for each method the exponents of time and memory against pixels."""
+    return {
+        method: {quantity: exponent(_points(results, method, quantity)) for quantity in QUANTITIES}
+        for method in dict.fromkeys(r.method for r in results)
+    }
+
+
+QUANTITIES = {"seconds": "seconds", "peak_bytes": "peak memory, bytes"}
+
+
+def _points(results: Sequence[Result], method: str, quantity: str) -> list[tuple[float, float]]:
+    chosen = [(r.height * r.width, getattr(r, quantity)) for r in results if r.method == method]
+    return [(pixels, value) for pixels, value in chosen if value is not None]
+
+
+def plot(results: Sequence[Result], path: Path, title: str) -> None:
+    """Draw time and memory against pixels, both logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    fitted = exponents(results)
+    for axis, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
+        for method, slopes in fitted.items():
+            points = _points(results, method, quantity)
+            slope = slopes[quantity]
+            name = method if slope is None else f"{method}: pixels^{slope:.2f}"
+            if points:
+                axis.loglog(*zip(*points, strict=True), marker="o", label=name)
+        axis.set_xlabel("pixels")
+        axis.set_ylabel(label)
+        axis.grid(True, which="both", alpha=0.3)
+        if axis.lines:
+            axis.legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Return what the figures depend on, without naming the machine."""
+    features = Path("/proc/cpuinfo")
+    flags = features.read_text() if features.is_file() else ""
+    facts: dict[str, Any] = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "cpu": [name for name in ("avx2", "avx512f", "amx_bf16") if name in flags],
+    }
+    if device.startswith("cuda"):
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
