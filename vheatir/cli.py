@@ -10,6 +10,7 @@ import vheatir
 from vheatir.errors import VHeatIRError, unknown_name
 
 _COMMANDS = {
+    "restore": ("vheatir.restore", "restore photographs: files, folders, pipes"),
     "train": ("vheatir.train", "train a network from an option file"),
     "test": ("vheatir.test", "print benchmark tables"),
     "demo": ("vheatir.demo", "restore images in the browser"),

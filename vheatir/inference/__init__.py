@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from vheatir.inference.estimate import estimate_sigma
+from vheatir.inference.estimate import decide_task, estimate_sigma, jpeg_quality
 from vheatir.inference.restorer import Restoration, Restorer
 from vheatir.inference.tiled import restore_tensor, self_ensemble
 
-__all__ = ["Restoration", "Restorer", "estimate_sigma", "restore_tensor", "self_ensemble"]
+__all__ = [
+    "Restoration",
+    "Restorer",
+    "decide_task",
+    "estimate_sigma",
+    "jpeg_quality",
+    "restore_tensor",
+    "self_ensemble",
+]

@@ -6,6 +6,7 @@ to undo that; :func:`repack` undoes it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,9 +95,9 @@ def _unpack_array(image: NDArray[Any]) -> Unpacked:
     _check_values(colors, image.dtype.name)
 
     def repack(restored: Tensor) -> NDArray[Any]:
-        plain = restored[0].clamp(0, 1).mul(white).permute(1, 2, 0).cpu().numpy()
-        if white != 1:
-            plain = np.rint(plain)
+        # In place: a large photograph must not be copied at each step.
+        scaled = restored[0].clamp(0, 1).mul_(white)
+        plain = (scaled.round_() if white != 1 else scaled).permute(1, 2, 0).cpu().numpy()
         result = np.concatenate([plain.astype(image.dtype), alpha], axis=2)
         return result.reshape(image.shape)
 
@@ -157,9 +158,10 @@ def _white(dtype: str) -> int:
 
 
 def _check_values(colors: Tensor, dtype: str) -> None:
-    if not torch.isfinite(colors).all():
+    low, high = (float(value) for value in torch.aminmax(colors))
+    if not math.isfinite(low) or not math.isfinite(high):
         raise VHeatIRError("the image holds NaN or infinite values: replace them first")
-    largest = float(colors.abs().max())
+    largest = max(-low, high)
     if largest > _PLAUSIBLE:
         raise VHeatIRError(
             f"a {dtype} image reaches {largest:g}, but white is 1: divide it by its white (255?)"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vheatir.errors import VHeatIRError
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.images import unpack
+from vheatir.inference.memory import memory_at_hand
 from vheatir.inference.tiled import MIN_TILE, Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
 from vheatir.tasks import TASKS, Task
@@ -29,9 +30,11 @@ AUTO_TILE = 512
 OVERLAP = 32
 _SMALLEST_AUTO_TILE = 64
 # Auto: the whole image while one activation (pixels x channels, float32) stays below 256 MB, a
-# tenth or so of the peak; two megapixels for a network that does not tell its channels.
+# tenth or so of the peak, and below a thirtieth of the memory at hand.
 _WHOLE_ACTIVATION = 64_000_000
-_WHOLE_PIXELS = 2_000_000
+_MEMORY_SHARE = 30
+# Channels at the finest scale of a network that does not tell them.
+_USUAL_CHANNELS = 32
 
 _PRECISIONS = {
     "float32": torch.float32,
@@ -272,14 +275,20 @@ class Restorer:
                 torch.cuda.empty_cache()
 
     def _auto_tile(self, x: Tensor) -> int | None:
-        pixels = x.shape[0] * x.shape[-2] * x.shape[-1]
+        """None for the whole image where its activations fit the budget, else a tile that does."""
         last = getattr(self.network, "conv_last", None)
-        if isinstance(last, nn.Conv2d):
-            downscale = int(getattr(self.network, "downscale", 1))
-            whole = pixels * last.in_channels / downscale**2 <= _WHOLE_ACTIVATION
-        else:
-            whole = pixels <= _WHOLE_PIXELS
-        return None if whole else AUTO_TILE
+        channels = float(last.in_channels if isinstance(last, nn.Conv2d) else _USUAL_CHANNELS)
+        channels /= int(getattr(self.network, "downscale", 1)) ** 2
+        budget: float = _WHOLE_ACTIVATION
+        at_hand = memory_at_hand(self.device)
+        if at_hand is not None:
+            budget = min(budget, at_hand / 4 / _MEMORY_SHARE)
+        if x.shape[0] * x.shape[-2] * x.shape[-1] * channels <= budget:
+            return None
+        side = AUTO_TILE
+        while side > _SMALLEST_AUTO_TILE and x.shape[0] * side**2 * channels > budget:
+            side //= 2
+        return side
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:

@@ -1,0 +1,220 @@
+"""Photographs in and out: what other programs read back, not what was meant."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+
+from vheatir.errors import VHeatIRError
+from vheatir.inference.files import (
+    Metadata,
+    encode_photograph,
+    read_photograph,
+    to_8_bits,
+)
+
+FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6" dc:title="a"/></x:xmpmeta>'
+ORIENTATION = 0x0112
+
+
+def random_pixels(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
+    high = np.iinfo(dtype).max
+    return np.random.default_rng(0).integers(0, high, shape, dtype=dtype, endpoint=True)
+
+
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def make_exif(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    exif[0x010E] = "a harbour"
+    exif.get_ifd(0x8769).update({0xA002: 9, 0xA003: 6, 0x829A: 0.5})
+    return exif
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once(kind: str, orientation: int) -> None:
+    data = encode(Image.fromarray(random_pixels(6, 9, 3)), kind, exif=make_exif(orientation))
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    photo = read_photograph(data, "photo", 1000)
+    np.testing.assert_array_equal(photo.pixels, expected)
+    for fmt in FORMATS:
+        again = Image.open(io.BytesIO(encode_photograph(photo.pixels, fmt, photo.metadata)))
+        assert again.getexif().get(ORIENTATION, 1) == 1
+        upright = ImageOps.exif_transpose(again)
+        assert upright.size == expected.shape[1::-1]
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 6])
+def test_deep_tiffs_are_turned_too(orientation: int) -> None:
+    pixels, out = random_pixels(6, 9, 3, dtype=np.uint16), io.BytesIO()
+    tifffile.imwrite(out, pixels, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    expected = {1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 6: np.rot90(pixels, -1)}
+    read = read_photograph(out.getvalue(), "photo", 1000).pixels
+    np.testing.assert_array_equal(read, expected[orientation])
+
+
+@pytest.mark.parametrize("target", FORMATS)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_profile_exif_xmp_and_resolution_are_kept(kind: str, target: str) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "kept")
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    xmp: dict[str, Any] = {"pnginfo": text} if kind == "PNG" else {"xmp": XMP}
+    exif = make_exif(6)
+    if kind == "TIFF":
+        exif = make_exif(1)
+        exif[700], xmp = XMP, {}
+    source = encode(
+        Image.fromarray(random_pixels(6, 9, 3)),
+        kind,
+        exif=exif.tobytes(),
+        icc_profile=ICC,
+        dpi=(200, 100),
+        **xmp,
+    )
+    photo = read_photograph(source, "photo", 1000)
+    again = Image.open(io.BytesIO(encode_photograph(photo.pixels, target, photo.metadata)))
+    again.load()
+    assert again.format == FORMATS[target]
+    assert again.info["icc_profile"] == ICC
+    exif = again.getexif()
+    assert exif[0x010E] == "a harbour"
+    details = exif.get_ifd(0x8769)
+    assert details[0x829A] == 0.5
+    assert (details[0xA002], details[0xA003]) == photo.pixels.shape[1::-1]
+    packet = again.info.get("xmp") or again.info.get("XML:com.adobe.xmp")
+    assert b'dc:title="a"' in packet and b"Orientation" not in packet
+    if "WEBP" not in (kind, again.format):  # which has no place for it
+        expected = (200, 100) if kind == "TIFF" else (100, 200)  # the others were turned
+        assert again.info["dpi"] == pytest.approx(expected, abs=0.1)
+    if (kind, target) == ("PNG", "png"):
+        assert again.text["Comment"] == "kept"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(6, 9), (6, 9, 2), (6, 9, 3), (6, 9, 4)])
+@pytest.mark.parametrize("fmt", ["png", "tiff", "webp"])
+def test_lossless_formats_keep_every_bit(fmt: str, shape: tuple[int, ...], dtype: Any) -> None:
+    if fmt == "webp" and dtype == np.uint16:
+        pytest.skip("WebP holds 8 bits")
+    pixels = random_pixels(*shape, dtype=dtype)
+    data = encode_photograph(pixels, fmt, Metadata(icc=ICC, exif=make_exif(1).tobytes()))
+    if len(shape) == 3 and shape[2] == 2 and dtype == np.uint16 and fmt == "tiff":
+        np.testing.assert_array_equal(tifffile.imread(io.BytesIO(data)), pixels)
+        return  # neither Pillow nor OpenCV reads it
+    photo = read_photograph(data, "photo", 1000)
+    expected = pixels
+    if fmt == "webp" and len(shape) == 2:
+        expected = np.stack([pixels] * 3, axis=2)
+    if len(shape) == 3 and shape[2] == 2 and (fmt == "webp" or dtype == np.uint16):
+        expected = pixels[:, :, [0, 0, 0, 1]]
+    np.testing.assert_array_equal(photo.pixels, expected)
+    assert photo.metadata.icc == ICC
+
+
+def test_deep_pictures_carry_their_metadata() -> None:
+    pixels = random_pixels(6, 9, 3, dtype=np.uint16)
+    metadata = Metadata(ICC, make_exif(1).tobytes(), XMP, (300.0, 300.0))
+    for fmt in ("png", "tiff"):
+        data = encode_photograph(pixels, fmt, metadata)
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        assert image.info["icc_profile"] == ICC
+        assert image.getexif()[0x010E] == "a harbour"
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(decoded[..., ::-1], pixels)
+
+
+def test_palettes_bits_and_gray_with_alpha() -> None:
+    rgba = Image.fromarray(np.full((4, 6, 4), (10, 200, 30, 77), np.uint8))
+    palette = read_photograph(encode(rgba.convert("P"), "PNG"), "p", 100)
+    assert palette.pixels.shape[:2] == (4, 6) and palette.pixels.ndim == 3
+    bits = Image.fromarray(random_pixels(4, 6) > 99)
+    np.testing.assert_array_equal(
+        read_photograph(encode(bits, "PNG"), "b", 100).pixels, np.asarray(bits) * 255
+    )
+    both = random_pixels(4, 6, 2)
+    photo = read_photograph(encode(Image.fromarray(both), "PNG"), "la", 100)
+    np.testing.assert_array_equal(photo.pixels, both)
+
+
+def test_jpeg_is_written_well_and_its_quality_read() -> None:
+    ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64)
+    pixels = np.stack([ramp, ramp[::-1], ramp.T], axis=2).astype(np.uint8)
+    photo = read_photograph(encode_photograph(pixels, "jpg", Metadata()), "j", 10_000)
+    assert photo.quality == 95
+    assert np.abs(photo.pixels.astype(int) - pixels).mean() < 1
+    assert (
+        read_photograph(encode(Image.new("L", (9, 9)), "JPEG", quality=31), "j", 99).quality == 31
+    )
+    assert read_photograph(encode(Image.new("L", (9, 9)), "PNG"), "p", 99).quality is None
+
+
+def test_transparency_never_goes_into_jpeg() -> None:
+    with pytest.raises(VHeatIRError, match="transparency"):
+        encode_photograph(random_pixels(4, 6, 4), "jpg", Metadata())
+
+
+def test_sixteen_bits_round_to_the_nearest_eight() -> None:
+    deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    np.testing.assert_array_equal(to_8_bits(deep), np.rint(deep / 257))
+
+
+def cut(kind: str, deep: bool = False) -> bytes:
+    pixels = random_pixels(64, 64, 3, dtype=np.uint16 if deep else np.uint8)
+    if deep:
+        data = encode_photograph(pixels, "png", Metadata())
+    else:
+        data = encode(Image.fromarray(pixels), kind)
+    return data[: len(data) // 2]
+
+
+PAGES = encode(
+    Image.new("L", (4, 4)), "TIFF", save_all=True, append_images=[Image.new("L", (4, 4))]
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "no image"),
+        (b"hello", "no image"),
+        (b"<svg></svg>", "no image"),
+        (b"\x89PNG\r\n\x1a\n", "no image"),
+        (cut("JPEG"), "damaged"),
+        (cut("PNG"), "damaged"),
+        (cut("PNG", deep=True), "damaged"),
+        (cut("WEBP"), "damaged|no image"),
+        (cut("TIFF"), "damaged|no image"),
+        (encode(Image.new("CMYK", (4, 4)), "JPEG"), "colour mode CMYK"),
+        (encode(Image.new("F", (4, 4)), "TIFF"), "colour mode F"),
+        (encode(Image.new("L", (101, 100)), "PNG"), "101 x 100"),
+        (PAGES, "several"),
+    ],
+)
+def test_what_cannot_be_restored_says_why(data: bytes, message: str) -> None:
+    with pytest.raises(VHeatIRError, match=message) as caught:
+        read_photograph(data, "photo.png", 10_000)
+    assert str(caught.value).startswith("photo.png ")
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_exif_does_not_cost_the_picture() -> None:
+    pixels = random_pixels(4, 6, 3)
+    data = encode(Image.fromarray(pixels), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7fgarbage")
+    np.testing.assert_array_equal(read_photograph(data, "p", 100).pixels, pixels)

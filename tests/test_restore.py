@@ -1,0 +1,307 @@
+"""``vheatir restore`` as people type it, on photographs and a tiny network of each kind."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from vheatir import cli, restore, zoo
+from vheatir.archs import build_network
+from vheatir.bundled import heldout_photographs
+from vheatir.degradations import add_noise, jpeg_compress, to_color_mode
+from vheatir.image_io import read_image, write_image
+from vheatir.inference import tiled
+from vheatir.metrics import psnr
+from vheatir.weights import save_weights
+
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+CLEAN = heldout_photographs()["chelsea"][100:164, 150:246]
+GRAY = to_color_mode(CLEAN, "gray")
+
+
+def noisy(image: np.ndarray, sigma: float = 25, dtype: str = "uint8") -> np.ndarray:
+    out = add_noise(image / np.float32(255), sigma, np.random.default_rng(0)).clip(0, 1)
+    return np.rint(out * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A colour model that brightens by 20 of 255, so that its work can be told anywhere."""
+    torch.manual_seed(0)
+    net = build_network({"type": "VHeatIR", "in_chans": 3, "embed_dim": 8, "depths": [1]})
+    for parameter in net.conv_last.parameters():  # type: ignore[union-attr]
+        parameter.data.zero_()
+    net.conv_last.bias.data.fill_(20 / 255)  # type: ignore[union-attr]
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, net, {"task": "denoise_color", "level": [0, 55], "name": "tiny"})
+    return str(path)
+
+
+@pytest.fixture
+def run(tiny: str, capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*arguments: Any, model: str | None = tiny) -> tuple[int, str]:
+        chosen = [] if model is None else ["--model", model]
+        status = cli.main(["restore", *map(str, arguments), *chosen, "--device", "cpu"])
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return status, captured.err
+
+    return call
+
+
+def brightened(image: np.ndarray) -> np.ndarray:
+    white = np.iinfo(image.dtype).max
+    return np.rint((image / white + 20 / 255).clip(0, 1) * white).astype(image.dtype)
+
+
+def assert_brightened(path: Path, before: np.ndarray, tolerance: int = 1) -> None:
+    after = read_image(path)
+    assert (after.shape, after.dtype) == (before.shape, before.dtype)
+    difference = np.abs(after.astype(int) - brightened(before).astype(int))
+    assert difference.max() <= tolerance
+
+
+def test_released_models_remove_noise(tmp_path: Path, run: Any) -> None:
+    write_image(tmp_path / "gray.png", noisy(GRAY))
+    arguments = (tmp_path / "gray.png", "-o", tmp_path / "out.png", "--task", "denoise")
+    status, said = run(*arguments, model="denoise_gray_fast")
+    assert status == 0
+    assert "sigma 2" in said and "denoise_gray_fast" in said and "1 restored in" in said
+    before, after = psnr(noisy(GRAY), GRAY), psnr(read_image(tmp_path / "out.png"), GRAY)
+    assert after > before + 5
+    assert run(*arguments, "--level", 25, "--overwrite", model="denoise_gray_fast")[0] == 0
+    assert psnr(read_image(tmp_path / "out.png"), GRAY) > before + 5
+
+
+def test_auto_decides_and_picks_gray_or_colour(tmp_path: Path, run: Any) -> None:
+    best = {name: zoo.list_models(name)[0].name for name in ("denoise_gray", "jpeg_gray")}
+    write_image(tmp_path / "in/noise.png", noisy(GRAY, 15))
+    Image.fromarray(GRAY).save(tmp_path / "in/block.jpg", quality=10)
+    # A screenshot of a JPEG: no table tells, and gray is stored as RGB.
+    write_image(tmp_path / "in/shot.png", np.stack([jpeg_compress(GRAY, 10)] * 3, axis=2))
+    status, said = run(tmp_path / "in", "-o", tmp_path / "out", "--format", "png", model=None)
+    assert status == 0
+    lines = {name: next(x for x in said.splitlines() if name in x) for name in ("no", "bl", "sh")}
+    assert "found noise of sigma 1" in lines["no"] and best["denoise_gray"] in lines["no"]
+    assert "found JPEG of quality 10" in lines["bl"] and best["jpeg_gray"] in lines["bl"]
+    assert "found JPEG blocks" in lines["sh"] and best["jpeg_gray"] in lines["sh"]
+    assert psnr(read_image(tmp_path / "out/noise.png"), GRAY) > psnr(noisy(GRAY, 15), GRAY) + 3
+    blocks = np.asarray(Image.open(tmp_path / "in/block.jpg"))
+    assert psnr(read_image(tmp_path / "out/block.png"), GRAY) > psnr(blocks, GRAY) + 0.5
+    shot = read_image(tmp_path / "out/shot.png")
+    assert shot.shape == (*GRAY.shape, 3)
+    np.testing.assert_array_equal(shot[..., 0], shot[..., 2])
+
+
+def test_colour_goes_to_the_colour_model(tmp_path: Path, run: Any) -> None:
+    image = noisy(CLEAN, 25)[:48, :48]
+    write_image(tmp_path / "a.png", image)
+    status, said = run(tmp_path / "a.png", "-o", tmp_path / "out.png", model=None)
+    assert status == 0 and zoo.list_models("denoise_color")[0].name in said
+    assert (
+        psnr(read_image(tmp_path / "out.png"), CLEAN[:48, :48]) > psnr(image, CLEAN[:48, :48]) + 4
+    )
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff"])
+def test_exif_rotation_and_profile(tmp_path: Path, run: Any, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Kamera"
+    source = tmp_path / f"photo{suffix}"
+    Image.fromarray(CLEAN).save(source, exif=exif, icc_profile=ICC)
+    assert run(source, "-o", tmp_path / "out")[0] == 0
+    with Image.open(tmp_path / "out" / source.name) as result:
+        pixels = np.asarray(result)
+        assert result.info["icc_profile"] == ICC
+        assert result.getexif().get(0x0112, 1) == 1
+        assert result.getexif()[0x010F] == "Kamera"
+    expected = brightened(np.rot90(CLEAN, -1))
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels.astype(int) - expected).mean() < 6  # lossy, twice
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("shape", ["gray", "rgb", "rgba"])
+def test_depth_and_channels_stay(tmp_path: Path, run: Any, shape: str, dtype: str) -> None:
+    image = noisy(GRAY if shape == "gray" else CLEAN, 5, dtype)
+    if shape == "rgba":
+        ramp = np.linspace(0, np.iinfo(dtype).max, image[..., 0].size).astype(dtype)
+        image = np.dstack([image, ramp.reshape(image.shape[:2])])
+    for suffix in (".png", ".tiff"):
+        write_image(tmp_path / f"a{suffix}", image)
+        assert run(tmp_path / f"a{suffix}", "-o", tmp_path / "out", "--tile", 32)[0] == 0
+        result = tmp_path / "out" / f"a{suffix}"
+        # OpenCV multiplies the colours of an 8-bit TIFF by its alpha.
+        after = read_image(result) if dtype == "uint16" else np.asarray(Image.open(result))
+        assert (after.shape, after.dtype) == (image.shape, image.dtype)
+        colours = slice(0, 3) if image.ndim == 3 else slice(None)
+        expected = brightened(image)[..., colours].astype(int)
+        assert np.abs(after[..., colours].astype(int) - expected).max() <= 1
+        if shape == "rgba":
+            np.testing.assert_array_equal(after[..., 3], image[..., 3])
+
+
+def test_folders_keep_their_structure_and_bad_files_are_reported(tmp_path: Path, run: Any) -> None:
+    names = ["a.png", "Reise/Zürich/b.PNG", "Reise/写真 [1].png"]
+    for name in names:
+        write_image(tmp_path / "in" / name, CLEAN)
+    (tmp_path / "in/broken.jpg").write_bytes(b"\xff\xd8\xffnothing")
+    (tmp_path / "in/notes.txt").write_text("no image")
+    status, said = run(tmp_path / "in", "-o", tmp_path / "out")
+    assert status == 1
+    assert "broken.jpg: failed: " in said and "3 restored, 1 failed" in said
+    written = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*"))
+    assert written == sorted(names)
+    for name in names:
+        assert_brightened(tmp_path / "out" / name, CLEAN)
+    # Two folders: each under its own name.
+    other = tmp_path / "other"
+    write_image(other / "a.png", CLEAN)
+    assert run(tmp_path / "in/Reise", other, "-o", tmp_path / "both")[0] == 0
+    assert (tmp_path / "both/Reise/Zürich/b.PNG").is_file()
+    assert (tmp_path / "both/other/a.png").is_file()
+
+
+def test_results_inside_the_folder_are_no_input(tmp_path: Path, run: Any) -> None:
+    write_image(tmp_path / "a.png", CLEAN)
+    for _ in range(2):
+        status, said = run(tmp_path, "-o", tmp_path / "out", "--overwrite")
+        assert status == 0 and "1 restored in" in said
+
+
+def test_nothing_is_overwritten_unless_told(tmp_path: Path, run: Any) -> None:
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / "in" / name, CLEAN)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a.png").write_bytes(b"precious")
+    status, said = run(tmp_path / "in", "-o", tmp_path / "out")
+    assert status == 1
+    assert "--overwrite" in said and "1 restored, 1 skipped" in said
+    assert (tmp_path / "out/a.png").read_bytes() == b"precious"
+    assert run(tmp_path / "in", "-o", tmp_path / "out", "--overwrite")[0] == 0
+    assert_brightened(tmp_path / "out/a.png", CLEAN)
+    assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
+
+
+def test_patterns(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("p/x/1.png", "p/y/2.png", "p/y/2.tiff"):
+        write_image(tmp_path / name, CLEAN)
+    monkeypatch.chdir(tmp_path)
+    assert run("p/**/*.png", "-o", "out")[0] == 0
+    files = sorted(str(p.relative_to("out")) for p in Path("out").rglob("*.*"))
+    assert files == ["x/1.png", "y/2.png"]
+
+
+def test_compare_shows_before_and_after(tmp_path: Path, run: Any) -> None:
+    write_image(tmp_path / "a.png", CLEAN)
+    assert run(tmp_path / "a.png", "-o", tmp_path / "out.png", "--compare")[0] == 0
+    both = read_image(tmp_path / "out.compare.png")
+    height, width = CLEAN.shape[:2]
+    assert both.shape == (height, 2 * width + 8, 3)
+    np.testing.assert_array_equal(both[:, :width], CLEAN)
+    np.testing.assert_array_equal(both[:, -width:], read_image(tmp_path / "out.png"))
+
+
+def test_formats_are_converted(tmp_path: Path, run: Any) -> None:
+    write_image(tmp_path / "a.png", noisy(CLEAN, 5, "uint16"))
+    for suffix, kind in (("jpg", "JPEG"), ("webp", "WEBP"), ("tiff", "TIFF")):
+        status, said = run(tmp_path / "a.png", "-o", tmp_path / "out/", "--format", suffix)
+        assert status == 0
+        assert ("16 bits became 8" in said) == (suffix != "tiff")
+        with Image.open(tmp_path / f"out/a.{suffix}") as result:
+            assert result.format == kind
+    write_image(tmp_path / "b.bmp", CLEAN)
+    assert run(tmp_path / "b.bmp", "-o", tmp_path / "out")[0] == 0
+    assert_brightened(tmp_path / "out/b.png", CLEAN)
+
+
+def test_through_a_pipe(tiny: str) -> None:
+    picture = io.BytesIO()
+    Image.fromarray(CLEAN).save(picture, "PNG", icc_profile=ICC)
+    done = subprocess.run(
+        [sys.executable, "-m", "vheatir.cli", "restore", "-", "-o", "-", "--model", tiny],
+        input=picture.getvalue(),
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        check=True,
+        timeout=120,
+    )
+    result = Image.open(io.BytesIO(done.stdout))
+    assert (result.format, result.info["icc_profile"]) == ("PNG", ICC)
+    assert np.abs(np.asarray(result).astype(int) - brightened(CLEAN)).max() <= 1
+    assert b"standard input: " in done.stderr and b"1 restored" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.png", "-o", "out"], "does not exist"),
+        (["*.gif", "-o", "out"], "matches no image"),
+        (["a.png", "b.png", "-o", "out.png"], "2 pictures do not fit 'out.png'"),
+        (["a.png", "b.png", "-o", "-"], "standard output"),
+        (["a.png", "a.bmp", "-o", "out"], "would both be written"),
+        (["a.png", "-o", "out.bmp"], "cannot write .bmp"),
+        (["a.png", "-o", "out.jpg", "--format", "png"], "disagree"),
+        (["a.png", "-o", "notes.txt"], "is a file"),
+        (["a.png", "-o", "-", "--compare"], "--compare"),
+        (["a.png", "-o", "out", "--model", "denoise_grey"], "did you mean 'denoise_gray'"),
+        (["a.png", "-o", "out", "--model", "denoise_gray_fast", "--task", "jpeg"], "leave out"),
+        (["a.png", "-o", "out", "--level", "15"], "--task denoise or jpeg"),
+        (["a.png", "-o", "out", "--device", "abacus"], "abacus"),
+        (["empty", "-o", "out"], "holds no image"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png", "a.bmp"):
+        write_image(name, CLEAN[:9, :9])
+    Path("notes.txt").write_text("kept")
+    Path("empty").mkdir()
+    before = sorted(os.listdir())
+    assert cli.main(["restore", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+    assert sorted(os.listdir()) == before
+
+
+def test_the_smallest_tile_is_the_tilings_own() -> None:
+    assert restore._SMALLEST_TILE == tiled.MIN_TILE
+
+
+@pytest.mark.parametrize(
+    "option", [["--tile", "x"], ["--tile", "8"], ["--level", "much"], ["--max-pixels", "0"]]
+)
+def test_malformed_options_are_refused(option: list[str]) -> None:
+    with pytest.raises(SystemExit) as leave:
+        cli.main(["restore", "a.png", "-o", "out", *option])
+    assert leave.value.code == 2
+
+
+def test_pictures_that_do_not_fit_are_reported_one_by_one(tmp_path: Path, run: Any) -> None:
+    write_image(tmp_path / "in/large.png", np.zeros((40, 40), np.uint8))
+    write_image(tmp_path / "in/small.png", np.zeros((20, 20), np.uint8))
+    status, said = run(tmp_path / "in", "-o", tmp_path / "out", "--max-pixels", "1e3")
+    assert status == 1 and "large.png: failed: has 40 x 40 pixels" in said and "1 restored" in said
+    # A gray denoiser would leave the noise of the colours.
+    write_image(tmp_path / "in/colour.png", CLEAN[:20, :20])
+    status, said = run(tmp_path / "in", "-o", tmp_path / "gray", model="denoise_gray_fast")
+    assert status == 1 and "colour.png: failed: " in said and "2 restored, 1 failed" in said
+    write_image(tmp_path / "alpha.png", np.full((9, 9, 4), 99, np.uint8))
+    status, said = run(tmp_path / "alpha.png", "-o", tmp_path / "out", "--format", "jpg")
+    assert status == 1 and "transparency" in said
+    assert not (tmp_path / "out/alpha.jpg").exists()

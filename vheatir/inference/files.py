@@ -1,0 +1,363 @@
+"""Photographs as files: pixels upright, and everything else in the file carried along.
+
+OpenCV keeps 16 bits but drops metadata, Pillow the reverse. Here Pillow opens every file and
+decodes 8 bits, OpenCV decodes 16; ICC profile, EXIF, XMP and resolution travel with the pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import decode_image, encode_image
+from vheatir.inference.estimate import jpeg_quality
+
+#: Formats that photographs are written in, by file suffix.
+FORMAT_OF_SUFFIX = {
+    ".png": "png",
+    ".jpg": "jpg",
+    ".jpeg": "jpg",
+    ".webp": "webp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+
+_READ = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L"})
+_JPEG_QUALITY = 95
+_ORIENTATION = 0x0112
+_WIDTH, _HEIGHT = 0xA002, 0xA003  # of the picture, in the EXIF block
+# A TIFF's first directory also holds where its strips lie: only what describes is kept.
+_DESCRIPTIVE_TAGS = frozenset({270, 271, 272, 305, 306, 315, 33432, 34665, 34853})
+_PNG_KEPT = frozenset({b"gAMA", b"cHRM", b"sRGB", b"cICP", b"tEXt", b"zTXt", b"iTXt"})
+_XMP_KEYWORD = b"XML:com.adobe.xmp"
+_XMP_TAG = 700
+_AFTER_IHDR = 33
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file says besides its pixels.
+
+    Attributes:
+        icc: colour profile.
+        exif: EXIF block without the orientation, with Pillow's prefix; empty for none.
+        xmp: XMP packet without the orientation.
+        dpi: horizontal and vertical resolution.
+        png_chunks: whole chunks of a PNG file that belong to its colours or are text.
+    """
+
+    icc: bytes | None = None
+    exif: bytes = b""
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    png_chunks: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph from a file.
+
+    Attributes:
+        pixels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4): gray, gray and alpha, RGB, RGBA;
+            ``uint8`` or ``uint16``; upright.
+        format: what the file was, such as ``"JPEG"``.
+        quality: of a JPEG file, 1 to 100.
+        metadata: the rest.
+    """
+
+    pixels: NDArray[Any]
+    format: str
+    quality: int | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+
+
+def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
+    """Decode an image file: upright, with its channels, bit depth and metadata.
+
+    Args:
+        data: the file's bytes.
+        name: for messages.
+        max_pixels: refuse larger images by their header, before decoding them.
+
+    Raises:
+        VHeatIRError: no image, damaged or cut off, too large, animated, of several pages, or of
+            a colour space that is not restored.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images, measured below, and of odd EXIF, which is dropped.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=_READ) as image:
+                check_size(name, *image.size, max_pixels)
+                _check_kind(name, image)
+                return _decode(data, name, image)
+    except Image.DecompressionBombError:
+        raise VHeatIRError(f"{name} is too large: {megapixels(max_pixels)} at most") from None
+    except UnidentifiedImageError:
+        raise VHeatIRError(
+            f"{name} is no image that can be read: use PNG, JPEG, BMP, TIFF, WebP or PNM"
+        ) from None
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else "cut off"
+        raise VHeatIRError(f"{name} is damaged: {reason}") from None
+
+
+def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> bytes:
+    """Encode a photograph with its metadata.
+
+    PNG, TIFF and WebP are lossless, JPEG has quality 95 without chroma subsampling. JPEG and WebP
+    hold 8 bits: 16 are rounded.
+
+    Args:
+        pixels: as in :class:`Photograph`.
+        fmt: ``"png"``, ``"jpg"``, ``"webp"`` or ``"tiff"``.
+        metadata: written as far as the format can hold it.
+
+    Raises:
+        VHeatIRError: transparency into JPEG, or a picture too large for the format.
+    """
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if fmt == "jpg" and channels in (2, 4):
+        raise VHeatIRError("JPEG holds no transparency: use --format png, webp or tiff")
+    if fmt in ("jpg", "webp"):
+        pixels = to_8_bits(pixels)
+    try:
+        if fmt == "png":
+            return _encode_png(pixels, metadata)
+        if fmt == "tiff" and pixels.dtype == np.uint16 and channels > 1:
+            return _encode_deep_tiff(pixels, metadata)
+        options: dict[str, Any] = {"exif": metadata.exif} if metadata.exif else {}
+        options |= {"icc_profile": metadata.icc} if metadata.icc else {}
+        options |= {"dpi": metadata.dpi} if metadata.dpi else {}
+        if fmt == "jpg":
+            options |= {"quality": _JPEG_QUALITY, "subsampling": 0}
+        elif fmt == "webp":
+            options |= {"lossless": True, "exact": True}
+        if fmt == "tiff":
+            options |= _tiff_options(metadata)
+        elif metadata.xmp:
+            options |= {"xmp": metadata.xmp}
+        out = io.BytesIO()
+        kind = {"jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}[fmt]
+        Image.fromarray(pixels).save(out, kind, **options)
+        return out.getvalue()
+    except (OSError, ValueError, RuntimeError, struct.error) as error:
+        raise VHeatIRError(f"cannot be written as {fmt} ({error}): use --format png") from None
+
+
+def to_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Round 16 bits to 8; 8 bits are returned as they are."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    # (x + 128) // 257 rounds to the nearest; 32 bits, since x + 128 can exceed 16.
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def apply_orientation(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn and mirror an image as its EXIF orientation (1 to 8) says; others leave it alone."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image of more than ``max_pixels``."""
+    if width * height > max_pixels:
+        raise VHeatIRError(
+            f"{name} has {width} x {height} pixels ({megapixels(width * height)}): "
+            f"{megapixels(max_pixels)} at most, make it smaller"
+        )
+
+
+def megapixels(pixels: int) -> str:
+    """Say a number of pixels in words."""
+    return f"{pixels / 1e6:.3g} megapixels"
+
+
+def _check_kind(name: str, image: Image.Image) -> None:
+    # An MPO is a JPEG with a preview or a second view behind it: its first picture is the photo.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise VHeatIRError(f"{name} holds several pictures or pages: give one picture a file")
+    if image.mode not in _MODES:
+        raise VHeatIRError(
+            f"{name} has the colour mode {image.mode}: convert it to RGB or gray of 8 or 16 bits"
+        )
+
+
+def _decode(data: bytes, name: str, image: Image.Image) -> Photograph:
+    deep = _is_deep(data, image)
+    mode = image.mode
+    # OpenCV fills up what a cut-off file lacks: that every byte is there is for Pillow to say.
+    image.load()
+    if deep:
+        pixels: NDArray[Any] = decode_image(data, name)
+        if mode in ("LA", "PA") and pixels.ndim == 3 and pixels.shape[2] == 4:
+            pixels = np.ascontiguousarray(pixels[:, :, [0, 3]])
+    elif mode in ("1", "P", "PA"):
+        usual = "L" if mode == "1" else "RGBA" if image.has_transparency_data else "RGB"
+        pixels = np.array(image.convert(usual))
+    else:
+        pixels = np.array(image)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise VHeatIRError(f"{name} has {pixels.dtype} pixels: convert it to 8 or 16 bits")
+    exif = _read_exif(image)
+    # Pillow and OpenCV both turn a TIFF upright themselves.
+    orientation = 1 if image.format == "TIFF" else int(exif.get(_ORIENTATION, 1))
+    pixels = apply_orientation(pixels, orientation)
+    tables = getattr(image, "quantization", None)
+    metadata = _read_metadata(data, image, exif, pixels.shape[1], pixels.shape[0])
+    if orientation in (5, 6, 7, 8) and metadata.dpi:
+        metadata = replace(metadata, dpi=metadata.dpi[::-1])
+    return Photograph(pixels, str(image.format), jpeg_quality(tables) if tables else None, metadata)
+
+
+def _is_deep(data: bytes, image: Image.Image) -> bool:
+    if image.format == "PNG":
+        return data[24] == 16  # IHDR: the bit depth
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
+        return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+    return image.format == "PPM" and image.mode != "1"
+
+
+def _read_exif(image: Image.Image) -> Image.Exif:
+    try:
+        return image.getexif()
+    except Exception:  # whatever a damaged block provokes: the picture is worth more than it
+        return Image.Exif()
+
+
+def _read_metadata(
+    data: bytes, image: Image.Image, exif: Image.Exif, width: int, height: int
+) -> Metadata:
+    info = image.info
+    xmp = info.get("xmp") or info.get(_XMP_KEYWORD.decode())
+    if isinstance(xmp, str):
+        xmp = xmp.encode()
+    if xmp:
+        # Readers that find no orientation in EXIF look here.
+        xmp = re.sub(rb'\s*tiff:Orientation\s*=\s*(["\'])\d+\1', b"", xmp)
+        xmp = re.sub(rb"<tiff:Orientation>\s*\d+\s*</tiff:Orientation>", b"", xmp)
+    dpi = info.get("dpi")
+    resolution = None
+    if dpi and all(float(value) > 0 for value in dpi):
+        resolution = (float(dpi[0]), float(dpi[1]))
+    chunks = tuple(_kept_chunks(data)) if image.format == "PNG" else ()
+    block = _exif_block(exif, image.format == "TIFF", width, height)
+    return Metadata(info.get("icc_profile"), block, xmp or None, resolution, chunks)
+
+
+def _exif_block(exif: Image.Exif, of_tiff: bool, width: int, height: int) -> bytes:
+    """Serialise EXIF for an upright picture, without the small preview of the old one."""
+    try:
+        for tag in list(exif):
+            if tag == _ORIENTATION or (of_tiff and tag not in _DESCRIPTIVE_TAGS):
+                del exif[tag]
+        details = exif.get_ifd(ExifTags.IFD.Exif)
+        details.update({k: v for k, v in ((_WIDTH, width), (_HEIGHT, height)) if k in details})
+        if not len(exif):
+            return b""
+        block = exif.tobytes()
+    except Exception:  # as in _read_exif
+        return b""
+    return block if block.startswith(b"Exif\0\0") else b"Exif\0\0" + block
+
+
+def _kept_chunks(data: bytes) -> Iterator[bytes]:
+    """Yield the chunks of a PNG file that are copied; EXIF, ICC and XMP are written anew."""
+    at = 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        rewritten = body.startswith((_XMP_KEYWORD + b"\0", b"Raw profile type "))
+        if kind in _PNG_KEPT and not rewritten:
+            yield data[at : at + 12 + length]
+        at += 12 + length
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    checksum = zlib.crc32(kind + body)
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
+
+
+def _encode_png(pixels: NDArray[Any], metadata: Metadata) -> bytes:
+    if pixels.dtype == np.uint16:
+        if pixels.ndim == 3 and pixels.shape[2] == 2:
+            # OpenCV writes no gray with alpha.
+            pixels = pixels[:, :, [0, 0, 0, 1]]
+        data = encode_image(pixels, ".png")
+    else:
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "PNG")
+        data = out.getvalue()
+    chunks = [*metadata.png_chunks]
+    if metadata.icc:
+        chunks.insert(0, _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
+    if metadata.dpi:
+        across, down = (round(value / 0.0254) for value in metadata.dpi)
+        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
+    if metadata.exif:
+        chunks.append(_chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0")))
+    if metadata.xmp:
+        chunks.append(_chunk(b"iTXt", _XMP_KEYWORD + b"\0\0\0\0\0" + metadata.xmp))
+    return data[:_AFTER_IHDR] + b"".join(chunks) + data[_AFTER_IHDR:]
+
+
+def _tiff_options(metadata: Metadata) -> dict[str, Any]:
+    # Pillow cannot compress a TIFF that has directories of EXIF in it.
+    exif = Image.Exif()
+    if metadata.exif:
+        exif.load(metadata.exif)
+    nested = bool({ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo} & set(exif))
+    if metadata.xmp:
+        exif[_XMP_TAG] = metadata.xmp
+    return {"exif": exif, "compression": "raw" if nested else "tiff_deflate"}
+
+
+def _encode_deep_tiff(pixels: NDArray[Any], metadata: Metadata) -> bytes:
+    """Encode 16-bit colours, which Pillow cannot; of EXIF, the descriptive texts are kept."""
+    import tifffile
+
+    exif = Image.Exif()
+    if metadata.exif:
+        exif.load(metadata.exif)
+    tags: list[tuple[int, str, int, Any, bool]] = [
+        (tag, "s", 0, value, True)
+        for tag, value in exif.items()
+        if tag in _DESCRIPTIVE_TAGS and isinstance(value, str)
+    ]
+    if metadata.xmp:
+        tags.append((_XMP_TAG, "B", len(metadata.xmp), metadata.xmp, True))
+    out = io.BytesIO()
+    tifffile.imwrite(
+        out,
+        pixels,
+        photometric="minisblack" if pixels.shape[2] == 2 else "rgb",
+        planarconfig="contig",
+        extrasamples=["unassalpha"] if pixels.shape[2] in (2, 4) else None,
+        compression="zlib",
+        predictor=False,
+        iccprofile=metadata.icc,
+        resolution=metadata.dpi,
+        resolutionunit="inch" if metadata.dpi else None,
+        software=False,
+        metadata=None,
+        extratags=tags,
+    )
+    return out.getvalue()

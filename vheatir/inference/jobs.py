@@ -1,0 +1,322 @@
+"""From what people type to a list of files to restore, and each of them restored."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import IMAGE_SUFFIXES, list_images, write_bytes_atomically
+from vheatir.inference.estimate import decide_task
+from vheatir.inference.files import (
+    FORMAT_OF_SUFFIX,
+    Metadata,
+    encode_photograph,
+    read_photograph,
+    to_8_bits,
+)
+from vheatir.inference.restorer import Restoration, Restorer, pick_device
+from vheatir.inference.tiled import Progress
+
+STREAM = "-"
+_COMPARE_SIDE = 2048
+_GAP = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to restore.
+
+    Attributes:
+        source: its file; None for the standard input.
+        target: where it goes; None for the standard output.
+        compare: where the before/after picture goes, if one is wanted.
+    """
+
+    source: Path | None
+    target: Path | None
+    compare: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The source in words, fit for a terminal."""
+        name = "standard input" if self.source is None else str(self.source)
+        return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def plan(
+    inputs: Sequence[str], out: str, suffix: str | None = None, compare: bool = False
+) -> list[Job]:
+    """Find the pictures and say where each one goes.
+
+    A folder given alone is mirrored in ``out``, several folders each under its own name; a
+    pattern keeps the folders behind its first wildcard. ``out`` is a file if it ends in an image
+    suffix and there is one picture, else a folder.
+
+    Args:
+        inputs: files, folders, patterns, or ``"-"`` for the standard input.
+        out: file, folder, or ``"-"`` for the standard output.
+        suffix: of the files written, such as ``".png"``; None for the suffix of each source if
+            it can be written, else ``".png"``.
+        compare: also plan before/after pictures, ``NAME.compare.png`` beside each target.
+
+    Raises:
+        VHeatIRError: an input that is not there, or two pictures for one target.
+    """
+    found: list[tuple[Path | None, Path]] = []
+    for given in inputs:
+        found += _expand(given, Path(out), alone=len(inputs) == 1)
+    # A file may be named twice, by itself and by a pattern.
+    found = list(dict.fromkeys(found))
+    target_is_file = (
+        Path(out).suffix.lower() in IMAGE_SUFFIXES
+        and not Path(out).is_dir()
+        and not out.endswith(("/", os.sep))
+    )
+    if (out == STREAM or target_is_file) and len(found) != 1:
+        where = "the standard output" if out == STREAM else repr(out)
+        raise VHeatIRError(f"{len(found)} pictures do not fit {where}: give a folder to -o")
+    if out == STREAM:
+        if compare:
+            raise VHeatIRError("--compare needs a file or folder to write beside: give one to -o")
+        return [Job(found[0][0], None)]
+    if target_is_file:
+        target = Path(out)
+        if target.suffix.lower() not in FORMAT_OF_SUFFIX:
+            raise VHeatIRError(
+                f"cannot write {target.suffix}: use {', '.join(sorted(FORMAT_OF_SUFFIX))}"
+            )
+        wanted = FORMAT_OF_SUFFIX.get(suffix or "")
+        if wanted not in (None, FORMAT_OF_SUFFIX[target.suffix.lower()]):
+            raise VHeatIRError(f"-o {out} and --format {wanted} disagree: leave out --format")
+        return [Job(found[0][0], target, _compare_path(target) if compare else None)]
+    if Path(out).is_file():
+        raise VHeatIRError(f"-o {out} is a file: give a folder, or a file with an image suffix")
+    jobs: list[Job] = []
+    taken: dict[Path | None, str] = {}
+    for source, relative in found:
+        own = relative.suffix if relative.suffix.lower() in FORMAT_OF_SUFFIX else ".png"
+        target = Path(out) / relative.with_suffix(suffix or own)
+        job = Job(source, target, _compare_path(target) if compare else None)
+        for path in (job.target, job.compare):
+            if path in taken:
+                raise VHeatIRError(
+                    f"{taken[path]} and {job.name} would both be written to {path}: "
+                    "restore them into different folders"
+                )
+            if path is not None:
+                taken[path] = job.name
+        jobs.append(job)
+    return jobs
+
+
+def _compare_path(target: Path) -> Path:
+    return target.with_name(f"{target.stem}.compare.png")
+
+
+def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]]:
+    """Return (source, path below the output folder) for one input."""
+    if given == STREAM:
+        return [(None, Path("stdin.png"))]
+    path = Path(given)
+    if path.is_dir():
+        below = Path() if alone else Path(path.resolve().name)
+        resolved_out, root = out.resolve(), path.resolve()
+        # Results that lie inside the folder are no input of the next run.
+        own = resolved_out if resolved_out != root else None
+        images = [p for p in list_images(path) if own not in p.resolve().parents]
+        return [(each, below / each.relative_to(path)) for each in images]
+    if path.exists():
+        return [(path, Path(path.name))]
+    if glob.has_magic(given):
+        parts = path.parts
+        fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        root = Path(*parts[:fixed])
+        matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
+        files = [p for p in matches if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
+        if files:
+            return [(each, each.relative_to(root)) for each in files]
+        raise VHeatIRError(f"{given!r} matches no image: check the pattern")
+    raise VHeatIRError(f"{given!r} does not exist: give a file, a folder, a pattern or -")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line asks for.
+
+    Attributes:
+        degradation: ``"noise"``, ``"jpeg"``, or ``"auto"`` to decide for each picture.
+        level: sigma or JPEG quality; None to estimate it.
+        tile: see :meth:`vheatir.Restorer.restore`, as for ``device`` and ``self_ensemble``.
+        device: where to compute.
+        self_ensemble: mean over eight flips and rotations.
+        model: name or file of one model for all pictures; None for the best of each task.
+        overwrite: replace files that exist.
+        max_pixels: refuse larger pictures.
+    """
+
+    degradation: Literal["auto", "noise", "jpeg"] = "auto"
+    level: float | None = None
+    tile: Literal["auto"] | int | None = "auto"
+    device: str = "auto"
+    self_ensemble: bool = False
+    model: str | None = None
+    overwrite: bool = False
+    max_pixels: int = 150_000_000
+
+
+class Runner:
+    """Runs jobs one after the other; each model is loaded when it is first needed.
+
+    Raises:
+        VHeatIRError: a device or model that is not there, or a model of another task.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        pick_device(settings.device)  # a mistake there should not wait for the first picture
+        self._restorers: dict[str, Restorer] = {}
+        self._degradation = settings.degradation
+        if settings.model is not None:
+            task = self._restorer(settings.model).task
+            own = task.degradation if task else None
+            if own and self._degradation not in ("auto", own):
+                wanted = "denoise" if self._degradation == "noise" else "jpeg"
+                raise VHeatIRError(
+                    f"model {settings.model!r} is for {task.title if task else own}, but the task "
+                    f"is {wanted}: leave out --task or --model"
+                )
+            self._degradation = own or "noise"
+        if settings.level is not None and self._degradation == "auto":
+            raise VHeatIRError(
+                "a level is a sigma or a JPEG quality: say which with --task denoise or jpeg"
+            )
+
+    def run(self, job: Job, progress: Progress | None = None) -> str:
+        """Restore one picture.
+
+        Args:
+            job: what to restore.
+            progress: called as ``progress(done, total)`` after each tile.
+
+        Returns:
+            What was found and done, in words.
+
+        Raises:
+            VHeatIRError: the picture cannot be read, restored or written, or its target exists.
+            OSError: from the file system.
+        """
+        for path in (job.target, job.compare):
+            if path is not None and path.exists() and not self.settings.overwrite:
+                raise TargetExistsError(f"{path} exists: give --overwrite to replace it")
+        data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
+        photo = read_photograph(data, job.name, self.settings.max_pixels)
+        del data
+        pixels = photo.pixels
+        # Gray stored as RGB has the same noise three times, which no colour model knows.
+        gray_as_colour = _has_equal_colours(pixels)
+        planes = pixels[:, :, [0, *range(3, pixels.shape[2])]] if gray_as_colour else pixels
+        found, restorer = self._choose(planes, photo.quality)
+        settings = self.settings
+        result = restorer.restore_detailed(
+            planes,
+            settings.level,
+            tile=settings.tile,
+            self_ensemble=settings.self_ensemble,
+            progress=progress,
+        )
+        restored = result.image
+        if gray_as_colour:
+            restored = restored[:, :, [0, 0, 0, *range(1, restored.shape[2])]]
+        fmt = _output_format(job, photo.format)
+        encoded = encode_photograph(restored, fmt, photo.metadata)
+        if job.target is None:
+            sys.stdout.buffer.write(encoded)
+            sys.stdout.buffer.flush()
+        else:
+            write_bytes_atomically(job.target, encoded)
+        if job.compare is not None:
+            beside = side_by_side(pixels, restored)
+            icc = Metadata(icc=photo.metadata.icc)
+            write_bytes_atomically(job.compare, encode_photograph(beside, "png", icc))
+        words = _describe(found, restorer, result)
+        if pixels.dtype == np.uint16 and fmt in ("jpg", "webp"):
+            words += f"; 16 bits became 8 in {fmt}"
+        return words
+
+    def _choose(self, pixels: NDArray[Any], quality: int | None) -> tuple[str, Restorer]:
+        """Pick the model; says what is wrong with the picture."""
+        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+        gray = channels < 3
+        colours = pixels if channels in (1, 3) else pixels[:, :, : 1 if gray else 3]
+        degradation: str = self._degradation
+        found = f"JPEG of quality {quality}" if quality and degradation == "jpeg" else ""
+        if degradation == "auto":
+            decision = decide_task(colours, quality)
+            degradation, found = decision.degradation, f"found {decision.reason}"
+        task = "denoise" if degradation == "noise" else "jpeg"
+        name = self.settings.model or f"{task}_{'gray' if gray else 'color'}"
+        return found, self._restorer(name)
+
+    def _restorer(self, name: str) -> Restorer:
+        if name not in self._restorers:
+            self._restorers[name] = Restorer(name, self.settings.device)
+        return self._restorers[name]
+
+
+class TargetExistsError(VHeatIRError):
+    """The file to write exists, and nobody allowed to replace it."""
+
+
+def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]:
+    """Put two pictures beside each other, with a white line between them and without alpha.
+
+    Pictures of more than 2048 pixels a side show their centre at full size: made smaller, they
+    would hide what was done.
+    """
+    halves = []
+    for pixels in (before, after):
+        height, width = pixels.shape[:2]
+        top = max(height - _COMPARE_SIDE, 0) // 2
+        left = max(width - _COMPARE_SIDE, 0) // 2
+        part = to_8_bits(pixels[top : top + _COMPARE_SIDE, left : left + _COMPARE_SIDE])
+        planes = part if part.ndim == 3 else part[:, :, None]
+        halves.append(planes[:, :, : 3 if planes.shape[2] >= 3 else 1])
+    line = np.full((halves[0].shape[0], _GAP, halves[0].shape[2]), 255, np.uint8)
+    joined = np.concatenate([halves[0], line, halves[1]], axis=1)
+    return joined if joined.shape[2] == 3 else joined[:, :, 0]
+
+
+def _has_equal_colours(pixels: NDArray[Any]) -> bool:
+    if pixels.ndim != 3 or pixels.shape[2] < 3:
+        return False
+    first = pixels[:, :, 0]
+    return bool((first == pixels[:, :, 1]).all() and (first == pixels[:, :, 2]).all())
+
+
+def _output_format(job: Job, source_format: str) -> str:
+    if job.target is not None:
+        return FORMAT_OF_SUFFIX[job.target.suffix.lower()]
+    known = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "TIFF": "tiff"}
+    return known.get(source_format, "png")
+
+
+def _describe(found: str, restorer: Restorer, result: Restoration) -> str:
+    task = restorer.task
+    parts = [found] if found else []
+    if result.level is not None:
+        unit = task.level_name if task else "level"
+        how = "estimated" if result.estimated else "given"
+        if f"{unit} {result.level:.1f}" not in found:
+            parts.append(f"{unit} {result.level:.1f} ({how})")
+    model = restorer.info.get("name") or restorer.model.path.stem
+    tile = f", tile {result.tile}" if result.tile else ""
+    return f"{'; '.join(parts) or 'restored'} -> {model}{tile}, {result.seconds:.1f} s"

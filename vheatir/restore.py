@@ -1,0 +1,221 @@
+"""Restore photographs: ``vheatir restore INPUT... -o OUT``; ``--help`` names the options."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from vheatir.errors import VHeatIRError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+_FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
+_SMALLEST_TILE = 16  # vheatir.inference.tiled.MIN_TILE, without importing torch
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="vheatir restore",
+        description="Restore photographs: remove noise or JPEG artifacts. Orientation is applied, "
+        "ICC profile, EXIF, bit depth and transparency are kept.",
+        epilog="Exit status: 0 when all were restored, 1 when some were skipped, 2 for a mistake "
+        "in the command.",
+    )
+    add = parser.add_argument
+    add(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="files, folders, patterns such as 'photos/**/*.jpg', or - for the standard input",
+    )
+    add(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="folder (the inputs' folders are kept), a file for one picture, or - for the "
+        "standard output",
+    )
+    add(
+        "--task",
+        choices=["auto", "denoise", "jpeg"],
+        default="auto",
+        help="what to remove; auto decides for each picture and says so (default)",
+    )
+    add(
+        "--level",
+        type=_level,
+        default=None,
+        metavar="auto|N",
+        help="sigma of the noise on 0..255, or JPEG quality; auto estimates it (default)",
+    )
+    add(
+        "--model",
+        metavar="NAME|FILE",
+        help="one model for all pictures: a released one or a .safetensors file (default: the "
+        "best for the task, gray or colour)",
+    )
+    add(
+        "--format",
+        choices=sorted(_FORMATS),
+        help="format to write (default: that of each input, else png); jpg has quality 95, the "
+        "others are lossless",
+    )
+    add("--overwrite", action="store_true", help="replace files that exist (default: skip them)")
+    add(
+        "--compare",
+        action="store_true",
+        help="also write NAME.compare.png: before and after, side by side",
+    )
+    add(
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="auto|none|N",
+        help="restore in tiles of N pixels; auto chooses by the memory at hand (default)",
+    )
+    add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
+    add("--self-ensemble", action="store_true", help="mean of eight flips and rotations (slow)")
+    add(
+        "--max-pixels",
+        type=_count,
+        default=150_000_000,
+        metavar="N",
+        help="refuse larger pictures, by their header (default: 150e6)",
+    )
+    return parser.parse_args(argv)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Restore what the command line names; returns the exit status."""
+    arguments = parse_arguments(argv)
+    try:
+        return _run(arguments)
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: the files written before are whole\n")
+        return 130
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # Behind the parsing, so that --help answers at once.
+    from vheatir.inference.jobs import Runner, Settings, TargetExistsError, plan
+
+    jobs = plan(
+        arguments.inputs, arguments.output, _FORMATS.get(arguments.format), arguments.compare
+    )
+    runner = Runner(
+        Settings(
+            degradation={"denoise": "noise"}.get(arguments.task, arguments.task),
+            level=arguments.level,
+            tile=arguments.tile,
+            device=arguments.device,
+            self_ensemble=arguments.self_ensemble,
+            model=arguments.model,
+            overwrite=arguments.overwrite,
+            max_pixels=arguments.max_pixels,
+        )
+    )
+    from rich.console import Console
+
+    # Pictures may go to the standard output: all words go to the other stream.
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    progress = _progress_bar(console)
+    began = time.perf_counter()
+    restored = existing = failed = 0
+    with progress, _any_size():
+        bar = progress.add_task("", total=len(jobs), tiles="")
+        for index, job in enumerate(jobs):
+            progress.update(bar, description=job.name[-40:], tiles="")
+
+            def report(done: int, total: int, index: int = index) -> None:
+                tiles = f"tile {done}/{total}" if total > 1 else ""
+                progress.update(bar, completed=index + done / total, tiles=tiles)
+
+            try:
+                console.print(f"{job.name}: {runner.run(job, report)}")
+                restored += 1
+            except TargetExistsError as error:
+                console.print(f"{job.name}: skipped: {error}")
+                existing += 1
+            except (VHeatIRError, OSError, MemoryError) as error:
+                reason = str(error).removeprefix(f"{job.name} ") or type(error).__name__
+                console.print(f"{job.name}: failed: {reason}")
+                failed += 1
+            progress.update(bar, completed=index + 1)
+    parts = [f"{restored} restored"]
+    parts += [f"{existing} skipped, since the target exists"] if existing else []
+    parts += [f"{failed} failed"] if failed else []
+    console.print(f"{', '.join(parts)} in {time.perf_counter() - began:.1f} s")
+    return 1 if existing or failed else 0
+
+
+def _progress_bar(console: Console) -> Progress:
+    from rich import progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[tiles]}"),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left:"),
+        progress.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Lift Pillow's own limit of pixels: --max-pixels is the one that counts here."""
+    from PIL import Image
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _level(text: str) -> float | None:
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give auto or a number") from None
+
+
+def _tile(text: str) -> str | int | None:
+    if text in ("auto", "none"):
+        return "auto" if text == "auto" else None
+    if not text.isdecimal() or int(text) < _SMALLEST_TILE:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give auto, none or a number of pixels from {_SMALLEST_TILE} on"
+        )
+    return int(text)
+
+
+def _count(text: str) -> int:
+    try:
+        count = int(float(text))
+    except (ValueError, OverflowError):
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of pixels, such as 50e6")
+    return count
+
+
+if __name__ == "__main__":
+    sys.exit(main())
