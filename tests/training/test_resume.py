@@ -44,7 +44,7 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on(tiny: Any, helpers: Any) -
     assert list(tiny.experiment().glob("*.log")) == [log]
     text = log.read_text()
     assert text.startswith(before) and "resumed from" in text
-    assert all(text.count(f"iteration {i}/120 ") == 1 for i in range(1, 161))
+    assert all(text.count(f"iteration {i}/120 ") == 1 for i in range(1, 121))
     one, two = tiny.state(120, "straight"), tiny.state(120)
     one["options"]["val"]["suffix"] = two["options"]["val"]["suffix"]
     assert helpers.difference(one, two) is None
