@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vheatir.demo.uploads import apply_orientation, describe, read_upload
+from vheatir.demo.uploads import describe, read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
+from vheatir.inference.files import apply_orientation
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -23,6 +24,25 @@ def test_orientation_is_applied_as_pillow_does(tmp_path: Path, orientation: int)
     image.save(tmp_path / "photo.png", exif=exif)
     expected = ImageOps.exif_transpose(Image.open(tmp_path / "photo.png"))
     np.testing.assert_array_equal(read_upload(tmp_path / "photo.png", 1000), np.asarray(expected))
+
+
+def test_a_tiff_is_turned_once_and_keeps_its_colours_under_alpha(tmp_path: Path) -> None:
+    # OpenCV turns a TIFF itself, and multiplies its colours by its alpha.
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (4, 7, 4), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "photo.tiff", exif=exif)
+    expected = np.rot90(np.asarray(image), -1)
+    np.testing.assert_array_equal(read_upload(tmp_path / "photo.tiff", 1000), expected)
+
+
+def test_a_cut_off_photo_is_refused_and_not_filled_with_gray(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    write_image(tmp_path / "whole.jpg", image)
+    data = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(VHeatIRError, match="'cut.jpg' is damaged"):
+        read_upload(tmp_path / "cut.jpg", 10_000)
 
 
 def test_unknown_orientations_are_left_alone() -> None:
