@@ -90,6 +90,7 @@ class _MacCounter(TorchDispatchMode):
 # operations for a DCT of N samples (split radix), 5 N log2 N for a complex Fourier transform.
 _TRANSFORMS = {
     torch.ops.vheatir.scipy_dctn: 1.0,
+    torch.ops.vheatir.scipy_dctn_: 1.0,
     torch.ops.aten._fft_c2c: 2.5,
     torch.ops.aten._fft_r2c: 1.25,
 }

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vheatir.archs.mixers import build_mixer
 from vheatir.archs.mixers.hco import SpreadHeatConductionMixer
 from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.ops import HeatConduction2d
 
 Norm = Literal["pre", "post"]
 NORMS = ("pre", "post")
@@ -47,13 +48,30 @@ class HeatBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, mlp_ratio)
 
-    def forward(self, x: Tensor, frequency_embedding: Tensor | None) -> Tensor:
-        """Return tokens of the same shape."""
+    def forward(
+        self, x: Tensor, frequency_embedding: Tensor | None, *, overwrite: bool = False
+    ) -> Tensor:
+        """Return tokens of the same shape; with ``overwrite``, x may hold them afterwards."""
+        if isinstance(self.mixer, HeatConduction2d) and self.mixer.streams(x):
+            assert frequency_embedding is not None
+            x = x if overwrite else x.clone()
+            before = self.norm1 if self.pre_norm else nn.Identity()
+            self.mixer.stream(x, frequency_embedding, before, self._finish)
+            return x
         if self.pre_norm:
             x = x + self.mixer(self.norm1(x), frequency_embedding)
             return x + self.mlp(self.norm2(x))
         x = x + self.norm1(self.mixer(x, frequency_embedding))
         return x + self.norm2(self.mlp(x))
+
+    def _finish(self, x: Tensor, mixed: Tensor) -> None:
+        """Add the mixer's output and the MLP's to a strip of x, in place."""
+        if self.pre_norm:
+            x += mixed
+            x += self.mlp(self.norm2(x))
+        else:
+            x += self.norm1(mixed)
+            x += self.norm2(self.mlp(x))
 
 
 class HeatGroup(nn.Module):
@@ -76,8 +94,9 @@ class HeatGroup(nn.Module):
         """Return tokens (B, H, W, C) of the same shape."""
         y = x
         for block in self.blocks:
-            y = block(y, self.fve)
-        return x + self.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            y = block(y, self.fve, overwrite=y is not x)
+        y = self.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x + y if torch.is_grad_enabled() else y.add_(x)
 
 
 class ResidualConvBlock(nn.Module):

@@ -20,6 +20,7 @@ import math
 from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
 import scipy.fft
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ Backend = Literal["auto", "matmul", "fft"]
 BACKENDS = ("auto", "matmul", "fft")
 
 # Sizes up to which the dense product is faster, measured on two CPU cores and on a data-centre GPU.
-_MATMUL_UP_TO = {"cpu": 48, "cuda": 512}
+_MATMUL_UP_TO = {"cpu": 64, "cuda": 512}
 
 
 def dct2(x: Tensor, dim: tuple[int, int] = (-2, -1), backend: Backend = "auto") -> Tensor:
@@ -83,11 +84,7 @@ def _transform2(x: Tensor, dim: tuple[int, int], backend: Backend, inverse: bool
     if x.dtype in (torch.float16, torch.bfloat16):
         with torch.autocast(x.device.type, enabled=False):
             return _transform2(x.float(), dim, backend, inverse).to(x.dtype)
-    if backend == "auto":
-        largest = max(x.shape[dims[0]], x.shape[dims[1]])
-        limit = _MATMUL_UP_TO.get(x.device.type, 256)
-        backend = "matmul" if largest <= limit else "fft"
-    if backend == "matmul":
+    if _choose(x, dims, backend) == "matmul":
         with torch.autocast(x.device.type, enabled=False):
             for d in dims:
                 x = _matmul_along(x, d, inverse)
@@ -95,6 +92,13 @@ def _transform2(x: Tensor, dim: tuple[int, int], backend: Backend, inverse: bool
     if x.device.type == "cpu":
         return _scipy_dctn(x, dims, inverse)
     return _FourierDct.apply(x, dims, inverse)
+
+
+def _choose(x: Tensor, dims: list[int], backend: Backend) -> Backend:
+    if backend != "auto":
+        return backend
+    largest = max(x.shape[dims[0]], x.shape[dims[1]])
+    return "matmul" if largest <= _MATMUL_UP_TO.get(x.device.type, 256) else "fft"
 
 
 def _matmul_along(x: Tensor, dim: int, inverse: bool) -> Tensor:
@@ -105,6 +109,32 @@ def _matmul_along(x: Tensor, dim: int, inverse: bool) -> Tensor:
         return x @ matrix.T
     # Trailing dimensions fold into the columns of one product: no copy for channels-last tokens.
     return (matrix @ x.flatten(dim + 1)).view(x.shape) if dim < x.ndim - 2 else matrix @ x
+
+
+def transform2_(x: Tensor, dim: tuple[int, int], backend: Backend, inverse: bool) -> Tensor:
+    """Transform as :func:`dct2` or :func:`idct2`, in place where the backend can.
+
+    For callers that own ``x`` and need no gradient.
+
+    Returns:
+        The result; ``x`` itself, or another tensor beside which ``x`` is worthless.
+    """
+    dims = [dim[0] % x.ndim, dim[1] % x.ndim]
+    native = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    if native and _choose(x, dims, backend) == "fft":
+        _scipy_dctn_(x, dims, inverse)
+        return x
+    return _transform2(x, dim, backend, inverse)
+
+
+@torch.library.custom_op("vheatir::scipy_dctn_", mutates_args={"x"})
+def _scipy_dctn_(x: Tensor, dims: list[int], inverse: bool) -> None:
+    function = scipy.fft.idctn if inverse else scipy.fft.dctn
+    array = x.numpy()
+    workers = torch.get_num_threads()
+    out = function(array, type=2, axes=dims, norm="ortho", overwrite_x=True, workers=workers)
+    if not np.shares_memory(out, array):  # overwriting is SciPy's liberty, not its promise
+        array[...] = out
 
 
 @torch.library.custom_op("vheatir::scipy_dctn", mutates_args=())

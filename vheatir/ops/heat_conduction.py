@@ -12,16 +12,23 @@ with the time folded into the thermal diffusivity k, in pixels squared.
 from __future__ import annotations
 
 import math
+import threading
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vheatir.ops.dct import Backend, dct2, idct2
+from vheatir.ops.dct import Backend, dct2, idct2, transform2_
 
-#: Bytes one module may keep of its decay map between calls at inference.
-DECAY_CACHE_BYTES = 64 * 2**20
+#: Bytes that all modules together may keep of their decay maps between calls at inference.
+DECAY_CACHE_BYTES = 32 * 2**20
+
+# Pieces of an image, or of a decay, that stay in a processor's caches while they are worked on.
+_STRIP_TOKENS = 4096
+_STRIP_BYTES = 2**20
 
 
 def squared_frequency(
@@ -81,6 +88,24 @@ class _CachedDecay:
     decay: Tensor
 
 
+_caching: weakref.WeakSet[HeatConduction2d] = weakref.WeakSet()
+_caching_lock = threading.Lock()
+
+
+def _may_cache(module: HeatConduction2d, decay_bytes: int, height: int, width: int) -> bool:
+    """Reserve room for a decay map; maps of other image sizes make room if they must."""
+    with _caching_lock:
+        held = {m: m._cache.decay for m in _caching if m is not module and m._cache is not None}
+        total = decay_bytes + sum(decay.nbytes for decay in held.values())
+        for other, decay in held.items():
+            if total > DECAY_CACHE_BYTES >= decay_bytes and decay.shape[:2] != (height, width):
+                other._cache = None
+                total -= decay.nbytes
+        if total <= DECAY_CACHE_BYTES:
+            _caching.add(module)
+        return total <= DECAY_CACHE_BYTES
+
+
 class HeatConduction2d(nn.Module):
     """HCO module: depthwise 3x3, Linear C->2C to (u, z), heat on u, gate by z, Linear back.
 
@@ -103,6 +128,8 @@ class HeatConduction2d(nn.Module):
         super().__init__()
         inner = inner_dim or dim
         self.backend: Backend = backend
+        #: Whether the decay is kept between calls at inference, within :data:`DECAY_CACHE_BYTES`.
+        self.cache_decay = True
         self.dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.in_proj = nn.Linear(dim, 2 * inner)
         self.to_k = nn.Linear(dim, inner)
@@ -139,6 +166,59 @@ class HeatConduction2d(nn.Module):
         u = self.conduct(u, self.diffusivity(frequency_embedding))
         return self.out_proj(self.norm(u.to(self.norm.weight.dtype)) * F.silu(z))
 
+    def streams(self, x: Tensor) -> bool:
+        """Tell whether :meth:`stream` may stand in for :meth:`forward` on x (B, H, W, C)."""
+        return (
+            x.device.type == "cpu"
+            and not (torch.is_grad_enabled() or self.training or torch.compiler.is_compiling())
+            and x.is_contiguous()
+        )
+
+    def stream(
+        self,
+        x: Tensor,
+        frequency_embedding: Tensor,
+        before: Callable[[Tensor], Tensor],
+        after: Callable[[Tensor, Tensor], None],
+    ) -> None:
+        """Mix ``before(x)`` strip by strip: all but the transform is local to neighbouring rows.
+
+        A strip stays in the processor's caches from one operation to the next, and only u and the
+        gate exist as whole maps. For inference on a CPU, see :meth:`streams`.
+
+        Args:
+            x: (B, H, W, C), contiguous.
+            frequency_embedding: (h, w, C).
+            before: applied pixel by pixel to strips (1, rows, W, C) of x, its input not changed.
+            after: called with each strip of x and the mixer's output for it. It may write to the
+                strip: no other strip is computed from it.
+        """
+        k = self.diffusivity(frequency_embedding)
+        height, width = x.shape[1:3]
+        inner = self.norm.normalized_shape[0]
+        weight_u, weight_z = self.in_proj.weight.chunk(2)
+        bias_u, bias_z = self.in_proj.bias.chunk(2)
+        step = max(4, _STRIP_TOKENS // width)
+        strips = [(start, min(start + step, height)) for start in range(0, height, step)]
+        for image in x.split(1):
+            u = torch.empty(1, height, width, inner, dtype=k.dtype)
+            gate: Tensor | None = None
+            for top, bottom in strips:
+                first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
+                y = self.dwconv(before(image[:, first:last]).permute(0, 3, 1, 2))
+                y = y.permute(0, 2, 3, 1)[:, top - first : bottom - first]
+                u[:, top:bottom] = F.linear(y, weight_u, bias_u)
+                z = F.silu(F.linear(y, weight_z, bias_z), inplace=True)
+                if gate is None:
+                    gate = z.new_empty(u.shape)
+                gate[:, top:bottom] = z
+            assert gate is not None
+            with torch.autocast("cpu", enabled=False):
+                u = self._conduct_in_place(u, k)
+            for top, bottom in strips:
+                y = self.norm(u[:, top:bottom].to(self.norm.weight.dtype)) * gate[:, top:bottom]
+                after(image[:, top:bottom], self.out_proj(y))
+
     def conduct(self, u: Tensor, k: Tensor) -> Tensor:
         """Conduct heat in u (B, H, W, C) with k on a grid (h, w, C).
 
@@ -148,35 +228,53 @@ class HeatConduction2d(nn.Module):
         height, width = u.shape[1:3]
         with torch.autocast(u.device.type, enabled=False):
             spectrum = dct2(u.to(k.dtype), (1, 2), self.backend)
-            if torch.is_grad_enabled() or self.training:
+            if torch.is_grad_enabled() or self.training or torch.compiler.is_compiling():
                 spectrum = spectrum * self._decay(k, height, width)
-            else:
-                self._decay_in_place(spectrum, k)
-            return idct2(spectrum, (1, 2), self.backend)
+                return idct2(spectrum, (1, 2), self.backend)
+            self._decay_in_place(spectrum, k)
+            return transform2_(spectrum, (1, 2), self.backend, inverse=True)
 
-    def _decay(self, k: Tensor, height: int, width: int, rows: slice = slice(None)) -> Tensor:
-        """Return exp(-k w^2) for some rows of frequencies, k interpolated to (H, W, C)."""
-        to_rows = interpolation_matrix(height, k.shape[0], k)[rows]
+    def _conduct_in_place(self, u: Tensor, k: Tensor) -> Tensor:
+        spectrum = transform2_(u, (1, 2), self.backend, inverse=False)
+        self._decay_in_place(spectrum, k)
+        return transform2_(spectrum, (1, 2), self.backend, inverse=True)
+
+    def _decay(self, k: Tensor, height: int, width: int) -> Tensor:
+        """Return exp(-k w^2), k interpolated to (H, W, C)."""
+        to_rows = interpolation_matrix(height, k.shape[0], k)
         to_columns = interpolation_matrix(width, k.shape[1], k)
         across = torch.einsum("wb,abc->awc", to_columns, k)
-        full = (to_rows @ across.flatten(1)).view(len(to_rows), width, -1)
-        omega = squared_frequency(height, width, k.dtype, k.device)[rows]
+        full = (to_rows @ across.flatten(1)).view(height, width, -1)
+        omega = squared_frequency(height, width, k.dtype, k.device)
         return torch.exp(-full * omega[..., None])
 
     def _decay_in_place(self, spectrum: Tensor, k: Tensor) -> None:
         """Multiply by the decay: the cached one if it is still true, strips if it is too large."""
         height, width = spectrum.shape[1:3]
         size = height * width * spectrum.shape[3] * spectrum.element_size()
-        if torch.compiler.is_compiling():
-            spectrum.mul_(self._decay(k, height, width))
-        elif size <= DECAY_CACHE_BYTES:
+        if self.cache_decay and _may_cache(self, size, height, width):
             spectrum.mul_(self._cached_decay(k, height, width))
-        else:
-            self._cache = None
-            strip = max(1, DECAY_CACHE_BYTES // 4 // (size // height))
-            for start in range(0, height, strip):
-                rows = slice(start, start + strip)
-                spectrum[:, rows].mul_(self._decay(k, height, width, rows))
+            return
+        self._cache = None
+        for rows, decay in self._decay_strips(k, height, width):
+            spectrum[:, rows].mul_(decay)
+
+    @staticmethod
+    def _decay_strips(k: Tensor, height: int, width: int) -> Iterator[tuple[slice, Tensor]]:
+        """Yield :meth:`_decay` by rows of frequencies, without a gradient."""
+        channels = k.shape[2]
+        to_rows = interpolation_matrix(height, k.shape[0], k)
+        to_columns = interpolation_matrix(width, k.shape[1], k)
+        across = torch.einsum("wb,abc->awc", to_columns, k).flatten(1)
+        minus_omega = squared_frequency(height, width, k.dtype, k.device).neg_()[..., None]
+        row_bytes = width * channels * k.element_size()
+        step = max(1, min(_STRIP_BYTES, DECAY_CACHE_BYTES // 4) // row_bytes)
+        if k.device.type != "cpu":
+            step *= 8  # enough work for each kernel
+        for top in range(0, height, step):
+            rows = slice(top, top + step)
+            decay = (to_rows[rows] @ across).view(-1, width, channels)
+            yield rows, decay.mul_(minus_omega[rows]).exp_()
 
     def _cached_decay(self, k: Tensor, height: int, width: int) -> Tensor:
         # Comparing k itself, small as it is, sees every change of weights, dtype or device,
@@ -189,7 +287,11 @@ class HeatConduction2d(nn.Module):
             or cache.diffusivity.device != k.device
             or not torch.equal(cache.diffusivity, k)
         ):
-            cache = self._cache = _CachedDecay(k.clone(), self._decay(k, height, width))
+            self._cache = None  # the old map goes before the new one comes
+            whole = k.new_empty(height, width, k.shape[2])
+            for rows, decay in self._decay_strips(k, height, width):
+                whole[rows] = decay
+            cache = self._cache = _CachedDecay(k.clone(), whole)
         return cache.decay
 
     def __getstate__(self) -> dict[str, object]:
