@@ -83,6 +83,12 @@ class Catalogue:
         """Return the tasks that some model can do."""
         return [t for t in TASKS.values() if any(e.task == t for e in self.entries.values())]
 
+    def first_task(self) -> Task | None:
+        """Return the task to begin with: that of the weights given, else colour denoising."""
+        tasks = self.tasks()
+        wanted = next(iter(self.entries.values())).task if self._given else TASKS["denoise_color"]
+        return wanted if wanted in tasks else next(iter(tasks), None)
+
     def labels(self, task: Task | None) -> list[str]:
         """Return the labels of the models for ``task``."""
         return [label for label, entry in self.entries.items() if entry.task == task]

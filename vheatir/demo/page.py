@@ -116,7 +116,7 @@ def build_page(settings: Settings) -> gr.Blocks:
     """
     catalogue = Catalogue(settings.weights, settings.device)
     handlers = _Handlers(catalogue, settings)
-    task = next(iter(catalogue.tasks()), None)
+    task = catalogue.first_task()
     entry = next((catalogue.entry(label) for label in catalogue.labels(task)), None)
 
     with gr.Blocks(
@@ -139,9 +139,12 @@ def build_page(settings: Settings) -> gr.Blocks:
                 image.preprocess = lambda file: str(file.path) if file and file.path else None
                 about = gr.Markdown(elem_id="about")
                 task_input = gr.Radio(**_task_choices(catalogue), label="Task", elem_id="task")
+                # Every model to begin with, so that the API takes each of them; the page itself
+                # shows the chosen task's once it has loaded.
                 model = gr.Dropdown(
-                    **_model_choices(catalogue, task), label="Model", elem_id="model"
-                )
+                    list(catalogue.entries), label="Model", elem_id="model",
+                    value=next(iter(catalogue.labels(task)), None),
+                )  # fmt: skip
                 with gr.Group(visible=_wants_level(entry)) as level_group:
                     automatic = gr.Checkbox(
                         True, label="Estimate the noise from the image", elem_id="automatic"
@@ -254,7 +257,7 @@ class _Handlers:
     def show_models(self) -> tuple[Any, ...]:
         """Look for models again, and show them or the way to one."""
         self._catalogue.refresh()
-        task = next(iter(self._catalogue.tasks()), None)
+        task = self._catalogue.first_task()
         label = next(iter(self._catalogue.labels(task)), None)
         return (
             gr.Column(visible=label is None),
@@ -363,7 +366,9 @@ def _title(task: Task) -> str:
 
 def _task_choices(catalogue: Catalogue) -> dict[str, Any]:
     titles = [_title(task) for task in catalogue.tasks()]
-    return {"choices": titles, "value": next(iter(titles), None), "visible": bool(titles)}
+    first = catalogue.first_task()
+    value = None if first is None else _title(first)
+    return {"choices": titles, "value": value, "visible": bool(titles)}
 
 
 def _model_choices(catalogue: Catalogue, task: Task | None) -> dict[str, Any]:
