@@ -129,7 +129,7 @@ def card(entry: ModelEntry, records: list[dict[str, Any]]) -> str:
     lines = [
         f"# {entry.name}",
         "",
-        f"{task.title.capitalize()}, {task.level_name} {model.info['level']}; "
+        f"{task.title[0].upper()}{task.title[1:]}, {task.level_name} {model.info['level']}; "
         f"{entry.params / 1e6:.2f} M parameters.",
         "",
         f"| data set | {task.level_name} | input PSNR | PSNR | SSIM |",
