@@ -27,7 +27,10 @@ from vheatir.ops.dct import Backend, dct2, idct2, transform2_
 DECAY_CACHE_BYTES = 32 * 2**20
 
 # Pieces of an image, or of a decay, that stay in a processor's caches while they are worked on.
+# Several threads meet after every operation, which costs a time slice where the cores are busy with
+# something else: their strips are larger, for fewer meetings.
 _STRIP_TOKENS = 4096
+_SEVERAL_THREADS = 16
 _STRIP_BYTES = 2**20
 
 
@@ -198,7 +201,8 @@ class HeatConduction2d(nn.Module):
         inner = self.norm.normalized_shape[0]
         weight_u, weight_z = self.in_proj.weight.chunk(2)
         bias_u, bias_z = self.in_proj.bias.chunk(2)
-        step = max(4, _STRIP_TOKENS // width)
+        tokens = _STRIP_TOKENS * (_SEVERAL_THREADS if torch.get_num_threads() > 1 else 1)
+        step = max(4, tokens // width)
         strips = [(start, min(start + step, height)) for start in range(0, height, step)]
         for image in x.split(1):
             u = torch.empty(1, height, width, inner, dtype=k.dtype)
