@@ -38,6 +38,8 @@ class Result:
         peak_bytes: peak memory above what the process held before the work.
         status: ``"ok"``, ``"out of memory"`` or ``"over budget"``.
         times: seconds of each repetition, in the order of measurement.
+        probe_seconds: of one warm run in the process that measured memory, also of a case whose
+            repetitions would have gone over the budget.
     """
 
     device: str
@@ -56,6 +58,7 @@ class Result:
     compiled: bool = False
     status: str = OK
     times: list[float] = field(default_factory=list)
+    probe_seconds: float | None = None
 
 
 class _MacCounter(TorchDispatchMode):
@@ -195,6 +198,7 @@ def interleaved(cases: Sequence[Case], repetitions: int, budget: float) -> list[
         result.status = answer["status"]
         result.params, result.macs = answer.get("params"), answer.get("macs")
         result.peak_bytes = answer.get("peak_bytes")
+        result.probe_seconds = answer.get("seconds")
         if answer.get("seconds", 0.0) * (repetitions + 1) > budget:
             result.status = OVER_BUDGET
         results.append(result)
