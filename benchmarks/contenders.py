@@ -1,12 +1,13 @@
 """What is compared: networks and layers by name, and the work that is timed.
 
 A contender is a name: a network (``vheatir``, ``swinir``, ``vheatir-dense``), a layer alone
-(``heat``, ``hco``, ``hco-dense``, ``heat-block``, ``window-attention``, ``swin-layer``) or a
-released model (``released:NAME``).
+(``heat``, ``hco``, ``hco-dense``, ``heat-block``, ``window-attention``, ``swin-layer``), a
+released model (``released:NAME``) or any network of ours (``config:JSON``).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vheatir.archs import VHeatIR
+from vheatir.archs import VHeatIR, build_network
 from vheatir.archs.blocks import HeatBlock
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.ops import HeatConduction2d
@@ -25,6 +26,7 @@ from vheatir.training.compat import import_basicsr
 NETWORKS = ("vheatir", "swinir", "vheatir-dense")
 LAYERS = ("heat", "hco", "hco-dense", "heat-block", "window-attention", "swin-layer")
 RELEASED = "released:"
+CONFIG = "config:"
 
 SIZES = tuple(VHeatIR.SIZES)
 DTYPES = ("float32", "tf32", "bfloat16")
@@ -78,6 +80,8 @@ def build(method: str, size: str = "light") -> nn.Module:
         from vheatir import load_model
 
         return load_model(method.removeprefix(RELEASED)).network
+    if method.startswith(CONFIG):
+        return build_network(json.loads(method.removeprefix(CONFIG)))
     if size not in SIZES:
         raise unknown_name("size", size, SIZES)
     if method == "swinir":

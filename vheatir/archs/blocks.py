@@ -132,6 +132,28 @@ class HeatResidual(nn.Module):
         return x + mixed.permute(0, 3, 1, 2)
 
 
+class SplitBlock(nn.Module):
+    """Convolutions and a mixer side by side on half of the channels each, as SCUNet; (B, C, H, W).
+
+    ``x + conv1x1([conv block | heat residual](conv1x1(x)))`` (Zhang et al., "Practical Blind Image
+    Denoising via Swin-Conv-UNet", 2023, has window attention in heat's place.)
+    """
+
+    def __init__(self, dim: int, mixer: str, inner_dim: int, index: int) -> None:
+        super().__init__()
+        self.split = [dim - dim // 2, dim // 2]
+        self.fan_out = nn.Conv2d(dim, dim, 1)
+        self.conv = ResidualConvBlock(self.split[0])
+        self.heat = HeatResidual(self.split[1], mixer, inner_dim, index)
+        self.fan_in = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor, frequency_embedding: Tensor | None) -> Tensor:
+        """Return an image of the same shape."""
+        near, far = self.fan_out(x).split(self.split, dim=1)
+        both = torch.cat([self.conv(near), self.heat(far, frequency_embedding)], dim=1)
+        return x + self.fan_in(both)
+
+
 def frequency_embedding_for(module: nn.Module, dim: int, size: int) -> nn.Parameter | None:
     """Return a frequency value embedding (size, size, dim) if any mixer inside wants one."""
     if any(getattr(part, "needs_frequency_embedding", False) for part in module.modules()):

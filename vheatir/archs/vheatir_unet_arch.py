@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from vheatir.archs.blocks import (
     HeatResidual,
     ResidualConvBlock,
+    SplitBlock,
     frequency_embedding_for,
     init_linears,
     level_plane,
@@ -29,10 +30,11 @@ from vheatir.archs.vheatir_arch import (
     own_channels,
     pad_to_multiple,
 )
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, unknown_name
 
 #: Value of ``mixers`` for a scale of convolutions only.
 NO_HEAT = "conv"
+PLACEMENTS = ("after", "beside")
 
 
 class VHeatIRUNet(nn.Module):
@@ -47,6 +49,8 @@ class VHeatIRUNet(nn.Module):
         mixers: for each scale ``"conv"`` (no heat) or a key of
             :data:`vheatir.archs.mixers.MIXERS`, whose heat follows the convolution blocks there.
         heat_ratio: share of a scale's channels that conducts heat.
+        heat_placement: ``"after"`` the convolution blocks of a scale, once, or ``"beside"`` the
+            convolutions in every block, on half of its channels.
         fve_size: side of the frequency value embedding's grid, for ``"hco"``.
         level_scale: as in :class:`vheatir.archs.VHeatIR`.
 
@@ -65,6 +69,7 @@ class VHeatIRUNet(nn.Module):
         depths: Sequence[int] = (2, 2, 2),
         mixers: Sequence[str] = (NO_HEAT, NO_HEAT, "hco_spread"),
         heat_ratio: float = 0.5,
+        heat_placement: str = "after",
         fve_size: int = 16,
         level_scale: float | None = None,
     ) -> None:
@@ -75,6 +80,8 @@ class VHeatIRUNet(nn.Module):
                 "name different numbers of scales: give one value a scale in each"
             )
         check_positive(in_chans=in_chans, downscale=downscale, fve_size=fve_size)
+        if heat_placement not in PLACEMENTS:
+            raise unknown_name("heat_placement", heat_placement, PLACEMENTS)
         check_positive(channels=min(channels), heat_ratio=heat_ratio, level_scale=level_scale)
         self.in_chans = in_chans
         self.out_chans = in_chans if out_chans is None else out_chans
@@ -88,7 +95,7 @@ class VHeatIRUNet(nn.Module):
         planes = (in_chans + self.takes_level) * area
         self.conv_first = nn.Conv2d(planes, channels[0], 3, padding=1)
         stages = [
-            (dim, depth, mixer, heat_ratio, fve_size)
+            (dim, depth, mixer, heat_ratio, heat_placement, fve_size)
             for dim, depth, mixer in zip(channels, depths, mixers, strict=True)
         ]
         pairs = list(zip(channels[:-1], channels[1:], strict=True))
@@ -127,19 +134,39 @@ class VHeatIRUNet(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of one scale on one side: residual convolutions, then heat."""
+    """The blocks of one scale on one side: residual convolutions, heat after or beside them."""
 
     def __init__(
-        self, dim: int, depth: int, mixer: str, heat_ratio: float, fve_size: int, index: int
+        self,
+        dim: int,
+        depth: int,
+        mixer: str,
+        heat_ratio: float,
+        heat_placement: str,
+        fve_size: int,
+        index: int,
     ) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(ResidualConvBlock(dim) for _ in range(depth)))
+        beside = heat_placement == "beside" and mixer != NO_HEAT
+        self.blocks = nn.Sequential(
+            *(ResidualConvBlock(dim) for _ in range(0 if beside else depth))
+        )
+        self.split_blocks = nn.ModuleList()
         self.heat: HeatResidual | None = None
-        if mixer != NO_HEAT:
+        if beside:
+            inner = max(4, round(dim // 2 * heat_ratio))
+            # each block's windows are shifted against those of the block before
+            blocks = (SplitBlock(dim, mixer, inner, i) for i in range(depth))
+            self.split_blocks = nn.ModuleList(blocks)
+            width = dim // 2
+        elif mixer != NO_HEAT:
             self.heat = HeatResidual(dim, mixer, max(8, round(dim * heat_ratio)), index)
-        self.fve = frequency_embedding_for(self, dim, fve_size)
+            width = dim
+        self.fve = None if mixer == NO_HEAT else frequency_embedding_for(self, width, fve_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return an image (B, C, H, W) of the same shape."""
         x = self.blocks(x)
+        for block in self.split_blocks:
+            x = block(x, self.fve)
         return x if self.heat is None else self.heat(x, self.fve)

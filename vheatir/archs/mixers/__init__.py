@@ -10,17 +10,33 @@ from __future__ import annotations
 
 from torch import nn
 
-from vheatir.archs.mixers.adaptive_heat import AdaptiveHeat2d
+from vheatir.archs.mixers.adaptive_heat import (
+    AdaptiveHeat2d,
+    MixedEnergyAdaptiveHeat2d,
+    PilotAdaptiveHeat2d,
+    SmoothAdaptiveHeat2d,
+)
+from vheatir.archs.mixers.edge_heat import EdgeHeat2d
+from vheatir.archs.mixers.gain import HeavyTailedHeat2d, SpectralGain2d
 from vheatir.archs.mixers.gated import DepthwiseConv7Mixer, NoMixer
 from vheatir.archs.mixers.hco import HeatConductionMixer, SpreadHeatConductionMixer
+from vheatir.archs.mixers.window_attention import WindowAttention2d
 from vheatir.errors import unknown_name
 
 MIXERS: dict[str, type[nn.Module]] = {
     "none": NoMixer,
     "hco": HeatConductionMixer,
     "hco_spread": SpreadHeatConductionMixer,
+    "heat_tails": HeavyTailedHeat2d,
+    "edge_heat": EdgeHeat2d,
     "adaptive": AdaptiveHeat2d,
+    "adaptive_smooth": SmoothAdaptiveHeat2d,
+    "adaptive_mix": MixedEnergyAdaptiveHeat2d,
+    "adaptive_pilot": PilotAdaptiveHeat2d,
+    # controls
     "dwconv7": DepthwiseConv7Mixer,
+    "gain": SpectralGain2d,
+    "attention": WindowAttention2d,
 }
 
 

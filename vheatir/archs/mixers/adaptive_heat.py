@@ -1,13 +1,14 @@
-r"""``mixer: adaptive``: heat that spares what stands out of its surroundings.
+r"""``mixer: adaptive`` and its kin: heat that spares what stands out of its surroundings.
 
 Conduction inside windows with insulated edges, blocked where the local spectrum carries energy:
 
 .. math:: \hat y = \hat u \,\bigl(d + (1 - d)\, g\bigr), \quad d = e^{-k \omega^2},
-          \quad g = \hat u^2 / (\hat u^2 + \lambda^2)
+          \quad g = e / (e + \lambda^2)
 
-g is the conductivity of Perona and Malik (1990) in the DCT domain, and a Wiener gain: coefficients
-above the learned threshold lambda stay, those below diffuse away. The mean of a window, at
-:math:`\omega = 0`, is conserved.
+With the energy :math:`e = \hat u^2`, g is the conductivity of Perona and Malik (1990) in the DCT
+domain, and a Wiener gain: coefficients above the learned threshold lambda stay, those below
+diffuse away. The mean of a window, at :math:`\omega = 0`, is conserved. The variants differ in
+where k and lambda, or the energy, come from.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vheatir.archs.mixers.gated import GatedMixer
+from vheatir.archs.mixers.windows import Windows
 from vheatir.ops import dct2, idct2
 from vheatir.ops.heat_conduction import squared_frequency
 
@@ -39,35 +41,96 @@ class AdaptiveHeat2d(GatedMixer):
         self, dim: int, inner_dim: int | None = None, index: int = 0, window: int = 16
     ) -> None:
         super().__init__(dim, inner_dim, index)
-        self.window = window
-        self.shift = window // 2 if index % 2 else 0
+        self.windows = Windows(window, index)
+        self.register_buffer("omega", squared_frequency(window, window)[..., None], False)
+        self.add_spectral_parameters(window)
+
+    def add_spectral_parameters(self, window: int) -> None:
+        """Create ``log_k`` and ``log_lambda``, one per frequency and channel."""
         # Spreads from a fifth of a pixel to six pixels, one per channel, as a start.
         spread = torch.linspace(math.log(0.02), math.log(20.0), self.inner_dim)
         self.log_k = nn.Parameter(spread.expand(window, window, -1).clone())
         self.log_lambda = nn.Parameter(torch.full((window, window, self.inner_dim), -1.0))
-        self.register_buffer("omega", squared_frequency(window, window)[..., None], False)
 
     def mix(self, u: Tensor) -> Tensor:
         """Conduct heat in u (B, H, W, C); the result is float32 under autocast."""
-        height, width = u.shape[1:3]
         with torch.autocast(u.device.type, enabled=False):
-            u = u.to(self.log_k.dtype)
-            before = self.shift
-            below, right = -(height + before) % self.window, -(width + before) % self.window
-            u = F.pad(u.permute(0, 3, 1, 2), (before, right, before, below), mode="replicate")
-            batch, channels, rows, columns = u.shape
-            n, m, s = rows // self.window, columns // self.window, self.window
-            u = u.permute(0, 2, 3, 1).reshape(batch, n, s, m, s, channels)
-            u = self.conduct(u)
-            u = u.reshape(batch, rows, columns, channels)
-            return u[:, before : before + height, before : before + width]
+            windows = self.windows.cut(u.to(self.log_k.dtype))
+            return self.windows.join(self.conduct(windows), *u.shape[1:3])
 
     def conduct(self, windows: Tensor) -> Tensor:
         """Conduct heat inside windows (B, n, s, m, s, C)."""
         spectrum = dct2(windows, (2, 4), "matmul")
-        shape = (self.window, 1, self.window, -1)
+        shape = (self.windows.side, 1, self.windows.side, -1)
         decay = torch.exp(-self.log_k.exp() * self.omega).view(shape)
-        threshold = (2 * self.log_lambda).exp().view(shape)
-        energy = spectrum.square()
+        threshold = (2 * self.log_lambda_map()).exp().view(shape)
+        energy = self.energy(windows, spectrum)
         gain = energy / (energy + threshold)
         return idct2(spectrum * (decay + (1 - decay) * gain), (2, 4), "matmul")
+
+    def log_lambda_map(self) -> Tensor:
+        """Return log lambda, (s, s, C)."""
+        return self.log_lambda
+
+    def energy(self, windows: Tensor, spectrum: Tensor) -> Tensor:
+        """Return what opens the gate, >= 0, in the shape of the spectrum."""
+        return spectrum.square()
+
+
+class SmoothAdaptiveHeat2d(AdaptiveHeat2d):
+    r"""``mixer: adaptive_smooth``: few parameters, k per channel and lambda smooth in frequency.
+
+    :math:`\log\lambda = a + b\,\omega + c\,\omega^2` per channel, omega in radians a pixel.
+    """
+
+    def add_spectral_parameters(self, window: int) -> None:
+        """Create ``log_k`` (C,) and ``log_lambda`` (3, C)."""
+        self.log_k = nn.Parameter(torch.linspace(math.log(0.02), math.log(20.0), self.inner_dim))
+        start = torch.zeros(3, self.inner_dim)
+        start[0] = -1.0
+        self.log_lambda = nn.Parameter(start)
+
+    def log_lambda_map(self) -> Tensor:
+        """Return log lambda, (s, s, C)."""
+        omega = self.omega.to(self.log_lambda.dtype)
+        return (torch.cat([omega**0, omega.sqrt(), omega], -1) @ self.log_lambda).contiguous()
+
+
+class MixedEnergyAdaptiveHeat2d(AdaptiveHeat2d):
+    """``mixer: adaptive_mix``: the gate opens by a non-negative mix of all channels' energies.
+
+    As GroupCDL's (Janjušević et al., "GroupCDL", 2024): what several channels agree on stays.
+    """
+
+    def __init__(
+        self, dim: int, inner_dim: int | None = None, index: int = 0, window: int = 16
+    ) -> None:
+        super().__init__(dim, inner_dim, index, window)
+        # softplus(x) of the diagonal is near 1, of the rest near 1 / 20 in all.
+        inner = self.inner_dim
+        off = math.log(math.expm1(0.05 / inner))
+        self.energy_mix = nn.Parameter(
+            torch.full((inner, inner), off) + (0.54 - off) * torch.eye(inner)
+        )
+
+    def energy(self, windows: Tensor, spectrum: Tensor) -> Tensor:
+        """Mix the channels' energies."""
+        return F.linear(spectrum.square(), F.softplus(self.energy_mix))
+
+
+class PilotAdaptiveHeat2d(AdaptiveHeat2d):
+    """``mixer: adaptive_pilot``: the gate opens by the energy of a second projection, a pilot.
+
+    BM3D's second stage takes its Wiener gain from a first estimate; here the network learns what
+    to look at.
+    """
+
+    def __init__(
+        self, dim: int, inner_dim: int | None = None, index: int = 0, window: int = 16
+    ) -> None:
+        super().__init__(dim, inner_dim, index, window)
+        self.pilot_proj = nn.Linear(self.inner_dim, self.inner_dim)
+
+    def energy(self, windows: Tensor, spectrum: Tensor) -> Tensor:
+        """Return the pilot's energy."""
+        return dct2(self.pilot_proj(windows), (2, 4), "matmul").square()

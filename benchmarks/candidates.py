@@ -1,0 +1,105 @@
+"""The candidates of the mixer study, read from a YAML file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from vheatir.archs import build_network
+from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.tasks import Task
+
+PLACE = "MIXER"
+CONTROLS = ("none", "conv", "dwconv7", "attention", "gain")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network of the study.
+
+    Attributes:
+        shape: name of its shape.
+        mixer: name of its mixer, or of what takes its place.
+        network: its configuration, without the channels of the image.
+    """
+
+    shape: str
+    mixer: str
+    network: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.shape}/{self.mixer}"
+
+    @property
+    def key(self) -> str:
+        """A file name that changes with the configuration, so that no stale result is taken."""
+        text = json.dumps(self.network, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+        return f"{self.shape}-{self.mixer}-{digest}"
+
+    def config(self, task: Task) -> dict[str, Any]:
+        """Return the configuration for a task's images."""
+        return {**self.network, "in_chans": task.channels}
+
+    def build(self, task: Task) -> nn.Module:
+        """Build the network, with random weights."""
+        return build_network(self.config(task))
+
+
+def read_candidates(path: Path) -> list[Candidate]:
+    """Read the file.
+
+    Raises:
+        VHeatIRError: it cannot be read, or a candidate is impossible.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+        shapes: dict[str, dict[str, Any]] = content["shapes"]
+        found = []
+        for entry in content["candidates"]:
+            shape = entry["shape"]
+            if shape not in shapes:
+                raise unknown_name("shape", shape, shapes)
+            for mixer in entry.get("mixers", [entry.get("mixer")]):
+                network = {**shapes[shape], **entry.get("network", {})}
+                found.append(Candidate(shape, mixer, _placed(network, mixer)))
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise VHeatIRError(
+            f"{path} is not a file of candidates ({type(error).__name__}: {error}): see "
+            "benchmarks/mixers.yml"
+        ) from error
+    names = [candidate.name for candidate in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise VHeatIRError(f"{path} names the candidate {name} twice: give each its own name")
+    return found
+
+
+def _placed(network: dict[str, Any], mixer: str) -> dict[str, Any]:
+    def put(value: Any) -> Any:
+        if isinstance(value, list):
+            return [put(item) for item in value]
+        return mixer if value == PLACE else value
+
+    return {key: put(value) for key, value in network.items()}
+
+
+def select(candidates: list[Candidate], patterns: list[str]) -> list[Candidate]:
+    """Return the candidates whose names match any pattern, such as ``u/*``.
+
+    Raises:
+        VHeatIRError: a pattern matches none.
+    """
+    for pattern in patterns:
+        if not any(fnmatch(c.name, pattern) for c in candidates):
+            raise unknown_name("candidate", pattern, [c.name for c in candidates])
+    return [c for c in candidates if any(fnmatch(c.name, pattern) for pattern in patterns)]

@@ -1,0 +1,263 @@
+"""The mixer study's records, its table, curves, impulse responses and receptive fields."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.candidates import Candidate
+from benchmarks.mixer_measure import (
+    FIELD_SIDE,
+    gradient_energy,
+    impulse_response,
+    receptive_field,
+)
+from benchmarks.mixer_runs import Study, Training
+from vheatir.data.restoration_dataset import to_tensor
+from vheatir.data.sources import ImageSource
+from vheatir.degradations import degrade_for_benchmark
+from vheatir.weights import load_weights
+
+Record = dict[str, Any]
+_FIELD_IMAGES = 4
+
+
+def records(
+    study: Study,
+    chosen: Sequence[Candidate],
+    plan: Sequence[Training],
+    rates: dict[str, float],
+    costs: dict[str, dict[str, Any]],
+) -> list[Record]:
+    """Return one record for each candidate, level and seed of which anything is finished."""
+    found: dict[tuple[str, float, int], Record] = {}
+    by_key = {candidate.key: candidate for candidate in chosen}
+    for training in plan:
+        scores = final_scores(study, training)
+        if not scores:
+            continue
+        key, cost = training.candidate.key, costs.get(training.candidate.key, {})
+        record = found.setdefault(
+            (key, training.level, training.seed),
+            {
+                "shape": by_key[key].shape,
+                "mixer": by_key[key].mixer,
+                "level": training.level,
+                "seed": training.seed,
+                "psnr_equal_time": None,
+                "psnr_equal_iterations": None,
+                "test_equal_time": None,
+                "test_equal_iterations": None,
+                "iterations_equal_time": None,
+                "iterations_per_second": rates[key],
+                "receptive_field": None,
+                **cost,
+            },
+        )
+        record[f"psnr_equal_{training.kind}"] = scores.get("validation")
+        record[f"test_equal_{training.kind}"] = scores.get("test")
+        if training.kind == "time":
+            record["iterations_equal_time"] = training.iterations
+        if training.kind == "time" or record["receptive_field"] is None:
+            record["receptive_field"] = _field(study, training)[0]
+    return list(found.values())
+
+
+def final_scores(study: Study, training: Training) -> dict[str, float]:
+    """Return the PSNR of a finished training by data set, ``{}`` if it has not finished."""
+    history = training.history(study)
+    if not history:
+        return {}
+    return {name.split()[0]: value["psnr"] for name, value in history["scores"][-1][2].items()}
+
+
+def curves(study: Study, plan: Sequence[Training]) -> list[Record]:
+    """Return the validation curves of the equal-time trainings (or whatever there is)."""
+    lines = []
+    for training in _preferred(study, plan):
+        points = [
+            [iteration, next(v["psnr"] for k, v in scores.items() if k.startswith("validation"))]
+            for iteration, _, scores in training.history(study)["scores"]
+        ]
+        candidate = training.candidate
+        lines.append(
+            {
+                "shape": candidate.shape,
+                "mixer": candidate.mixer,
+                "level": training.level,
+                "seed": training.seed,
+                "kind": training.kind,
+                "points": points,
+            }
+        )
+    return lines
+
+
+def _preferred(study: Study, plan: Sequence[Training]) -> list[Training]:
+    finished = [training for training in plan if training.finished(study)]
+    timed = [training for training in finished if training.kind == "time"]
+    return timed or finished
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+_COLUMNS = {
+    "psnr_equal_time": ("equal time", ".3f", 1.0),
+    "spread": ("spread", ".3f", 1.0),
+    "test_equal_time": ("test set", ".3f", 1.0),
+    "psnr_equal_iterations": ("equal iterations", ".3f", 1.0),
+    "iterations_per_second": ("it/s", ".1f", 1.0),
+    "params": ("M params", ".3f", 1e-6),
+    "macs": ("GMACs 256", ".2f", 1e-9),
+    "seconds_256": ("s 256", ".4f", 1.0),
+    "seconds_768": ("s 768", ".3f", 1.0),
+    "peak_bytes_768": ("MB 768", ".0f", 1e-6),
+    "receptive_field": ("radius 90 %", ".0f", 1.0),
+}
+
+
+def rows(found: Sequence[Record]) -> list[tuple[str, float, int, dict[str, float | None]]]:
+    """Return (name, level, seeds, values) with seeds averaged, best at each level first.
+
+    ``spread`` is the largest minus the smallest equal-time PSNR over the seeds.
+    """
+    groups: dict[tuple[str, float], list[Record]] = defaultdict(list)
+    for record in found:
+        groups[f"{record['shape']}/{record['mixer']}", record["level"]].append(record)
+    result = []
+    for (name, level), group in groups.items():
+        values: dict[str, float | None] = {}
+        for column in _COLUMNS:
+            numbers = [r[column] for r in group if r.get(column) is not None]
+            values[column] = mean(numbers) if numbers else None
+        timed = [r["psnr_equal_time"] for r in group if r["psnr_equal_time"] is not None]
+        values["spread"] = max(timed) - min(timed) if len(timed) > 1 else None
+        result.append((name, level, len(group), values))
+
+    def order(row: tuple[str, float, int, dict[str, float | None]]) -> tuple[float, float, float]:
+        values = row[3]
+        return row[1], -(values["psnr_equal_time"] or 0), -(values["psnr_equal_iterations"] or 0)
+
+    return sorted(result, key=order)
+
+
+def _cells(values: dict[str, float | None]) -> list[str]:
+    cells = []
+    for column, (_, style, scale) in _COLUMNS.items():
+        value = values[column]
+        cells.append("-" if value is None else format(value * scale, style))
+    return cells
+
+
+def table(found: Sequence[Record]) -> Table:
+    """Return the table to print."""
+    shown = Table(title="PSNR in dB on the validation split, mean of seeds")
+    for name in ("network", "level", "seeds"):
+        shown.add_column(name)
+    for name, _, _ in _COLUMNS.values():
+        shown.add_column(name, justify="right")
+    last = None
+    for name, level, seeds, values in rows(found):
+        if last is not None and level != last:
+            shown.add_section()
+        shown.add_row(name, f"{level:g}", str(seeds), *_cells(values))
+        last = level
+    return shown
+
+
+def markdown(found: Sequence[Record]) -> str:
+    """Return the same table as Markdown."""
+    header = ["network", "level", "seeds", *(name for name, _, _ in _COLUMNS.values())]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for name, level, seeds, values in rows(found):
+        lines.append("| " + " | ".join([name, f"{level:g}", str(seeds), *_cells(values)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def pictures(study: Study, chosen: Sequence[Candidate], plan: Sequence[Training]) -> list[Path]:
+    """Draw curves, impulse responses and receptive fields; returns the files."""
+    trained = _preferred(study, plan)
+    if not trained:
+        return []
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    written = []
+    levels = sorted({training.level for training in trained})
+    figure, axes = pyplot.subplots(
+        1, len(levels), figsize=(7 * len(levels), 5), layout="constrained", squeeze=False
+    )
+    for axis, level in zip(axes[0], levels, strict=True):
+        for line in curves(study, plan):
+            if line["level"] == level and line["seed"] == study.seeds[0]:
+                axis.plot(*zip(*line["points"], strict=True), marker=".", lw=1,
+                          label=f"{line['shape']}/{line['mixer']}")  # fmt: skip
+        axis.set(title=f"level {level:g}", xlabel="iterations", ylabel="validation PSNR, dB")
+        axis.set_xscale("log")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7, ncols=2)
+    written.append(study.out / "curves.png")
+    figure.savefig(written[-1], dpi=110)
+    pyplot.close(figure)
+
+    shown = [t for t in trained if t.level == levels[-1] and t.seed == study.seeds[0]]
+    columns = min(6, len(shown))
+    lines = -(-len(shown) // columns)
+    for kind, title in ((0, "receptive fields"), (1, "impulse responses")):
+        figure, axes = pyplot.subplots(
+            lines, columns, figsize=(2.3 * columns, 2.5 * lines), layout="constrained",
+            squeeze=False,
+        )  # fmt: skip
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, training in zip(axes.flat, shown, strict=False):
+            radius, energy, response = _field(study, training)
+            picture = (energy, response**2)[kind]
+            axis.imshow(np.log10(picture / picture.max() + 1e-12), vmin=-9, vmax=0, cmap="inferno")
+            axis.set_title(f"{training.candidate.name}\nradius {radius:.0f}", fontsize=8)
+        figure.suptitle(f"{title}, {FIELD_SIDE}x{FIELD_SIDE}, energy, nine decades")
+        written.append(study.out / f"{title.replace(' ', '_')}.png")
+        figure.savefig(written[-1], dpi=110)
+        pyplot.close(figure)
+    return written
+
+
+_fields: dict[Path, tuple[float, Any, Any]] = {}
+
+
+def _field(study: Study, training: Training) -> tuple[float, Any, Any]:
+    """Return the radius, the gradient's energy and the impulse response of trained weights."""
+    path = training.weights(study)
+    if path not in _fields:
+        network = load_weights(path).network
+        images = _field_images(study, training.level)
+        energy = gradient_energy(network, images)
+        _fields[path] = receptive_field(energy), energy, impulse_response(network, images[0])
+    return _fields[path]
+
+
+def _field_images(study: Study, level: float) -> list[Tensor]:
+    """Return degraded crops of the validation split, those large enough."""
+    keep = None if study.roots == ["bundled"] else ("every", 20)
+    source = ImageSource(study.roots, study.task.color, cache=False, keep=keep, heldout=True)
+    images = []
+    for index in range(len(source)):
+        if min(source.size(index)) < FIELD_SIDE:
+            continue
+        clean = source[index][:FIELD_SIDE, :FIELD_SIDE]
+        images.append(to_tensor(degrade_for_benchmark(clean, study.task, level))[None])
+        if len(images) == _FIELD_IMAGES:
+            break
+    return images

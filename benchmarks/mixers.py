@@ -1,0 +1,187 @@
+"""Which mixer, and which shape, restores most for its time.
+
+    python benchmarks/mixers.py --task denoise_gray --level 50 --minutes 15 --seeds 2 --jobs 2
+
+Trains every candidate of ``benchmarks/mixers.yml`` with the project's own loop, one core each, and
+measures it on a fixed validation split, twice: after as many iterations as its own speed allows in
+the given minutes (equal time; the speeds are measured side by side beforehand, as processor time,
+so that a busy machine does not spoil the comparison), and after an equal number of iterations.
+Finished trainings are kept: stop it whenever you like and give the same command again.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a script
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from benchmarks import mixer_report
+from benchmarks.candidates import CONTROLS, Candidate, read_candidates, select
+from benchmarks.mixer_measure import measure_networks, measure_rates
+from benchmarks.mixer_runs import Study, Training, train_all
+from benchmarks.report import environment
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_bytes_atomically
+from vheatir.tasks import get_task
+
+HERE = Path(__file__).resolve().parent
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python benchmarks/mixers.py", description=(__doc__ or "").split("\n\n")[0]
+    )
+    data = os.environ.get("VHEATIR_DATA")
+    add = parser.add_argument
+    add("--task", default="denoise_gray", help="task of every candidate")
+    add("--level", default="50", help="levels, comma-separated, each trained for by itself")
+    add("--minutes", type=float, default=15.0, help="of equal time; 0 leaves it out")
+    add("--iterations", type=int, default=900, help="of equal iterations; 0 leaves them out")
+    add("--seeds", type=int, default=1, help="trainings of each candidate and level")
+    add("--jobs", type=int, default=1, help="trainings side by side, one core each")
+    add("--only", default="*", help="candidates, such as u/none,u/hco*")
+    add("--candidates", type=Path, default=HERE / "mixers.yml", help="file of candidates")
+    add("--data", default="bundled", help="folders of photographs, comma-separated, or 'bundled'")
+    add(
+        "--test-set",
+        type=Path,
+        default=Path(data) / "test" / "Set12" if data else None,
+        help="a folder measured beside the validation split, but never chosen by",
+    )
+    add("--crop", type=int, default=96, help="side of the training crops")
+    add("--batch", type=int, default=8, help="crops an iteration")
+    add("--rate", type=float, default=1e-3, help="peak learning rate")
+    add("--out", type=Path, default=Path("results/mixers"), help="folder for everything")
+    add("--budget", type=float, default=120.0, help="seconds that timing one network may take")
+    add("--sizes", default="256,768", help="images that the networks are timed on")
+    add("--no-swinir", action="store_true", help="leave SwinIR light out of the timing")
+    add("--report-only", action="store_true", help="train nothing: report what is there")
+    return parser.parse_args(arguments)
+
+
+def study_of(options: argparse.Namespace) -> Study:
+    """Return what is common to all trainings.
+
+    Raises:
+        VHeatIRError: an impossible value.
+    """
+    task = get_task(options.task)
+    try:
+        levels = [float(level) for level in options.level.split(",")]
+    except ValueError:
+        raise VHeatIRError(
+            f"--level {options.level!r} is no list of numbers: give such as 15,50"
+        ) from None
+    if min(options.seeds, options.jobs, options.crop, options.batch) < 1:
+        raise VHeatIRError("--seeds, --jobs, --crop and --batch start at 1")
+    if options.minutes <= 0 and options.iterations <= 0:
+        raise VHeatIRError("--minutes 0 and --iterations 0 leave nothing to do: give one of them")
+    roots = options.data.split(",")
+    return Study(
+        task=task,
+        levels=levels,
+        seeds=list(range(options.seeds)),
+        roots=[root if root == "bundled" else str(Path(root).resolve()) for root in roots],
+        test_set=options.test_set.resolve() if options.test_set else None,
+        crop=options.crop,
+        batch=options.batch,
+        rate=options.rate,
+        out=options.out.resolve(),
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, measure and report; returns the exit status."""
+    study = study_of(options)
+    chosen = select(read_candidates(options.candidates), options.only.split(","))
+    console = Console()
+    failed: list[str] = []
+    speeds = measure_rates(study, chosen, console)
+    plan = _plan(study, chosen, options, speeds)
+    if not options.report_only:
+        failed = train_all(study, plan, options.jobs, console)
+    sizes = [int(side) for side in options.sizes.split(",")]
+    costs = measure_networks(study, chosen, sizes, options.budget, not options.no_swinir, console)
+    records = mixer_report.records(study, chosen, plan, speeds, costs)
+    content = {
+        "environment": environment("cpu"),
+        "settings": _settings(options, study),
+        "swinir_light": costs.get("swinir"),
+        "records": records,
+        "curves": mixer_report.curves(study, plan),
+    }
+    study.out.mkdir(parents=True, exist_ok=True)
+    target = study.out / "mixers.json"
+    write_bytes_atomically(target, (json.dumps(content, indent=1) + "\n").encode())
+    console.print(mixer_report.table(records))
+    write_bytes_atomically(study.out / "table.md", mixer_report.markdown(records).encode())
+    written = [target, study.out / "table.md", *mixer_report.pictures(study, chosen, plan)]
+    for path in written:
+        console.print(f"written: {path}")
+    missing = [name for name in CONTROLS if name not in {c.mixer for c in chosen}]
+    if missing:
+        console.print(f"controls left out: {', '.join(missing)}; no claim counts without them")
+    for line in failed:
+        sys.stderr.write(f"error: {line}\n")
+    return 1 if failed else 0
+
+
+def _plan(
+    study: Study, chosen: list[Candidate], options: argparse.Namespace, speeds: dict[str, float]
+) -> list[Training]:
+    plan = []
+    for level in study.levels:
+        for seed in study.seeds:
+            for kind, wanted in (("iterations", options.iterations), ("time", options.minutes)):
+                for candidate in chosen if wanted > 0 else ():
+                    count = wanted
+                    if kind == "time":
+                        count = max(1, round(60 * wanted * speeds[candidate.key]))
+                    plan.append(Training(candidate, level, seed, int(count), kind))
+    return plan
+
+
+def _settings(options: argparse.Namespace, study: Study) -> dict[str, Any]:
+    names = [root if root == "bundled" else Path(root).name for root in study.roots]
+    return {
+        "task": study.task.name,
+        "levels": study.levels,
+        "seeds": len(study.seeds),
+        "minutes": options.minutes,
+        "iterations": options.iterations,
+        "crop": study.crop,
+        "batch": study.batch,
+        "learning_rate": study.rate,
+        "photographs": names,
+        "test_set": study.test_set.name if study.test_set else None,
+        "threads": 1,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    torch.set_num_threads(1)
+    try:
+        return run(parse(arguments))
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: finished trainings are kept; give the command again\n")
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,68 @@
+"""Linear filters over the whole image in the shell that heat has: a free gain, and heavy tails."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vheatir.archs.mixers.gated import GatedMixer
+from vheatir.ops import dct2, idct2
+from vheatir.ops.heat_conduction import interpolation_matrix, squared_frequency
+
+
+class SpectralGain2d(GatedMixer):
+    """``mixer: gain``: one free learned gain per frequency and channel, interpolated from a grid.
+
+    What any operator that is one fixed linear filter per channel can do, the HCO among them; a
+    control.
+
+    Args:
+        dim: channels of the tokens.
+        inner_dim: channels that are filtered; ``dim`` when None.
+        index: position of the block in its stage.
+        grid: side of the grid of gains on normalised frequency.
+    """
+
+    def __init__(
+        self, dim: int, inner_dim: int | None = None, index: int = 0, grid: int = 16
+    ) -> None:
+        super().__init__(dim, inner_dim, index)
+        self.gain = nn.Parameter(torch.ones(grid, grid, self.inner_dim))
+
+    def mix(self, u: Tensor) -> Tensor:
+        """Filter u (B, H, W, C) over the whole image; float32 under autocast."""
+        with torch.autocast(u.device.type, enabled=False):
+            spectrum = dct2(u.to(self.gain.dtype), (1, 2))
+            return idct2(spectrum * self.response(*u.shape[1:3]), (1, 2))
+
+    def response(self, height: int, width: int) -> Tensor:
+        """Return the gain at each frequency of an image, (H, W, C)."""
+        rows = interpolation_matrix(height, self.gain.shape[0], self.gain)
+        columns = interpolation_matrix(width, self.gain.shape[1], self.gain)
+        return torch.einsum("ha,wb,abc->hwc", rows, columns, self.gain)
+
+
+class HeavyTailedHeat2d(GatedMixer):
+    r"""``mixer: heat_tails``: :math:`e^{-k |\omega|}` beside the Gaussian :math:`e^{-k \omega^2}`.
+
+    The first half of the channels conducts heat; the other diffuses with a kernel whose tails fall
+    by a power (a Cauchy process), one learned k per channel, log-spaced at the start.
+    """
+
+    def __init__(self, dim: int, inner_dim: int | None = None, index: int = 0) -> None:
+        super().__init__(dim, inner_dim, index)
+        half = self.inner_dim // 2
+        heat = torch.linspace(math.log(0.02), math.log(100.0), self.inner_dim - half)
+        tails = torch.linspace(math.log(0.1), math.log(10.0), half)
+        self.log_k = nn.Parameter(torch.cat([heat, tails]))
+
+    def mix(self, u: Tensor) -> Tensor:
+        """Diffuse u (B, H, W, C) over the whole image; float32 under autocast."""
+        with torch.autocast(u.device.type, enabled=False):
+            u = u.to(self.log_k.dtype)
+            omega = squared_frequency(*u.shape[1:3], dtype=u.dtype, device=u.device)[..., None]
+            heat, tails = self.log_k.exp().tensor_split([self.inner_dim - self.inner_dim // 2])
+            decay = torch.exp(-torch.cat([heat * omega, tails * omega.sqrt()], -1))
+            return idct2(dct2(u, (1, 2)) * decay, (1, 2))
