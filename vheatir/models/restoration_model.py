@@ -210,4 +210,4 @@ def _difference(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: st
 
 
 def _is_heat(name: str) -> bool:
-    return name.rpartition(".")[2] in ("fve", "log_k", "log_lambda")
+    return name.rpartition(".")[2] in ("fve", "log_k", "log_lambda", "gain")

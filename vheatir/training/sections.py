@@ -20,7 +20,6 @@ from vheatir.training.paths import resolve_output, resolve_path
 BUNDLED = "bundled"
 """The ``dataroot_gt`` that stands for the photographs scikit-image ships."""
 
-NetworkType = Literal["VHeatIR", "VHeatIRUNet"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -35,6 +34,14 @@ def _resolve(path: str) -> str:
 
 def _resolve_output(path: str) -> str:
     return str(resolve_output(path))
+
+
+def _known_network(name: str) -> str:
+    from vheatir.archs import ARCHS  # torch: needed here only
+
+    if name not in ARCHS:
+        raise ValueError(str(unknown_name("network type", name, ARCHS)))
+    return name
 
 
 InputPath = Annotated[str, AfterValidator(_resolve)]
@@ -148,11 +155,11 @@ class Datasets(Section):
 
 
 class NetworkOptions(Section):
-    """``network_g``: ``type`` and the keyword arguments of that class in :mod:`vheatir.archs`."""
+    """``network_g``: ``type``, a key of :data:`vheatir.archs.ARCHS`, and its keyword arguments."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: NetworkType
+    type: Annotated[str, AfterValidator(_known_network)]
 
     @property
     def kwargs(self) -> dict[str, Any]:
