@@ -162,3 +162,14 @@ def test_compiles_into_one_graph(backend: str) -> None:
 def test_an_unknown_backend_names_the_nearest() -> None:
     with pytest.raises(VHeatIRError, match="unknown DCT backend 'matmull': did you mean 'matmul'"):
         dct2(torch.ones(2, 2), backend="matmull")  # type: ignore[arg-type]
+
+
+def test_gradients_after_inference_of_the_same_size() -> None:
+    x = torch.randn(1, 1, 23, 29, dtype=torch.float64)  # a size that no other test uses
+    with torch.inference_mode():
+        expected = dct2(x, backend="matmul")
+    leaf = x.clone().requires_grad_()
+    result = dct2(leaf, backend="matmul")
+    result.square().sum().backward()
+    torch.testing.assert_close(result.detach(), expected.clone())
+    torch.testing.assert_close(leaf.grad, 2 * x)
