@@ -44,6 +44,14 @@ def test_every_candidate_builds_and_the_controls_are_there() -> None:
             assert "MIXER" not in json.dumps(network_config(network))
 
 
+def test_the_shapes_build_too() -> None:
+    shapes = read_candidates(FILE.with_name("shapes.yml"))
+    assert {candidate.mixer for candidate in shapes} == {"conv"}
+    for candidate in shapes:
+        network = candidate.build(get_task("denoise_gray"))
+        assert network(torch.rand(1, 1, 9, 16)).shape == (1, 1, 9, 16)
+
+
 def test_candidates_of_a_shape_differ_in_the_mixer_alone() -> None:
     for candidate in read_candidates(FILE):
         if candidate.shape == "u_every":
