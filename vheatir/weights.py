@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from vheatir.image_io import write_bytes_atomically
 
 _KEY = "vheatir"
 _FORMAT = 1
-_MOST_CHANNELS = 4096
+_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,9 @@ def load_pickle(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
                 raise ValueError("it unpacks to more than it holds")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what a damaged file claims to be
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -198,8 +201,11 @@ def _check_fit(file: Path, config: Mapping[str, Any], state: Mapping[str, Tensor
     Raises:
         VHeatIRError: they differ, or the network is impossible.
     """
-    # Each block has weights; making the modules of a billion blocks would not end.
-    if _largest_sum(config) > max(len(state), _MOST_CHANNELS):
+    # Each block and scale has weights; making the modules of a billion of them would not end.
+    lists = [value for value in config.values() if isinstance(value, (list, str))]
+    depths = config.get("depths")
+    blocks = [d for d in depths if isinstance(d, (int, float))] if isinstance(depths, list) else []
+    if max([sum(blocks), *map(len, lists)]) > max(len(state), _LONGEST_NAME):
         raise VHeatIRError(f"{file} describes a network that its weights cannot be: fetch it again")
     try:
         with torch.device("meta"):
@@ -213,16 +219,9 @@ def _check_fit(file: Path, config: Mapping[str, Any], state: Mapping[str, Tensor
         raise VHeatIRError(f"{file} holds weights its network does not have: {sorted(extra)[0]}")
 
 
-def _largest_sum(config: Mapping[str, Any]) -> float:
-    """Return the largest sum of a list of numbers in a configuration: blocks, or channels."""
-    lists = [value for value in config.values() if isinstance(value, list)]
-    numbers = [[v for v in value if isinstance(v, (int, float))] for value in lists]
-    return max((sum(each) for each in numbers), default=0)
-
-
 def _damaged(file: Path, error: Exception) -> VHeatIRError:
     return VHeatIRError(
-        f"weight file {file} is damaged or no safetensors file ({error}): fetch it again"
+        f"weight file {file} is damaged or no safetensors file ({str(error)[:120]}): fetch it again"
     )
 
 

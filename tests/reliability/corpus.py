@@ -104,7 +104,7 @@ def tiff(width: int, height: int, strip: int = 8) -> bytes:
 
 
 def bombs() -> list[Bad]:
-    side, many = 12_000, 2**31 - 1
+    side, many = 13_000, 2**31 - 1
     rows = zeros(side * (side + 1))
     scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
     jpeg = b"\xff\xd8\xff\xc0\x00\x0b\x08\xff\xff\xff\xff\x01\x01\x11\x00" + scan + b"\xff\xd9"
@@ -148,7 +148,8 @@ def strangers() -> list[Bad]:
         "html": b"<!doctype html><img src=x>", "pdf": b"%PDF-1.7\n", "elf": b"\x7fELF" + bytes(99),
         "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) run\n",
         "ico": b"\0\0\1\0\1\0" + bytes(40), "psd": b"8BPS\0\1" + bytes(60), "pcx": b"\x0a\5\1\x08",
-        "jpeg2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60), "heic": b"\0\0\0\x18ftypheic" + bytes(50),
+        "jpeg2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60),
+        "heic": b"\0\0\0\x18ftypheic" + bytes(50),
         "avif": b"\0\0\0\x18ftypavif" + bytes(50), "exr": b"v/1\1" + bytes(60),
         "hdr": b"#?RADIANCE\n\n-Y 9999999 +X 9999999\n", "xpm": b"/* XPM */\nstatic char*a[]={};",
         "sgi": b"\x01\xda" + bytes(600), "fits": b"SIMPLE  =                    T",
