@@ -34,6 +34,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 150_000_000
 
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_PNG_FIRST_CHUNK, _PNG_AROUND = 8, 12  # bytes before the first chunk; around a chunk's contents
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -77,12 +78,12 @@ def decode_image(
     )
     try:
         with open_header(data, name, max_pixels) as header:
-            cut_off = header.format == "JPEG" and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
+            cut_off = _is_cut_off(data, header.format)
     except VHeatIRError:
         raise
     except Exception:  # whatever a damaged header provokes
         raise refused from None
-    if cut_off:  # which OpenCV before its release 5 fills with gray
+    if cut_off:
         raise refused
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -97,6 +98,23 @@ def decode_image(
     if image.dtype not in (np.uint8, np.uint16):
         raise VHeatIRError(f"{name} has {image.dtype} pixels: convert it to 8 or 16 bits")
     return _swap_red_and_blue(image)
+
+
+def _is_cut_off(data: bytes, fmt: str | None) -> bool:
+    """Tell whether a file ends before its pixels do, in ways that OpenCV takes badly.
+
+    It fills up a JPEG with gray (before its release 5), and makes room for a PNG's chunk of 4 GB
+    before it sees that the file has no more than a few bytes.
+    """
+    if fmt == "JPEG":
+        return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
+    if fmt != "PNG":
+        return False
+    at, kind = _PNG_FIRST_CHUNK, b""
+    while kind != b"IEND" and at + _PNG_AROUND <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        at += length + _PNG_AROUND
+    return kind != b"IEND" or at > len(data)
 
 
 @contextlib.contextmanager

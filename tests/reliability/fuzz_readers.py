@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import itertools
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -34,7 +35,8 @@ from vheatir.weights import load_weights, read_info, read_state_dict, save_weigh
 HERE = Path(__file__).resolve().parent
 FINDINGS = HERE / "findings"
 MAX_PIXELS = 1_000_000
-SLOW = 10.0
+SLOW = 2.0  # seconds of the processor
+LARGE = 300  # megabytes
 
 
 def read_as_image(data: bytes) -> None:
@@ -62,7 +64,7 @@ READERS: dict[str, Callable[[bytes], None]] = {"image": read_as_image, "weights"
 
 def try_reader(kind: str, data: bytes) -> str | None:
     """Read a file; says what went wrong, None if it was read or refused as it should."""
-    began = time.perf_counter()
+    began, before = time.process_time(), _memory_mb()
     try:
         READERS[kind](data)
     except VHeatIRError as error:
@@ -70,8 +72,14 @@ def try_reader(kind: str, data: bytes) -> str | None:
             return f"no clear line: {str(error)[:200]!r}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    seconds = time.perf_counter() - began
-    return f"{seconds:.0f} seconds" if seconds > SLOW else None
+    seconds, grown = time.process_time() - began, _memory_mb() - before
+    if grown > LARGE:
+        return f"memory: {grown:.0f} MB more"
+    return f"time: {seconds:.0f} seconds" if seconds > SLOW else None
+
+
+def _memory_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def seeds(kind: str) -> list[bytes]:
