@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if int(gradio.__version__.split(".")[0]) < 6:
             raise VHeatIRError(
                 f"gradio {gradio.__version__} is too old for the demo: "
-                "pip install --upgrade 'gradio>=6'"
+                "pip install --upgrade 'gradio>=6.7'"
             )
         from vheatir.demo.page import serve
 
