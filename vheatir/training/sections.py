@@ -272,6 +272,8 @@ class TrainOptions(Section):
         warmup_iter: iterations of linear warm-up (0, or BasicSR's -1: none).
         grad_clip: largest norm of the gradient.
         accumulate: batches summed into one optimiser step.
+        skip_nonfinite: pass over an iteration whose loss or gradient is not finite and count it,
+            instead of stopping; looks at each iteration, for which a GPU has to wait.
         precision: ``bf16`` is autocast; ``auto`` is bf16 where the hardware is faster with it.
         compile: ``torch.compile`` the network; true, or one of its modes: ``reduce-overhead`` and
             ``max-autotune`` replay CUDA graphs, which frees small networks from Python's pace.
@@ -289,6 +291,7 @@ class TrainOptions(Section):
     pixel_opt: LossOptions = LossOptions()
     grad_clip: Annotated[float, Field(gt=0)] | None = None
     accumulate: PositiveInt = 1
+    skip_nonfinite: bool = False
     precision: Literal["float32", "bf16", "auto"] = "float32"
     compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
     channels_last: bool = False
