@@ -14,7 +14,6 @@ if not __package__:  # run as a script
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -37,7 +36,6 @@ from benchmarks.contenders import (
 )
 from benchmarks.measure import Result, interleaved
 from vheatir.errors import VHeatIRError, unknown_name
-from vheatir.image_io import write_bytes_atomically
 from vheatir.training.precision import pick_device
 
 RELEASED_MODELS = ("denoise_color_light", "denoise_gray_fast")
@@ -144,11 +142,9 @@ def run(options: argparse.Namespace) -> None:
         "layers": [asdict(result) for result in layers],
         "layer_ratios": report.ratios(layers, "swin-layer"),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     stem = "released" if options.released else "compare"
-    target = options.out / f"{stem}.json"
-    write_bytes_atomically(target, (json.dumps(content, indent=1) + "\n").encode())
-    console.print(f"written: {target}")
+    report.write(options.out, stem, content, {})
+    console.print(f"written: {options.out / stem}.json")
     if not options.released:
         report.plot(networks, options.out / "compare.png", name)
         for method, slopes in content["exponents"].items():
@@ -160,12 +156,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    try:
-        run(parse(arguments))
-    except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    return report.exit_status(lambda: run(parse(arguments)))
 
 
 if __name__ == "__main__":

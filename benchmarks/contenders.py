@@ -2,7 +2,8 @@
 
 A contender is a name: a network (``vheatir``, ``swinir``, ``vheatir-dense``), a layer alone
 (``heat``, ``hco``, ``hco-dense``, ``heat-block``, ``window-attention``, ``swin-layer``), a
-released model (``released:NAME``) or any network of ours (``config:JSON``).
+released model (``released:NAME``), any network of ours (``config:JSON``), or another method for a
+task (``other:NAME:TASK``, see :mod:`benchmarks.others`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from vheatir.archs import VHeatIR, build_network
 from vheatir.archs.blocks import HeatBlock
 from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.inference import restore_tensor
 from vheatir.ops import HeatConduction2d
 from vheatir.training.compat import import_basicsr
 
@@ -27,6 +29,7 @@ NETWORKS = ("vheatir", "swinir", "vheatir-dense")
 LAYERS = ("heat", "hco", "hco-dense", "heat-block", "window-attention", "swin-layer")
 RELEASED = "released:"
 CONFIG = "config:"
+OTHER = "other:"
 
 SIZES = tuple(VHeatIR.SIZES)
 DTYPES = ("float32", "tf32", "bfloat16")
@@ -56,6 +59,7 @@ class Case:
         dtype: ``"float32"``, ``"tf32"`` or ``"bfloat16"`` (autocast).
         device: where it runs.
         compiled: through ``torch.compile``.
+        tile: side of the tiles to infer in; None for the whole image.
     """
 
     method: str
@@ -67,6 +71,7 @@ class Case:
     dtype: str = "float32"
     device: str = "cpu"
     compiled: bool = False
+    tile: int | None = None
 
 
 def build(method: str, size: str = "light") -> nn.Module:
@@ -82,6 +87,10 @@ def build(method: str, size: str = "light") -> nn.Module:
         return load_model(method.removeprefix(RELEASED)).network
     if method.startswith(CONFIG):
         return build_network(json.loads(method.removeprefix(CONFIG)))
+    if method.startswith(OTHER):
+        from benchmarks.others import build_other
+
+        return build_other(*method.removeprefix(OTHER).split(":"))
     if size not in SIZES:
         raise unknown_name("size", size, SIZES)
     if method == "swinir":
@@ -237,7 +246,10 @@ def prepare(case: Case) -> tuple[nn.Module, Callable[[], None]]:
 
         def infer() -> None:
             with torch.inference_mode(), autocast():
-                run(x, *extra)
+                if case.tile is None:
+                    run(x, *extra)
+                else:
+                    restore_tensor(network, x, *extra, tile=case.tile)
             synchronise(case.device)
 
         return network, infer

@@ -56,6 +56,7 @@ class Result:
     peak_bytes: int | None = None
     batch: int = 1
     compiled: bool = False
+    tile: int | None = None
     status: str = OK
     times: list[float] = field(default_factory=list)
     probe_seconds: float | None = None
