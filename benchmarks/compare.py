@@ -23,6 +23,7 @@ from rich.console import Console
 
 from benchmarks import report
 from benchmarks.contenders import (
+    AUTO,
     DTYPES,
     LAYERS,
     MODES,
@@ -33,6 +34,7 @@ from benchmarks.contenders import (
     Case,
     build,
     check_parameters,
+    choose_dtype,
 )
 from benchmarks.measure import Result, interleaved
 from vheatir.errors import VHeatIRError, unknown_name
@@ -46,7 +48,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    add("--dtype", default="float32", choices=DTYPES, help="bfloat16 is autocast")
+    add("--dtype", default="float32", choices=(AUTO, *DTYPES), help="bfloat16 is autocast")
     add("--size", default="light", choices=SIZES)
     add("--sizes", default="128,256,512,768,1024", help="sides, or HEIGHTxWIDTH, by commas")
     add("--mode", default="infer", choices=MODES)
@@ -101,6 +103,7 @@ def run(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = str(pick_device(options.device))
+    options.dtype = choose_dtype(options.dtype, device)
     methods = options.methods.split(",")
     for method in methods:
         if method not in NETWORKS:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from vheatir.archs import VHeatIR, build_network
 from vheatir.archs.blocks import HeatBlock
 from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.hardware import has_native_bf16
 from vheatir.inference import restore_tensor
 from vheatir.ops import HeatConduction2d
 from vheatir.training.compat import import_basicsr
@@ -34,6 +35,7 @@ OTHER = "other:"
 SIZES = tuple(VHeatIR.SIZES)
 DTYPES = ("float32", "tf32", "bfloat16")
 MODES = ("infer", "train")
+AUTO = "auto"
 
 WINDOW = 8
 # SwinIR's own heads for its two denoisers; `fast` has no SwinIR counterpart: 8 channels a head.
@@ -199,6 +201,13 @@ class _Zero(nn.Module):
 def parameters(network: nn.Module) -> int:
     """Return the number of trainable weights."""
     return sum(p.numel() for p in network.parameters())
+
+
+def choose_dtype(dtype: str, device: str) -> str:
+    """Return ``dtype``; for ``"auto"`` bfloat16 where the device multiplies it, else float32."""
+    if dtype != AUTO:
+        return dtype
+    return "bfloat16" if has_native_bf16(torch.device(device)) else "float32"
 
 
 def check_parameters(first: nn.Module, second: nn.Module) -> None:

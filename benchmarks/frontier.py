@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import report
-from benchmarks.contenders import DTYPES, OTHER, RELEASED, Case, build
+from benchmarks.contenders import AUTO, DTYPES, OTHER, RELEASED, Case, build, choose_dtype
 from benchmarks.measure import OK, Result, interleaved
 from benchmarks.others import BM3D, FOR_TASK
 from vheatir.errors import VHeatIRError, unknown_name
@@ -80,7 +80,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--methods", help="only these, by commas (default: all there are)")
     add("--side", type=int, default=512, help="side of the image that is timed, pixels")
     add("--device", default="auto")
-    add("--dtype", default="float32", choices=DTYPES)
+    add("--dtype", default="float32", choices=(AUTO, *DTYPES))
     add("--threads", type=int, help="CPU threads (default: as many as PyTorch takes)")
     add("--repetitions", type=int, default=5, help="timed rounds after one to warm up")
     add("--budget", type=float, default=300, help="seconds that one method may take on one task")
@@ -223,6 +223,7 @@ def run(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     options.device = str(pick_device(options.device))
+    options.dtype = choose_dtype(options.dtype, options.device)
     console, progress = Console(), Console(stderr=True)
     groups = []
     for task in tasks:

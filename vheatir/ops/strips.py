@@ -118,14 +118,20 @@ def _submit(work: Callable[[Band], None], parts: Sequence[Band]) -> list[Future[
 
 def _start(threads: int) -> ThreadPoolExecutor:
     """Start all threads of a pool, each computing alone."""
-    pool = ThreadPoolExecutor(threads, "vheatir-strips", lambda: torch.set_num_threads(1))
+    pool = ThreadPoolExecutor(threads, "vheatir-strips", _compute_alone)
     started = threading.Barrier(threads + 1)
     for _ in range(threads):
         pool.submit(started.wait)
     started.wait()
-    # The number is each thread's own, but new threads take over the last that any thread has set.
+    # The number is each thread's own from now on, but new threads would still start with one.
     torch.set_num_threads(threads)
     return pool
+
+
+def _compute_alone() -> None:
+    torch.set_num_threads(1)
+    # A thread takes over the last number that any thread has set when it first looks: look now.
+    torch.get_num_threads()
 
 
 def _forget_pool() -> None:
