@@ -73,7 +73,7 @@ def test_a_copy_computes_with_its_own_weights() -> None:
     assert torch.equal(step(other)[0], expected)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["flat", "U"])
 def test_compiles_into_one_graph(name: str) -> None:
     net = network(name)
     expected = step(copy.deepcopy(net))

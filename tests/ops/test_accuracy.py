@@ -39,9 +39,9 @@ def test_the_modules_operator(height: int, width: int, dtype: torch.dtype) -> No
     expected.backward(gradient.double())
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         actual = module.conduct(*leaves)
-        actual.backward(gradient.to(actual.dtype))
         with torch.no_grad():
             inferred = module.eval().conduct(u, k)
+    actual.backward(gradient.to(actual.dtype))
     assert actual.dtype == torch.float32
     for result in (actual, inferred):
         assert error(result.detach(), expected.detach()) < LIMITS[dtype]
