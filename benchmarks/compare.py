@@ -14,7 +14,6 @@ if not __package__:  # run as a script
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -24,6 +23,7 @@ from rich.console import Console
 
 from benchmarks import report
 from benchmarks.contenders import (
+    AUTO,
     DTYPES,
     LAYERS,
     MODES,
@@ -34,10 +34,10 @@ from benchmarks.contenders import (
     Case,
     build,
     check_parameters,
+    choose_dtype,
 )
 from benchmarks.measure import Result, interleaved
 from vheatir.errors import VHeatIRError, unknown_name
-from vheatir.image_io import write_bytes_atomically
 from vheatir.training.precision import pick_device
 
 RELEASED_MODELS = ("denoise_color_light", "denoise_gray_fast")
@@ -48,7 +48,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    add("--dtype", default="float32", choices=DTYPES, help="bfloat16 is autocast")
+    add("--dtype", default="float32", choices=(AUTO, *DTYPES), help="bfloat16 is autocast")
     add("--size", default="light", choices=SIZES)
     add("--sizes", default="128,256,512,768,1024", help="sides, or HEIGHTxWIDTH, by commas")
     add("--mode", default="infer", choices=MODES)
@@ -103,6 +103,7 @@ def run(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = str(pick_device(options.device))
+    options.dtype = choose_dtype(options.dtype, device)
     methods = options.methods.split(",")
     for method in methods:
         if method not in NETWORKS:
@@ -144,11 +145,9 @@ def run(options: argparse.Namespace) -> None:
         "layers": [asdict(result) for result in layers],
         "layer_ratios": report.ratios(layers, "swin-layer"),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     stem = "released" if options.released else "compare"
-    target = options.out / f"{stem}.json"
-    write_bytes_atomically(target, (json.dumps(content, indent=1) + "\n").encode())
-    console.print(f"written: {target}")
+    report.write(options.out, stem, content, {})
+    console.print(f"written: {options.out / stem}.json")
     if not options.released:
         report.plot(networks, options.out / "compare.png", name)
         for method, slopes in content["exponents"].items():
@@ -160,12 +159,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    try:
-        run(parse(arguments))
-    except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    return report.exit_status(lambda: run(parse(arguments)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A contender is a name: a network (``vheatir``, ``swinir``, ``vheatir-dense``), a layer alone
 (``heat``, ``hco``, ``hco-dense``, ``heat-block``, ``window-attention``, ``swin-layer``), a
-released model (``released:NAME``) or any network of ours (``config:JSON``).
+released model (``released:NAME``), any network of ours (``config:JSON``), or another method for a
+task (``other:NAME:TASK``, see :mod:`benchmarks.others`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from benchmarks.swinir import HEADS, WINDOW, SwinIR, share_masks
 from vheatir.archs import VHeatIR, build_network
 from vheatir.archs.blocks import HeatBlock
 from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.hardware import has_native_bf16
+from vheatir.inference import restore_tensor
 from vheatir.ops import HeatConduction2d
 from vheatir.training.compat import import_basicsr
 
@@ -28,10 +31,12 @@ NETWORKS = ("vheatir", "swinir", "vheatir-dense")
 LAYERS = ("heat", "hco", "hco-dense", "heat-block", "window-attention", "swin-layer")
 RELEASED = "released:"
 CONFIG = "config:"
+OTHER = "other:"
 
 SIZES = tuple(VHeatIR.SIZES)
 DTYPES = ("float32", "tf32", "bfloat16")
 MODES = ("infer", "train")
+AUTO = "auto"
 
 # Side of the embedding's grid. A 16x16 grid for every group weighs little beside 180 channels but
 # 6 to 10 % beside 60: with it `light` and `fast` have 5.1 and 10.4 % more weights than SwinIR. The
@@ -54,6 +59,7 @@ class Case:
         dtype: ``"float32"``, ``"tf32"`` or ``"bfloat16"`` (autocast).
         device: where it runs.
         compiled: through ``torch.compile``.
+        tile: side of the tiles to infer in; None for the whole image.
     """
 
     method: str
@@ -65,6 +71,7 @@ class Case:
     dtype: str = "float32"
     device: str = "cpu"
     compiled: bool = False
+    tile: int | None = None
 
 
 def build(method: str, size: str = "light") -> nn.Module:
@@ -80,6 +87,10 @@ def build(method: str, size: str = "light") -> nn.Module:
         return load_model(method.removeprefix(RELEASED)).network
     if method.startswith(CONFIG):
         return build_network(json.loads(method.removeprefix(CONFIG)))
+    if method.startswith(OTHER):
+        from benchmarks.others import build_other
+
+        return build_other(*method.removeprefix(OTHER).split(":"))
     if size not in SIZES:
         raise unknown_name("size", size, SIZES)
     if method == "swinir":
@@ -151,6 +162,13 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
+def choose_dtype(dtype: str, device: str) -> str:
+    """Return ``dtype``; for ``"auto"`` bfloat16 where the device multiplies it, else float32."""
+    if dtype != AUTO:
+        return dtype
+    return "bfloat16" if has_native_bf16(torch.device(device)) else "float32"
+
+
 def check_parameters(first: nn.Module, second: nn.Module) -> None:
     """Refuse to compare networks whose numbers of weights differ by more than 5 %.
 
@@ -196,7 +214,10 @@ def prepare(case: Case) -> tuple[nn.Module, Callable[[], None]]:
 
         def infer() -> None:
             with torch.inference_mode(), autocast():
-                run(x, *extra)
+                if case.tile is None:
+                    run(x, *extra)
+                else:
+                    restore_tensor(network, x, *extra, tile=case.tile)
             synchronise(case.device)
 
         return network, infer

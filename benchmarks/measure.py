@@ -56,6 +56,7 @@ class Result:
     peak_bytes: int | None = None
     batch: int = 1
     compiled: bool = False
+    tile: int | None = None
     status: str = OK
     times: list[float] = field(default_factory=list)
     probe_seconds: float | None = None
@@ -105,8 +106,14 @@ def count_macs(work: Callable[[], None]) -> int:
     Element-wise passes (softmax, normalisation, activation, decay) are counted for no one.
     """
     counter = _MacCounter()
-    with counter:
-        work()
+    # It sees the operators of this thread: the network is to call them all from here.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with counter:
+            work()
+    finally:
+        torch.set_num_threads(threads)
     return round(counter.macs)
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import platform
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,8 @@ import torch
 from rich.table import Table
 
 from benchmarks.measure import OK, Result, pairwise_ratio
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_bytes_atomically
 
 
 def grouped(results: Iterable[Result]) -> dict[tuple[int, int], list[Result]]:
@@ -111,28 +118,73 @@ def _points(results: Sequence[Result], method: str, quantity: str) -> list[tuple
 
 def plot(results: Sequence[Result], path: Path, title: str) -> None:
     """Draw time and memory against pixels, both logarithmic."""
+    fitted = exponents(results)
+    with figure(path, panels=2, title=title) as axes:
+        for axis, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
+            for method, slopes in fitted.items():
+                points = _points(results, method, quantity)
+                slope = slopes[quantity]
+                name = method if slope is None else f"{method}: pixels^{slope:.2f}"
+                if points:
+                    axis.loglog(*zip(*points, strict=True), marker="o", label=name)
+            axis.set_xlabel("pixels")
+            axis.set_ylabel(label)
+            axis.grid(True, which="both", alpha=0.3)
+            if axis.lines:
+                axis.legend()
+
+
+@contextmanager
+def figure(path: Path, panels: int, title: str = "") -> Iterator[list[Any]]:
+    """Give the axes of panels side by side, and save the figure in the end."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    fitted = exponents(results)
-    for axis, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
-        for method, slopes in fitted.items():
-            points = _points(results, method, quantity)
-            slope = slopes[quantity]
-            name = method if slope is None else f"{method}: pixels^{slope:.2f}"
-            if points:
-                axis.loglog(*zip(*points, strict=True), marker="o", label=name)
-        axis.set_xlabel("pixels")
-        axis.set_ylabel(label)
-        axis.grid(True, which="both", alpha=0.3)
-        if axis.lines:
-            axis.legend()
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    drawn, axes = pyplot.subplots(
+        1, panels, figsize=(5 * panels, 4.2), layout="constrained", squeeze=False
+    )
+    try:
+        yield list(axes[0])
+        drawn.suptitle(title)
+        picture = io.BytesIO()
+        drawn.savefig(picture, dpi=120)
+    finally:
+        pyplot.close(drawn)
+    write_bytes_atomically(path, picture.getvalue())
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return records of the same keys as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def write(folder: Path, stem: str, content: object, texts: Mapping[str, str]) -> None:
+    """Write ``stem.json``, and each text under ``stem`` and its suffix."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, text in {".json": json.dumps(content, indent=1) + "\n", **texts}.items():
+        write_bytes_atomically(folder / f"{stem}{suffix}", text.encode())
+
+
+def exit_status(work: Callable[[], None]) -> int:
+    """Run a benchmark's command line; an error that the user can solve takes one line."""
+    try:
+        work()
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
 
 
 def environment(device: str) -> dict[str, Any]:

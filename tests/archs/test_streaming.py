@@ -9,7 +9,7 @@ import torch
 
 from vheatir.archs import VHeatIR
 from vheatir.archs.blocks import HeatBlock
-from vheatir.ops import HeatConduction2d
+from vheatir.ops import HeatConduction2d, strips
 
 OPS = sys.modules[HeatConduction2d.__module__]
 
@@ -28,7 +28,7 @@ def network(norm: str = "pre") -> VHeatIR:
 def test_strips_equal_the_whole(
     norm: str, height: int, tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OPS, "_STRIP_TOKENS", tokens)
+    monkeypatch.setattr(strips, "_STRIP_TOKENS", tokens)
     net = network(norm)
     x = torch.rand(2, 3, height, 11, dtype=torch.float64)
     before = x.clone()

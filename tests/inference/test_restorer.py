@@ -268,6 +268,18 @@ def test_non_finite_pixels_are_retried_in_float32(caplog: pytest.LogCaptureFixtu
     np.testing.assert_array_equal(result.image, np.full((8, 8), 0.5, np.float32))
 
 
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_precision_follows_the_processor_and_says_so(
+    native: bool, chosen: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("vheatir.inference.restorer.has_native_bf16", lambda device: native)
+    loaded: Any = SimpleNamespace(network=Plain(1), info={})
+    with caplog.at_level("INFO"):
+        restorer = Restorer(loaded, "cpu", precision="auto")
+    assert restorer.precision == chosen and f"precision auto: {chosen}" in caplog.text
+    assert restorer.restore(np.zeros((8, 8), np.uint8)).shape == (8, 8)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_non_finite_pixels_are_never_returned(value: float) -> None:
     restorer = make_restorer(Plain(1, lambda x: x + value))

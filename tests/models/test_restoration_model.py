@@ -14,9 +14,10 @@ import torch
 if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
 
+from vheatir.hardware import has_native_bf16
 from vheatir.models.restoration_model import RestorationModel
 from vheatir.training.distributed import Processes
-from vheatir.training.precision import autocast_dtype, has_native_bf16
+from vheatir.training.precision import autocast_dtype
 from vheatir.training.schema import Options
 from vheatir.weights import load_weights, save_weights
 

@@ -80,6 +80,14 @@ def test_stages_switch_crop_and_batch(tiny: Any) -> None:
     assert tiny.state(10)["samples_seen"] == 5 * 4 + 2 * 3 + 3 * 2
 
 
+def test_checkpointing_changes_no_weight(tiny: Any, helpers: Any) -> None:
+    options = ("train:total_iter=3", "datasets:val=null")
+    assert tiny.run(*options, root="plain") == 0
+    assert tiny.run(*options, "train:checkpointing=true", root="checkpointed") == 0
+    plain, checkpointed = (tiny.state(3, root)["model"] for root in ("plain", "checkpointed"))
+    assert helpers.difference(plain, checkpointed) is None
+
+
 def test_max_minutes_ends_the_run(tiny: Any) -> None:
     force = ("train:total_iter=1000000", "train:max_minutes=0.02", "datasets:val=null")
     assert tiny.run(*force, "logger:save_checkpoint_freq=1000000") == 0

@@ -11,6 +11,7 @@ from vheatir.archs.mixers import build_mixer
 from vheatir.archs.mixers.hco import SpreadHeatConductionMixer
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.ops import HeatConduction2d
+from vheatir.ops.strips import add_convolution, can_stream
 
 Norm = Literal["pre", "post"]
 NORMS = ("pre", "post")
@@ -52,7 +53,7 @@ class HeatBlock(nn.Module):
         self, x: Tensor, frequency_embedding: Tensor | None, *, overwrite: bool = False
     ) -> Tensor:
         """Return tokens of the same shape; with ``overwrite``, x may hold them afterwards."""
-        if isinstance(self.mixer, HeatConduction2d) and self.mixer.streams(x):
+        if isinstance(self.mixer, HeatConduction2d) and can_stream(self, x):
             assert frequency_embedding is not None
             x = x if overwrite else x.clone()
             before = self.norm1 if self.pre_norm else nn.Identity()
@@ -90,11 +91,15 @@ class HeatGroup(nn.Module):
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
         self.fve = frequency_embedding_for(self.blocks, dim, fve_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return tokens (B, H, W, C) of the same shape."""
+    def forward(self, x: Tensor, *, overwrite: bool = False) -> Tensor:
+        """Return tokens (B, H, W, C) of the same shape; with ``overwrite``, x may hold them."""
         y = x
         for block in self.blocks:
             y = block(y, self.fve, overwrite=y is not x)
+        if can_stream(self, x) and y is not x:
+            x = x if overwrite else x.clone()
+            add_convolution(self.conv, nn.Identity(), y, x)
+            return x
         y = self.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x + y if torch.is_grad_enabled() else y.add_(x)
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vheatir.archs.blocks import HeatGroup, Norm, init_linears, level_plane
 from vheatir.errors import VHeatIRError
+from vheatir.ops.strips import add_convolution, can_stream
 
 # Mean of the DIV2K training set, as SwinIR and EDSR subtract it.
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)
@@ -112,13 +113,24 @@ class VHeatIR(nn.Module):
         planes = level_plane((x - self.mean.to(x.dtype)) * self.img_range, level, self.level_scale)
         planes = pad_to_multiple(planes, self.downscale)
         planes = F.pixel_unshuffle(planes, self.downscale)
-        features = self.conv_first(planes.contiguous(memory_format=torch.channels_last))
+        planes = planes.contiguous(memory_format=torch.channels_last)
+        residual = F.pixel_shuffle(self.conv_last(self._body(planes)), self.downscale)
+        residual = residual[..., :height, :width]
+        return own_channels(x, self.out_chans) + residual / self.img_range
+
+    def _body(self, planes: Tensor) -> Tensor:
+        features = self.conv_first(planes)
         y = self.norm_first(features.permute(0, 2, 3, 1))
+        if can_stream(self, y):
+            del features  # a whole map, and quickly made again
+            for group in self.groups:
+                y = group(y, overwrite=True)
+            features = self.conv_first(planes)
+            add_convolution(self.conv_after_body, self.norm_last, y, features.permute(0, 2, 3, 1))
+            return features
         for group in self.groups:
             y = group(y)
-        y = self.conv_after_body(self.norm_last(y).permute(0, 3, 1, 2)) + features
-        residual = F.pixel_shuffle(self.conv_last(y), self.downscale)[..., :height, :width]
-        return own_channels(x, self.out_chans) + residual / self.img_range
+        return self.conv_after_body(self.norm_last(y).permute(0, 3, 1, 2)) + features
 
 
 def check_positive(**values: float | None) -> None:

@@ -84,6 +84,11 @@ PUBLISHED: tuple[Quoted, ...] = (
         ssim={"LIVE1": (0.8287, 0.8909, 0.9174, 0.9317)},
     ),
     Quoted(
+        "Restormer",
+        "Zamir et al., CVPR 2022, the authors' weights as MMagic measures them",
+        {"McMaster": (35.61, 33.33, None)},
+    ),
+    Quoted(
         "vHeatIR, as published",
         "Wang et al., CVPR 2025 (arXiv 2405.16555)",
         {

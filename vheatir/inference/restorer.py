@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vheatir.errors import VHeatIRError
+from vheatir.hardware import has_native_bf16
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.images import unpack
 from vheatir.inference.memory import memory_at_hand
@@ -77,7 +78,11 @@ class Restorer:
         model: name of a released model or task, path of a weights file, or a loaded model.
         device: ``"auto"`` for CUDA or MPS where there is one, or any torch device.
         precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` under autocast, which a
-            GPU (and a CPU with AMX) computes faster.
+            GPU (and a CPU with AMX) computes faster; ``"auto"``: bfloat16 where the device
+            multiplies it natively, else float32.
+
+    Attributes:
+        precision: the one in use, also where ``"auto"`` was asked for.
 
     Raises:
         VHeatIRError: no such model, or no such device.
@@ -88,11 +93,15 @@ class Restorer:
         model: str | os.PathLike[str] | LoadedModel,
         device: str | torch.device = "auto",
         *,
-        precision: Literal["float32", "bfloat16", "float16"] = "float32",
+        precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32",
     ) -> None:
-        if precision not in _PRECISIONS:
-            raise VHeatIRError(f"precision {precision!r}: allowed: {', '.join(_PRECISIONS)}")
+        if precision not in ("auto", *_PRECISIONS):
+            raise VHeatIRError(f"precision {precision!r}: allowed: auto, {', '.join(_PRECISIONS)}")
         self.device = pick_device(device)
+        if precision == "auto":
+            precision = "bfloat16" if has_native_bf16(self.device) else "float32"
+            log.info("precision auto: %s on this %s", precision, self.device.type)
+        self.precision = precision
         self.model = _load(model)
         self.network: nn.Module = self.model.network.to(self.device).eval()
         self.info: dict[str, Any] = dict(self.model.info)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vheatir.archs import build_network
+from vheatir.archs.checkpointing import checkpoint_blocks
 from vheatir.errors import VHeatIRError
 from vheatir.training.compat import import_basicsr
 from vheatir.training.distributed import Processes
@@ -183,6 +184,8 @@ class RestorationModel(BaseModel):
     def _wrap(self, net: nn.Module) -> Any:
         """Return the network as training calls it: compiled, distributed."""
         mode = self.options.train.compile
+        if self.options.train.checkpointing:
+            checkpoint_blocks(net)
         self._in_graphs = self.device.type == "cuda" and mode in ("reduce-overhead", "max-autotune")
         if mode:
             # In place: the wrapper of torch.compile(net) would rename the weights.

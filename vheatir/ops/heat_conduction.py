@@ -14,23 +14,20 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vheatir.ops import strips
 from vheatir.ops.dct import Backend, dct2, idct2, transform2_
 
 #: Bytes that all modules together may keep of their decay maps between calls at inference.
 DECAY_CACHE_BYTES = 32 * 2**20
 
-# Pieces of an image, or of a decay, that stay in a processor's caches while they are worked on.
-# Several threads meet after every operation, which costs a time slice where the cores are busy with
-# something else: their strips are larger, for fewer meetings.
-_STRIP_TOKENS = 4096
-_SEVERAL_THREADS = 16
+# Rows of a decay at a time: they stay in a processor's caches while they are worked on.
 _STRIP_BYTES = 2**20
 
 
@@ -169,14 +166,6 @@ class HeatConduction2d(nn.Module):
         u = self.conduct(u, self.diffusivity(frequency_embedding))
         return self.out_proj(self.norm(u.to(self.norm.weight.dtype)) * F.silu(z))
 
-    def streams(self, x: Tensor) -> bool:
-        """Tell whether :meth:`stream` may stand in for :meth:`forward` on x (B, H, W, C)."""
-        return (
-            x.device.type == "cpu"
-            and not (torch.is_grad_enabled() or self.training or torch.compiler.is_compiling())
-            and x.is_contiguous()
-        )
-
     def stream(
         self,
         x: Tensor,
@@ -186,8 +175,9 @@ class HeatConduction2d(nn.Module):
     ) -> None:
         """Mix ``before(x)`` strip by strip: all but the transform is local to neighbouring rows.
 
-        A strip stays in the processor's caches from one operation to the next, and only u and the
-        gate exist as whole maps. For inference on a CPU, see :meth:`streams`.
+        A strip stays in the processor's caches from one operation to the next, and only u exists
+        as a whole map: what leads to the gate is computed twice, once for u and once for the gate.
+        For inference on a CPU, see :func:`vheatir.ops.strips.can_stream`.
 
         Args:
             x: (B, H, W, C), contiguous.
@@ -197,31 +187,62 @@ class HeatConduction2d(nn.Module):
                 strip: no other strip is computed from it.
         """
         k = self.diffusivity(frequency_embedding)
-        height, width = x.shape[1:3]
-        inner = self.norm.normalized_shape[0]
-        weight_u, weight_z = self.in_proj.weight.chunk(2)
-        bias_u, bias_z = self.in_proj.bias.chunk(2)
-        tokens = _STRIP_TOKENS * (_SEVERAL_THREADS if torch.get_num_threads() > 1 else 1)
-        step = max(4, tokens // width)
-        strips = [(start, min(start + step, height)) for start in range(0, height, step)]
         for image in x.split(1):
-            u = torch.empty(1, height, width, inner, dtype=k.dtype)
-            gate: Tensor | None = None
-            for top, bottom in strips:
-                first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
-                y = self.dwconv(before(image[:, first:last]).permute(0, 3, 1, 2))
-                y = y.permute(0, 2, 3, 1)[:, top - first : bottom - first]
-                u[:, top:bottom] = F.linear(y, weight_u, bias_u)
-                z = F.silu(F.linear(y, weight_z, bias_z), inplace=True)
-                if gate is None:
-                    gate = z.new_empty(u.shape)
-                gate[:, top:bottom] = z
-            assert gate is not None
+            u = self._stream_u(image, before, k)
             with torch.autocast("cpu", enabled=False):
                 u = self._conduct_in_place(u, k)
-            for top, bottom in strips:
-                y = self.norm(u[:, top:bottom].to(self.norm.weight.dtype)) * gate[:, top:bottom]
-                after(image[:, top:bottom], self.out_proj(y))
+            self._stream_out(image, u, before, after)
+
+    def _stream_u(self, x: Tensor, before: Callable[[Tensor], Tensor], k: Tensor) -> Tensor:
+        """Return u of one image, in the dtype of k."""
+        height, width = x.shape[1:3]
+        weight, bias = self.in_proj.weight.chunk(2)[0], self.in_proj.bias.chunk(2)[0]
+        u = torch.empty(1, height, width, len(bias), dtype=k.dtype)
+
+        def work(band: strips.Band) -> None:
+            for top, bottom in strips.strips(band, width):
+                first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
+                y = self._convolve(before(x[:, first:last]), top - first, bottom - first)
+                u[:, top:bottom] = F.linear(y, weight, bias)
+
+        strips.for_each(strips.bands(height), work)
+        return u
+
+    def _stream_out(
+        self,
+        x: Tensor,
+        u: Tensor,
+        before: Callable[[Tensor], Tensor],
+        after: Callable[[Tensor, Tensor], None],
+    ) -> None:
+        """Gate u, project it, and hand the strips of one image on."""
+        height, width = x.shape[1:3]
+        weight, bias = self.in_proj.weight.chunk(2)[1], self.in_proj.bias.chunk(2)[1]
+        bands = strips.bands(height)
+        # What `after` writes in one strip must not reach the convolution in the next: the rows on
+        # both sides of a border between bands are kept, and inside a band the last row of a strip.
+        borders = {top: x[:, top - 1 : top + 1].clone() for top, _ in bands[1:]}
+        nothing = x[:, :0]
+
+        def work(band: strips.Band) -> None:
+            above = borders[band[0]][:, :1] if band[0] in borders else nothing
+            for top, bottom in strips.strips(band, width):
+                strip, below = x[:, top:bottom], x[:, bottom : bottom + 1]
+                if bottom in borders and bottom == band[1]:
+                    below = borders[bottom][:, 1:]
+                first = above.shape[1]
+                y = before(torch.cat([above, strip, below], dim=1))
+                y = self._convolve(y, first, first + bottom - top)
+                above = strip[:, -1:].clone()
+                gate = F.silu(F.linear(y, weight, bias), inplace=True)
+                y = self.norm(u[:, top:bottom].to(self.norm.weight.dtype)) * gate
+                after(strip, self.out_proj(y))
+
+        strips.for_each(bands, work)
+
+    def _convolve(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Return rows ``first`` to ``last`` of the depthwise convolution of x (1, rows, W, C)."""
+        return self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)[:, first:last]
 
     def conduct(self, u: Tensor, k: Tensor) -> Tensor:
         """Conduct heat in u (B, H, W, C) with k on a grid (h, w, C).
@@ -260,12 +281,13 @@ class HeatConduction2d(nn.Module):
             spectrum.mul_(self._cached_decay(k, height, width))
             return
         self._cache = None
-        for rows, decay in self._decay_strips(k, height, width):
-            spectrum[:, rows].mul_(decay)
+        self._for_decay_strips(k, height, width, lambda rows, decay: spectrum[:, rows].mul_(decay))
 
     @staticmethod
-    def _decay_strips(k: Tensor, height: int, width: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield :meth:`_decay` by rows of frequencies, without a gradient."""
+    def _for_decay_strips(
+        k: Tensor, height: int, width: int, use: Callable[[slice, Tensor], object]
+    ) -> None:
+        """Call ``use`` with :meth:`_decay` by rows of frequencies, without a gradient."""
         channels = k.shape[2]
         to_rows = interpolation_matrix(height, k.shape[0], k)
         to_columns = interpolation_matrix(width, k.shape[1], k)
@@ -273,12 +295,17 @@ class HeatConduction2d(nn.Module):
         minus_omega = squared_frequency(height, width, k.dtype, k.device).neg_()[..., None]
         row_bytes = width * channels * k.element_size()
         step = max(1, min(_STRIP_BYTES, DECAY_CACHE_BYTES // 4) // row_bytes)
-        if k.device.type != "cpu":
+        on_cpu = k.device.type == "cpu"
+        if not on_cpu:
             step *= 8  # enough work for each kernel
-        for top in range(0, height, step):
-            rows = slice(top, top + step)
-            decay = (to_rows[rows] @ across).view(-1, width, channels)
-            yield rows, decay.mul_(minus_omega[rows]).exp_()
+
+        def work(band: strips.Band) -> None:
+            for top in range(*band, step):
+                rows = slice(top, min(top + step, band[1]))
+                decay = (to_rows[rows] @ across).view(-1, width, channels)
+                use(rows, decay.mul_(minus_omega[rows]).exp_())
+
+        strips.for_each(strips.bands(height) if on_cpu else [(0, height)], work)
 
     def _cached_decay(self, k: Tensor, height: int, width: int) -> Tensor:
         # Comparing k itself, small as it is, sees every change of weights, dtype or device,
@@ -293,8 +320,7 @@ class HeatConduction2d(nn.Module):
         ):
             self._cache = None  # the old map goes before the new one comes
             whole = k.new_empty(height, width, k.shape[2])
-            for rows, decay in self._decay_strips(k, height, width):
-                whole[rows] = decay
+            self._for_decay_strips(k, height, width, whole.__setitem__)
             cache = self._cache = _CachedDecay(k.clone(), whole)
         return cache.decay
 

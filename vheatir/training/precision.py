@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from vheatir.errors import VHeatIRError
+from vheatir.hardware import has_native_bf16
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -36,14 +35,3 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "bf16" or (precision == "auto" and has_native_bf16(device)):
         return torch.bfloat16
     return None
-
-
-def has_native_bf16(device: torch.device) -> bool:
-    """Tell whether a device has matrix units for bfloat16."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        # torch offers no stable public query; Linux lists the processor's features.
-        info = Path("/proc/cpuinfo")
-        return info.is_file() and "amx_bf16" in info.read_text()
-    return False

@@ -1,0 +1,120 @@
+"""Bands of rows on a pool of threads: the caller's modes, errors, forks, and the same result."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from vheatir.archs import VHeatIR
+from vheatir.ops import strips
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_threads_change_no_result(
+    pooled: bool, norm: str, mode: type[torch.no_grad], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strips, "POOLED", pooled)
+    monkeypatch.setattr(strips, "_STRIP_TOKENS", 60)  # several strips a band
+    torch.manual_seed(0)
+    net = VHeatIR(embed_dim=6, depths=[2, 1], fve_size=4, norm=norm).double().eval()  # type: ignore[arg-type]
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.rand(2, 3, 90, 12, dtype=torch.float64)
+    expected = net(x).detach()
+    assert len(strips.bands(90)) == (5 if pooled else 1)
+    with mode():
+        torch.testing.assert_close(net(x), expected, rtol=1e-9, atol=1e-9)
+    assert torch.get_num_threads() == 2
+
+
+def test_bands_and_strips_cover_every_row_once() -> None:
+    for height in (1, 15, 16, 31, 33, 100, 1000):
+        parts = strips.bands(height)
+        rows = [r for part in parts for strip in strips.strips(part, 700) for r in range(*strip)]
+        assert rows == list(range(height))
+
+
+def test_workers_take_over_the_modes_and_compute_alone() -> None:
+    seen = []
+
+    def note(_: strips.Band) -> None:
+        autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
+        modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled(), autocast
+        seen.append((modes, torch.get_num_threads(), threading.current_thread().name))
+
+    parts = [(0, 1), (1, 2), (2, 3)]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        strips.for_each(parts, note)
+    with torch.no_grad():
+        strips.for_each(parts, note)
+    expected = 3 * [(True, False, torch.bfloat16)] + 3 * [(False, False, False)]
+    assert [modes for modes, *_ in seen] == expected
+    assert all(threads == 1 and "vheatir" in name for _, threads, name in seen)
+    # a thread made later starts with PyTorch's number, not with the workers'
+    later: list[int] = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert later == [2]
+
+
+def test_an_error_comes_back_when_all_have_ended() -> None:
+    done = []
+
+    def fail(band: strips.Band) -> None:
+        if band[0] == 0:
+            raise ValueError("band 0")
+        done.append(band)
+
+    with pytest.raises(ValueError, match="band 0"):
+        strips.for_each([(0, 1), (1, 2), (2, 3)], fail)
+    assert sorted(done) == [(1, 2), (2, 3)]
+
+
+def test_several_callers_share_the_pool() -> None:
+    sums = [0] * 8
+
+    def call(index: int) -> None:
+        torch.set_num_threads(2)
+        lock = threading.Lock()
+
+        def add(band: strips.Band) -> None:
+            with lock:
+                sums[index] += band[1] - band[0]
+
+        for _ in range(20):
+            strips.for_each([(0, 3), (3, 7), (7, 8)], add)
+
+    callers = [threading.Thread(target=call, args=(i,)) for i in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sums == [160] * 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_starts_its_own_threads() -> None:
+    parts = [(0, 1), (1, 2)]
+    strips.for_each(parts, lambda band: None)
+    child = os.fork()
+    if child == 0:
+        seen: list[strips.Band] = []
+        strips.for_each(parts, seen.append)
+        os._exit(0 if sorted(seen) == parts else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0

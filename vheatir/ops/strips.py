@@ -1,0 +1,144 @@
+"""Work on an image's rows in strips that stay in the processor's caches, on several threads.
+
+PyTorch's own threads meet after every operation, which for small strips costs more than they gain,
+and up to a time slice each where the cores are busy with something else. Here each thread works
+through a band of rows by itself, and they meet once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import torch
+from torch import Tensor, nn
+
+#: Whether bands of rows go to a pool of threads; otherwise to PyTorch's, in larger strips.
+POOLED = True
+
+_STRIP_TOKENS = 4096
+_LEAST_ROWS = 4
+# Without the pool, strips for several threads are larger, for fewer meetings.
+_SEVERAL_THREADS = 16
+# More bands than threads, so that one that is held up leaves its work to the others.
+_BANDS_A_THREAD = 4
+_LEAST_BAND = 16
+
+Band = tuple[int, int]
+
+
+def can_stream(module: nn.Module, x: Tensor) -> bool:
+    """Tell whether ``module`` may work on x (B, H, W, C) in strips: at inference, on a CPU."""
+    return (
+        x.device.type == "cpu"
+        and not (torch.is_grad_enabled() or module.training or torch.compiler.is_compiling())
+        and x.is_contiguous()
+    )
+
+
+def strips(band: Band, width: int) -> Iterator[Band]:
+    """Yield the strips of a band, first row and one past the last."""
+    tokens = _STRIP_TOKENS * (_SEVERAL_THREADS if torch.get_num_threads() > 1 else 1)
+    step = max(_LEAST_ROWS, tokens // width)
+    for top in range(band[0], band[1], step):
+        yield top, min(top + step, band[1])
+
+
+def bands(height: int) -> list[Band]:
+    """Return the bands that threads work on by themselves; one where there is one thread."""
+    threads = torch.get_num_threads()
+    count = min(_BANDS_A_THREAD * threads, height // _LEAST_BAND) if POOLED and threads > 1 else 1
+    edges = [height * i // max(count, 1) for i in range(max(count, 1) + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def for_each(parts: Sequence[Band], work: Callable[[Band], None]) -> None:
+    """Call ``work`` with every band, on the pool if there are several.
+
+    The threads take over the caller's gradient, inference and autocast modes. Returns when all
+    are done; the first error is raised then.
+    """
+    if len(parts) == 1:
+        work(parts[0])
+        return
+    inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+    enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+    def as_the_caller(part: Band) -> None:
+        with (
+            torch.inference_mode(inference),
+            torch.set_grad_enabled(grad),
+            torch.autocast("cpu", dtype=dtype, enabled=enabled),
+        ):
+            work(part)
+
+    futures = _submit(as_the_caller, parts)
+    wait(futures)
+    for future in futures:
+        future.result()
+
+
+def add_convolution(conv: nn.Conv2d, before: nn.Module, x: Tensor, out: Tensor) -> None:
+    """Add ``conv(before(x))``, a 3x3 convolution, to ``out`` in place, strip by strip.
+
+    Args:
+        conv: from the channels of x to those of out.
+        before: applied pixel by pixel.
+        x: (B, H, W, C), not changed.
+        out: (B, H, W, C), another tensor.
+    """
+    height, width = x.shape[1:3]
+
+    def work(band: Band) -> None:
+        for top, bottom in strips(band, width):
+            first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
+            y = conv(before(x[:, first:last]).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            out[:, top:bottom] += y[:, top - first : bottom - first]
+
+    for_each(bands(height), work)
+
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+
+
+def _submit(work: Callable[[Band], None], parts: Sequence[Band]) -> list[Future[None]]:
+    global _pool, _pool_size
+    threads = torch.get_num_threads()
+    with _lock:
+        if _pool is None or _pool_size != threads:
+            if _pool is not None:
+                _pool.shutdown(wait=False)  # what it has been given it still does
+            _pool, _pool_size = _start(threads), threads
+        return [_pool.submit(work, part) for part in parts]
+
+
+def _start(threads: int) -> ThreadPoolExecutor:
+    """Start all threads of a pool, each computing alone."""
+    pool = ThreadPoolExecutor(threads, "vheatir-strips", _compute_alone)
+    started = threading.Barrier(threads + 1)
+    for _ in range(threads):
+        pool.submit(started.wait)
+    started.wait()
+    # The number is each thread's own from now on, but new threads would still start with one.
+    torch.set_num_threads(threads)
+    return pool
+
+
+def _compute_alone() -> None:
+    torch.set_num_threads(1)
+    # A thread takes over the last number that any thread has set when it first looks: look now.
+    torch.get_num_threads()
+
+
+def _forget_pool() -> None:
+    global _lock, _pool
+    _lock, _pool = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    # Threads do not survive a fork: a child starts its own.
+    os.register_at_fork(after_in_child=_forget_pool)
