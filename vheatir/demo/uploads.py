@@ -71,9 +71,7 @@ def delete_old(folder: str | os.PathLike[str], tracked: Iterable[set[Any]], age:
             if time.time() - path.stat().st_mtime > age:
                 path.unlink()
                 return True
-        except FileNotFoundError:  # moved to its place just now, or deleted by gradio
-            return True
-        except OSError:
+        except OSError:  # not yet at its place, or deleted by gradio
             pass
         return False
 
