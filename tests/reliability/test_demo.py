@@ -105,7 +105,9 @@ def as_file(path: str) -> dict[str, Any]:
 
 def client_of(server: Server) -> Any:
     # no proxy of the environment between the test and the loopback
-    return httpx.Client(base_url=server.address, timeout=PATIENCE, trust_env=False)
+    # or a connection kept open that the server closes meanwhile
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(base_url=server.address, timeout=PATIENCE, trust_env=False, limits=limits)
 
 
 def label_of(server: Server) -> str:

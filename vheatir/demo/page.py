@@ -21,12 +21,7 @@ from gradio import processing_utils
 from vheatir.demo import Settings
 from vheatir.demo.models import Catalogue, Entry
 from vheatir.demo.training import TrainingRun, quickstart_command
-from vheatir.demo.uploads import (
-    delete_unfinished,
-    describe,
-    read_upload,
-    refuse_addresses,
-)
+from vheatir.demo.uploads import delete_old, describe, read_upload, refuse_addresses
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import encode_image
 from vheatir.inference import estimate_sigma
@@ -82,7 +77,7 @@ def serve(settings: Settings) -> None:
             f"cannot listen on {settings.host}, port {settings.port or '7860 to 7959'}: "
             "it is in use or not this machine's; give another --port or --host"
         ) from None
-    threading.Thread(target=_sweep, args=(settings.keep,), daemon=True).start()
+    threading.Thread(target=_sweep, args=(page, settings.keep), daemon=True).start()
     link = f"{url} and {public_url}" if public_url else url
     sys.stdout.write(f"vHeatIR demo: {link}  (Ctrl-C stops it)\n")
     sys.stdout.flush()
@@ -93,11 +88,11 @@ def serve(settings: Settings) -> None:
     page.block_thread()
 
 
-def _sweep(keep: int) -> None:
+def _sweep(page: gr.Blocks, keep: int) -> None:
     folder = processing_utils.utils.get_upload_folder()
     while True:
         time.sleep(keep)
-        delete_unfinished(folder, keep)
+        delete_old(folder, page.temp_file_sets, keep)
 
 
 def _theme() -> gr.themes.Base:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +54,34 @@ def refuse_addresses(component: Any) -> None:
     component.async_move_resource_to_block_cache = refuse
 
 
-def delete_unfinished(folder: str | os.PathLike[str], age: float) -> None:
-    """Delete what uploads whose connection broke have left, which gradio itself never does.
+def delete_old(folder: str | os.PathLike[str], tracked: Iterable[set[Any]], age: float) -> None:
+    """Delete files that gradio should delete and does not always.
+
+    Its own deletion ends for good when a request adds a file in the middle of it, and it knows
+    nothing of uploads whose connection broke.
 
     Args:
         folder: gradio's cache; while an upload goes on, its file lies directly in it.
-        age: seconds since the last byte came.
+        tracked: the files that gradio knows, by component.
+        age: seconds since a file was last written.
     """
-    for path in Path(folder).glob("tmp*"):
-        with contextlib.suppress(OSError):  # a finished upload has just been moved away
-            if path.is_file() and time.time() - path.stat().st_mtime > age:
+
+    def delete(path: Path) -> bool:
+        try:
+            if time.time() - path.stat().st_mtime > age:
                 path.unlink()
+                return True
+        except OSError:  # not yet at its place, or deleted by gradio
+            pass
+        return False
+
+    for path in Path(folder).glob("tmp*"):
+        if path.is_file():
+            delete(path)
+    for files in tracked:
+        for file in tuple(files):
+            if delete(Path(file)):
+                files.discard(file)
 
 
 def describe(image: NDArray[Any]) -> str:
