@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.swinir import HEADS, WINDOW, SwinIR, share_masks
 from vheatir.archs import VHeatIR, build_network
 from vheatir.archs.blocks import HeatBlock
 from vheatir.errors import VHeatIRError, unknown_name
@@ -37,9 +38,6 @@ DTYPES = ("float32", "tf32", "bfloat16")
 MODES = ("infer", "train")
 AUTO = "auto"
 
-WINDOW = 8
-# SwinIR's own heads for its two denoisers; `fast` has no SwinIR counterpart: 8 channels a head.
-HEADS = {"base": 6, "light": 6, "fast": 8}
 # Side of the embedding's grid. A 16x16 grid for every group weighs little beside 180 channels but
 # 6 to 10 % beside 60: with it `light` and `fast` have 5.1 and 10.4 % more weights than SwinIR. The
 # smaller grids bring them within 5 %; neither time nor memory depends on the grid.
@@ -96,7 +94,7 @@ def build(method: str, size: str = "light") -> nn.Module:
     if size not in SIZES:
         raise unknown_name("size", size, SIZES)
     if method == "swinir":
-        return _swinir(size)
+        return SwinIR(**_swinir_shape(size))
     if method in ("vheatir", "vheatir-dense"):
         network = VHeatIR(**VHeatIR.SIZES[size], fve_size=GRID[size])
         return dense(network) if method == "vheatir-dense" else network
@@ -114,49 +112,10 @@ def dense(module: nn.Module) -> nn.Module:
     return module
 
 
-def _swinir(size: str) -> nn.Module:
-    import_basicsr()
-    from basicsr.archs.swinir_arch import SwinIR
-
+def _swinir_shape(size: str) -> dict[str, Any]:
     shape = VHeatIR.SIZES[size]
-    network = SwinIR(
-        img_size=64,
-        window_size=WINDOW,
-        embed_dim=shape["embed_dim"],
-        depths=shape["depths"],
-        num_heads=[HEADS[size]] * len(shape["depths"]),
-        mlp_ratio=shape["mlp_ratio"],
-        drop_path_rate=0.0,  # else SwinIR alone would draw random numbers in training
-        upsampler="",
-    )
-    share_masks(network)
-    return network
-
-
-def share_masks(network: nn.Module) -> None:
-    """Let SwinIR's shifted layers share one attention mask a size.
-
-    The published code builds it anew in every second layer of every call. As our decay is kept
-    between calls, so is SwinIR's mask.
-    """
-    masks: dict[tuple[int, int], Tensor] = {}
-
-    def mask_for(block: Any, calculate: Callable[[tuple[int, int]], Tensor]) -> Callable[..., Any]:
-        def calculate_mask(x_size: tuple[int, int]) -> Tensor:
-            if x_size not in masks:
-                masks.clear()
-                device = next(block.parameters()).device
-                masks[x_size] = calculate(x_size).to(device)
-            return masks[x_size]
-
-        return calculate_mask
-
-    for block in network.modules():
-        if hasattr(block, "calculate_mask"):
-            block.attn_mask = None
-            if block.shift_size > 0:
-                block.input_resolution = None  # always ask for the mask
-                block.calculate_mask = mask_for(block, block.calculate_mask)
+    keys = ("embed_dim", "depths", "mlp_ratio")
+    return {**{key: shape[key] for key in keys}, "heads": HEADS[size]}
 
 
 class _Layer(nn.Module):

@@ -115,7 +115,7 @@ _COLUMNS = {
     "psnr_equal_iterations": ("equal iterations", ".3f", 1.0),
     "iterations_per_second": ("it/s", ".1f", 1.0),
     "params": ("M params", ".3f", 1e-6),
-    "macs": ("GMACs 256", ".2f", 1e-9),
+    "macs": ("GMACs", ".2f", 1e-9),
     "seconds_256": ("s 256", ".4f", 1.0),
     "seconds_768": ("s 768", ".3f", 1.0),
     "peak_bytes_768": ("MB 768", ".0f", 1e-6),
@@ -200,10 +200,11 @@ def pictures(study: Study, chosen: Sequence[Candidate], plan: Sequence[Training]
         1, len(levels), figsize=(7 * len(levels), 5), layout="constrained", squeeze=False
     )
     for axis, level in zip(axes[0], levels, strict=True):
+        axis.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
         for line in curves(study, plan):
             if line["level"] == level and line["seed"] == study.seeds[0]:
-                axis.plot(*zip(*line["points"], strict=True), marker=".", lw=1,
-                          label=f"{line['shape']}/{line['mixer']}")  # fmt: skip
+                name = f"{line['shape']}/{line['mixer']}"
+                axis.plot(*zip(*line["points"], strict=True), marker=".", lw=1, label=name)
         axis.set(title=f"level {level:g}", xlabel="iterations", ylabel="validation PSNR, dB")
         axis.set_xscale("log")
         axis.grid(alpha=0.3)

@@ -20,6 +20,7 @@ if not __package__:  # run as a script
 import argparse
 import json
 import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +68,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--budget", type=float, default=120.0, help="seconds that timing one network may take")
     add("--sizes", default="256,768", help="images that the networks are timed on")
     add("--no-swinir", action="store_true", help="leave SwinIR light out of the timing")
+    add("--train-only", action="store_true", help="leave timing and report to a later call")
     add("--report-only", action="store_true", help="train nothing: report what is there")
     return parser.parse_args(arguments)
 
@@ -112,6 +114,8 @@ def run(options: argparse.Namespace) -> int:
     plan = _plan(study, chosen, options, speeds)
     if not options.report_only:
         failed = train_all(study, plan, options.jobs, console)
+    if options.train_only:
+        return _report_failures(failed)
     sizes = [int(side) for side in options.sizes.split(",")]
     costs = measure_networks(study, chosen, sizes, options.budget, not options.no_swinir, console)
     records = mixer_report.records(study, chosen, plan, speeds, costs)
@@ -133,6 +137,10 @@ def run(options: argparse.Namespace) -> int:
     missing = [name for name in CONTROLS if name not in {c.mixer for c in chosen}]
     if missing:
         console.print(f"controls left out: {', '.join(missing)}; no claim counts without them")
+    return _report_failures(failed)
+
+
+def _report_failures(failed: list[str]) -> int:
     for line in failed:
         sys.stderr.write(f"error: {line}\n")
     return 1 if failed else 0
@@ -173,6 +181,8 @@ def _settings(options: argparse.Namespace, study: Study) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     torch.set_num_threads(1)
+    # A scheduler's SIGTERM ends the trainings as Ctrl-C does: they save first.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run(parse(arguments))
     except VHeatIRError as error:
@@ -181,6 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: finished trainings are kept; give the command again\n")
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

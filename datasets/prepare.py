@@ -39,7 +39,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vheatir.downloads import Lock, Report, download, extract, is_rar
-from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.errors import VHeatIRError, run_entry_point, unknown_name
 from vheatir.image_io import (
     IMAGE_SUFFIXES,
     encode_image,
@@ -325,24 +325,23 @@ def main(argv: Sequence[str] | None = None, catalogue: dict[str, DataSet] | None
     parser.add_argument("--check", action="store_true", help="only verify what is there")
     parser.add_argument("--keep-archives", action="store_true", help="keep downloaded archives")
     options = parser.parse_args(argv)
+    return run_entry_point(
+        lambda: _prepare(options, catalogue), "run the same command again to go on"
+    )
+
+
+def _prepare(options: argparse.Namespace, catalogue: dict[str, DataSet]) -> int:
     console = Console(soft_wrap=True, highlight=False)
-    try:
-        if not options.names:
-            console.print(_overview(catalogue))
-        for data in _chosen(options.names, catalogue):
-            if options.check:
-                done = check(data, options.root)
-            elif options.source:
-                done = take(data, options.root, options.source.expanduser(), options.copy)
-            else:
-                done = _fetch_with_bar(data, options, console)
-            console.print(f"{data.name}: {done}", markup=False)
-    except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: run the same command again to go on\n")
-        return 130
+    if not options.names:
+        console.print(_overview(catalogue))
+    for data in _chosen(options.names, catalogue):
+        if options.check:
+            done = check(data, options.root)
+        elif options.source:
+            done = take(data, options.root, options.source.expanduser(), options.copy)
+        else:
+            done = _fetch_with_bar(data, options, console)
+        console.print(f"{data.name}: {done}", markup=False)
     return 0
 
 

@@ -6,20 +6,35 @@ Arrays are ``(H, W)`` for gray and ``(H, W, C)`` in R, G, B(, A) order for colou
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import tempfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vheatir.errors import VHeatIRError
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 )
+
+#: Pillow's names of the formats that are read. Bytes of any other never reach a decoder, whatever
+#: the file is called.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+
+#: Largest image that is decoded where nobody has set a limit, in pixels.
+MAX_PIXELS = 150_000_000
+
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_PNG_FIRST_CHUNK, _PNG_AROUND = 8, 12  # bytes before the first chunk; around a chunk's contents
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -43,22 +58,102 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return images
 
 
-def decode_image(data: bytes, name: str = "image") -> NDArray[np.generic]:
-    """Decode an encoded image, keeping its channels and bit depth.
+def decode_image(
+    data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.generic]:
+    """Decode an encoded image, keeping its channels and bit depth; of several pages, the first.
+
+    Args:
+        data: the file's bytes.
+        name: for messages.
+        max_pixels: refuse larger images by their header, before decoding them.
 
     Raises:
-        VHeatIRError: the bytes are no image that OpenCV can decode.
+        VHeatIRError: no image of the formats that are read, damaged, cut off or too large, or
+            its pixels are no 8 or 16 bits.
     """
+    refused = VHeatIRError(
+        f"{name} cannot be read as an image: the file is damaged or of another format; "
+        "PNG, JPEG, BMP, TIFF, WebP and PNM are read"
+    )
+    try:
+        with open_header(data, name, max_pixels) as header:
+            cut_off = _is_cut_off(data, header.format)
+    except VHeatIRError:
+        raise
+    except Exception:  # whatever a damaged header provokes
+        raise refused from None
+    if cut_off:
+        raise refused
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if image is None:
-        raise VHeatIRError(
-            f"{name} cannot be read as an image: the file is damaged or of another format; "
-            "PNG, JPEG, BMP, TIFF, WebP and PNM are read"
-        )
+        raise refused
+    if image.dtype not in (np.uint8, np.uint16):
+        raise VHeatIRError(f"{name} has {image.dtype} pixels: convert it to 8 or 16 bits")
     return _swap_red_and_blue(image)
+
+
+def _is_cut_off(data: bytes, fmt: str | None) -> bool:
+    """Tell whether a file ends before its pixels do, in ways that OpenCV takes badly.
+
+    It fills up a JPEG with gray (before its release 5), and makes room for a PNG's chunk of 4 GB
+    before it sees that the file has no more than a few bytes.
+    """
+    if fmt == "JPEG":
+        return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
+    if fmt != "PNG":
+        return False
+    at, kind = _PNG_FIRST_CHUNK, b""
+    while kind != b"IEND" and at + _PNG_AROUND <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        at += length + _PNG_AROUND
+    return kind != b"IEND" or at > len(data)
+
+
+@contextlib.contextmanager
+def open_header(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
+    """Open an image with Pillow, which reads its header and decodes nothing.
+
+    Args:
+        data: the file's bytes.
+        name: for messages.
+        max_pixels: refuse larger images.
+
+    Raises:
+        VHeatIRError: too large.
+        PIL.UnidentifiedImageError: no image of the formats that are read.
+        Exception: whatever else a damaged file provokes, also in the body of the with statement.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images, measured here, and of odd EXIF, which is dropped.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                check_size(name, *image.size, max_pixels)
+                yield image
+    except Image.DecompressionBombError:
+        raise VHeatIRError(f"{name} is too large: {megapixels(max_pixels)} at most") from None
+
+
+def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image of more than ``max_pixels``."""
+    if width * height > max_pixels:
+        raise VHeatIRError(
+            f"{name} has {width} x {height} pixels ({megapixels(width * height)}): "
+            f"{megapixels(max_pixels)} at most, make it smaller"
+        )
+
+
+def megapixels(pixels: int) -> str:
+    """Say a number of pixels in words."""
+    return f"{pixels / 1e6:.3g} megapixels"
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.generic]:
@@ -102,7 +197,10 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.generic]) -> Non
 
 
 def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` to ``path`` so that the file is either the old one or the whole new one."""
+    """Write ``data`` to ``path`` so that the file is either the old one or the whole new one.
+
+    When it returns, file and name have reached the disk: a power cut takes neither.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -118,6 +216,27 @@ def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+    _sync_folder(target.parent)
+
+
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Delete what a kill inside :func:`write_bytes_atomically` has left of the file ``name``."""
+    for path in folder.glob(f".{name}.*"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where the system and the file system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _swap_red_and_blue(image: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import argparse
 from collections.abc import Sequence
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import run_entry_point
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,24 +58,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print and save the tables; returns the exit status."""
     arguments = parse_arguments(argv)
-    try:
+
+    def measure() -> int:
         from vheatir.evaluation.run import run
 
         run(arguments)
-    except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: what was measured before is saved\n")
-        return 130
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] == "vheatir":
-            raise
-        sys.stderr.write(
-            f"error: the package {error.name!r} is not installed: pip install 'vheatir[train]'\n"
-        )
-        return 2
-    return 0
+        return 0
+
+    return run_entry_point(measure, "what was measured before is saved", extra="train")
 
 
 if __name__ == "__main__":

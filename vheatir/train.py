@@ -18,7 +18,7 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, run_entry_point
 
 log = logging.getLogger("vheatir")
 
@@ -49,24 +49,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
     arguments = parse_arguments(argv)
-    try:
-        return train(arguments)
-    except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write(
-            "interrupted: what was saved before is there; continue with: "
-            f"{resume_command(arguments)}\n"
-        )
-        return 130
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] == "vheatir":
-            raise
-        sys.stderr.write(
-            f"error: the package {error.name!r} is not installed: pip install 'vheatir[train]'\n"
-        )
-        return 2
+    return run_entry_point(
+        lambda: train(arguments),
+        f"what was saved before is there; continue with: {resume_command(arguments)}",
+        extra="train",
+    )
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -116,6 +103,12 @@ def train(arguments: argparse.Namespace) -> int:
             for path in write_report(trainer):
                 log.info("wrote %s", path)
         return 0
+    except OSError as error:
+        where = error.filename or (experiment.root if experiment else "the experiment")
+        raise VHeatIRError(
+            f"{where} could not be read or written ({error.strerror or error}): free some space "
+            "or mend it, and continue with --auto_resume"
+        ) from error
     finally:
         if experiment is not None:
             experiment.close()

@@ -11,6 +11,8 @@ import hashlib
 import json
 import math
 import os
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from vheatir.image_io import write_bytes_atomically
 
 _KEY = "vheatir"
 _FORMAT = 1
+_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -82,19 +85,11 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str = "cpu
     data = _read(file)
     state, metadata = _parse(file, data)
     header = _header(file, metadata)
-    try:
-        network = build_network(header["network"])
-    except VHeatIRError as error:
-        raise VHeatIRError(f"{file}: {error}") from None
-    own = network.state_dict()
-    for name, tensor in own.items():
-        if name not in state or state[name].shape != tensor.shape:
-            raise VHeatIRError(f"{file} does not fit its own configuration: weight {name} is wrong")
-    if extra := state.keys() - own.keys():
-        raise VHeatIRError(f"{file} holds weights its network does not have: {sorted(extra)[0]}")
+    _check_fit(file, header["network"], state)
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise VHeatIRError(f"{file} holds infinite or NaN values in {name}: fetch it again")
+    network = build_network(header["network"])
     network.load_state_dict(state)
     network = network.eval().requires_grad_(False).to(device)
     digest = hashlib.sha256(data).hexdigest()
@@ -134,11 +129,10 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     file = Path(path)
     if file.suffix == ".safetensors":
         return _parse(file, _read(file))[0]
+    _read(file, 0)  # a missing file has an error of its own
     try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise VHeatIRError(f"weight file {file} does not exist") from None
-    except Exception:  # torch.load raises whatever a damaged pickle provokes
+        loaded = load_pickle(file)
+    except Exception:  # whatever a damaged pickle provokes
         raise VHeatIRError(
             f"weight file {file} is damaged, or holds more than tensors, which could run code: "
             "give one that holds weights only"
@@ -146,9 +140,46 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     for key in ("params_ema", "params"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+    if not isinstance(loaded, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
+    ):
         raise VHeatIRError(f"{file} holds no weights: a dict of tensors is needed")
+    for key, tensor in loaded.items():
+        if not _is_plain(tensor):
+            raise VHeatIRError(f"{file} holds a tensor that is no plain weight, {key}: give others")
     return loaded
+
+
+def load_pickle(path: Path) -> Any:
+    """Read a file that ``torch.save`` has written; nothing in it is executed.
+
+    Only tensors and plain containers are taken, with no way around it. A file that unpacks to more
+    than it holds is no work of ``torch.save``, which never compresses.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        Exception: whatever a damaged or foreign file provokes.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it unpacks to more than it holds")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what a damaged file claims to be
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds as many real numbers as its shape says: dense, on the CPU.
+
+    A pickle can also describe tensors that repeat one number a million million times, or hold none.
+    """
+    return (
+        tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not (tensor.is_complex() or tensor.is_quantized)
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )
 
 
 def _read(file: Path, size: int = -1) -> bytes:
@@ -161,9 +192,36 @@ def _read(file: Path, size: int = -1) -> bytes:
         raise VHeatIRError(f"weight file {file} cannot be opened: {error.strerror}") from None
 
 
+def _check_fit(file: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not those of the network a file describes.
+
+    The network is made without memory for its weights: a few bytes can describe one that no
+    machine could hold.
+
+    Raises:
+        VHeatIRError: they differ, or the network is impossible.
+    """
+    # Each block and scale has weights; making the modules of a billion of them would not end.
+    lists = [value for value in config.values() if isinstance(value, (list, str))]
+    depths = config.get("depths")
+    blocks = [d for d in depths if isinstance(d, (int, float))] if isinstance(depths, list) else []
+    if max([sum(blocks), *map(len, lists)]) > max(len(state), _LONGEST_NAME):
+        raise VHeatIRError(f"{file} describes a network that its weights cannot be: fetch it again")
+    try:
+        with torch.device("meta"):
+            own = build_network(config).state_dict()
+    except VHeatIRError as error:
+        raise VHeatIRError(f"{file}: {error}") from None
+    for name, tensor in own.items():
+        if name not in state or state[name].shape != tensor.shape:
+            raise VHeatIRError(f"{file} does not fit its own configuration: weight {name} is wrong")
+    if extra := state.keys() - own.keys():
+        raise VHeatIRError(f"{file} holds weights its network does not have: {sorted(extra)[0]}")
+
+
 def _damaged(file: Path, error: Exception) -> VHeatIRError:
     return VHeatIRError(
-        f"weight file {file} is damaged or no safetensors file ({error}): fetch it again"
+        f"weight file {file} is damaged or no safetensors file ({str(error)[:120]}): fetch it again"
     )
 
 

@@ -20,7 +20,10 @@ UNET: dict[str, Any] = {
     "mixers": ["conv", "hco_spread"],
     "fve_size": 4,
 }
-BOTH = pytest.mark.parametrize("config", [FLAT, UNET], ids=["VHeatIR", "VHeatIRUNet"])
+BESIDE = {**UNET, "mixers": ["adaptive", "hco_spread"], "heat_placement": "beside"}
+BOTH = pytest.mark.parametrize(
+    "config", [FLAT, UNET, BESIDE], ids=["VHeatIR", "VHeatIRUNet", "VHeatIRUNet-beside"]
+)
 
 
 def network(config: dict[str, Any], **more: Any) -> nn.Module:

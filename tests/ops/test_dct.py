@@ -174,3 +174,14 @@ def test_inference_does_not_import_the_compiler() -> None:
         "assert torch.allclose(x, y, atol=1e-5) and 'sympy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_gradients_after_inference_of_the_same_size() -> None:
+    x = torch.randn(1, 1, 23, 29, dtype=torch.float64)  # a size that no other test uses
+    with torch.inference_mode():
+        expected = dct2(x, backend="matmul")
+    leaf = x.clone().requires_grad_()
+    result = dct2(leaf, backend="matmul")
+    result.square().sum().backward()
+    torch.testing.assert_close(result.detach(), expected.clone())
+    torch.testing.assert_close(leaf.grad, 2 * x)

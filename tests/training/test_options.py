@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
@@ -13,7 +12,6 @@ import yaml
 from vheatir.archs import ARCHS, build_network
 from vheatir.errors import VHeatIRError
 from vheatir.training.options import load_options
-from vheatir.training.sections import NetworkType
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ROOT / "options"
@@ -426,8 +424,7 @@ def test_reading_options_needs_no_basicsr() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_networks_are_those_of_the_package() -> None:
-    assert set(get_args(NetworkType)) == set(ARCHS)
+def test_any_network_of_the_package_can_be_named() -> None:
     for name, network in ARCHS.items():
         options = load_options(QUICKSTART, [f"network_g={{type: {name}}}"])
         assert type(build_network(options.network_g.config())) is network

@@ -1,12 +1,9 @@
-"""N + M iterations in one go, and N, a kill, M: the same weights, averages and log, bit for bit."""
+"""Which state a run resumes from; that it does so bit for bit: tests/reliability."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import shlex
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,63 +12,6 @@ import torch
 
 if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
-
-LONG = ("train:total_iter=120", "logger:save_checkpoint_freq=50", "val:val_freq=60")
-
-
-@pytest.mark.reliability
-def test_ctrl_c_saves_and_the_printed_command_goes_on(tiny: Any, helpers: Any) -> None:
-    straight = helpers.finish(tiny.command(*LONG, root="straight"), tiny.folder)
-    assert straight.returncode == 0, straight.stderr
-
-    command = tiny.command(*LONG, "val:suffix='a b'")
-    status, output = helpers.stop_at(command, tiny.folder, "iteration 20/", signal.SIGINT, True)
-    assert status == 130
-    assert "Traceback" not in output
-    assert "everything is saved" in output
-    (printed,) = (li for li in output.splitlines() if li.startswith("continue with: "))
-    words = shlex.split(printed.removeprefix("continue with: "))
-    assert words[0] == "python"
-    assert words[2:6] == ["-opt", str(tiny.file), "--auto_resume", "--force_yml"]
-    assert "val:suffix='a b'" in words
-    log = next(tiny.experiment().glob("*.log"))
-    before = log.read_text()
-
-    resumed = helpers.finish([sys.executable, *words[1:]], tiny.folder)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "changed" not in resumed.stdout
-    # the log goes on in its file, without a gap or a repetition
-    assert list(tiny.experiment().glob("*.log")) == [log]
-    text = log.read_text()
-    assert text.startswith(before) and "resumed from" in text
-    assert all(text.count(f"iteration {i}/120 ") == 1 for i in range(1, 121))
-    one, two = tiny.state(120, "straight"), tiny.state(120)
-    one["options"]["val"]["suffix"] = two["options"]["val"]["suffix"]
-    assert helpers.difference(one, two) is None
-
-
-@pytest.mark.reliability
-def test_two_kills_with_workers_and_accumulation(tiny: Any, helpers: Any) -> None:
-    force = (*LONG, "datasets:train:num_worker_per_gpu=2", "train:accumulate=2")
-    straight = helpers.finish(tiny.command(*force, root="straight"), tiny.folder)
-    assert straight.returncode == 0, straight.stderr
-
-    status, output = helpers.stop_at(
-        tiny.command(*force), tiny.folder, "iteration 20/", signal.SIGTERM, True
-    )
-    assert status == 143, output
-    assert "Traceback" not in output
-    # then without warning, some way past the state of iteration 50
-    status, output = helpers.stop_at(
-        tiny.command(*force, resume=True), tiny.folder, "iteration 60/", signal.SIGKILL
-    )
-    assert status == -signal.SIGKILL
-    resumed = helpers.finish(tiny.command(*force, resume=True), tiny.folder)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "resumed from" in resumed.stdout
-    one, two = tiny.state(120, "straight"), tiny.state(120)
-    assert helpers.difference(one, two) is None
-    assert one["losses"][-1][0] == 120
 
 
 def test_device_crops_and_stages_resume_exactly(tiny: Any, helpers: Any) -> None:

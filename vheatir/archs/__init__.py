@@ -12,6 +12,9 @@ from vheatir.archs.vheatir_arch import VHeatIR
 from vheatir.archs.vheatir_unet_arch import VHeatIRUNet
 from vheatir.errors import VHeatIRError, unknown_name
 
+#: Network types of option and weight files. Put your own class in to train it with the same loop:
+#: ``forward(x, level=None)`` on images (B, C, H, W), and the attributes ``in_chans``, ``out_chans``
+#: and ``takes_level``. See ``benchmarks/swinir.py``.
 ARCHS: dict[str, type[nn.Module]] = {"VHeatIR": VHeatIR, "VHeatIRUNet": VHeatIRUNet}
 
 

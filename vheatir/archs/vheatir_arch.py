@@ -81,8 +81,9 @@ class VHeatIR(nn.Module):
         self.takes_level = level_scale is not None
         self.downscale = downscale
         self.img_range = img_range
-        mean = _RGB_MEAN if in_chans == 3 else (sum(_RGB_MEAN) / 3,) * in_chans
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        gray = sum(_RGB_MEAN) / 3
+        mean = torch.tensor(_RGB_MEAN) if in_chans == 3 else torch.full((in_chans,), gray)
+        self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
 
         area = downscale * downscale
         planes = (in_chans + self.takes_level) * area

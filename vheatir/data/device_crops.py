@@ -81,7 +81,7 @@ class DeviceCrops:
         self._block: tuple[int, tuple[Tensor, ...]] | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield batches as the loader does: ``lq``, ``gt`` float32 in [0, 1], ``level``."""
+        """Yield batches: ``lq``, ``gt`` float32 in [0, 1], ``level``, and ``first`` for names."""
         position = self.start
         while True:
             yield self.batch(position)
@@ -96,7 +96,7 @@ class DeviceCrops:
         noise = torch.randn(shape, device=self.device, generator=self._seeded(position, 1))
         sigma = (level / 255)[:, None, None, None]
         lq = gt + noise[mine : mine + self.batch_size] * sigma
-        return {"lq": lq, "gt": gt, "level": level, "gt_path": []}
+        return {"lq": lq, "gt": gt, "level": level, "first": first}
 
     def _samples(self, position: int) -> list[Tensor]:
         """Return first pixel, strides and level of a batch's samples."""
@@ -178,6 +178,10 @@ class ImagePool:
                 step *= 1 - 2 * flipped.long()
             down, right = torch.where(flips[2], right, down), torch.where(flips[2], down, right)
         return first, down, right
+
+    def images(self, first: Tensor) -> list[int]:
+        """Return the index in the source of the image that each crop of :meth:`draw` is from."""
+        return (torch.searchsorted(self.offsets, first, right=True) - 1).tolist()
 
     def cut(self, first: Tensor, down: Tensor, right: Tensor, size: int) -> Tensor:
         """Return the crops that :meth:`draw` drew, uint8 (count, C, size, size)."""

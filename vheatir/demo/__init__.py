@@ -27,6 +27,7 @@ class Settings:
         max_pixels: largest image, in pixels, read from the file's header before it is decoded.
         max_upload_mb: largest upload, in megabytes.
         queue: how many requests may wait.
+        keep: seconds after which uploads and results are deleted.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +39,7 @@ class Settings:
     max_pixels: int = 25_000_000
     max_upload_mb: int = 64
     queue: int = 20
+    keep: int = 3600
 
     @property
     def is_local(self) -> bool:
@@ -74,11 +76,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
         "--queue", type=_positive, default=default.queue,
         help="requests that may wait (%(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--keep", type=_positive, default=default.keep, metavar="SECONDS",
+        help="delete uploads and results when they are so old (%(default)s)",
+    )  # fmt: skip
     args = parser.parse_args(argv)
     return Settings(
         host=args.host, port=args.port, share=args.share, browser=not args.no_browser,
         weights=tuple(args.weights), device=args.device, max_pixels=args.max_pixels,
-        max_upload_mb=args.max_upload_mb, queue=args.queue,
+        max_upload_mb=args.max_upload_mb, queue=args.queue, keep=args.keep,
     )  # fmt: skip
 
 
@@ -102,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if int(gradio.__version__.split(".")[0]) < 6:
             raise VHeatIRError(
                 f"gradio {gradio.__version__} is too old for the demo: "
-                "pip install --upgrade 'gradio>=6'"
+                "pip install --upgrade 'gradio>=6.7'"
             )
         from vheatir.demo.page import serve
 

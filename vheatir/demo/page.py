@@ -6,6 +6,7 @@ import html
 import os
 import signal
 import sys
+import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -20,7 +21,12 @@ from gradio import processing_utils
 from vheatir.demo import Settings
 from vheatir.demo.models import Catalogue, Entry
 from vheatir.demo.training import TrainingRun, quickstart_command
-from vheatir.demo.uploads import describe, read_upload
+from vheatir.demo.uploads import (
+    delete_unfinished,
+    describe,
+    read_upload,
+    refuse_addresses,
+)
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import encode_image
 from vheatir.inference import estimate_sigma
@@ -38,7 +44,6 @@ _CSS = """
 #details p { margin: 0; font-variant-numeric: tabular-nums; }
 #log textarea { font-family: ui-monospace, Consolas, monospace; font-size: 0.8rem; }
 """
-_KEEP_UPLOADS_S = 3600
 
 _NO_MODEL = """### No trained model found yet
 
@@ -77,6 +82,7 @@ def serve(settings: Settings) -> None:
             f"cannot listen on {settings.host}, port {settings.port or '7860 to 7959'}: "
             "it is in use or not this machine's; give another --port or --host"
         ) from None
+    threading.Thread(target=_sweep, args=(settings.keep,), daemon=True).start()
     link = f"{url} and {public_url}" if public_url else url
     sys.stdout.write(f"vHeatIR demo: {link}  (Ctrl-C stops it)\n")
     sys.stdout.flush()
@@ -85,6 +91,13 @@ def serve(settings: Settings) -> None:
     # A polite kill ends the demo as Ctrl-C does, a training it has started included.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     page.block_thread()
+
+
+def _sweep(keep: int) -> None:
+    folder = processing_utils.utils.get_upload_folder()
+    while True:
+        time.sleep(keep)
+        delete_unfinished(folder, keep)
 
 
 def _theme() -> gr.themes.Base:
@@ -120,7 +133,7 @@ def build_page(settings: Settings) -> gr.Blocks:
     entry = next((catalogue.entry(label) for label in catalogue.labels(task)), None)
 
     with gr.Blocks(
-        title="vHeatIR", analytics_enabled=False, delete_cache=(_KEEP_UPLOADS_S, _KEEP_UPLOADS_S)
+        title="vHeatIR", analytics_enabled=False, delete_cache=(settings.keep, settings.keep)
     ) as page:
         gr.Markdown(
             "# vHeatIR\nImage restoration by heat conduction: noise and JPEG artifacts.",
@@ -137,6 +150,7 @@ def build_page(settings: Settings) -> gr.Blocks:
                 # The file as uploaded, unread: its header is looked at first. (A subclass would
                 # make gradio write a .pyi file beside this one.)
                 image.preprocess = lambda file: str(file.path) if file and file.path else None
+                refuse_addresses(image)
                 about = gr.Markdown(elem_id="about")
                 task_input = gr.Radio(**_task_choices(catalogue), label="Task", elem_id="task")
                 # Every model to begin with, so that the API takes each of them; the page itself

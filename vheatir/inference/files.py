@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import decode_image, encode_image
+from vheatir.image_io import decode_image, encode_image, open_header
 from vheatir.inference.estimate import jpeg_quality
 
 #: Formats that photographs are written in, by file suffix.
@@ -33,7 +32,6 @@ FORMAT_OF_SUFFIX = {
     ".tiff": "tiff",
 }
 
-_READ = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L"})
 _JPEG_QUALITY = 95
 _ORIENTATION = 0x0112
@@ -96,20 +94,16 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
             a colour space that is not restored.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large images, measured below, and of odd EXIF, which is dropped.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_READ) as image:
-                check_size(name, *image.size, max_pixels)
-                _check_kind(name, image)
-                return _decode(data, name, image)
-    except Image.DecompressionBombError:
-        raise VHeatIRError(f"{name} is too large: {megapixels(max_pixels)} at most") from None
+        with open_header(data, name, max_pixels) as image:
+            _check_kind(name, image)
+            return _decode(data, name, image, max_pixels)
+    except (VHeatIRError, MemoryError):
+        raise
     except UnidentifiedImageError:
         raise VHeatIRError(
             f"{name} is no image that can be read: use PNG, JPEG, BMP, TIFF, WebP or PNM"
         ) from None
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+    except Exception as error:  # whatever a damaged file provokes in the reader of its format
         reason = str(error).splitlines()[0] if str(error) else "cut off"
         raise VHeatIRError(f"{name} is damaged: {reason}") from None
 
@@ -176,20 +170,6 @@ def apply_orientation(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.ascontiguousarray(image)
 
 
-def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image of more than ``max_pixels``."""
-    if width * height > max_pixels:
-        raise VHeatIRError(
-            f"{name} has {width} x {height} pixels ({megapixels(width * height)}): "
-            f"{megapixels(max_pixels)} at most, make it smaller"
-        )
-
-
-def megapixels(pixels: int) -> str:
-    """Say a number of pixels in words."""
-    return f"{pixels / 1e6:.3g} megapixels"
-
-
 def _check_kind(name: str, image: Image.Image) -> None:
     # An MPO is a JPEG with a preview or a second view behind it: its first picture is the photo.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
@@ -200,13 +180,13 @@ def _check_kind(name: str, image: Image.Image) -> None:
         )
 
 
-def _decode(data: bytes, name: str, image: Image.Image) -> Photograph:
+def _decode(data: bytes, name: str, image: Image.Image, max_pixels: int) -> Photograph:
     deep = _is_deep(data, image)
     mode = image.mode
     # OpenCV fills up what a cut-off file lacks: that every byte is there is for Pillow to say.
     image.load()
     if deep:
-        pixels: NDArray[Any] = decode_image(data, name)
+        pixels: NDArray[Any] = decode_image(data, name, max_pixels)
         if mode in ("LA", "PA") and pixels.ndim == 3 and pixels.shape[2] == 4:
             pixels = np.ascontiguousarray(pixels[:, :, [0, 3]])
     elif mode in ("1", "P", "PA"):

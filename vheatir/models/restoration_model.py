@@ -119,6 +119,12 @@ class RestorationModel(BaseModel):
             (loss if share == 1 else loss * share).backward()
         return loss.detach()
 
+    def can_step(self, loss: Tensor) -> bool:
+        """Tell whether an iteration's loss and gradients are finite, in every process."""
+        parts = [loss, *(p.grad for p in self._weights if p.grad is not None)]
+        sound = torch.stack([part.isfinite().all() for part in parts]).all()
+        return not self.processes.any(not bool(sound), self.device)
+
     def drop_gradients(self) -> None:
         """Forget what an unfinished iteration has accumulated."""
         self.optimizer.zero_grad(set_to_none=True)
@@ -213,4 +219,4 @@ def _difference(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: st
 
 
 def _is_heat(name: str) -> bool:
-    return name.rpartition(".")[2] in ("fve", "log_k", "log_lambda")
+    return name.rpartition(".")[2] in ("fve", "log_k", "log_lambda", "gain")

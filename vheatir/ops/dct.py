@@ -73,7 +73,11 @@ def _cosine_matrix(size: int, dtype: torch.dtype, device: str) -> Tensor:
     return (matrix * scale).to(dtype)
 
 
-_cached_cosine_matrix = lru_cache(maxsize=64)(_cosine_matrix)
+@lru_cache(maxsize=64)
+def _cached_cosine_matrix(size: int, dtype: torch.dtype, device: str) -> Tensor:
+    # A matrix made in inference mode would later be refused by autograd.
+    with torch.inference_mode(False):
+        return _cosine_matrix(size, dtype, device)
 
 
 def _transform2(x: Tensor, dim: tuple[int, int], backend: Backend, inverse: bool) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import random
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import write_bytes_atomically
+from vheatir.image_io import remove_unfinished, write_bytes_atomically
+from vheatir.weights import load_pickle
 
 FORMAT = 1
 
@@ -24,7 +26,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any], keep_last: int | Non
     """Save a training state as ``<iteration>.state`` and drop old ones.
 
     The file appears whole or not at all. Older states are deleted only after the new one is on
-    disk.
+    disk and has been read back.
 
     Args:
         folder: the experiment's ``training_states``.
@@ -37,8 +39,12 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any], keep_last: int | Non
     path = folder / f"{state['iteration']}.state"
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state, "rng": rng_state()}, buffer)
+    data = buffer.getvalue()
     try:
-        write_bytes_atomically(path, buffer.getvalue())
+        write_bytes_atomically(path, data)
+        if path.read_bytes() != data:
+            path.unlink()
+            raise OSError(errno.EIO, "it reads back differently, the disk may be failing")
     except OSError as error:
         raise VHeatIRError(
             f"the training state {path} could not be saved ({error.strerror}): "
@@ -63,8 +69,7 @@ def set_aside_newer(folder: Path, iteration: int) -> None:
             aside = path.with_name(path.name + ".unused")
             path.replace(aside)
             log.warning("%s is passed over and now called %s", path.name, aside.name)
-    for rest in folder.glob(".*.state.*"):
-        rest.unlink(missing_ok=True)
+    remove_unfinished(folder, "*.state")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -74,14 +79,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         VHeatIRError: missing, damaged or of another format.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_pickle(path)
     except FileNotFoundError:
         raise VHeatIRError(f"training state {path} does not exist") from None
-    except Exception as error:  # torch.load raises whatever a damaged file provokes
+    except Exception as error:  # whatever a damaged file provokes
         raise VHeatIRError(f"training state {path} is damaged: {_first_line(error)}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise VHeatIRError(f"{path} is no training state of this version: start anew from weights")
     return state
+
+
+def newest_state(folder: Path) -> Path | None:
+    """Return the file of the newest training state in a folder, unread."""
+    return next(iter(_newest_first(folder)), None)
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:

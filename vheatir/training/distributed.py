@@ -81,6 +81,10 @@ class Processes:
         yes, total = votes.tolist()
         return yes > 0, total / self.count
 
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Tell every process whether any of them says yes."""
+        return self.agree(flag, 0.0, device)[0]
+
     def barrier(self) -> None:
         """Wait for every process."""
         if self.count > 1:
@@ -113,6 +117,16 @@ def start_processes(launcher: str, backend: str = "auto", device: str = "auto") 
     # The others wait while one process validates; torchrun notices a dead process by itself.
     dist.init_process_group(backend, timeout=timedelta(hours=2))
     return Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Tell whether an error comes from another process of the run that is gone."""
+    if isinstance(error, dist.DistError):
+        return True
+    # gloo has no exception of its own
+    return isinstance(error, RuntimeError) and any(
+        word in str(error) for word in ("gloo", "by peer", "Broken pipe", "Connection refused")
+    )
 
 
 def stop_processes() -> None:

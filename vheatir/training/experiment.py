@@ -14,7 +14,7 @@ import yaml
 from rich.logging import RichHandler
 
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import write_bytes_atomically
+from vheatir.image_io import remove_unfinished, write_bytes_atomically
 from vheatir.training.compat import import_basicsr
 from vheatir.training.paths import resolve_output
 from vheatir.training.schema import Options
@@ -60,6 +60,8 @@ class Experiment:
             self.root.rename(aside)
         for folder in (self.states, self.models, self.results):
             folder.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(folder)
+        remove_unfinished(self.root)
         logs = sorted(self.root.glob(f"train_{self.options.name}_*.log"))
         new = self.root / f"train_{self.options.name}_{stamp}.log"
         handler = logging.FileHandler(logs[-1] if logs else new)  # a resumed run's log goes on

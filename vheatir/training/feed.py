@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -110,6 +110,12 @@ class TrainingFeed:
             generator=torch.Generator(),
         )
         return iter(loader)
+
+    def names(self, batch: Mapping[str, Any]) -> list[str]:
+        """Name the images of a batch of :meth:`batches`."""
+        if self._pool is not None and "first" in batch:
+            return [self.source.names[i] for i in self._pool.images(batch["first"])]
+        return list(batch["gt_path"])
 
     def shape(self, stage: Stage | None) -> tuple[int, int]:
         """Return (crop size, batch size per process) of a stage."""

@@ -20,11 +20,12 @@ from vheatir.models.restoration_model import RestorationModel
 from vheatir.training.checkpoint import (
     load_checkpoint,
     newest_checkpoint,
+    newest_state,
     restore_rng,
     set_aside_newer,
 )
 from vheatir.training.checkpoint import save_checkpoint as write_checkpoint
-from vheatir.training.distributed import Processes
+from vheatir.training.distributed import Processes, is_lost_process
 from vheatir.training.experiment import Experiment
 from vheatir.training.feed import TrainingFeed
 from vheatir.training.precision import pick_device
@@ -32,12 +33,16 @@ from vheatir.training.progress import ProgressLine
 from vheatir.training.schedule import learning_rate, progress, stage_at
 from vheatir.training.schema import Options
 from vheatir.training.validation import Scores, Validator
+from vheatir.training.watch import LossWatch
 from vheatir.weights import save_weights
 
 log = logging.getLogger("vheatir")
 
 # Processes agree on the time and on an end only so often: each time they wait for each other.
 _AGREE_EVERY = 10
+
+# With so many iterations in a row passed over, it is not the data.
+_MOST_SKIPPED = 100
 
 
 class Interrupted(Exception):
@@ -89,8 +94,11 @@ class Trainer:
         self.scores: list[list[Any]] = []
         self._signal: int | None = None
         self._stopping = False
-        # Losses since the last progress line, looked at there: reading each would stop a GPU.
-        self._unread: list[torch.Tensor] = []
+        self.skipped = 0
+        self._skipped_in_a_row = 0
+        # Whether the state is that of a whole iteration, its log and validation included.
+        self._between = True
+        self._watch = LossWatch(experiment.states, self.feed.names)
 
     def resume(self, auto: bool) -> bool:
         """Continue from a training state; returns whether there was one.
@@ -122,6 +130,7 @@ class Trainer:
         self.minutes = state["minutes"]
         self.losses = state["losses"]
         self.scores = state["scores"]
+        self.skipped = state.get("skipped", 0)
         log.info("resumed from %s at iteration %d", path, self.iteration)
         return True
 
@@ -130,37 +139,88 @@ class Trainer:
 
         Raises:
             Interrupted: after saving, when SIGINT or SIGTERM came.
-            VHeatIRError: the loss is not finite, or a state cannot be saved.
+            VHeatIRError: the loss is not finite, a state cannot be saved, or another process of
+                the run has ended.
         """
+        with self._signals(), ProgressLine(self) as line:
+            try:
+                self._run(line)
+            except RuntimeError as error:
+                if self.processes.count == 1 or not is_lost_process(error):
+                    raise
+                raise self._lost_process(error) from None
+
+    def _run(self, line: ProgressLine) -> None:
         train = self.options.train
         started = time.monotonic() - 60 * self.minutes
         stage, batches = None, None
-        with self._signals(), ProgressLine(self) as line:
-            while (done := self._done()) < 1:
-                current = stage_at(train, done)
-                if batches is None or current != stage:
-                    stage, batches = current, self.feed.batches(current, self.samples_seen)
-                rate = learning_rate(train, self.iteration, done)
-                loss, samples = self._iterate(batches)
+        while (done := self._done()) < 1:
+            current = stage_at(train, done)
+            if batches is None or current != stage:
+                stage, batches = current, self.feed.batches(current, self.samples_seen)
+            rate = learning_rate(train, self.iteration, done)
+            loss, samples = self._iterate(batches)
+            self._between = False
+            if loss is not None:
                 self.model.step(rate, self.iteration)
-                self.iteration += 1
-                self.samples_seen += samples
-                self._look_up(started)
-                self._after(loss, rate, line)
-            if not self.scores or self.scores[-1][0] != self.iteration:
-                self.validate(line)
-            self.save()
+            self.iteration += 1
+            self.samples_seen += samples
+            self._look_up(started)
+            self._after(loss, rate, line)
+            self._between = True
+        if not self.scores or self.scores[-1][0] != self.iteration:
+            self.validate(line)
+        self.save()
 
-    def _iterate(self, batches: Iterator[dict[str, Any]]) -> tuple[torch.Tensor, int]:
-        """Accumulate one iteration's gradients; returns its mean loss and number of samples."""
+    def _iterate(self, batches: Iterator[dict[str, Any]]) -> tuple[torch.Tensor | None, int]:
+        """Accumulate one iteration's gradients.
+
+        Returns:
+            Its mean loss, None if it is to be passed over; its number of samples.
+        """
         count = self.options.train.accumulate
         losses, samples = [], 0
         for number in range(1, count + 1):
             batch = self._next(batches)
             self.model.feed_data(batch)
             losses.append(self.model.accumulate_gradients(1 / count, last=number == count))
+            self._watch.add(self.iteration + 1, losses[-1], batch)
             samples += len(batch["gt"]) * self.processes.count
-        return (losses[0] if count == 1 else torch.stack(losses).mean()), samples
+        loss = losses[0] if count == 1 else torch.stack(losses).mean()
+        if self.options.train.skip_nonfinite and not self.model.can_step(loss):
+            self._skip(self.iteration + 1)
+            return None, samples
+        self._skipped_in_a_row = 0
+        return loss, samples
+
+    def _skip(self, iteration: int) -> None:
+        """Pass over an iteration: no step, but its samples are used up."""
+        self.model.drop_gradients()
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        words = self._watch.drop(iteration)
+        if words is None and self.processes.is_main:
+            words = "the gradient is not finite"  # or the loss of another process, which says so
+        if words is not None:
+            log.warning("iteration %d: %s: skipped, %d so far", iteration, words, self.skipped)
+        if self._skipped_in_a_row >= _MOST_SKIPPED:
+            raise VHeatIRError(
+                f"{_MOST_SKIPPED} iterations in a row, to {iteration}, had no finite loss and "
+                f"gradient: {self._watch.advice()}"
+            )
+
+    def _lost_process(self, error: RuntimeError) -> VHeatIRError:
+        """Save what there is when another process has ended; returns what to say."""
+        self._watch.check()  # that may be why
+        self.model.drop_gradients()
+        if self._between:
+            self.save()
+        newest = newest_state(self.experiment.states)
+        return VHeatIRError(
+            f"another process of this run has ended at iteration {self.iteration} "
+            f"({' '.join(str(error).split())[:120]}); its own message says why; the newest state "
+            f"is {newest or 'not there yet'}: continue with --auto_resume"
+        )
 
     def _next(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
         try:
@@ -184,15 +244,15 @@ class Trainer:
                 self._signal is not None, (time.monotonic() - started) / 60, self.device
             )
 
-    def _after(self, loss: torch.Tensor, rate: float, line: ProgressLine) -> None:
-        """Log, validate, save and stop where it is due."""
+    def _after(self, loss: torch.Tensor | None, rate: float, line: ProgressLine) -> None:
+        """Log, validate, save and stop where it is due; the loss is None if there was no step."""
         options, last = self.options, self._done() >= 1
-        self._unread.append(loss)
         if self.iteration % options.logger.print_freq == 0 or last:
-            self._check_losses()
-            value = float(self.processes.mean(loss))
-            self.losses.append([self.iteration, self.minutes, value, rate])
-            line.report(value, rate)
+            self._watch.check()
+            if loss is not None:
+                value = float(self.processes.mean(loss))
+                self.losses.append([self.iteration, self.minutes, value, rate])
+                line.report(value, rate)
         else:
             line.advance()
         if self.iteration % options.val.val_freq == 0 and not last:
@@ -205,26 +265,6 @@ class Trainer:
     def _stop(self, number: int) -> NoReturn:
         self.save()
         raise Interrupted(number)
-
-    def _check_losses(self) -> None:
-        """Stop the run if one of the losses since the last look is not finite."""
-        if not self._unread:
-            return
-        values = torch.stack(self._unread)
-        self._unread = []
-        if bool(values.isfinite().all()):
-            return
-        wrong = next(i for i, fine in enumerate(values.isfinite().tolist()) if not fine)
-        raise VHeatIRError(
-            f"the loss is {values[wrong]:g} at iteration {self.iteration - len(values) + wrong + 1}"
-            f": {self._advice()}"
-        )
-
-    def _advice(self) -> str:
-        return (
-            "lower train:optim_g:lr or set train:grad_clip, and go on with --auto_resume from the "
-            f"newest state in {self.experiment.states}"
-        )
 
     def validate(self, line: ProgressLine | None = None) -> Scores | None:
         """Measure the moving average on the validation sets."""
@@ -250,12 +290,12 @@ class Trainer:
         """
         if not self.processes.is_main:
             return
-        self._check_losses()
+        self._watch.check()
         wrong = self.model.unsound()
         if wrong is not None:
             raise VHeatIRError(
                 f"{wrong} is not finite at iteration {self.iteration}, so it is not saved: "
-                f"{self._advice()}"
+                f"{self._watch.advice()}"
             )
         state = {
             "iteration": self.iteration,
@@ -263,6 +303,7 @@ class Trainer:
             "minutes": self.minutes,
             "losses": self.losses,
             "scores": self.scores,
+            "skipped": self.skipped,
             "options": self.options.dump(),
             "model": self.model.state_dict(),
         }
@@ -289,6 +330,7 @@ class Trainer:
                 "samples": self.samples_seen,
                 "minutes": round(self.minutes, 2),
                 "seed": options.manual_seed,
+                **({"skipped": self.skipped} if self.skipped else {}),
                 "scores": self.scores[-1][2] if self.scores else {},
             },
         }

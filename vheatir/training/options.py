@@ -217,10 +217,10 @@ def _apply_override(data: dict[str, Any], origins: dict[_Key, str], override: st
 
 
 def signature_model(network_type: str) -> type[BaseModel]:
-    """Return a pydantic model of the constructor of ``network_type`` in :mod:`vheatir.archs`."""
-    from vheatir import archs
+    """Return a pydantic model of the constructor of ``network_type``."""
+    from vheatir.archs import ARCHS
 
-    constructor = getattr(archs, network_type).__init__
+    constructor = ARCHS[network_type].__init__
     hints = get_type_hints(constructor)
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if p.default is p.empty else p.default)

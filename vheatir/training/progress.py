@@ -33,7 +33,7 @@ class ProgressLine:
             console=Console(stderr=True), disable=not self.visible, transient=True,
         )  # fmt: skip
         self._started = self._last = self._moved = time.monotonic()
-        self._from = self._last_samples = trainer.samples_seen
+        self._last_samples = trainer.samples_seen
         self._done_before = trainer._done()
 
     def __enter__(self) -> ProgressLine:

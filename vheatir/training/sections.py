@@ -20,7 +20,6 @@ from vheatir.training.paths import resolve_output, resolve_path
 BUNDLED = "bundled"
 """The ``dataroot_gt`` that stands for the photographs scikit-image ships."""
 
-NetworkType = Literal["VHeatIR", "VHeatIRUNet"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -35,6 +34,14 @@ def _resolve(path: str) -> str:
 
 def _resolve_output(path: str) -> str:
     return str(resolve_output(path))
+
+
+def _known_network(name: str) -> str:
+    from vheatir.archs import ARCHS  # torch: needed here only
+
+    if name not in ARCHS:
+        raise ValueError(str(unknown_name("network type", name, ARCHS)))
+    return name
 
 
 InputPath = Annotated[str, AfterValidator(_resolve)]
@@ -148,11 +155,11 @@ class Datasets(Section):
 
 
 class NetworkOptions(Section):
-    """``network_g``: ``type`` and the keyword arguments of that class in :mod:`vheatir.archs`."""
+    """``network_g``: ``type``, a key of :data:`vheatir.archs.ARCHS`, and its keyword arguments."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: NetworkType
+    type: Annotated[str, AfterValidator(_known_network)]
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -265,6 +272,8 @@ class TrainOptions(Section):
         warmup_iter: iterations of linear warm-up (0, or BasicSR's -1: none).
         grad_clip: largest norm of the gradient.
         accumulate: batches summed into one optimiser step.
+        skip_nonfinite: pass over an iteration whose loss or gradient is not finite and count it,
+            instead of stopping; looks at each iteration, for which a GPU has to wait.
         precision: ``bf16`` is autocast; ``auto`` is bf16 where the hardware is faster with it.
         compile: ``torch.compile`` the network; true, or one of its modes: ``reduce-overhead`` and
             ``max-autotune`` replay CUDA graphs, which frees small networks from Python's pace.
@@ -284,6 +293,7 @@ class TrainOptions(Section):
     pixel_opt: LossOptions = LossOptions()
     grad_clip: Annotated[float, Field(gt=0)] | None = None
     accumulate: PositiveInt = 1
+    skip_nonfinite: bool = False
     precision: Literal["float32", "bf16", "auto"] = "float32"
     compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
     checkpointing: bool = False

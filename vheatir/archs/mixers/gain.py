@@ -35,7 +35,7 @@ class SpectralGain2d(GatedMixer):
         """Filter u (B, H, W, C) over the whole image; float32 under autocast."""
         with torch.autocast(u.device.type, enabled=False):
             spectrum = dct2(u.to(self.gain.dtype), (1, 2))
-            return idct2(spectrum * self.response(*u.shape[1:3]), (1, 2))
+            return idct2(spectrum * self.response(u.shape[1], u.shape[2]), (1, 2))
 
     def response(self, height: int, width: int) -> Tensor:
         """Return the gain at each frequency of an image, (H, W, C)."""
@@ -62,7 +62,8 @@ class HeavyTailedHeat2d(GatedMixer):
         """Diffuse u (B, H, W, C) over the whole image; float32 under autocast."""
         with torch.autocast(u.device.type, enabled=False):
             u = u.to(self.log_k.dtype)
-            omega = squared_frequency(*u.shape[1:3], dtype=u.dtype, device=u.device)[..., None]
+            height, width = u.shape[1:3]
+            omega = squared_frequency(height, width, u.dtype, u.device)[..., None]
             heat, tails = self.log_k.exp().tensor_split([self.inner_dim - self.inner_dim // 2])
             decay = torch.exp(-torch.cat([heat * omega, tails * omega.sqrt()], -1))
             return idct2(dct2(u, (1, 2)) * decay, (1, 2))

@@ -1,0 +1,290 @@
+"""vHeatIR against SwinIR in training: figure 6 of vHeatIR's paper, made again.
+
+    python benchmarks/against_swinir.py --size light --iterations 15000 --data datasets/BSD500
+
+Both networks (the flat vHeatIR with the paper's operator, and BasicSR's SwinIR with the same
+channels, depths, MLP ratio and pixel-unshuffle) are trained one after the other by the same loop
+on the same data, seed, schedule and iterations. Writes both PSNR curves over iterations and over
+seconds, the same crops side by side, and the figures as JSON. Stop it whenever you like: the same
+command goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a script
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.contenders import GRID, SIZES, check_parameters
+from benchmarks.report import environment
+from benchmarks.swinir import HEADS, register
+from vheatir.archs import VHeatIR, build_network
+from vheatir.bundled import heldout_photographs
+from vheatir.degradations import degrade_for_benchmark, to_color_mode
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_bytes_atomically, write_image
+from vheatir.inference.tiled import restore_tensor
+from vheatir.metrics import psnr, to_uint8
+from vheatir.tasks import Task, get_task
+from vheatir.training.precision import pick_device
+from vheatir.weights import load_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+#: (photograph, rows, columns) of the crops; none is trained on.
+CROPS = (("chelsea", 60, 150), ("coffee", 120, 260))
+CROP = 192
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python benchmarks/against_swinir.py", description=(__doc__ or "").split("\n\n")[0]
+    )
+    add = parser.add_argument
+    add("--task", default="denoise_color", help="task of both networks")
+    add("--level", type=float, default=15.0, help="sigma or JPEG quality")
+    add("--size", choices=list(SIZES), default="fast", help="channels, depths and MLP ratio")
+    add("--iterations", type=int, default=2000, help="of both trainings")
+    add("--validations", type=int, default=10, help="points of the curves")
+    add("--data", default="bundled", help="folders of photographs, comma-separated, or 'bundled'")
+    add("--test-set", type=Path, help="a folder to measure on beside the validation split")
+    add("--crop", type=int, default=64, help="side of the training crops")
+    add("--batch", type=int, default=8, help="crops an iteration")
+    add("--rate", type=float, default=5e-4, help="peak learning rate")
+    add("--seed", type=int, default=0, help="of weights and data")
+    add("--device", default="auto", help="auto, cpu, cuda")
+    add("--out", type=Path, default=Path("results/against_swinir"), help="folder for everything")
+    return parser.parse_args(arguments)
+
+
+def networks(size: str, task: Task) -> dict[str, dict[str, Any]]:
+    """Return both configurations.
+
+    Raises:
+        VHeatIRError: their parameters differ by more than 5 %.
+    """
+    shape = {**VHeatIR.SIZES[size], "in_chans": task.channels}
+    ours = {"type": "VHeatIR", **shape, "mixer": "hco", "fve_size": GRID[size]}
+    theirs = {"type": "SwinIR", **shape, "heads": HEADS[size]}
+    register()
+    check_parameters(build_network(ours), build_network(theirs))
+    return {"vheatir": ours, "swinir": theirs}
+
+
+def option_file(options: argparse.Namespace, task: Task, config: dict[str, Any]) -> dict[str, Any]:
+    """Return what the training of one network is told."""
+    roots = options.data.split(",")
+    roots = [root if root == "bundled" else str(Path(root).resolve()) for root in roots]
+    bundled = roots == ["bundled"]
+    datasets: dict[str, Any] = {
+        "train": {
+            "name": "photographs",
+            "dataroot_gt": roots,
+            "cache": True,
+            "gt_size": options.crop,
+            "batch_size_per_gpu": options.batch,
+            "num_worker_per_gpu": 0 if options.device == "cpu" else 4,
+            "dataset_enlarge_ratio": 100,
+            **({} if bundled else {"exclude_every": 20}),
+        },
+        "val": {
+            "name": "validation",
+            "dataroot_gt": roots,
+            **({} if bundled else {"holdout_every": 20, "limit": 8}),
+        },
+    }
+    if options.test_set:
+        datasets["val_test"] = {"name": "test", "dataroot_gt": [str(options.test_set.resolve())]}
+    return {
+        "name": config["type"].lower(),
+        "task": task.name,
+        "level": options.level,
+        "manual_seed": options.seed,
+        "device": options.device,
+        "network_g": config,
+        "datasets": datasets,
+        "path": {"experiments_root": str((options.out / "runs").resolve())},
+        "train": {
+            "ema_decay": 0.999,
+            "optim_g": {"type": "AdamW", "lr": options.rate, "weight_decay": 1e-4},
+            "scheduler": {"type": "Cosine", "lr_min": 0},
+            "warmup_iter": min(200, max(1, options.iterations // 10)),
+            "total_iter": options.iterations,
+            "pixel_opt": {"type": "L1Loss"},
+            "grad_clip": 1.0,
+            "precision": "auto",
+            "data_on_device": options.device != "cpu" and task.degradation == "noise",
+        },
+        "val": {
+            "val_freq": max(1, options.iterations // options.validations),
+            "metrics": ["psnr", "ssim"],
+        },
+        "logger": {
+            "print_freq": max(1, options.iterations // 200),
+            "save_checkpoint_freq": max(1, options.iterations // 10),
+            "keep_last": 1,
+            "use_tb_logger": False,
+        },
+    }
+
+
+def train(options: argparse.Namespace, task: Task, configs: dict[str, dict[str, Any]]) -> None:
+    """Train both, one after the other; what is finished already is not trained again.
+
+    Raises:
+        VHeatIRError: a training failed, or the folder holds one of other settings.
+    """
+    folder = options.out / "options"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, config in configs.items():
+        file = folder / f"{name}.yml"
+        text = yaml.safe_dump(option_file(options, task, config), sort_keys=False)
+        if file.is_file() and file.read_text() != text:
+            raise VHeatIRError(
+                f"{options.out} holds trainings of other settings ({file} says which): "
+                "give another --out, or remove it"
+            )
+        write_bytes_atomically(file, text.encode())
+        if not weights(options, name).is_file():
+            command = [sys.executable, "-m", "benchmarks.swinir", "-opt", str(file.resolve())]
+            environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+            status = subprocess.run([*command, "--auto_resume"], cwd=ROOT, env=environ).returncode
+            if status:
+                raise VHeatIRError(
+                    f"the training of {name} ended with status {status}; what was said is above, "
+                    "and the same command goes on with it"
+                )
+
+
+def weights(options: argparse.Namespace, name: str) -> Path:
+    """Return the file that a finished training has written."""
+    return Path(options.out / "runs" / name / "models" / f"{name}.safetensors")
+
+
+def curves(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
+    """Return iteration, seconds and PSNR of every validation."""
+    file = options.out / "runs" / name / "results" / "history.json"
+    points = []
+    for iteration, minutes, scores in json.loads(file.read_text())["scores"]:
+        values = {key.split()[0]: score["psnr"] for key, score in scores.items()}
+        points.append({"iteration": iteration, "seconds": 60 * minutes, **values})
+    return points
+
+
+def draw(found: dict[str, list[dict[str, float]]], path: Path, title: str) -> None:
+    """Draw PSNR over iterations and over seconds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
+    for axis, quantity in zip(axes, ("iteration", "seconds"), strict=True):
+        for name, points in found.items():
+            for data in sorted(points[0].keys() - {"iteration", "seconds"}):
+                line = ([p[quantity] for p in points], [p[data] for p in points])
+                axis.plot(*line, marker=".", label=f"{name}, {data}")
+        axis.set(xlabel=quantity)
+        axis.grid(alpha=0.3)
+    axes[0].set(ylabel="PSNR [dB]")
+    axes[0].legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def crops(options: argparse.Namespace, task: Task, path: Path) -> dict[str, dict[str, float]]:
+    """Draw clean | degraded | vHeatIR | SwinIR; returns the crops' PSNR."""
+    restorers = {name: load_weights(weights(options, name)).network for name in NAMES}
+    photographs = heldout_photographs()
+    rows, found = [], {}
+    for name, top, left in CROPS:
+        window = (slice(top, top + CROP), slice(left, left + CROP))
+        clean = to_color_mode(photographs[name], task.color)
+        degraded = degrade_for_benchmark(clean, task, options.level)[window]
+        clean = clean[window]
+        shown = [clean, to_uint8(degraded)]
+        found[name] = {"degraded": psnr(shown[1], clean)}
+        for method, network in restorers.items():
+            restored = _restore(network, degraded)
+            found[name][method] = psnr(restored, clean)
+            shown.append(restored)
+        rows.append(np.concatenate(shown, axis=1))
+    write_image(path, np.concatenate(rows))
+    return found
+
+
+def _restore(network: Any, degraded: NDArray[np.float32]) -> NDArray[np.uint8]:
+    from vheatir.data.restoration_dataset import to_tensor
+
+    planes = restore_tensor(network, to_tensor(degraded)[None])[0].numpy()
+    return to_uint8(planes[0] if degraded.ndim == 2 else planes.transpose(1, 2, 0))
+
+
+NAMES = ("vheatir", "swinir")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, compare, and write the files."""
+    console = Console()
+    task = get_task(options.task)
+    options.device = str(pick_device(options.device))
+    configs = networks(options.size, task)
+    train(options, task, configs)
+    found = {name: curves(options, name) for name in NAMES}
+    title = f"{options.size}, {task.name}, level {options.level:g}, {options.iterations} iterations"
+    draw(found, options.out / "curves.png", title)
+    found_crops = crops(options, task, options.out / "crops.png")
+    content = {
+        "environment": environment(options.device),
+        "settings": {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in vars(options).items()
+            if key not in ("out", "data", "test_set")
+        },
+        "networks": configs,
+        "curves": found,
+        "crops": found_crops,
+    }
+    target = options.out / "against_swinir.json"
+    write_bytes_atomically(target, (json.dumps(content, indent=1) + "\n").encode())
+    table = Table("iteration", "vHeatIR: seconds", "PSNR", "SwinIR: seconds", "PSNR", title=title)
+    for ours, theirs in zip(*found.values(), strict=True):
+        cells = [f"{p[key]:.{d}f}" for p in (ours, theirs)
+                 for key, d in (("seconds", 0), ("validation", 3))]  # fmt: skip
+        table.add_row(str(ours["iteration"]), *cells)
+    console.print(table)
+    for file in (target, options.out / "curves.png", options.out / "crops.png"):
+        console.print(f"written: {file}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        run(parse(arguments))
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: what was saved is there; give the command again\n")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,118 @@
+"""BasicSR's SwinIR as one of our network types, so that the same loop trains and measures it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vheatir.archs import ARCHS
+from vheatir.errors import VHeatIRError
+from vheatir.training.compat import import_basicsr
+
+WINDOW = 8
+# SwinIR's own heads for its two denoisers; `fast` has no SwinIR counterpart: 8 channels a head.
+HEADS = {"base": 6, "light": 6, "fast": 8}
+
+
+class SwinIR(nn.Module):
+    """SwinIR (arXiv 2108.10257) for denoising and JPEG artifacts, with an optional pixel-unshuffle.
+
+    Args:
+        in_chans: channels of the image.
+        out_chans: the same.
+        embed_dim: channels of the body.
+        depths: layers in each group.
+        heads: attention heads of every layer.
+        mlp_ratio: hidden channels of the MLPs over ``embed_dim``.
+        downscale: 1, as published, or a pixel-unshuffle before and a pixel-shuffle after, as the
+            network it is compared with has them.
+
+    Shape: (B, in_chans, H, W) in [0, 1], to the same.
+    """
+
+    takes_level = False
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        out_chans: int | None = None,
+        embed_dim: int = 180,
+        depths: Sequence[int] = (6, 6, 6, 6, 6, 6),
+        heads: int = 6,
+        mlp_ratio: float = 2.0,
+        downscale: int = 1,
+    ) -> None:
+        super().__init__()
+        import_basicsr()
+        from basicsr.archs.swinir_arch import SwinIR as Published
+
+        if out_chans not in (None, in_chans):
+            raise VHeatIRError(
+                f"SwinIR returns the {in_chans} channels it gets: leave out_chans out"
+            )
+        self.in_chans = self.out_chans = in_chans
+        self.downscale = downscale
+        self.body = Published(
+            img_size=64,
+            in_chans=in_chans * downscale**2,
+            window_size=WINDOW,
+            embed_dim=embed_dim,
+            depths=list(depths),
+            num_heads=[heads] * len(depths),
+            mlp_ratio=mlp_ratio,
+            drop_path_rate=0.0,  # else SwinIR alone would draw random numbers in training
+            upsampler="",
+        )
+        share_masks(self.body)
+
+    def forward(self, x: Tensor, level: None = None) -> Tensor:
+        """Restore an image; sizes that windows do not divide are padded by reflection."""
+        height, width = x.shape[2:]
+        multiple = WINDOW * self.downscale
+        bottom, right = -height % multiple, -width % multiple
+        mode = "reflect" if bottom < height and right < width else "replicate"
+        planes = F.pixel_unshuffle(F.pad(x, (0, right, 0, bottom), mode), self.downscale)
+        return F.pixel_shuffle(self.body(planes), self.downscale)[..., :height, :width]
+
+
+def share_masks(network: nn.Module) -> None:
+    """Let SwinIR's shifted layers share one attention mask a size.
+
+    The published code builds it anew in every second layer of every call. As our decay is kept
+    between calls, so is SwinIR's mask.
+    """
+    masks: dict[tuple[int, int], Tensor] = {}
+
+    def mask_for(block: Any, calculate: Callable[[tuple[int, int]], Tensor]) -> Callable[..., Any]:
+        def calculate_mask(x_size: tuple[int, int]) -> Tensor:
+            if x_size not in masks:
+                masks.clear()
+                device = next(block.parameters()).device
+                masks[x_size] = calculate(x_size).to(device)
+            return masks[x_size]
+
+        return calculate_mask
+
+    for block in network.modules():
+        if hasattr(block, "calculate_mask"):
+            block.attn_mask = None
+            if block.shift_size > 0:
+                block.input_resolution = None  # always ask for the mask
+                block.calculate_mask = mask_for(block, block.calculate_mask)
+
+
+def register() -> None:
+    """Make ``type: SwinIR`` a network of option and weight files in this process."""
+    ARCHS["SwinIR"] = SwinIR
+
+
+if __name__ == "__main__":
+    # python -m benchmarks.swinir -opt FILE: vheatir/train.py for option files of type SwinIR
+    from benchmarks.swinir import register as register_importable
+    from vheatir.train import main
+
+    register_importable()
+    raise SystemExit(main())

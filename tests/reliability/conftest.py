@@ -1,0 +1,215 @@
+"""Damage done for real, in two sizes, and the table of what was lost.
+
+Every test here is marked ``reliability``. The default run does a short form of each;
+``pytest -m reliability`` does all of it and prints promise, damage, cases and losses.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+PROMISES = {
+    1: "a kill loses at most the work since the last state",
+    2: "resume is exact",
+    3: "several processes are one, and none hangs",
+    4: "hostile weights run nothing",
+    5: "hostile images kill nothing",
+    6: "numbers stay numbers",
+    7: "the demo under load and attack",
+    8: "supply chain",
+}
+_ROWS = pytest.StashKey[list["Row"]]()
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        f"reliability_{path.parent.name}_{path.stem}", path
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_training = _load(HERE.parent / "training" / "conftest.py")
+_demo = _load(HERE.parent / "demo" / "conftest.py")
+tiny, Tiny = _training.tiny, _training.Tiny
+weights, photograph, serve = _demo.weights, _demo.photograph, _demo.serve
+
+
+@pytest.fixture
+def helpers() -> Any:
+    """Give tests the functions of the training tests."""
+    return _training
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Any:
+    """Give tests the makers of bad files."""
+    return _load(HERE / "corpus.py")
+
+
+@pytest.fixture(scope="session")
+def fuzz() -> Any:
+    """Give tests the fuzzer of the readers."""
+    return _load(HERE / "fuzz_readers.py")
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> bool:
+    """Return whether this is ``pytest -m reliability`` rather than the default run."""
+    return "reliability" in pytestconfig.option.markexpr.replace("not reliability", "")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.reliability)
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Row:
+    """One line of the table: damage of one kind, how often it was done, what was lost."""
+
+    promise: int
+    damage: str
+    cases: int = 0
+    losses: list[str] = field(default_factory=list)
+
+    def case(self, kept: bool, what: str) -> None:
+        """Count a case; ``what`` describes the loss if it was not ``kept``."""
+        self.cases += 1
+        if not kept:
+            self.losses.append(what)
+
+
+Ledger = Callable[[int, str], Any]
+
+
+@pytest.fixture
+def ledger(pytestconfig: pytest.Config) -> Ledger:
+    """Return a context manager that makes a row and fails the test if it ends with losses."""
+
+    @contextmanager
+    def open_row(promise: int, damage: str) -> Iterator[Row]:
+        row = Row(promise, damage)
+        pytestconfig.stash.setdefault(_ROWS, []).append(row)
+        try:
+            yield row
+        except BaseException as error:
+            row.losses.append(f"{type(error).__name__}: {error}")
+            raise
+        assert row.cases > 0
+        assert not row.losses, f"{len(row.losses)} of {row.cases} lost: " + "; ".join(
+            row.losses[:5]
+        )
+
+    return open_row
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    rows = config.stash.get(_ROWS, [])
+    if not rows or "reliability" not in config.option.markexpr:
+        return
+    terminalreporter.section("reliability")
+    write = terminalreporter.write_line
+    for number, promise in PROMISES.items():
+        mine = [row for row in rows if row.promise == number]
+        if mine:
+            write(f"{number}. {promise}")
+        for row in mine:
+            write(f"     {row.damage:66} {row.cases:6} cases {len(row.losses):4} lost")
+    lost = sum(len(row.losses) for row in rows)
+    write(f"   {'in all':68} {sum(row.cases for row in rows):6} cases {lost:4} lost")
+
+
+# --- trainings without the seconds that imports take ---------------------------------------------
+
+
+class Trainings:
+    """Starts real training processes by forking one that has everything imported.
+
+    Args:
+        folder: for their output.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "output.txt"
+        environment = {**_training.ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
+        environment["PYTHONPATH"] = str(HERE.parents[1])
+        self._parent = subprocess.Popen(
+            [sys.executable, str(HERE / "fork_trainer.py")],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def start(self, arguments: list[str], fault: dict[str, Any] | None = None) -> int:
+        """Start a training; returns its process's number."""
+        job = {"arguments": arguments, "output": str(self._log), "fault": fault}
+        assert self._parent.stdin is not None and self._parent.stdout is not None
+        self._parent.stdin.write(json.dumps(job) + "\n")
+        self._parent.stdin.flush()
+        return int(self._parent.stdout.readline())
+
+    def wait(self) -> int:
+        """Wait for its end; returns the exit status, -9 for SIGKILL."""
+        assert self._parent.stdout is not None
+        return int(self._parent.stdout.readline())
+
+    def run(self, arguments: list[str], fault: dict[str, Any] | None = None) -> int:
+        """Start a training and wait for its end."""
+        self.start(arguments, fault)
+        return self.wait()
+
+    def stop_at(self, arguments: list[str], marker: str, number: int) -> int:
+        """Send a signal once the output holds ``marker``; returns the exit status."""
+        pid = self.start(arguments)
+        end = time.monotonic() + 60
+        while marker not in self.output:
+            assert time.monotonic() < end, self.output
+            time.sleep(0.002)
+        os.kill(pid, number)
+        return self.wait()
+
+    @property
+    def output(self) -> str:
+        """What the last training has said."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    def close(self) -> None:
+        """End the process that forks."""
+        assert self._parent.stdin is not None and self._parent.stdout is not None
+        self._parent.stdin.close()
+        self._parent.wait(timeout=60)
+        self._parent.stdout.close()
+
+
+@pytest.fixture
+def trainings(tmp_path: Path) -> Iterator[Trainings]:
+    if _training.NO_BASICSR:
+        pytest.skip("training needs basicsr")
+    if not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"):
+        pytest.skip("this system cannot fork")
+    pool = Trainings(tmp_path)
+    yield pool
+    pool.close()

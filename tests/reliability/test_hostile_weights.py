@@ -1,0 +1,219 @@
+"""Promise 4: every hostile weight file ends in one line, and no code in it runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import random
+import resource
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from vheatir.archs import build_network
+from vheatir.errors import VHeatIRError
+from vheatir.weights import load_weights, read_info, read_state_dict, save_weights
+
+READERS = (load_weights, read_info, read_state_dict)
+CONFIG = {"type": "VHeatIR", "embed_dim": 8, "depths": [1], "level_scale": 255.0}
+INFO = {"task": "denoise_color", "level": [0, 55], "name": "tiny"}
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    return save_weights(tmp_path / "good.safetensors", build_network(CONFIG), INFO)
+
+
+def answer(read: Callable[[Path], Any], path: Path) -> str | None:
+    """Return the line of the refusal, or None where the file was taken."""
+    try:
+        read(path)
+    except VHeatIRError as error:
+        return str(error)
+    return None
+
+
+def refused(row: Any, path: Path, readers: Any = READERS) -> None:
+    """Count a case: each reader refuses the file in one line that names it."""
+    for read in readers:
+        said = answer(read, path)
+        fine = said is not None and "\n" not in said and path.name in said and len(said) < 400
+        row.case(fine, f"{read.__name__}({path.name}): {said}")
+
+
+def header_of(data: bytes) -> dict[str, Any]:
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+
+
+def with_network(good: Path, path: Path, **changes: Any) -> Path:
+    """Copy a weight file, its network described otherwise."""
+    data = good.read_bytes()
+    entry = json.loads(header_of(data)["__metadata__"]["vheatir"])
+    entry["network"].update(changes)
+    path.write_bytes(
+        safetensors.torch.save(safetensors.torch.load(data), {"vheatir": json.dumps(entry)})
+    )
+    return path
+
+
+def test_damage(good: Path, tmp_path: Path, ledger: Any, full: bool) -> None:
+    rng, data = random.Random(0), good.read_bytes()
+    path = tmp_path / "damaged.safetensors"
+    end = 8 + int.from_bytes(data[:8], "little")
+    with ledger(4, "weight files cut off") as row:
+        for _ in range(300 if full else 20):
+            path.write_bytes(data[: rng.randrange(len(data))])
+            refused(row, path)
+    with ledger(4, "weight files with flipped bits: refused or whole numbers") as row:
+        for number in range(1000 if full else 50):
+            flipped = bytearray(data)
+            bit = rng.randrange(8 * (end if number % 2 else len(data)))
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            for read in READERS:
+                said = answer(read, path)
+                row.case(said is None or "\n" not in said, f"bit {bit}: {said}")
+            if answer(load_weights, path) is None:
+                network = load_weights(path).network
+                sound = all(value.isfinite().all() for value in network.state_dict().values())
+                row.case(sound, f"bit {bit}: not finite")
+
+
+def test_networks_that_no_machine_could_hold(good: Path, tmp_path: Path, ledger: Any) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with ledger(4, "a few bytes that describe a network without end") as row:
+        for number, change in enumerate(
+            (
+                {"embed_dim": 10**6}, {"embed_dim": 10**9}, {"embed_dim": 10**30},
+                {"depths": [10**9]}, {"depths": [1] * 10**5}, {"depths": [[1]]},
+                {"depths": "9" * 99}, {"depths": [60]},
+                {"fve_size": 10**5}, {"fve_size": 10**9}, {"mlp_ratio": 1e12}, {"mlp_ratio": 1e308},
+                {"downscale": 10**5}, {"in_chans": 10**8}, {"out_chans": -1}, {"embed_dim": -8},
+                {"embed_dim": 1.5}, {"depths": [-1]}, {"level_scale": "x"}, {"img_range": 0},
+                {"mixer": "../../etc/passwd"}, {"norm": {"a": 1}}, {"embed_dim": True},
+            )
+        ):  # fmt: skip
+            path = with_network(good, tmp_path / f"endless{number}.safetensors", **change)
+            refused(row, path, (load_weights,))
+        for depth in (10**9, 4000):
+            unet = {"type": "VHeatIRUNet", "channels": [8], "depths": [depth], "mixers": ["conv"]}
+            data = safetensors.torch.load(good.read_bytes())
+            entry = {"format": 1, "network": unet, "info": INFO}
+            path = tmp_path / f"unet{depth}.safetensors"
+            path.write_bytes(safetensors.torch.save(data, {"vheatir": json.dumps(entry)}))
+            refused(row, path, (load_weights,))
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        row.case(grown < 300, f"memory grew by {grown:.0f} MB")
+
+
+def test_lying_safetensors(good: Path, tmp_path: Path, ledger: Any) -> None:
+    data = good.read_bytes()
+    header, rest = header_of(data), data[8 + int.from_bytes(data[:8], "little") :]
+    name = "conv_first.weight"
+    entries: list[tuple[str, Any]] = [
+        ("data_offsets", [0, 2**62]), ("data_offsets", [2**63, 2**63 + 4]), ("shape", [2**62]),
+        ("data_offsets", [4, 0]), ("dtype", "F128"), ("shape", [-1]), ("shape", [2**31, 2**31]),
+        ("dtype", "U8"),
+    ]  # fmt: skip
+    with ledger(4, "safetensors whose header lies") as row:
+        for key, value in entries:
+            lying = json.loads(json.dumps(header))
+            lying[name][key] = value
+            text = json.dumps(lying).encode()
+            path = tmp_path / "lying.safetensors"
+            path.write_bytes(struct.pack("<Q", len(text)) + text + rest)
+            refused(row, path)
+        for length in (2**63, 2**40, 100_000_001, 0):
+            path.write_bytes(struct.pack("<Q", length) + data[8:])
+            refused(row, path)
+
+
+class Planted:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, how: Callable[..., Any], *arguments: Any) -> None:
+        self.how, self.arguments = how, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.how, self.arguments
+
+
+def test_code_in_pickles(tmp_path: Path, ledger: Any) -> None:
+    bait = tmp_path / "planted"
+    code = f"__import__('os').mkdir({str(bait)!r})"
+    plants = {
+        "mkdir": Planted(os.mkdir, str(bait)), "system": Planted(os.system, f"mkdir {bait}"),
+        "eval": Planted(eval, code), "exec": Planted(exec, code),
+        "import": Planted(__import__, "antigravity"), "load": Planted(torch.load, str(bait)),
+        "list": Planted(os.listdir, "/"), "open": Planted(open, str(bait), "w"),
+    }  # fmt: skip
+    with ledger(4, "pickles with code inside, six wrappings") as row:
+        for name, plant in plants.items():
+            new, old, stream = io.BytesIO(), io.BytesIO(), io.BytesIO()
+            torch.save({"params": {"a": torch.ones(1), "b": plant}}, new)
+            torch.save({"params": plant}, old, _use_new_zipfile_serialization=False)
+            with zipfile.ZipFile(stream, "w") as archive:
+                archive.writestr("archive/data.pkl", pickle.dumps(plant))
+                archive.writestr("archive/version", "3\n")
+            wrapped = [new.getvalue(), old.getvalue(), stream.getvalue(), pickle.dumps(plant),
+                       pickle.dumps(plant, 0), pickle.dumps({"params": {"a": plant}})]  # fmt: skip
+            for number, data in enumerate(wrapped):
+                for suffix in (".pth", ".safetensors", ".pt"):
+                    path = tmp_path / f"{name}{number}{suffix}"
+                    path.write_bytes(data)
+                    refused(row, path)
+                    row.case(not bait.exists(), f"{path.name}: the planted code ran")
+    pickle.loads(pickle.dumps(plants["mkdir"]))
+    assert bait.exists()  # the bait is real
+
+
+def test_bombs_and_odd_tensors(good: Path, tmp_path: Path, ledger: Any, full: bool) -> None:
+    def zipped(name: str, size: int) -> Path:
+        path = tmp_path / name
+        torch.save({"params": {"a": torch.zeros(4)}}, path)
+        with zipfile.ZipFile(path) as archive:
+            files = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, data in files.items():
+                if member.endswith("data/0"):
+                    with archive.open(member, "w", force_zip64=True) as stream:
+                        for _ in range(size >> 20):
+                            stream.write(bytes(1 << 20))
+                else:
+                    archive.writestr(member, data)
+        return path
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with ledger(4, "zip bombs, and tensors that are none") as row:
+        refused(row, zipped("bomb.pth", (2048 if full else 64) << 20))
+        odd = {
+            "expanded": torch.zeros(1).expand(10**12), "meta": torch.zeros(3, device="meta"),
+            "sparse": torch.zeros(3, 3).to_sparse(), "complex": torch.zeros(3, dtype=torch.cfloat),
+            "overlapping": torch.zeros(4).as_strided((10**6, 10**6), (0, 0)),
+        }  # fmt: skip
+        for name, tensor in odd.items():
+            torch.save({"params": {"a": tensor}}, tmp_path / f"{name}.pth")
+            refused(row, tmp_path / f"{name}.pth", (read_state_dict,))
+        for number, content in enumerate(([1], {"a": "b"}, {1: torch.ones(1)}, 7, None, {"a": {}})):
+            torch.save(content, tmp_path / f"content{number}.pth")
+            refused(row, tmp_path / f"content{number}.pth", (read_state_dict,))
+        state = safetensors.torch.load(good.read_bytes())
+        metadata = header_of(good.read_bytes())["__metadata__"]
+        for value in (float("nan"), float("inf"), -float("inf")):
+            for name in state:
+                wrong = {key: tensor.clone() for key, tensor in state.items()}
+                wrong[name].view(-1)[-1] = value
+                path = tmp_path / "wrong.safetensors"
+                path.write_bytes(safetensors.torch.save(wrong, metadata))
+                refused(row, path, (load_weights,))
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        row.case(grown < 300, f"memory grew by {grown:.0f} MB")

@@ -1,0 +1,145 @@
+"""Promise 3: two gloo processes through the real torchrun; one of them killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+FORCE = ("train:total_iter=40", "logger:save_checkpoint_freq=10")
+
+
+def torchrun(tiny: Any, *force: str, root: str, resume: bool = False) -> list[str]:
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+        *tiny.command(*FORCE, *force, root=root, resume=resume)[1:], "--launcher", "pytorch",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_two_processes_equal_one_with_twice_the_batch(
+    tiny: Any, helpers: Any, ledger: Any, on_device: bool
+) -> None:
+    device = f"train:data_on_device={str(on_device).lower()}"
+    result = helpers.finish(torchrun(tiny, device, root="two"), tiny.folder)
+    assert result.returncode == 0, result.stderr
+    torch.set_num_threads(1)
+    one = ("datasets:train:batch_size_per_gpu=4", device)
+    assert tiny.run(*FORCE, *one, root="one") == 0
+    curves = [
+        np.array(json.loads((tiny.experiment(root) / "results/history.json").read_text())["losses"])
+        for root in ("one", "two")
+    ]
+    assert np.array_equal(curves[0][:, 0], np.arange(1, 41))
+    states = [tiny.state(40, root) for root in ("one", "two")]
+    assert states[0]["samples_seen"] == states[1]["samples_seen"] == 160
+    kind = "on the device" if on_device else "by the loader"
+    with ledger(3, f"two processes against one with twice the batch, crops {kind}") as row:
+        for a, b in zip(*curves, strict=True):
+            row.case(bool(np.isclose(a[2], b[2], rtol=1e-4)), f"loss {a[2]} and {b[2]} at {a[0]}")
+        for name, weight in states[0]["model"]["network"].items():
+            same = torch.allclose(weight, states[1]["model"]["network"][name], atol=2e-4)
+            row.case(same, name)
+    # only one process writes: nothing is there twice, nothing is set aside
+    for root in ("one", "two"):
+        saved = sorted(path.name for path in tiny.experiment(root).rglob("*.state"))
+        assert saved == ["10.state", "20.state", "30.state", "40.state"]
+    (log,) = tiny.experiment("two").glob("*.log")
+    text = log.read_text()
+    assert all(text.count(f"iteration {i}/40 ") == 1 for i in range(1, 41))
+    assert len(list((tiny.folder / "two").iterdir())) == 1
+
+
+def workers(parent: int) -> dict[int, int]:
+    """Return the training processes of a torchrun by rank."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        try:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                environment = dict(
+                    part.split(b"=", 1)
+                    for part in (folder / "environ").read_bytes().split(b"\0")
+                    if b"=" in part
+                )
+                found[int(environment[b"RANK"])] = int(folder.name)
+        except (OSError, ValueError, KeyError):
+            continue
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+@pytest.mark.parametrize("rank", [1, 0])
+def test_a_killed_rank_ends_the_job(
+    tiny: Any, helpers: Any, ledger: Any, full: bool, rank: int
+) -> None:
+    if rank == 0 and not full:
+        pytest.skip("in the long form: pytest -m reliability")
+    long = ("train:total_iter=4000", "logger:keep_last=2", "datasets:val=null")
+    process = subprocess.Popen(
+        torchrun(tiny, *long, root="runs"), cwd=tiny.folder, text=True,
+        env={**helpers.ENVIRONMENT, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines = []
+    with ledger(3, f"SIGKILL to rank {rank} of two") as row:
+        for line in process.stdout:
+            lines.append(line)
+            if "iteration 23/" in line:
+                os.kill(workers(process.pid)[rank], signal.SIGKILL)
+                killed = time.monotonic()
+                break
+        rest, _ = process.communicate(timeout=120)
+        output = "".join(lines) + rest
+        row.case(time.monotonic() - killed < 60, "the job went on for a minute")
+        row.case(process.returncode not in (0, None), "the job said that all was well")
+        told = [li for li in output.splitlines() if li.startswith("error: another process")]
+        row.case(len(told) == 1 and "--auto_resume" in told[0], output[-3000:])
+        states = sorted(tiny.experiment().glob("training_states/*.state"))
+        row.case(bool(states), "no state is there")
+        newest = max(int(path.stem) for path in states)
+        # rank 0 saves where it stands if it is the other that died
+        row.case(newest % 10 == 0 if rank == 0 else newest >= 23, f"the newest is {newest}")
+        total = (newest // 10 + 2) * 10
+        again = (*long, f"train:total_iter={total}")
+        resumed = helpers.finish(torchrun(tiny, *again, root="runs", resume=True), tiny.folder)
+        row.case(resumed.returncode == 0, resumed.stderr[-2000:])
+        left = [p.name for p in tiny.experiment().rglob(".*")]
+        row.case(not left, f"left behind: {left}")
+        if full:
+            straight = helpers.finish(torchrun(tiny, *again, root="straight"), tiny.folder)
+            assert straight.returncode == 0, straight.stderr
+            one, two = tiny.state(total, "straight"), tiny.state(total)
+            # how long the run was to be differed before the kill, and with it the learning rate
+            row.case(one["samples_seen"] == two["samples_seen"], "samples were lost")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_processes_resume_exactly(
+    tiny: Any, helpers: Any, ledger: Any, full: bool, number: signal.Signals
+) -> None:
+    if number == signal.SIGKILL and not full:
+        pytest.skip("in the long form: pytest -m reliability")
+    long = ("train:total_iter=60", "train:accumulate=2")
+    straight = helpers.finish(torchrun(tiny, *long, root="straight"), tiny.folder)
+    assert straight.returncode == 0, straight.stderr
+    command = torchrun(tiny, *long, root="runs")
+    with ledger(2, f"{number.name} to two gloo processes") as row:
+        status, output = helpers.stop_at(command, tiny.folder, "iteration 23/", number, True)
+        row.case(status != 0, "it said that all was well")
+        if number == signal.SIGINT:
+            once = output.count("continue with: torchrun --nproc_per_node=2") == 1
+            row.case(once and "--launcher pytorch" in output, output)
+        resumed = helpers.finish(torchrun(tiny, *long, root="runs", resume=True), tiny.folder)
+        row.case(resumed.returncode == 0 and "resumed from" in resumed.stdout, resumed.stderr)
+        same = helpers.difference(tiny.state(60, "straight"), tiny.state(60))
+        row.case(same is None, f"the end differs in {same}")
