@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.contenders import Case, prepare
+from vheatir.ops import dct
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -109,11 +110,13 @@ def count_macs(work: Callable[[], None]) -> int:
     # It sees the operators of this thread: the network is to call them all from here.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    dct.AS_OPERATORS = True
     try:
         with counter:
             work()
     finally:
         torch.set_num_threads(threads)
+        dct.AS_OPERATORS = False
     return round(counter.macs)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -162,6 +164,16 @@ def test_compiles_into_one_graph(backend: str) -> None:
 def test_an_unknown_backend_names_the_nearest() -> None:
     with pytest.raises(VHeatIRError, match="unknown DCT backend 'matmull': did you mean 'matmul'"):
         dct2(torch.ones(2, 2), backend="matmull")  # type: ignore[arg-type]
+
+
+def test_inference_does_not_import_the_compiler() -> None:
+    """The first call of an operator of our own would: seconds and 70 MB."""
+    code = (
+        "import sys, torch; from vheatir.ops import dct2, idct2; x = torch.rand(1, 130, 9, 2)\n"
+        "with torch.no_grad(): y = idct2(dct2(x, (1, 2)), (1, 2))\n"
+        "assert torch.allclose(x, y, atol=1e-5) and 'sympy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_gradients_after_inference_of_the_same_size() -> None:

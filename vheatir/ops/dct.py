@@ -20,7 +20,6 @@ import math
 from functools import lru_cache
 from typing import Any, Literal
 
-import numpy as np
 import scipy.fft
 import torch
 from torch import Tensor
@@ -94,7 +93,8 @@ def _transform2(x: Tensor, dim: tuple[int, int], backend: Backend, inverse: bool
                 x = _matmul_along(x, d, inverse)
         return x
     if x.device.type == "cpu":
-        return _scipy_dctn(x, dims, inverse)
+        plain = _unseen(x)
+        return _by_scipy(x, dims, inverse) if plain else _scipy_dctn(x, dims, inverse)
     return _FourierDct.apply(x, dims, inverse)
 
 
@@ -126,28 +126,47 @@ def transform2_(x: Tensor, dim: tuple[int, int], backend: Backend, inverse: bool
     dims = [dim[0] % x.ndim, dim[1] % x.ndim]
     native = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
     if native and _choose(x, dims, backend) == "fft":
-        _scipy_dctn_(x, dims, inverse)
+        run = _by_scipy_in_place if _unseen(x) else _scipy_dctn_
+        run(x, dims, inverse)
         return x
     return _transform2(x, dim, backend, inverse)
 
 
-@torch.library.custom_op("vheatir::scipy_dctn_", mutates_args={"x"})
-def _scipy_dctn_(x: Tensor, dims: list[int], inverse: bool) -> None:
+#: Call SciPy through operators of PyTorch always, so that its dispatch modes see the transform.
+AS_OPERATORS = False
+
+
+def _unseen(x: Tensor) -> bool:
+    """Tell whether neither autograd nor a tracer has to see the transform of x.
+
+    The first call of an operator of ours makes PyTorch import its compiler: seconds, and 70 MB.
+    """
+    seen = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not (seen or AS_OPERATORS) and type(x) is Tensor
+
+
+def _by_scipy(x: Tensor, dims: list[int], inverse: bool, overwrite: bool = False) -> Tensor:
     function = scipy.fft.idctn if inverse else scipy.fft.dctn
-    array = x.numpy()
-    workers = torch.get_num_threads()
-    out = function(array, type=2, axes=dims, norm="ortho", overwrite_x=True, workers=workers)
-    if not np.shares_memory(out, array):  # overwriting is SciPy's liberty, not its promise
-        array[...] = out
+    array, workers = x.detach().numpy(), torch.get_num_threads()
+    kind = {"type": 2, "axes": dims, "norm": "ortho"}
+    return torch.from_numpy(function(array, **kind, overwrite_x=overwrite, workers=workers))
+
+
+def _by_scipy_in_place(x: Tensor, dims: list[int], inverse: bool) -> None:
+    out = _by_scipy(x, dims, inverse, overwrite=True)
+    if out.data_ptr() != x.data_ptr():  # overwriting is SciPy's liberty, not its promise
+        x.copy_(out)
+
+
+_scipy_dctn_ = torch.library.custom_op(
+    "vheatir::scipy_dctn_", _by_scipy_in_place, mutates_args={"x"}
+)
 
 
 @torch.library.custom_op("vheatir::scipy_dctn", mutates_args=())
 def _scipy_dctn(x: Tensor, dims: list[int], inverse: bool) -> Tensor:
     """DCT by SciPy's pocketfft; a custom operator, so that torch.compile keeps its graph whole."""
-    function = scipy.fft.idctn if inverse else scipy.fft.dctn
-    workers = torch.get_num_threads()
-    out = function(x.detach().numpy(), type=2, axes=dims, norm="ortho", workers=workers)
-    return torch.from_numpy(out)
+    return _by_scipy(x, dims, inverse)
 
 
 @_scipy_dctn.register_fake

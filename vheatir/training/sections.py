@@ -278,7 +278,7 @@ class TrainOptions(Section):
         compile: ``torch.compile`` the network; true, or one of its modes: ``reduce-overhead`` and
             ``max-autotune`` replay CUDA graphs, which frees small networks from Python's pace.
         checkpointing: compute the blocks' activations again in the backward pass instead of keeping
-            them: the same gradients, far less memory, about a third more time.
+            them: the same gradients, far less memory, about a quarter more time.
         channels_last: memory layout of images.
         data_on_device: keep the decoded training set on the device and cut crops there.
         stages: crop and batch sizes over time; after the last stage, those of ``datasets: train``.
