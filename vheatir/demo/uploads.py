@@ -8,8 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from vheatir.errors import VHeatIRError
-from vheatir.inference.files import read_photograph
+from vheatir.inference.files import read_photograph_file
 
 
 def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
@@ -26,11 +25,7 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
         VHeatIRError: no image, damaged, or too large; names the file, not its folder.
     """
     name = repr(Path(path).name)
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise VHeatIRError(f"{name} cannot be opened: {error.strerror}") from None
-    pixels = read_photograph(data, name, max_pixels).pixels
+    pixels = read_photograph_file(path, max_pixels, name).pixels
     gray_and_alpha = pixels.ndim == 3 and pixels.shape[2] == 2
     return pixels[:, :, [0, 0, 0, 1]] if gray_and_alpha else pixels
 

@@ -7,12 +7,14 @@ decodes 8 bits, OpenCV decodes 16; ICC profile, EXIF, XMP and resolution travel 
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,9 @@ FORMAT_OF_SUFFIX = {
     ".tif": "tiff",
     ".tiff": "tiff",
 }
+
+#: Refused by their header unless told otherwise: larger ones are rarely photographs.
+MAX_PIXELS = 150_000_000
 
 _READ = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L"})
@@ -112,6 +117,27 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
         reason = str(error).splitlines()[0] if str(error) else "cut off"
         raise VHeatIRError(f"{name} is damaged: {reason}") from None
+
+
+def read_photograph_file(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Photograph:
+    """Read an image file; see :func:`read_photograph`.
+
+    Args:
+        path: the file.
+        max_pixels: refuse larger images by their header.
+        name: for messages; the quoted path by default.
+
+    Raises:
+        VHeatIRError: the file cannot be opened, or is no image that can be restored.
+    """
+    shown = repr(str(path)) if name is None else name
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise VHeatIRError(f"{shown} cannot be opened: {error.strerror}") from None
+    return read_photograph(data, shown, max_pixels)
 
 
 def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> bytes:
