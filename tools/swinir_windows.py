@@ -43,7 +43,8 @@ def main() -> None:
     with torch.no_grad():
         net(x)
         net(stepped)
-    figure = Figure(figsize=(10.4, 3.0), layout="constrained", dpi=110)
+    figure = Figure(figsize=(10.4, 3.0), dpi=110)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.86, wspace=0.05)
     here = (_SIDE // 2, _SIDE // 2)
     for index, axis in enumerate(figure.subplots(1, 4)):
         before, after = seen[index]

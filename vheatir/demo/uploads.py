@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from PIL import Image
 
+from vheatir.inference.estimate import jpeg_quality
 from vheatir.inference.files import read_photograph_file
 
 
@@ -28,6 +30,15 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
     pixels = read_photograph_file(path, max_pixels, name).pixels
     gray_and_alpha = pixels.ndim == 3 and pixels.shape[2] == 2
     return pixels[:, :, [0, 0, 0, 1]] if gray_and_alpha else pixels
+
+
+def read_quality(path: str | os.PathLike[str]) -> int | None:
+    """Return the quality of a JPEG file, by its tables; None for other files."""
+    try:
+        with Image.open(path, formats=["JPEG"]) as image:
+            return jpeg_quality(image.quantization)  # type: ignore[attr-defined]
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def describe(image: NDArray[Any]) -> str:

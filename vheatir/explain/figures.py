@@ -98,7 +98,8 @@ def _grid(count: int) -> tuple[Figure, list[Any]]:
     from matplotlib.figure import Figure
 
     rows = -(-count // _COLUMNS)
-    figure = Figure(figsize=(2.6 * _COLUMNS, 2.9 * rows), layout="constrained", dpi=110)
+    figure = Figure(figsize=(2.6 * _COLUMNS, 3.0 * rows), dpi=110)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.92, wspace=0.05, hspace=0.2)
     axes = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
     for axis in axes:
         axis.axis("off")

@@ -188,9 +188,7 @@ class Runner:
         VHeatIRError: a device or model that is not there, or a model of another task.
     """
 
-    def __init__(
-        self, settings: Settings, load: Callable[[str], Restorer] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
         self.settings = settings
         self._load = load or (lambda name: Restorer(name, settings.device))
         self._lock = threading.Lock()
