@@ -210,12 +210,15 @@ class Runner:
                 "a level is a sigma or a JPEG quality: say which with --task denoise or jpeg"
             )
 
-    def run(self, job: Job, progress: Progress | None = None) -> str:
+    def run(
+        self, job: Job, progress: Progress | None = None, *, overwrite: bool | None = None
+    ) -> str:
         """Restore one picture.
 
         Args:
             job: what to restore.
             progress: called as ``progress(done, total)`` after each tile.
+            overwrite: replace this job's targets; as the settings say when None.
 
         Returns:
             What was found and done, in words.
@@ -224,8 +227,9 @@ class Runner:
             VHeatIRError: the picture cannot be read, restored or written, or its target exists.
             OSError: from the file system.
         """
+        replace = self.settings.overwrite if overwrite is None else overwrite
         for path in (job.target, job.compare):
-            if path is not None and path.exists() and not self.settings.overwrite:
+            if path is not None and path.exists() and not replace:
                 raise TargetExistsError(f"{path} exists: give --overwrite to replace it")
         data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
         photo = read_photograph(data, job.name, self.settings.max_pixels)
