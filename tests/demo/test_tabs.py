@@ -17,6 +17,7 @@ from vheatir.image_io import decode_image, write_image
 from vheatir.inference import Restorer
 
 pytestmark = pytest.mark.browser
+SLOW = 60_000  # milliseconds
 
 
 def open_tab(page: Any, name: str) -> None:
@@ -56,7 +57,7 @@ def test_a_click_shows_where_the_heat_flows(page: Any) -> None:
     page.wait_for_selector("#heat_upload img")
     page.wait_for_selector("#heat_swinir img")
     page.click("#heat_upload img", position={"x": 150, "y": 90})
-    page.wait_for_selector("#heat_maps img")
+    page.wait_for_selector("#heat_maps img", timeout=4 * SLOW)
     page.wait_for_selector("#heat_curves img")
     assert re.search(r"Point \d+, \d+", page.inner_text("#heat_point"))
     page.shot("heat")
@@ -81,7 +82,7 @@ def test_several_files_become_a_zip(
     open_tab(page, "Batch")
     names = ("a.png", "b.png", "c_<b>.png")
     page.set_input_files("#batch_files input[type=file]", [str(tmp_path / name) for name in names])
-    page.wait_for_selector("#batch_files:has-text('b.png')")
+    page.wait_for_selector("#batch_files tr:has-text('.png') >> nth=2")
     page.click("#batch")
     page.wait_for_selector("#batch_report:has-text('2 of 3 restored')")
     report = page.inner_text("#batch_report")

@@ -50,15 +50,15 @@ class HeatTab:
             with gr.Column(scale=3, min_width=320):
                 maps = gr.Image(
                     label="Influence of the point", type="filepath", interactive=False,
-                    buttons=["fullscreen"], elem_id="heat_maps",
+                    show_label=False, buttons=["fullscreen"], elem_id="heat_maps",
                 )  # fmt: skip
         curves = gr.Image(
             label="Learned thermal diffusivity", type="filepath", interactive=False,
-            buttons=["fullscreen"], elem_id="heat_curves",
+            show_label=False, buttons=["fullscreen"], elem_id="heat_curves",
         )  # fmt: skip
         gr.Markdown(_SWINIR)
         swinir = gr.Image(
-            label="SwinIR's windows", type="filepath", interactive=False, buttons=["fullscreen"],
+            label="SwinIR's windows", type="filepath", interactive=False, show_label=False, buttons=["fullscreen"],
             elem_id="heat_swinir",
         )  # fmt: skip
         tab.select(
