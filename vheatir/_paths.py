@@ -33,6 +33,12 @@ def options_folder() -> Path:
     return PACKAGE / "options" if root is None else root / "options"
 
 
+def docs_folder() -> Path:
+    """Return the folder of the measured results: the checkout's, or the copy inside the wheel."""
+    root = checkout_root()
+    return PACKAGE / "docs" if root is None else root / "docs"
+
+
 def hide_own_folders() -> None:
     """Take the package's folder and the checkout's top folder off ``sys.path``.
 

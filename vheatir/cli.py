@@ -11,6 +11,7 @@ from vheatir.errors import VHeatIRError, unknown_name
 
 _COMMANDS = {
     "restore": ("vheatir.restore", "restore photographs: files, folders, pipes"),
+    "explain": ("vheatir.explain", "show where the heat flows in a network"),
     "train": ("vheatir.train", "train a network from an option file"),
     "test": ("vheatir.test", "print benchmark tables"),
     "demo": ("vheatir.demo", "restore images in the browser"),
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "vheatir":
             raise
-        extra = {"train": "train", "demo": "app"}.get(command, "all")
+        extra = {"train": "train", "demo": "app", "explain": "app"}.get(command, "all")
         sys.stderr.write(
             f"error: `vheatir {command}` needs the package {error.name!r}, which is not installed: "
             f"pip install 'vheatir[{extra}]'\n"

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vheatir.errors import VHeatIRError
@@ -14,6 +15,8 @@ from vheatir.errors import VHeatIRError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+    from vheatir.inference.jobs import Job
 
 _FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
 _SMALLEST_TILE = 16  # vheatir.inference.tiled.MIN_TILE, without importing torch
@@ -84,6 +87,29 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
     add("--self-ensemble", action="store_true", help="mean of eight flips and rotations (slow)")
     add(
+        "--jobs",
+        type=_count,
+        metavar="N",
+        help="pictures at a time (default: 1; with --engine ray one a GPU or core)",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with an interrupted run: skip what its manifest in OUT says is done",
+    )
+    add(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="only every N-th picture, beginning with the I-th (1 to N): one machine of several",
+    )
+    add(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="ray: on the cluster that Ray finds (default: this process)",
+    )
+    add(
         "--max-pixels",
         type=_count,
         default=150_000_000,
@@ -108,55 +134,71 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     # Behind the parsing, so that --help answers at once.
-    from vheatir.inference.jobs import Runner, Settings, TargetExistsError, plan
+    from vheatir.inference import engines
+    from vheatir.inference.jobs import Runner, Settings, plan
+    from vheatir.inference.manifest import Manifest, pick_shard
 
     jobs = plan(
         arguments.inputs, arguments.output, _FORMATS.get(arguments.format), arguments.compare
     )
-    runner = Runner(
-        Settings(
-            degradation={"denoise": "noise"}.get(arguments.task, arguments.task),
-            level=arguments.level,
-            tile=arguments.tile,
-            device=arguments.device,
-            self_ensemble=arguments.self_ensemble,
-            model=arguments.model,
-            overwrite=arguments.overwrite,
-            max_pixels=arguments.max_pixels,
-        )
+    settings = Settings(
+        degradation={"denoise": "noise"}.get(arguments.task, arguments.task),
+        level=arguments.level,
+        tile=arguments.tile,
+        device=arguments.device,
+        self_ensemble=arguments.self_ensemble,
+        model=arguments.model,
+        overwrite=arguments.overwrite,
+        max_pixels=arguments.max_pixels,
     )
+    if arguments.shard:
+        jobs = pick_shard(jobs, *arguments.shard)
+    runner = Runner(settings)
+    manifest, done = None, 0
+    if arguments.resume:
+        if any(job.source is None or job.target is None for job in jobs):
+            raise VHeatIRError("--resume takes files, not the standard input or output")
+        parents = [job.target.parent for job in jobs if job.target]
+        out = Path(arguments.output)
+        folder = parents[0] if len(jobs) == 1 and jobs[0].target == out else out
+        manifest = Manifest(folder, settings, arguments.shard)
+        left = [job for job in jobs if not manifest.is_done(job)]
+        done, jobs = len(jobs) - len(left), left
     from rich.console import Console
 
     # Pictures may go to the standard output: all words go to the other stream.
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     progress = _progress_bar(console)
     began = time.perf_counter()
-    restored = existing = failed = 0
+    counts = {"restored": 0, "existing": 0, "failed": 0}
+    several = (arguments.jobs or 1) > 1
     with progress, _any_size():
         bar = progress.add_task("", total=len(jobs), tiles="")
-        for index, job in enumerate(jobs):
-            progress.update(bar, description=job.name[-40:], tiles="")
 
-            def report(done: int, total: int, index: int = index) -> None:
-                tiles = f"tile {done}/{total}" if total > 1 else ""
-                progress.update(bar, completed=index + done / total, tiles=tiles)
+        def report(job: Job, part: int, total: int) -> None:
+            if several:
+                return  # of several pictures at a time, each has tiles of its own
+            tiles = f"tile {part}/{total}" if total > 1 else ""
+            finished = sum(counts.values()) + part / total
+            progress.update(bar, description=job.name[-40:], completed=finished, tiles=tiles)
 
-            try:
-                console.print(f"{job.name}: {runner.run(job, report)}")
-                restored += 1
-            except TargetExistsError as error:
-                console.print(f"{job.name}: skipped: {error}")
-                existing += 1
-            except (VHeatIRError, OSError, MemoryError) as error:
-                reason = str(error).removeprefix(f"{job.name} ") or type(error).__name__
-                console.print(f"{job.name}: failed: {reason}")
-                failed += 1
-            progress.update(bar, completed=index + 1)
-    parts = [f"{restored} restored"]
+        if arguments.engine == "ray":
+            outcomes = engines.run_ray(settings, jobs, arguments.jobs, manifest)
+        else:
+            outcomes = engines.run_local(runner, jobs, arguments.jobs or 1, manifest, report)
+        for outcome in outcomes:
+            counts[outcome.state] += 1
+            console.print(f"{outcome.job.name}: {outcome.words}")
+            progress.update(bar, completed=sum(counts.values()))
+    if manifest is not None:
+        manifest.close()
+    parts = [f"{counts['restored']} restored"]
+    parts += [f"{done} done before"] if done else []
+    existing = counts["existing"]
     parts += [f"{existing} skipped, since the target exists"] if existing else []
-    parts += [f"{failed} failed"] if failed else []
+    parts += [f"{counts['failed']} failed"] if counts["failed"] else []
     console.print(f"{', '.join(parts)} in {time.perf_counter() - began:.1f} s")
-    return 1 if existing or failed else 0
+    return 1 if counts["existing"] or counts["failed"] else 0
 
 
 def _progress_bar(console: Console) -> Progress:
@@ -207,13 +249,20 @@ def _tile(text: str) -> str | int | None:
     return int(text)
 
 
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r}: give I/N with I from 1 to N, such as 3/16")
+    return int(index), int(count)
+
+
 def _count(text: str) -> int:
     try:
         count = int(float(text))
     except (ValueError, OverflowError):
         count = 0
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number of pixels, such as 50e6")
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 1 on, such as 50e6")
     return count
 
 

@@ -21,6 +21,7 @@ import torch
 from vheatir.archs import build_network
 from vheatir.weights import save_weights
 
+SLOW = 60_000  # milliseconds; generous, since the machine may be busy
 ROOT = Path(__file__).resolve().parents[2]
 _CHROMIUM_ARGUMENTS = [
     "--headless",
@@ -154,3 +155,32 @@ def browser() -> Iterator[Any]:
         instance = api.chromium.launch(executable_path=chromium, args=_CHROMIUM_ARGUMENTS)
         yield instance
         instance.close()
+
+
+@pytest.fixture(scope="module")
+def address(serve: Any, weights: dict[str, Path]) -> str:
+    return serve("--weights", *weights.values(), "--max-pixels", "100000")
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(SLOW)
+    page.foreign = []
+    page.on(
+        "request",
+        lambda r: None if r.url.startswith((address, "data:", "blob:")) else page.foreign.append(r),
+    )
+    page.shot = lambda name: _keep_picture(page, name)
+    page.goto(address)
+    page.wait_for_selector("#restore:not([disabled])")
+    yield page
+    context.close()
+
+
+def _keep_picture(page: Any, name: str) -> None:
+    """Keep a picture for people, where they ask for it."""
+    if folder := os.environ.get("VHEATIR_SCREENSHOTS"):
+        page.wait_for_timeout(1000)
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)

@@ -128,6 +128,23 @@ def test_the_api_from_a_client(
     assert len(pictures) == 2
 
 
+def test_the_readmes_snippet(
+    serve: Any, tmp_path: Path, weights: dict[str, Path], photograph: np.ndarray[Any, Any]
+) -> None:
+    pytest.importorskip("gradio_client")
+    write_image(tmp_path / "photo.png", photograph[:64, :64])
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    snippet = next(block for block in blocks if "gradio_client" in block)
+    address = serve("--weights", weights["all_levels"])
+    assert "http://127.0.0.1:7860" in snippet
+    code = snippet.replace("http://127.0.0.1:7860", address) + "\nprint(png)"
+    result = run("-c", code, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "found noise of sigma" in result.stdout
+    restored = read_image(result.stdout.splitlines()[-1])
+    assert restored.shape == (64, 64, 3) and (restored != photograph[:64, :64]).any()
+
+
 def _labels(client: Any) -> list[str]:
     parameters = client.view_api(return_format="dict")["named_endpoints"]["/restore"]["parameters"]
     found = re.findall(r"'([^']+)'", str(parameters[1]["python_type"]["type"]))

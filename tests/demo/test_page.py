@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +15,6 @@ from vheatir.image_io import decode_image, write_image
 from vheatir.inference import Restorer
 
 pytestmark = pytest.mark.browser
-SLOW = 60_000  # milliseconds; generous, since the machine may be busy
-
-
-@pytest.fixture(scope="module")
-def address(serve: Any, weights: dict[str, Path]) -> str:
-    return serve("--weights", *weights.values(), "--max-pixels", "100000")
-
-
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(SLOW)
-    page.foreign = []
-    page.on(
-        "request",
-        lambda r: None if r.url.startswith((address, "data:", "blob:")) else page.foreign.append(r),
-    )
-    page.goto(address)
-    page.wait_for_selector("#restore:not([disabled])")
-    yield page
-    context.close()
 
 
 def upload(page: Any, path: Path) -> None:
@@ -64,18 +40,11 @@ def downloaded(page: Any) -> tuple[str, np.ndarray[Any, Any]]:
     return download.suggested_filename, decode_image(Path(download.path()).read_bytes())
 
 
-def screenshot(page: Any, name: str) -> None:
-    """Keep a picture for people, where they ask for it."""
-    if folder := os.environ.get("VHEATIR_SCREENSHOTS"):
-        page.wait_for_timeout(1000)
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
-
-
 def test_upload_restore_compare_download(
     page: Any, tmp_path: Path, photograph: np.ndarray[Any, Any], weights: dict[str, Path]
 ) -> None:
     write_image(tmp_path / "kaķis.png", photograph)
-    screenshot(page, "empty")
+    page.shot("empty")
     upload(page, tmp_path / "kaķis.png")
     page.wait_for_selector("#about:has-text('300 × 200, 8-bit RGB')")
     restore(page)
@@ -93,7 +62,7 @@ def test_upload_restore_compare_download(
     )
     assert sizes.count([300, 200]) == 2
     assert not page.foreign, [request.url for request in page.foreign]
-    screenshot(page, "restored")
+    page.shot("restored")
 
 
 def test_a_chosen_level_is_used(
@@ -208,7 +177,7 @@ def test_bad_files_get_a_friendly_line(
     page.wait_for_selector(f'.toast-wrap:has-text("{message}")')
     shown = page.inner_text(".toast-wrap")
     assert "Traceback" not in shown and str(Path.home()) not in shown
-    screenshot(page, f"bad_{path.stem}")
+    page.shot(f"bad_{path.stem}")
 
 
 def test_no_image_yet(page: Any) -> None:
@@ -225,4 +194,4 @@ def test_a_phone_sees_it_all(page: Any, tmp_path: Path, photograph: np.ndarray[A
     upload(page, tmp_path / "photo.png")
     restore(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    screenshot(page, "phone_dark")
+    page.shot("phone_dark")

@@ -73,7 +73,7 @@ RESTORERS = {
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(sorted(RESTORERS)))
 def test_output_is_like_input(data: st.DataObject, kind: str) -> None:
-    height, width = data.draw(st.integers(1, 80)), data.draw(st.integers(1, 80))
+    height, width = data.draw(st.integers(1, 300)), data.draw(st.integers(1, 300))
     gray = [(), (1,), (2,)]
     channels = data.draw(st.sampled_from(gray if kind == "gray" else [*gray, (3,), (4,)]))
     dtype = data.draw(st.sampled_from(["uint8", "uint16", "float16", "float32", "float64"]))
@@ -122,6 +122,16 @@ def test_tensors(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     out = make_restorer(Plain(3)).restore(image)
     assert out.dtype == dtype
     torch.testing.assert_close(out, image, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_file_is_turned_upright(tmp_path: Path, orientation: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 8, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "phone.png", exif=exif)
+    out = make_restorer(Plain(3)).restore(tmp_path / "phone.png")
+    np.testing.assert_array_equal(out, np.rot90(pixels, 2 if orientation == 3 else -1))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vheatir import _paths, zoo
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.inference import Restorer
-from vheatir.tasks import TASKS, Task
+from vheatir.tasks import TASKS, Task, get_task
 from vheatir.weights import read_info
 
 _KEPT_IN_MEMORY = 2
+# Seconds a megapixel and million weights on two CPU cores, until a model has been measured here.
+_CPU_SECONDS = 2.6
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Entry:
         path: its weights file.
         level: smallest and largest level it is trained for.
         takes_level: whether it wants to be told the level.
+        params: number of weights.
     """
 
     label: str
@@ -34,6 +37,12 @@ class Entry:
     path: Path
     level: tuple[float, float]
     takes_level: bool
+    params: int
+
+    def expected_seconds(self, pixels: int, speed: float | None) -> float:
+        """Say how long ``pixels`` may take; ``speed`` as measured, in seconds a megapixel."""
+        usual = _CPU_SECONDS * self.params / 1e6
+        return (usual if speed is None else speed) * pixels / 1e6
 
     @property
     def level_text(self) -> str:
@@ -58,6 +67,7 @@ class Catalogue:
         self._device = device
         self._lock = threading.Lock()
         self._loaded: OrderedDict[Path, Restorer] = OrderedDict()
+        self._speeds: dict[Path, float] = {}
         self.entries: dict[str, Entry] = {}
         self.refresh()
 
@@ -76,8 +86,13 @@ class Catalogue:
             label = entry.label
             if label in entries:
                 label = f"{label}, {entry.path.parent.name}/{entry.path.name}"
-            entries[label] = Entry(label, entry.task, entry.path, entry.level, entry.takes_level)
+            entries[label] = replace(entry, label=label)
         self.entries = entries
+
+    @property
+    def was_given(self) -> bool:
+        """Whether weights were named on the command line, which then come first."""
+        return bool(self._given)
 
     def tasks(self) -> list[Task]:
         """Return the tasks that some model can do."""
@@ -102,6 +117,30 @@ class Catalogue:
         if label not in self.entries:
             raise unknown_name("model", label, self.entries)
         return self.entries[label]
+
+    def label_for(self, task: str) -> str:
+        """Return the first model for a task, by the task's name.
+
+        Raises:
+            VHeatIRError: there is none.
+        """
+        label = next(iter(self.labels(get_task(task))), None)
+        if label is None:
+            raise VHeatIRError(f"no model for {get_task(task).title} is here: pick another task")
+        return label
+
+    def for_task(self, task: str) -> Restorer:
+        """Return the first model for a task, loaded."""
+        return self.restorer(self.label_for(task))
+
+    def expected_seconds(self, label: str | None, pixels: int) -> float:
+        """Say how long a model may take, from its last run here if there was one."""
+        entry = self.entry(label)
+        return entry.expected_seconds(pixels, self._speeds.get(entry.path))
+
+    def measured(self, label: str | None, pixels: int, seconds: float) -> None:
+        """Remember how long a model took."""
+        self._speeds[self.entry(label).path] = seconds / pixels * 1e6
 
     def restorer(self, label: str | None) -> Restorer:
         """Return the model called ``label``, loaded; the ones used last stay in memory."""
@@ -140,6 +179,6 @@ def _read_entry(path: Path) -> Entry:
         ) from None
     takes_level = info["network"].get("level_scale") is not None
     name, count = info.get("name") or path.stem, info["params"]
-    plain = Entry("", task, path, levels, takes_level)
+    plain = Entry("", task, path, levels, takes_level, count)
     size = f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"
-    return Entry(f"{name} · {plain.level_text} · {size} params", task, path, levels, takes_level)
+    return replace(plain, label=f"{name} · {plain.level_text} · {size} params")

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import html
 import os
 import signal
 import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
-from functools import wraps
-from pathlib import Path
-from typing import Any, TypeVar
+from functools import partial
 
 import gradio as gr
-import numpy as np
 from gradio import processing_utils
 
-from vheatir.demo import Settings
-from vheatir.demo.models import Catalogue, Entry
-from vheatir.demo.training import TrainingRun, quickstart_command
-from vheatir.demo.uploads import delete_old, describe, read_upload, refuse_addresses
+from vheatir.demo import Settings, benchmarks
+from vheatir.demo.batch import BatchTab
+from vheatir.demo.handlers import (
+    AUTOMATIC,
+    Handlers,
+    first_choices,
+    level_range,
+    noisy_sample,
+    task_choices,
+    wants_level,
+)
+from vheatir.demo.heat import HeatTab
+from vheatir.demo.models import Catalogue
+from vheatir.demo.shared import (
+    SAMPLES,
+    upload_image,
+)
+from vheatir.demo.trial import TrialTab
+from vheatir.demo.uploads import delete_old
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import encode_image
-from vheatir.inference import estimate_sigma
-from vheatir.tasks import TASKS, Task
-
-Result = TypeVar("Result")
 
 # System fonts: the page asks no other server for anything.
 _SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -123,7 +128,7 @@ def build_page(settings: Settings) -> gr.Blocks:
         VHeatIRError: one of the weight files given is missing or not ours.
     """
     catalogue = Catalogue(settings.weights, settings.device)
-    handlers = _Handlers(catalogue, settings)
+    handlers = Handlers(catalogue, settings)
     task = catalogue.first_task()
     entry = next((catalogue.entry(label) for label in catalogue.labels(task)), None)
 
@@ -135,47 +140,63 @@ def build_page(settings: Settings) -> gr.Blocks:
             elem_id="title",
         )
         training = _training_panel(visible=entry is None, offer=handlers.offers_training)
-        with gr.Row():
-            with gr.Column(scale=2, min_width=320):
-                image = gr.Image(
-                    label="Image", type="filepath", image_mode=None, height=300,
-                    sources=["upload", "clipboard", "webcam"], elem_id="upload",
-                    buttons=[],
-                )  # fmt: skip
-                # The file as uploaded, unread: its header is looked at first. (A subclass would
-                # make gradio write a .pyi file beside this one.)
-                image.preprocess = lambda file: str(file.path) if file and file.path else None
-                refuse_addresses(image)
-                about = gr.Markdown(elem_id="about")
-                task_input = gr.Radio(**_task_choices(catalogue), label="Task", elem_id="task")
-                # Every model to begin with, so that the API takes each of them; the page itself
-                # shows the chosen task's once it has loaded.
-                model = gr.Dropdown(
-                    list(catalogue.entries), label="Model", elem_id="model",
-                    value=next(iter(catalogue.labels(task)), None),
-                )  # fmt: skip
-                with gr.Group(visible=_wants_level(entry)) as level_group:
-                    automatic = gr.Checkbox(
-                        True, label="Estimate the noise from the image", elem_id="automatic"
-                    )
-                    level = gr.Slider(
-                        **_level_range(entry), step=0.5, value=15, interactive=False,
-                        label="Noise level (sigma, of 255)", elem_id="level", buttons=[],
-                    )  # fmt: skip
-                ensemble = gr.Checkbox(
-                    False, label="Best quality: mean over 8 flips and rotations, 8 times slower",
-                    container=False, elem_id="ensemble",
-                )  # fmt: skip
-                button = gr.Button(
-                    "Restore", variant="primary", interactive=entry is not None, elem_id="restore"
-                )
-            with gr.Column(scale=3, min_width=320):
-                slider = gr.ImageSlider(
-                    label="Before | after", type="filepath", format="png", max_height=640,
-                    interactive=False, buttons=["fullscreen"], elem_id="result",
-                )  # fmt: skip
-                details = gr.Markdown(elem_id="details")
-                download = gr.DownloadButton("Download PNG", interactive=False, elem_id="download")
+        with gr.Tabs():
+            with gr.Tab("Restore"):
+                with gr.Row():
+                    with gr.Column(scale=2, min_width=320):
+                        image = upload_image("Image", "upload")
+                        with gr.Row():
+                            samples = [
+                                gr.Button(f"{title}, with noise", size="sm", elem_classes="sample")
+                                for title in SAMPLES
+                            ]
+                        about = gr.Markdown(elem_id="about")
+                        task_input = gr.Radio(
+                            **task_choices(catalogue), label="Task", elem_id="task"
+                        )
+                        # Every model to begin with, so that the API takes each of them; the
+                        # page itself shows the chosen task's once it has loaded.
+                        model = gr.Dropdown(
+                            [AUTOMATIC, *catalogue.entries], label="Model", elem_id="model",
+                            value=first_choices(catalogue)["value"],
+                        )  # fmt: skip
+                        with gr.Group(visible=wants_level(entry)) as level_group:
+                            automatic = gr.Checkbox(
+                                True, label="Estimate the noise from the image", elem_id="automatic"
+                            )
+                            level = gr.Slider(
+                                **level_range(entry), step=0.5, value=15, interactive=False,
+                                label="Noise level (sigma, of 255)", elem_id="level", buttons=[],
+                            )  # fmt: skip
+                        ensemble = gr.Checkbox(
+                            False,
+                            label="Mean over 8 flips and rotations: better, 8 times slower",
+                            container=False, elem_id="ensemble",
+                        )  # fmt: skip
+                        button = gr.Button(
+                            "Restore",
+                            variant="primary",
+                            interactive=entry is not None,
+                            elem_id="restore",
+                        )
+                    with gr.Column(scale=3, min_width=320):
+                        slider = gr.ImageSlider(
+                            label="Before | after", type="filepath", format="png", max_height=640,
+                            interactive=False, buttons=["fullscreen"], elem_id="result",
+                        )  # fmt: skip
+                        details = gr.Markdown(elem_id="details")
+                        download = gr.DownloadButton(
+                            "Download PNG", interactive=False, elem_id="download"
+                        )
+
+            with gr.Tab("Try it on a clean image", elem_id="tab_try"):
+                TrialTab(catalogue, settings.max_pixels).build()
+            with gr.Tab("Where the heat flows", elem_id="tab_heat") as tab:
+                HeatTab(catalogue, settings.max_pixels).build(tab)
+            with gr.Tab("Batch", elem_id="tab_batch"):
+                BatchTab(catalogue, settings.max_pixels).build()
+            with gr.Tab("Benchmarks", elem_id="tab_benchmarks") as tab:
+                benchmarks.build(tab)
 
         choices = [training.group, task_input, model, level_group, level, button]
         page.load(handlers.show_models, outputs=choices, api_visibility="private")
@@ -183,6 +204,11 @@ def build_page(settings: Settings) -> gr.Blocks:
             handlers.choose_task, task_input, [model, level_group, level], api_visibility="private"
         )
         model.input(handlers.choose_model, model, [level_group, level], api_visibility="private")
+        for each, title in zip(samples, SAMPLES, strict=True):
+            each.click(
+                partial(noisy_sample, title), outputs=image, api_visibility="private",
+                show_progress="hidden",
+            )  # fmt: skip
         automatic.input(
             lambda on: gr.Slider(interactive=not on), automatic, level, api_visibility="private",
             queue=False,
@@ -233,171 +259,6 @@ def _training_panel(visible: bool, offer: bool) -> _TrainingPanel:
             elem_id="log", buttons=[],
         )  # fmt: skip
     return panel
-
-
-def _tells_errors(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Show a VHeatIRError as a message on the page, without a traceback in the terminal."""
-
-    @wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Result:
-        try:
-            return function(*args, **kwargs)
-        except VHeatIRError as error:
-            raise _shown(error) from None
-
-    return wrapped
-
-
-def _shown(error: VHeatIRError) -> gr.Error:
-    # Messages are drawn as HTML, and may quote the name of an uploaded file.
-    return gr.Error(html.escape(str(error)), print_exception=False)
-
-
-class _Handlers:
-    """What happens on the page; all state is the catalogue and the training that runs."""
-
-    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
-        self._catalogue = catalogue
-        self._settings = settings
-        self._training = TrainingRun(quickstart_command())
-        # Strangers shall not start hours of work on the host.
-        self.offers_training = settings.is_local
-
-    def show_models(self) -> tuple[Any, ...]:
-        """Look for models again, and show them or the way to one."""
-        self._catalogue.refresh()
-        task = self._catalogue.first_task()
-        label = next(iter(self._catalogue.labels(task)), None)
-        return (
-            gr.Column(visible=label is None),
-            gr.Radio(**_task_choices(self._catalogue)),
-            gr.Dropdown(**_model_choices(self._catalogue, task)),
-            *self._show_level(label),
-            gr.Button(interactive=label is not None),
-        )
-
-    def choose_task(self, title: str | None) -> tuple[Any, ...]:
-        """Offer the models of another task."""
-        task = next((task for task in TASKS.values() if _title(task) == title), None)
-        choices = _model_choices(self._catalogue, task)
-        return gr.Dropdown(**choices), *self._show_level(choices["value"])
-
-    def choose_model(self, label: str | None) -> tuple[Any, ...]:
-        """Show the level slider, if the model takes a level, with its range."""
-        return self._show_level(label)
-
-    def inspect(self, path: str | None, label: str | None, automatic: bool) -> tuple[Any, ...]:
-        """Describe an upload, and preset the slider to its estimated noise; refuse a bad one."""
-        if not path:
-            return gr.skip(), "", gr.skip()
-        try:
-            image = read_upload(path, self._settings.max_pixels)
-        except VHeatIRError as error:
-            gr.Warning(html.escape(str(error)))
-            return None, "", gr.skip()
-        colors = image if image.ndim == 2 else image[:, :, :3]
-        sigma = estimate_sigma(colors.astype(np.float32) / np.iinfo(image.dtype).max)
-        about = f"{describe(image)} · estimated noise: sigma {sigma:.1f}"
-        entry = self._catalogue.entries.get(label or "")
-        if not automatic or not _wants_level(entry):
-            return gr.skip(), about, gr.skip()
-        limits = _level_range(entry)
-        preset = min(max(round(2 * sigma) / 2, limits["minimum"]), limits["maximum"])
-        return gr.skip(), about, preset
-
-    @_tells_errors
-    def restore(
-        self,
-        image: str | None,
-        model: str | None,
-        automatic: bool = True,
-        level: float = 15,
-        ensemble: bool = False,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
-    ) -> tuple[tuple[str, str], str, str]:
-        """Restore an upload."""
-        if not image:
-            raise VHeatIRError("no image yet: upload one, then press Restore")
-        began = time.perf_counter()
-        progress(0, desc="Reading the image")
-        pixels = read_upload(image, self._settings.max_pixels)
-        entry = self._catalogue.entry(model)
-        progress(0, desc="Loading the model")
-        restorer = self._catalogue.restorer(model)
-        progress(0, desc="Restoring")
-        result = restorer.restore_detailed(
-            pixels,
-            float(level) if entry.takes_level and not automatic else None,
-            self_ensemble=ensemble,
-            progress=lambda done, total: progress((done, total), desc="Restoring", unit="tiles"),
-        )
-        stem = Path(image).stem
-        before = _cached_png(pixels, f"{stem}_before.png")
-        after = _cached_png(result.image, f"{stem}_restored.png")
-        if result.level is None:
-            level_text = entry.level_text
-        else:
-            source = "estimated" if result.estimated else "chosen"
-            level_text = f"{entry.task.level_name} {result.level:.1f} ({source})"
-        facts = [
-            describe(pixels),
-            f"{result.seconds:.2f} s ({time.perf_counter() - began:.2f} s in all)",
-            level_text,
-            f"tiles of {result.tile}" if result.tile else "whole image",
-            f"on {restorer.device}",
-        ]
-        if result.retried:
-            facts.append("repeated in float32")
-        return (before, after), " · ".join(facts), after
-
-    def train(self) -> Iterator[tuple[Any, Any]]:
-        """Train the quickstart model, its log streamed to the page."""
-        if not self.offers_training:
-            return
-        waiting = gr.Button("Training …", interactive=False)
-        yield gr.Textbox("Starting …", visible=True), waiting
-        try:
-            for text in self._training.follow():
-                yield gr.Textbox(text, visible=True), waiting
-        except VHeatIRError as error:
-            yield gr.skip(), gr.Button("Try again", interactive=True)
-            raise _shown(error) from None
-        yield gr.skip(), gr.Button("Train again", interactive=True)
-
-    def _show_level(self, label: str | None) -> tuple[Any, Any]:
-        entry = self._catalogue.entries.get(label or "")
-        return gr.Group(visible=_wants_level(entry)), gr.Slider(**_level_range(entry))
-
-
-def _title(task: Task) -> str:
-    return task.title[0].upper() + task.title[1:]
-
-
-def _task_choices(catalogue: Catalogue) -> dict[str, Any]:
-    titles = [_title(task) for task in catalogue.tasks()]
-    first = catalogue.first_task()
-    value = None if first is None else _title(first)
-    return {"choices": titles, "value": value, "visible": bool(titles)}
-
-
-def _model_choices(catalogue: Catalogue, task: Task | None) -> dict[str, Any]:
-    labels = catalogue.labels(task)
-    return {"choices": labels, "value": next(iter(labels), None), "visible": bool(labels)}
-
-
-def _wants_level(entry: Entry | None) -> bool:
-    return entry is not None and entry.takes_level
-
-
-def _level_range(entry: Entry | None) -> dict[str, float]:
-    low, high = entry.level if entry is not None and entry.takes_level else (0.0, 55.0)
-    return {"minimum": low, "maximum": high}
-
-
-def _cached_png(image: np.ndarray[Any, Any], name: str) -> str:
-    """Write a PNG into gradio's cache, which it serves and empties (``delete_cache``)."""
-    folder = processing_utils.utils.get_upload_folder()
-    return processing_utils.save_bytes_to_cache(encode_image(image, ".png"), name, folder)
 
 
 def _has_screen() -> bool:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from PIL import Image
 
-from vheatir.errors import VHeatIRError
-from vheatir.inference.files import read_photograph
+from vheatir.inference.estimate import jpeg_quality
+from vheatir.inference.files import read_photograph_file
 
 
 def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
@@ -28,11 +29,7 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
         VHeatIRError: no image, damaged, or too large; names the file, not its folder.
     """
     name = repr(Path(path).name)
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise VHeatIRError(f"{name} cannot be opened: {error.strerror}") from None
-    pixels = read_photograph(data, name, max_pixels).pixels
+    pixels = read_photograph_file(path, max_pixels, name).pixels
     gray_and_alpha = pixels.ndim == 3 and pixels.shape[2] == 2
     return pixels[:, :, [0, 0, 0, 1]] if gray_and_alpha else pixels
 
@@ -82,6 +79,15 @@ def delete_old(folder: str | os.PathLike[str], tracked: Iterable[set[Any]], age:
         for file in tuple(files):
             if delete(Path(file)):
                 files.discard(file)
+
+
+def read_quality(path: str | os.PathLike[str]) -> int | None:
+    """Return the quality of a JPEG file, by its tables; None for other files."""
+    try:
+        with Image.open(path, formats=["JPEG"]) as image:
+            return jpeg_quality(image.quantization)  # type: ignore[attr-defined]
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def describe(image: NDArray[Any]) -> str:

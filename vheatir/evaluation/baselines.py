@@ -1,4 +1,4 @@
-"""BM3D and CBM3D by the ``bm3d`` package, for denoising."""
+"""BM3D by the ``bm3d`` package, and non-local means by scikit-image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from numpy.typing import NDArray
 
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation.methods import Method
+from vheatir.inference.estimate import estimate_sigma
 from vheatir.tasks import Task
+
+_JPEG_SIGMA = 3.0
 
 
 def bm3d_method(task: Task) -> Method:
@@ -36,3 +39,25 @@ def bm3d_method(task: Task) -> Method:
 
     name = "CBM3D" if task.color == "rgb" else "BM3D"
     return Method(f"{name} (measured)", task.name, (0.0, 255.0), None, restore)
+
+
+def nlm_method(task: Task) -> Method:
+    """Return non-local means (Buades et al., CVPR 2005), by scikit-image, with its usual settings.
+
+    For noise the true sigma is given; for JPEG artifacts sigma is estimated from the image, at
+    least 3, since non-local means knows no compression.
+    """
+    from skimage.restoration import denoise_nl_means
+
+    def restore(image: NDArray[np.float32], level: float) -> NDArray[np.float32]:
+        if task.degradation == "noise":
+            sigma = level / 255
+        else:
+            sigma = max(estimate_sigma(image), _JPEG_SIGMA) / 255
+        restored = denoise_nl_means(
+            image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True,
+            channel_axis=2 if image.ndim == 3 else None,
+        )  # fmt: skip
+        return np.asarray(restored, dtype=np.float32)
+
+    return Method("non-local means", task.name, (0.0, 255.0), None, restore)

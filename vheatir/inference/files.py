@@ -7,11 +7,13 @@ decodes 8 bits, OpenCV decodes 16; ICC profile, EXIF, XMP and resolution travel 
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import decode_image, encode_image, open_header
+from vheatir.image_io import MAX_PIXELS, decode_image, encode_image, open_header
 from vheatir.inference.estimate import jpeg_quality
 
 #: Formats that photographs are written in, by file suffix.
@@ -106,6 +108,27 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
     except Exception as error:  # whatever a damaged file provokes in the reader of its format
         reason = str(error).splitlines()[0] if str(error) else "cut off"
         raise VHeatIRError(f"{name} is damaged: {reason}") from None
+
+
+def read_photograph_file(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Photograph:
+    """Read an image file; see :func:`read_photograph`.
+
+    Args:
+        path: the file.
+        max_pixels: refuse larger images by their header.
+        name: for messages; the quoted path by default.
+
+    Raises:
+        VHeatIRError: the file cannot be opened, or is no image that can be restored.
+    """
+    shown = repr(str(path)) if name is None else name
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise VHeatIRError(f"{shown} cannot be opened: {error.strerror}") from None
+    return read_photograph(data, shown, max_pixels)
 
 
 def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> bytes:

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import read_image
+from vheatir.inference.files import read_photograph_file
 
 _ARRAY_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
 _PIL_MODES = frozenset({"L", "LA", "RGB", "RGBA", "I;16", "F"})
@@ -51,14 +50,14 @@ def unpack(image: object) -> Unpacked:
             - NumPy array (H, W) or (H, W, C), C = 1 to 4 for gray, gray and alpha, RGB, RGBA;
               uint8, uint16, or floating in [0, 1];
             - PIL image; a mode other than L, LA, RGB, RGBA, I;16 and F comes back as RGB or RGBA;
-            - path of an image file, which comes back as an array;
+            - path of an image file, which comes back as an array, turned upright as EXIF tells;
             - tensor (H, W), (C, H, W) or (B, C, H, W), uint8 or floating in [0, 1].
 
     Raises:
         VHeatIRError: the image is of another kind, shape, dtype or range, or empty.
     """
     if isinstance(image, (str, os.PathLike)):
-        return _unpack_array(read_image(Path(image)))
+        return _unpack_array(read_photograph_file(image).pixels)
     if isinstance(image, Image.Image):
         return _unpack_pil(image)
     if isinstance(image, Tensor):

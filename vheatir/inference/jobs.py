@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from vheatir.image_io import IMAGE_SUFFIXES, list_images, write_bytes_atomically
 from vheatir.inference.estimate import decide_task
 from vheatir.inference.files import (
     FORMAT_OF_SUFFIX,
+    MAX_PIXELS,
     Metadata,
     encode_photograph,
     read_photograph,
@@ -39,16 +41,18 @@ class Job:
         source: its file; None for the standard input.
         target: where it goes; None for the standard output.
         compare: where the before/after picture goes, if one is wanted.
+        label: what to call it in messages, if not by its path.
     """
 
     source: Path | None
     target: Path | None
     compare: Path | None = None
+    label: str | None = None
 
     @property
     def name(self) -> str:
         """The source in words, fit for a terminal."""
-        name = "standard input" if self.source is None else str(self.source)
+        name = self.label or ("standard input" if self.source is None else str(self.source))
         return "".join(c if c.isprintable() else "?" for c in name)
 
 
@@ -170,18 +174,24 @@ class Settings:
     self_ensemble: bool = False
     model: str | None = None
     overwrite: bool = False
-    max_pixels: int = 150_000_000
+    max_pixels: int = MAX_PIXELS
 
 
 class Runner:
-    """Runs jobs one after the other; each model is loaded when it is first needed.
+    """Runs jobs, from any number of threads; each model is loaded when it is first needed.
+
+    Args:
+        settings: what is asked for.
+        load: makes the restorer for a model's name, its file or a task; ``Restorer`` by default.
 
     Raises:
         VHeatIRError: a device or model that is not there, or a model of another task.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
         self.settings = settings
+        self._load = load or (lambda name: Restorer(name, settings.device))
+        self._lock = threading.Lock()
         pick_device(settings.device)  # a mistake there should not wait for the first picture
         self._restorers: dict[str, Restorer] = {}
         self._degradation = settings.degradation
@@ -200,12 +210,15 @@ class Runner:
                 "a level is a sigma or a JPEG quality: say which with --task denoise or jpeg"
             )
 
-    def run(self, job: Job, progress: Progress | None = None) -> str:
+    def run(
+        self, job: Job, progress: Progress | None = None, *, overwrite: bool | None = None
+    ) -> str:
         """Restore one picture.
 
         Args:
             job: what to restore.
             progress: called as ``progress(done, total)`` after each tile.
+            overwrite: replace this job's targets; as the settings say when None.
 
         Returns:
             What was found and done, in words.
@@ -214,8 +227,9 @@ class Runner:
             VHeatIRError: the picture cannot be read, restored or written, or its target exists.
             OSError: from the file system.
         """
+        replace = self.settings.overwrite if overwrite is None else overwrite
         for path in (job.target, job.compare):
-            if path is not None and path.exists() and not self.settings.overwrite:
+            if path is not None and path.exists() and not replace:
                 raise TargetExistsError(f"{path} exists: give --overwrite to replace it")
         data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
         photo = read_photograph(data, job.name, self.settings.max_pixels)
@@ -267,9 +281,10 @@ class Runner:
         return found, self._restorer(name)
 
     def _restorer(self, name: str) -> Restorer:
-        if name not in self._restorers:
-            self._restorers[name] = Restorer(name, self.settings.device)
-        return self._restorers[name]
+        with self._lock:
+            if name not in self._restorers:
+                self._restorers[name] = self._load(name)
+            return self._restorers[name]
 
 
 class TargetExistsError(VHeatIRError):

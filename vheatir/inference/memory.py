@@ -41,3 +41,17 @@ def _left_in_cgroup() -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     return max(limit - used + cached, 0)
+
+
+def memory_used(device: torch.device) -> int | None:
+    """Return the largest memory the computation has held, in bytes; None if unknown.
+
+    On the CPU: of the whole process, under Linux.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None

@@ -184,6 +184,20 @@ class Restorer:
         seconds = time.perf_counter() - began
         return Restoration(result, told, estimated, used_tile, seconds, retried)
 
+    def network_input(
+        self, image: Any, level: float | None = None
+    ) -> tuple[Tensor, float | Tensor | None]:
+        """Return what the network is called with for an image: for looking into it.
+
+        Args and errors: as for :meth:`restore`.
+
+        Returns:
+            (B, C, H, W) with the network's channels, float32 in [0, 1], on the network's device,
+            and the level, or None for a model that takes none.
+        """
+        colors = unpack(image).colors
+        return self._to_network_channels(colors).to(self.device), self._pick_level(level, colors)[0]
+
     def _to_network_channels(self, colors: Tensor) -> Tensor:
         if colors.shape[1] == self._channels:
             return colors

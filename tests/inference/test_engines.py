@@ -1,0 +1,167 @@
+"""Many pictures at a time: in threads, in shards, after an interruption, and on Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vheatir import cli
+from vheatir.archs import build_network
+from vheatir.image_io import read_image, write_image
+from vheatir.inference.engines import run_ray
+from vheatir.inference.jobs import Settings, plan
+from vheatir.inference.manifest import Manifest
+from vheatir.weights import save_weights
+
+NAMES = [f"{index:02}.png" for index in range(16)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A gray model that brightens by 20 of 255."""
+    net = build_network({"type": "VHeatIR", "in_chans": 1, "embed_dim": 8, "depths": [1]})
+    for parameter in net.conv_last.parameters():  # type: ignore[union-attr]
+        torch.nn.init.zeros_(parameter)
+    net.conv_last.bias.data.fill_(20 / 255)  # type: ignore[union-attr]
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, net, {"task": "denoise_gray", "level": [0, 55], "name": "tiny"})
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for value, name in enumerate(NAMES):
+        write_image(tmp_path / "in" / name, np.full((24, 24), 10 * value, np.uint8))
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path, model: str, capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*options: str, out: str = "out") -> tuple[int, str]:
+        where = [str(folder / "in"), "-o", str(folder / out)]
+        common = ["--model", model, "--device", "cpu"]
+        return cli.main(["restore", *where, *common, *options]), capsys.readouterr().err
+
+    return call
+
+
+def assert_restored(folder: Path, names: list[str]) -> None:
+    assert sorted(path.name for path in folder.glob("*.png")) == sorted(names)
+    for name in names:
+        expected = min(10 * NAMES.index(name) + 20, 255)
+        assert np.abs(read_image(folder / name).astype(int) - expected).max() <= 1
+
+
+def test_several_at_a_time_give_the_same(folder: Path, run: Any) -> None:
+    (folder / "in/bad.png").write_bytes(b"nothing")
+    threads = torch.get_num_threads()
+    status, said = run("--jobs", "3")
+    assert status == 1 and "16 restored, 1 failed" in said and "bad.png: failed" in said
+    assert_restored(folder / "out", NAMES)
+    assert torch.get_num_threads() == threads
+
+
+def test_shards_share_all_pictures_out(folder: Path, run: Any) -> None:
+    seen: list[str] = []
+    for index in range(1, 6):
+        status, _ = run("--shard", f"{index}/5", "--task", "denoise", out=f"out{index}")
+        names = sorted(path.name for path in (folder / f"out{index}").glob("*"))
+        assert status == 0 and names == NAMES[index - 1 :: 5]
+        seen += names
+    assert sorted(seen) == NAMES
+
+
+@pytest.mark.parametrize("shard", ["0/4", "5/4", "3", "a/b", "1/0"])
+def test_impossible_shards_are_refused(run: Any, shard: str) -> None:
+    with pytest.raises(SystemExit) as leave:
+        run("--shard", shard)
+    assert leave.value.code == 2
+
+
+def test_resume_does_what_is_left_and_trusts_no_name(folder: Path, run: Any) -> None:
+    assert run("--resume", "--shard", "1/2")[0] == 0
+    # A stranger's file of the right name is not ours.
+    (folder / "out/01.png").write_bytes(b"precious")
+    status, said = run("--resume")
+    assert status == 1 and "7 restored, 8 done before, 1 skipped" in said
+    assert (folder / "out/01.png").read_bytes() == b"precious"
+    (folder / "out/01.png").unlink()
+    (folder / "out/02.png").unlink()
+    status, said = run("--resume")
+    assert status == 0 and "2 restored, 14 done before" in said
+    assert_restored(folder / "out", NAMES)
+    # A source that has changed, or other settings: not done.
+    write_image(folder / "in/05.png", np.full((24, 24), 50, np.uint8)[:20])
+    assert "1 restored, 15 done before" in run("--resume")[1]
+    assert read_image(folder / "out/05.png").shape == (20, 24)
+    assert "16 restored" in run("--resume", "--level", "10", "--task", "denoise")[1]
+
+
+@pytest.mark.reliability
+def test_a_crash_between_picture_and_record_is_repaired(folder: Path, run: Any, model: str) -> None:
+    settings = Settings(model=model, device="cpu")
+    jobs = plan([str(folder / "in")], str(folder / "out"))
+    manifest = Manifest(folder / "out", settings)
+    manifest.begin(jobs[0])  # then the picture, and there the power went
+    (folder / "out/00.png").write_bytes((folder / "in/00.png").read_bytes())
+    manifest.close()
+    record = folder / "out/.vheatir-restored.jsonl"
+    record.write_bytes(record.read_bytes() + b'{"target": "01.png", "state": "do')
+    status, said = run("--resume")
+    assert status == 0 and "16 restored" in said
+    assert_restored(folder / "out", NAMES)
+    assert "0 restored, 16 done before" in run("--resume")[1]
+
+
+def parent_of(process: int) -> int:
+    lines = (Path("/proc") / str(process) / "status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("PPid")).split()[1])
+
+
+def workers_of(driver: int) -> list[int]:
+    """Return the processes of Ray's actors: children of the node manager, which is the driver's."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                named = (entry / "cmdline").read_bytes().startswith(b"ray::_Worker")
+                if named and parent_of(parent_of(int(entry.name))) == driver:
+                    found.append(int(entry.name))
+            except OSError:
+                continue  # it has ended meanwhile
+    return sorted(found)
+
+
+@pytest.mark.reliability
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of every kind
+def test_ray_loses_nothing_when_a_worker_is_killed(folder: Path, model: str) -> None:
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install 'vheatir[ray]'")
+    (folder / "in/bad.png").write_bytes(b"nothing")
+    settings = Settings(model=model, device="cpu")
+    jobs = plan([str(folder / "in")], str(folder / "out"))
+    root = str(Path(cli.__file__).parents[1])
+    ray.init(
+        num_cpus=2, include_dashboard=False, log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": root}},
+    )  # fmt: skip
+    try:
+        outcomes = []
+        for outcome in run_ray(settings, jobs, 2):
+            outcomes.append(outcome)
+            if len(outcomes) == 5:
+                workers = workers_of(os.getpid())
+                assert len(workers) == 2
+                os.kill(workers[0], signal.SIGKILL)
+    finally:
+        ray.shutdown()
+    assert len(outcomes) == len(jobs)
+    states = {outcome.job.name.rpartition("/")[2]: outcome.state for outcome in outcomes}
+    assert states == {**dict.fromkeys(NAMES, "restored"), "bad.png": "failed"}
+    assert_restored(folder / "out", NAMES)

@@ -1,0 +1,104 @@
+"""The tab "Batch": several files in, a zip out, by the runner of ``vheatir restore``."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+
+import gradio as gr
+
+from vheatir.demo.models import Catalogue
+from vheatir.demo.shared import cached_file, tells_errors
+from vheatir.demo.uploads import refuse_addresses
+from vheatir.errors import VHeatIRError
+from vheatir.inference.jobs import Job, Runner, Settings
+
+#: Most files in one batch: nobody shall keep the others waiting for an hour.
+MOST = 50
+_TASKS = {"Automatic": "auto", "Noise": "noise", "JPEG": "jpeg"}
+_SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tiff"}
+
+
+class BatchTab:
+    """Builds the tab and answers it."""
+
+    def __init__(self, catalogue: Catalogue, max_pixels: int) -> None:
+        self._catalogue = catalogue
+        self._max_pixels = max_pixels
+
+    def build(self) -> None:
+        """Add the tab's components to the page that is being built."""
+        gr.Markdown(
+            f"Up to {MOST} files; the best model for each is picked, levels are estimated, "
+            "orientation is applied, profiles, EXIF, 16 bits and transparency stay."
+        )
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                files = gr.File(
+                    label="Pictures", file_count="multiple", type="filepath", elem_id="batch_files"
+                )
+                refuse_addresses(files)
+                task = gr.Radio(list(_TASKS), value="Automatic", label="Remove")
+                form = gr.Radio(list(_SUFFIXES), value="PNG", label="Write")
+                button = gr.Button("Restore all", variant="primary", elem_id="batch")
+            with gr.Column(scale=3, min_width=320):
+                archive = gr.File(label="Zip", interactive=False, elem_id="batch_zip")
+                report = gr.Markdown(elem_id="batch_report")
+        button.click(
+            self.run, [files, task, form], [archive, report], api_name="restore_batch",
+            concurrency_limit=1, concurrency_id="compute", show_progress_on=archive,
+            api_description="Restore several files: a zip, and a line on each of them.",
+        )  # fmt: skip
+
+    @tells_errors
+    def run(
+        self,
+        files: list[str] | None,
+        remove: str = "Automatic",
+        write: str = "PNG",
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+    ) -> tuple[str | None, str]:
+        """Restore all; what fails is told and does not stop the rest."""
+        if not files:
+            raise VHeatIRError("no files yet: upload some, then press Restore all")
+        if len(files) > MOST:
+            raise VHeatIRError(f"{len(files)} files: give {MOST} at most")
+        settings = Settings(degradation=_TASKS[remove], max_pixels=self._max_pixels)  # type: ignore[arg-type]
+        runner = Runner(settings, self._catalogue.for_task)
+        out, taken, lines, done = io.BytesIO(), set[str](), [], 0
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive,  # pictures are compressed
+        ):
+            target = Path(folder) / f"restored{_SUFFIXES[write]}"
+            for index, file in enumerate(files):
+                path = Path(file)
+                progress((index, len(files)), desc=path.name, unit="files")
+                try:
+                    words = runner.run(Job(path, target, label=path.name))
+                except (VHeatIRError, OSError, MemoryError) as error:
+                    reason = str(error) if isinstance(error, VHeatIRError) else "cannot be read"
+                    words = f"failed: {reason.removeprefix(path.name).strip()}"
+                else:
+                    archive.write(target, _free_name(path.stem, target.suffix, taken))
+                    target.unlink()
+                    done += 1
+                lines.append(f"- {_plain(path.name)}: {_plain(words)}")
+        summary = f"**{done} of {len(files)} restored.**\n\n" + "\n".join(lines)
+        return (cached_file(out.getvalue(), "restored.zip") if done else None), summary
+
+
+def _free_name(stem: str, suffix: str, taken: set[str]) -> str:
+    name, count = f"{stem}{suffix}", 1
+    while name in taken:
+        count += 1
+        name = f"{stem}_{count}{suffix}"
+    taken.add(name)
+    return name
+
+
+def _plain(text: str) -> str:
+    """Take the meaning from what Markdown and HTML would read: file names are strangers' words."""
+    return "".join(f"&#{ord(c)};" if c in "<>&*_`[]()!#|\\~" else c for c in text)

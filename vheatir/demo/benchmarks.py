@@ -1,0 +1,46 @@
+"""The tab "Benchmarks": the tables and plots of docs/, as they were measured."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from vheatir import _paths
+from vheatir.demo.shared import cached_png
+from vheatir.image_io import read_image
+
+_PAGES = ("results/README.md", "benchmarks.md")
+_CURVES = "results/zoo/*.png"
+
+
+def build(tab: gr.Tab) -> None:
+    """Add the tab's components to the page that is being built."""
+    text = gr.Markdown(elem_id="benchmarks")
+    curves = gr.Gallery(
+        label="Training curves of the released models", columns=3, object_fit="contain",
+        buttons=["fullscreen"], interactive=False, elem_id="curves",
+    )  # fmt: skip
+    tab.select(load, outputs=[text, curves], api_visibility="private")
+
+
+def load() -> tuple[str, list[tuple[str, str]]]:
+    """Read the pages and plots; a copy without docs/ says so."""
+    folder = _paths.docs_folder()
+    pages = [_page((folder / name).read_text(encoding="utf-8")) for name in _PAGES
+             if (folder / name).is_file()]  # fmt: skip
+    plots = [(cached_png(_pixels(path), path.name), path.stem) for path in
+             sorted(folder.glob(_CURVES))]  # fmt: skip
+    return "\n\n".join(pages) or "This copy of vHeatIR comes without its measurements.", plots
+
+
+def _pixels(path: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(read_image(path))
+
+
+def _page(text: str) -> str:
+    """Keep a page's words; its links lead to files that the server does not serve."""
+    without_pictures = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", text)
+    return re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]*\)", r"\1", without_pictures)

@@ -1,0 +1,215 @@
+"""What the buttons of the Restore tab do."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from vheatir.degradations import benchmark_noise
+from vheatir.demo import Settings
+from vheatir.demo.models import Catalogue, Entry
+from vheatir.demo.shared import cached_png, sample, shown_error, stem_of, tells_errors
+from vheatir.demo.training import TrainingRun, quickstart_command
+from vheatir.demo.uploads import describe, read_quality, read_upload
+from vheatir.errors import VHeatIRError
+from vheatir.inference import decide_task
+from vheatir.inference.memory import memory_used
+from vheatir.metrics import to_uint8
+from vheatir.tasks import TASKS, Task
+
+#: The choice that leaves task and model to the image.
+AUTOMATIC = "Automatic"
+
+
+class Handlers:
+    """What happens on the page; all state is the catalogue and the training that runs."""
+
+    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+        self._catalogue = catalogue
+        self._settings = settings
+        self._training = TrainingRun(quickstart_command())
+        # Strangers shall not start hours of work on the host.
+        self.offers_training = settings.is_local
+
+    def show_models(self) -> tuple[Any, ...]:
+        """Look for models again, and show them or the way to one."""
+        self._catalogue.refresh()
+        choices = first_choices(self._catalogue)
+        label = choices["value"]
+        return (
+            gr.Column(visible=label is None),
+            gr.Radio(**task_choices(self._catalogue)),
+            gr.Dropdown(**choices),
+            *self._show_level(label),
+            gr.Button(interactive=label is not None),
+        )
+
+    def choose_task(self, title: str | None) -> tuple[Any, ...]:
+        """Offer the models of another task."""
+        task = next((task for task in TASKS.values() if _title(task) == title), None)
+        choices = _model_choices(self._catalogue, task, title == AUTOMATIC)
+        return gr.Dropdown(**choices), *self._show_level(choices["value"])
+
+    def choose_model(self, label: str | None) -> tuple[Any, ...]:
+        """Show the level slider, if the model takes a level, with its range."""
+        return self._show_level(label)
+
+    def inspect(self, path: str | None, label: str | None, automatic: bool) -> tuple[Any, ...]:
+        """Describe an upload, and preset the slider to its estimated noise; refuse a bad one."""
+        if not path or not self._catalogue.entries:
+            return gr.skip(), "", gr.skip()
+        try:
+            image = read_upload(path, self._settings.max_pixels)
+        except VHeatIRError as error:
+            gr.Warning(html.escape(str(error)))
+            return None, "", gr.skip()
+        decision = decide_task(_colours(image), read_quality(path))
+        about = f"{describe(image)} · estimated noise: sigma {decision.sigma:.1f}"
+        if decision.degradation == "jpeg":
+            about += f" · {decision.reason}"
+        try:
+            label = self._resolve(label, image, path)[0]
+        except VHeatIRError:  # no model for what was found: told when Restore is pressed
+            return gr.skip(), about, gr.skip()
+        seconds = self._catalogue.expected_seconds(label, image.shape[0] * image.shape[1])
+        about += f" · about {max(seconds, 0.1):.1f} s with {label.split(' · ')[0]}"
+        sigma = decision.sigma
+        entry = self._catalogue.entries.get(label or "")
+        if not automatic or not wants_level(entry):
+            return gr.skip(), about, gr.skip()
+        limits = level_range(entry)
+        preset = min(max(round(2 * sigma) / 2, limits["minimum"]), limits["maximum"])
+        return gr.skip(), about, preset
+
+    @tells_errors
+    def restore(
+        self,
+        image: str | None,
+        model: str | None,
+        automatic: bool = True,
+        level: float = 15,
+        ensemble: bool = False,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+    ) -> tuple[tuple[str, str], str, str]:
+        """Restore an upload."""
+        if not image:
+            raise VHeatIRError("no image yet: upload one, then press Restore")
+        began = time.perf_counter()
+        progress(0, desc="Reading the image")
+        pixels = read_upload(image, self._settings.max_pixels)
+        label, found = self._resolve(model, pixels, image)
+        entry = self._catalogue.entry(label)
+        progress(0, desc="Loading the model")
+        restorer = self._catalogue.restorer(label)
+        progress(0, desc="Restoring")
+        result = restorer.restore_detailed(
+            pixels,
+            float(level) if entry.takes_level and not automatic else None,
+            self_ensemble=ensemble,
+            progress=lambda done, total: progress((done, total), desc="Restoring", unit="tiles"),
+        )
+        self._catalogue.measured(label, pixels.shape[0] * pixels.shape[1], result.seconds)
+        stem = stem_of(image, "image")
+        before = cached_png(pixels, f"{stem}_before.png")
+        after = cached_png(result.image, f"{stem}_restored.png")
+        if result.level is None:
+            level_text = entry.level_text
+        else:
+            source = "estimated" if result.estimated else "chosen"
+            level_text = f"{entry.task.level_name} {result.level:.1f} ({source})"
+        facts = [
+            describe(pixels),
+            f"{result.seconds:.2f} s ({time.perf_counter() - began:.2f} s in all)",
+            level_text,
+            f"tiles of {result.tile}" if result.tile else "whole image",
+            f"on {restorer.device}",
+        ]
+        if found:
+            facts.insert(1, f"found {found} -> {label.split(' · ')[0]}")
+        used = memory_used(restorer.device)
+        if used is not None:
+            facts.append(f"memory of the server {used / 1e9:.1f} GB")
+        if result.retried:
+            facts.append("repeated in float32")
+        return (before, after), " · ".join(facts), after
+
+    def _resolve(
+        self, model: str | None, pixels: np.ndarray[Any, Any], path: str | None = None
+    ) -> tuple[str, str]:
+        """Return the model to use, and what was found where it was left to the image."""
+        if model != AUTOMATIC:
+            return self._catalogue.entry(model).label, ""
+        quality = None if path is None else read_quality(path)
+        decision = decide_task(_colours(pixels), quality)
+        task = "denoise" if decision.degradation == "noise" else "jpeg"
+        name = f"{task}_{'gray' if pixels.ndim == 2 else 'color'}"
+        return self._catalogue.label_for(name), decision.reason
+
+    def train(self) -> Iterator[tuple[Any, Any]]:
+        """Train the quickstart model, its log streamed to the page."""
+        if not self.offers_training:
+            return
+        waiting = gr.Button("Training …", interactive=False)
+        yield gr.Textbox("Starting …", visible=True), waiting
+        try:
+            for text in self._training.follow():
+                yield gr.Textbox(text, visible=True), waiting
+        except VHeatIRError as error:
+            yield gr.skip(), gr.Button("Try again", interactive=True)
+            raise shown_error(error) from None
+        yield gr.skip(), gr.Button("Train again", interactive=True)
+
+    def _show_level(self, label: str | None) -> tuple[Any, Any]:
+        entry = self._catalogue.entries.get(label or "")
+        visible = wants_level(entry) or label == AUTOMATIC
+        return gr.Group(visible=visible), gr.Slider(**level_range(entry))
+
+
+def noisy_sample(title: str) -> str:
+    """Return a sample photograph with noise of sigma 25, as a file in the cache."""
+    clean = sample(title).astype(np.float32) / np.float32(255)
+    return cached_png(to_uint8(benchmark_noise(clean, 25)), f"{title.lower()}_noise25.png")
+
+
+def _colours(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return image if image.ndim == 2 else image[:, :, :3]
+
+
+def _title(task: Task) -> str:
+    return task.title[0].upper() + task.title[1:]
+
+
+def task_choices(catalogue: Catalogue) -> dict[str, Any]:
+    """Return the tasks to choose from, and the one to begin with."""
+    titles = [_title(task) for task in catalogue.tasks()]
+    first = catalogue.first_task()
+    value = AUTOMATIC if not catalogue.was_given or first is None else _title(first)
+    return {"choices": [AUTOMATIC, *titles], "value": value, "visible": bool(titles)}
+
+
+def first_choices(catalogue: Catalogue) -> dict[str, Any]:
+    """Return the models to begin with: the image's own choice, or those given by flag."""
+    return _model_choices(catalogue, catalogue.first_task(), not catalogue.was_given)
+
+
+def _model_choices(catalogue: Catalogue, task: Task | None, automatic: bool) -> dict[str, Any]:
+    labels = catalogue.labels(task)
+    if automatic and catalogue.entries:
+        labels = [AUTOMATIC]
+    return {"choices": labels, "value": next(iter(labels), None), "visible": bool(labels)}
+
+
+def wants_level(entry: Entry | None) -> bool:
+    """Tell whether there is a model, and one that wants a level."""
+    return entry is not None and entry.takes_level
+
+
+def level_range(entry: Entry | None) -> dict[str, float]:
+    """Return the ends of the level slider."""
+    low, high = entry.level if entry is not None and entry.takes_level else (0.0, 55.0)
+    return {"minimum": low, "maximum": high}

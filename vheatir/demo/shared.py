@@ -1,0 +1,81 @@
+"""What the tabs of the page share: errors as messages, pictures in gradio's cache, samples."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+import numpy as np
+from gradio import processing_utils
+
+from vheatir.bundled import heldout_photographs
+from vheatir.demo.uploads import read_upload, refuse_addresses
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import encode_image
+
+Result = TypeVar("Result")
+
+#: Photographs that come with scikit-image, by what they show.
+SAMPLES = {"Cat": "chelsea", "Coffee": "coffee"}
+
+
+def tells_errors(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Show a VHeatIRError as a message on the page, without a traceback in the terminal."""
+
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except VHeatIRError as error:
+            raise shown_error(error) from None
+
+    return wrapped
+
+
+def shown_error(error: VHeatIRError) -> gr.Error:
+    """Return the message for the page."""
+    # Messages are drawn as HTML, and may quote the name of an uploaded file.
+    return gr.Error(html.escape(str(error)), print_exception=False)
+
+
+def upload_image(label: str, elem_id: str, **options: Any) -> gr.Image:
+    """Return an upload whose handlers get the path of the file as it came, undecoded."""
+    image = gr.Image(
+        label=label, type="filepath", image_mode=None, height=300,
+        sources=["upload", "clipboard", "webcam"], elem_id=elem_id, buttons=[], **options,
+    )  # fmt: skip
+    # The file as uploaded, unread: its header is looked at first. (A subclass would make gradio
+    # write a .pyi file beside this one.)
+    image.preprocess = lambda file: str(file.path) if file and file.path else None
+    refuse_addresses(image)
+    return image
+
+
+def cached_file(data: bytes, name: str) -> str:
+    """Write a file into gradio's cache, which it serves and empties (``delete_cache``)."""
+    folder = processing_utils.utils.get_upload_folder()
+    return processing_utils.save_bytes_to_cache(data, name, folder)
+
+
+def cached_png(image: np.ndarray[Any, Any], name: str) -> str:
+    """Write a picture into gradio's cache as PNG."""
+    return cached_file(encode_image(image, ".png"), name)
+
+
+def sample(title: str | None) -> np.ndarray[Any, Any]:
+    """Return a clean sample photograph, uint8 RGB."""
+    return heldout_photographs()[SAMPLES.get(title or "", "chelsea")]
+
+
+def picture(path: str | None, title: str | None, max_pixels: int) -> np.ndarray[Any, Any]:
+    """Return the upload, or the sample where there is none."""
+    return read_upload(path, max_pixels) if path else sample(title)
+
+
+def stem_of(path: str | None, otherwise: str) -> str:
+    """Return an upload's name without its folder and suffix."""
+    return Path(path).stem if path else otherwise

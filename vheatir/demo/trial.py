@@ -1,0 +1,124 @@
+"""The tab "Try it on a clean image": degrade, restore, and measure beside a classic method."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from vheatir.degradations import degrade_for_benchmark, to_color_mode
+from vheatir.demo.models import Catalogue
+from vheatir.demo.shared import SAMPLES, cached_png, picture, stem_of, tells_errors, upload_image
+from vheatir.errors import VHeatIRError
+from vheatir.evaluation.baselines import bm3d_method, nlm_method
+from vheatir.metrics import psnr, ssim, to_uint8
+from vheatir.tasks import get_task
+
+#: Side of the part of a picture that is tried, for answers within seconds.
+SIDE = 512
+_NOISE, _JPEG = "Noise", "JPEG"
+_NLM, _BM3D = "Non-local means", "BM3D (slower)"
+_RANGES = {
+    _NOISE: {"minimum": 1, "maximum": 55, "value": 25, "label": "Noise level (sigma, of 255)"},
+    _JPEG: {"minimum": 5, "maximum": 95, "value": 10, "label": "JPEG quality"},
+}
+
+
+class TrialTab:
+    """Builds the tab and answers it."""
+
+    def __init__(self, catalogue: Catalogue, max_pixels: int) -> None:
+        self._catalogue = catalogue
+        self._max_pixels = max_pixels
+
+    def build(self) -> None:
+        """Add the tab's components to the page that is being built."""
+        gr.Markdown(
+            "Damage a clean picture, restore it, and see what is gained. Without an upload a "
+            f"sample is used; of large pictures the central {SIDE} × {SIDE} pixels."
+        )
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                image = upload_image("A clean image", "try_upload")
+                chosen = gr.Radio(list(SAMPLES), value="Cat", label="or a sample")
+                kind = gr.Radio([_NOISE, _JPEG], value=_NOISE, label="Damage", elem_id="try_kind")
+                level = gr.Slider(**_RANGES[_NOISE], step=1, elem_id="try_level", buttons=[])
+                methods = [_NLM] + ([_BM3D] if importlib.util.find_spec("bm3d") else [])
+                baseline = gr.Radio(
+                    methods, value=_NLM, label="Compare with", elem_id="try_baseline"
+                )
+                button = gr.Button("Try it", variant="primary", elem_id="try")
+            with gr.Column(scale=3, min_width=320):
+                slider = gr.ImageSlider(
+                    label="Damaged | restored", type="filepath", format="png", max_height=560,
+                    interactive=False, buttons=["fullscreen"], elem_id="try_result",
+                )  # fmt: skip
+                table = gr.Markdown(elem_id="try_table")
+                with gr.Row():
+                    other = gr.Image(
+                        label="The other method", type="filepath", interactive=False, buttons=[]
+                    )
+                    clean = gr.Image(label="Clean", type="filepath", interactive=False, buttons=[])
+        kind.input(
+            lambda name: gr.Slider(**_RANGES[name]), kind, level, api_visibility="private",
+            queue=False,
+        )  # fmt: skip
+        button.click(
+            self.run, [image, chosen, kind, level, baseline], [slider, table, other, clean],
+            api_name="try_clean", concurrency_limit=1, concurrency_id="compute",
+            show_progress_on=slider,
+            api_description="Damage a clean image, restore it, and measure both.",
+        )  # fmt: skip
+
+    @tells_errors
+    def run(
+        self,
+        image: str | None = None,
+        sample: str = "Cat",
+        damage: str = _NOISE,
+        level: float = 25,
+        compare_with: str = _NLM,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+    ) -> tuple[tuple[str, str], str, str, str]:
+        """Damage, restore, measure."""
+        if damage not in _RANGES:
+            raise VHeatIRError(f"damage {damage!r}: give {_NOISE} or {_JPEG}")
+        pixels = picture(image, sample, self._max_pixels)
+        if pixels.ndim == 3 and pixels.shape[2] == 4:
+            pixels = pixels[:, :, :3]
+        colour = "gray" if pixels.ndim == 2 else "color"
+        task = get_task(f"{'denoise' if damage == _NOISE else 'jpeg'}_{colour}")
+        label = self._catalogue.label_for(task.name)
+        reference = to_color_mode(_centre(pixels), "rgb" if colour == "color" else "gray")
+        degraded = degrade_for_benchmark(reference, task, level)
+        progress(0.1, desc="Restoring")
+        restorer = self._catalogue.restorer(label)
+        restored = restorer.restore(degraded, level if restorer.takes_level else None)
+        progress(0.6, desc=compare_with)
+        method = bm3d_method(task) if self._uses_bm3d(compare_with, damage) else nlm_method(task)
+        classic = method.restore(degraded, level)
+        rows = [
+            ("damaged", to_uint8(degraded)),
+            (f"**{label.split(' · ')[0]}**", to_uint8(restored)),
+            (method.name, to_uint8(classic)),
+        ]
+        lines = ["| | PSNR (dB) | SSIM |", "|---|---:|---:|"]
+        for name, shown in rows:
+            measured = ssim(shown, reference) if min(shown.shape[:2]) >= 11 else float("nan")
+            lines.append(f"| {name} | {psnr(shown, reference):.2f} | {measured:.4f} |")
+        stem = stem_of(image, sample)
+        pictures = [cached_png(s, f"{stem}_{i}.png") for i, (_, s) in enumerate(rows)]
+        clean = cached_png(reference, f"{stem}_clean.png")
+        note = f"\n\n{damage} {task.level_name} {level:g}, {reference.shape[1]} × {len(reference)}"
+        return (pictures[0], pictures[1]), "\n".join(lines) + note, pictures[2], clean
+
+    @staticmethod
+    def _uses_bm3d(wanted: str, damage: str) -> bool:
+        return wanted == _BM3D and damage == _NOISE
+
+
+def _centre(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    top, left = (max(n - SIDE, 0) // 2 for n in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + SIDE, left : left + SIDE])

@@ -1,0 +1,96 @@
+"""``vheatir explain IMAGE -o OUT/``: see where the heat flows; ``--help`` names the options."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vheatir.errors import VHeatIRError
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="vheatir explain",
+        description="Save three figures: how one pixel acts on each stage of the network "
+        "(influence.png), the learned thermal diffusivity (diffusivity.png), and SwinIR's windows "
+        "for comparison (swinir_windows.png).",
+    )
+    add = parser.add_argument
+    add("image", type=Path, metavar="IMAGE", help="a picture")
+    add("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the figures")
+    add(
+        "--point", nargs=2, type=int, metavar=("X", "Y"),
+        help="pixel to look at, from the left and from the top (default: the centre)",
+    )  # fmt: skip
+    add(
+        "--model", default="denoise_color", metavar="NAME|FILE",
+        help="a released model or a .safetensors file (default: %(default)s)",
+    )  # fmt: skip
+    add("--level", type=float, help="sigma of the noise on 0..255 (default: estimated)")
+    add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Save the figures; returns the exit status."""
+    arguments = parse_arguments(argv)
+    try:
+        for path in save_figures(
+            arguments.image, arguments.output, arguments.model,
+            tuple(arguments.point) if arguments.point else None,
+            arguments.level, arguments.device,
+        ):  # fmt: skip
+            sys.stdout.write(f"{path}\n")
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def save_figures(
+    image: Path,
+    out: Path,
+    model: str = "denoise_color",
+    point: tuple[int, int] | None = None,
+    level: float | None = None,
+    device: str = "auto",
+) -> list[Path]:
+    """Save the figures that explain what a model does with an image.
+
+    Args:
+        image: a picture.
+        out: folder, made if missing.
+        model: name of a released model or task, or a weights file.
+        point: x and y of a pixel; the centre when None.
+        level: sigma; None to estimate it.
+        device: where to compute.
+
+    Returns:
+        The files written.
+
+    Raises:
+        VHeatIRError: image, model, point or device are not there or do not fit.
+    """
+    from vheatir.explain import figures
+    from vheatir.explain.influence import diffusivities, trace_influence
+    from vheatir.image_io import write_bytes_atomically
+    from vheatir.inference import Restorer
+    from vheatir.inference.files import read_photograph_file
+
+    restorer = Restorer(model, device)
+    pixels = read_photograph_file(image).pixels
+    column, row = point or (pixels.shape[1] // 2, pixels.shape[0] // 2)
+    influence = trace_influence(restorer, pixels, (row, column), level)
+    written = {
+        "influence.png": figures.to_png(figures.draw_influence(influence)),
+        "diffusivity.png": figures.to_png(
+            figures.draw_diffusivity(diffusivities(restorer.network))
+        ),
+        "swinir_windows.png": figures.SWINIR_PICTURE.read_bytes(),
+    }
+    for name, data in written.items():
+        write_bytes_atomically(out / name, data)
+    return [out / name for name in written]

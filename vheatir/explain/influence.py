@@ -1,0 +1,215 @@
+"""Where the heat flows: how one pixel acts on a network, and what its heat operators learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vheatir.archs.blocks import HeatGroup
+from vheatir.archs.vheatir_unet_arch import Stage
+from vheatir.errors import VHeatIRError
+from vheatir.inference import Restorer
+from vheatir.ops import HeatConduction2d
+
+#: Side of the part of the image that is looked at, in pixels, around the point.
+SIDE = 256
+_STEP = 0.1
+
+
+@dataclass(frozen=True)
+class StageMap:
+    """The influence of one pixel at one place of the network.
+
+    Attributes:
+        title: where, in words.
+        values: (h, w), >= 0: the change of the features, its norm over channels.
+        pixel: image pixels that one value stands for along a side.
+        radius: image pixels around the point that hold 90 % of the sum of ``values``.
+    """
+
+    title: str
+    values: NDArray[np.float32]
+    pixel: int
+    radius: float
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How one pixel acts on a network, and what one pixel of the result looks at.
+
+    Attributes:
+        image: (H, W, C), the part of the image that was looked at, floating in [0, 1].
+        point: row and column of the pixel, in ``image``.
+        stages: response to a step of 0.1 at the pixel after each stage, and in the result.
+        receptive_field: gradient of the result at the point by each pixel of the image, its
+            absolute value summed over channels (Luo et al., NeurIPS 2016).
+    """
+
+    image: NDArray[np.float32]
+    point: tuple[int, int]
+    stages: tuple[StageMap, ...]
+    receptive_field: StageMap
+
+
+@dataclass(frozen=True)
+class Diffusivity:
+    """What one heat operator learned.
+
+    Attributes:
+        title: where in the network.
+        k: (n, n, C) thermal diffusivity >= 0 in tokens squared, on frequencies ``j * pi / n``.
+        pixel: image pixels a token's side stands for.
+    """
+
+    title: str
+    k: NDArray[np.float32]
+    pixel: int
+
+    @property
+    def spread(self) -> NDArray[np.float32]:
+        """Return how far heat spreads at zero frequency, ``sqrt(2 k)``, in image pixels, (C,)."""
+        return np.sqrt(2 * self.k[0, 0]) * self.pixel
+
+
+def trace_influence(
+    restorer: Restorer, image: Any, point: tuple[int, int], level: float | None = None
+) -> Influence:
+    """Follow the influence of one pixel through a network.
+
+    Args:
+        restorer: the model.
+        image: see :meth:`vheatir.Restorer.restore`; a window of :data:`SIDE` pixels around the
+            point is used.
+        point: row and column in the image.
+        level: sigma; None to estimate it.
+
+    Raises:
+        VHeatIRError: the point lies outside the image, or the model cannot take the image.
+    """
+    x, used = restorer.network_input(image, level)
+    height, width = x.shape[-2:]
+    row, column = point
+    if not (0 <= row < height and 0 <= column < width):
+        raise VHeatIRError(
+            f"the point {column}, {row} is not in the image: give x in 0 to {width - 1} and "
+            f"y in 0 to {height - 1}"
+        )
+    top = min(max(row - SIDE // 2, 0), max(height - SIDE, 0))
+    left = min(max(column - SIDE // 2, 0), max(width - SIDE, 0))
+    x = x[:1, :, top : top + SIDE, left : left + SIDE].contiguous()
+    here = (row - top, column - left)
+    network = restorer.network
+    stepped = x.clone()
+    # Downwards where it is bright: the pixel stays a colour that photographs have.
+    bright = float(x[0, :, here[0], here[1]].mean()) > 0.5
+    stepped[0, :, here[0], here[1]] += -_STEP if bright else _STEP
+    with torch.no_grad():
+        before, after = _record(network, x, used), _record(network, stepped, used)
+    maps = [
+        stage_map(title, (after[title] - before[title]).square().sum(0).sqrt(), x, here)
+        for title in before
+    ]
+    field = _receptive_field(network, x, used, here)
+    shown = x[0].permute(1, 2, 0).cpu().numpy()
+    seen = stage_map("what the result here looks at", field, x, here)
+    return Influence(shown, here, tuple(maps), seen)
+
+
+def diffusivities(network: nn.Module) -> list[Diffusivity]:
+    """Return the learned diffusivity of every heat operator of a network; [] if it has none."""
+    found = []
+    for title, stage in stages(network):
+        embedding = getattr(stage, "fve", None)
+        if not isinstance(embedding, Tensor):
+            continue
+        operators = [part for part in stage.modules() if isinstance(part, HeatConduction2d)]
+        for index, operator in enumerate(operators):
+            with torch.no_grad():
+                k = operator.diffusivity(embedding).float().cpu().numpy()
+            name = f"{title}, block {index + 1}" if len(operators) > 1 else title
+            found.append(Diffusivity(name, k, _token_side(network, title)))
+    return found
+
+
+def stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the stages of a network with their names, in the order of the computation.
+
+    Raises:
+        VHeatIRError: a network that is neither ``VHeatIR`` nor ``VHeatIRUNet``.
+    """
+    groups, body = getattr(network, "groups", None), getattr(network, "body", None)
+    if isinstance(groups, nn.ModuleList):
+        return [(f"group {i + 1}", group) for i, group in enumerate(groups)]
+    if isinstance(body, Stage):
+        encoder, decoder = list(network.encoder), list(network.decoder)  # type: ignore[arg-type]
+        down = [(f"down {i + 1}", stage) for i, stage in enumerate(encoder)]
+        up = [(f"up {i + 1}", stage) for i, stage in reversed(list(enumerate(decoder)))]
+        return [*down, ("coarsest scale", body), *up]
+    raise VHeatIRError(
+        f"the stages of a {type(network).__name__} are unknown: give a VHeatIR or VHeatIRUNet"
+    )
+
+
+def _token_side(network: nn.Module, title: str) -> int:
+    """Return how many image pixels one token of a stage stands for along a side."""
+    shuffled = int(getattr(network, "downscale", 1))
+    if title.startswith("group"):
+        return shuffled
+    if title == "coarsest scale":
+        return int(network.multiple)  # type: ignore[arg-type]
+    return shuffled * 2 ** (int(title.rpartition(" ")[2]) - 1)
+
+
+def _record(network: nn.Module, x: Tensor, level: Any) -> dict[str, Tensor]:
+    """Return the features (C, h, w) after each stage, and the result."""
+    seen: dict[str, Tensor] = {}
+
+    def keeper(title: str, last: bool) -> Any:
+        def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            features = output[0].permute(2, 0, 1) if last else output[0]
+            seen[title] = features.float().clone()  # later stages may write over it
+
+        return keep
+
+    hooks = [
+        stage.register_forward_hook(keeper(title, isinstance(stage, HeatGroup)))
+        for title, stage in stages(network)
+    ]
+    try:
+        seen["result"] = _call(network, x, level)[0].float()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _call(network: nn.Module, x: Tensor, level: Any) -> Tensor:
+    result: Tensor = network(x) if level is None else network(x, level)
+    return result
+
+
+def _receptive_field(network: nn.Module, x: Tensor, level: Any, here: tuple[int, int]) -> Tensor:
+    with torch.enable_grad():
+        source = x.clone().requires_grad_()
+        result = _call(network, source, level)
+        (gradient,) = torch.autograd.grad(result[0, :, here[0], here[1]].sum(), source)
+    return gradient[0].abs().sum(0)
+
+
+def stage_map(title: str, values: Tensor, x: Tensor, here: tuple[int, int]) -> StageMap:
+    """Describe the influence (h, w) of the pixel ``here`` of an image x (..., H, W)."""
+    # A network may pad its input, by fewer pixels than one of its tokens has.
+    pixel = max(1, -(-x.shape[-2] // values.shape[0]), -(-x.shape[-1] // values.shape[1]))
+    rows = (torch.arange(values.shape[0], device=values.device) + 0.5) * pixel - here[0] - 0.5
+    columns = (torch.arange(values.shape[1], device=values.device) + 0.5) * pixel - here[1] - 0.5
+    distance = (rows[:, None].square() + columns.square()).sqrt().flatten()
+    order = distance.argsort()
+    share = values.flatten()[order].double().cumsum(0)
+    inside = int(torch.searchsorted(share, 0.9 * share[-1]))
+    radius = float(distance[order[min(inside, len(order) - 1)]])
+    return StageMap(title, values.cpu().numpy(), pixel, radius)
