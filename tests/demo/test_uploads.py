@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vheatir.demo.uploads import describe, read_upload
+from vheatir.demo.uploads import delete_old, describe, read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
 from vheatir.inference.files import apply_orientation
@@ -86,3 +87,17 @@ def test_a_cut_off_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
     with pytest.raises(VHeatIRError, match="'cut.png'"):
         read_upload(tmp_path / "cut.png", 10_000)
+
+
+def test_old_files_are_deleted_and_new_ones_kept(tmp_path: Path) -> None:
+    (tmp_path / "hash").mkdir()
+    paths = [tmp_path / "hash" / "old.png", tmp_path / "hash" / "new.png", tmp_path / "tmpbroken",
+             tmp_path / "tmpgoing", tmp_path / "hash" / "foreign.png"]  # fmt: skip
+    for path in paths:
+        path.write_bytes(b"x")
+    for path in (paths[0], paths[2], paths[4]):
+        os.utime(path, (0, 0))
+    tracked = {str(paths[0]), str(paths[1]), str(tmp_path / "hash" / "not_yet.png")}
+    delete_old(tmp_path, [tracked], 60)
+    assert [path.exists() for path in paths] == [False, True, False, True, True]
+    assert tracked == {str(paths[1]), str(tmp_path / "hash" / "not_yet.png")}
