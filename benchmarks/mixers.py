@@ -48,7 +48,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--task", default="denoise_gray", help="task of every candidate")
     add("--level", default="50", help="levels, comma-separated, each trained for by itself")
-    add("--minutes", type=float, default=15.0, help="of equal time; 0 leaves it out")
+    add(
+        "--minutes", default="15", help="of equal time; 0 leaves it out; one, or one for each level"
+    )
     add("--iterations", type=int, default=900, help="of equal iterations; 0 leaves them out")
     add("--seeds", type=int, default=1, help="trainings of each candidate and level")
     add("--jobs", type=int, default=1, help="trainings side by side, one core each")
@@ -88,7 +90,8 @@ def study_of(options: argparse.Namespace) -> Study:
         ) from None
     if min(options.seeds, options.jobs, options.crop, options.batch) < 1:
         raise VHeatIRError("--seeds, --jobs, --crop and --batch start at 1")
-    if options.minutes <= 0 and options.iterations <= 0:
+    options.minutes = _minutes(options.minutes, levels)
+    if max(options.minutes.values()) <= 0 and options.iterations <= 0:
         raise VHeatIRError("--minutes 0 and --iterations 0 leave nothing to do: give one of them")
     roots = options.data.split(",")
     return Study(
@@ -102,6 +105,21 @@ def study_of(options: argparse.Namespace) -> Study:
         rate=options.rate,
         out=options.out.resolve(),
     )
+
+
+def _minutes(text: str, levels: list[float]) -> dict[float, float]:
+    try:
+        values = [float(value) for value in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) == 1:
+        values *= len(levels)
+    if len(values) != len(levels):
+        raise VHeatIRError(
+            f"--minutes {text!r} is no number, nor one for each of {len(levels)} levels: give such "
+            "as 15 or 3,1.5"
+        )
+    return dict(zip(levels, values, strict=True))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -152,7 +170,10 @@ def _plan(
     plan = []
     for level in study.levels:
         for seed in study.seeds:
-            for kind, wanted in (("iterations", options.iterations), ("time", options.minutes)):
+            for kind, wanted in (
+                ("iterations", options.iterations),
+                ("time", options.minutes[level]),
+            ):
                 for candidate in chosen if wanted > 0 else ():
                     count = wanted
                     if kind == "time":
@@ -167,7 +188,7 @@ def _settings(options: argparse.Namespace, study: Study) -> dict[str, Any]:
         "task": study.task.name,
         "levels": study.levels,
         "seeds": len(study.seeds),
-        "minutes": options.minutes,
+        "minutes": [options.minutes[level] for level in study.levels],
         "iterations": options.iterations,
         "crop": study.crop,
         "batch": study.batch,

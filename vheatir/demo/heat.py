@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gradio as gr
@@ -72,7 +73,9 @@ class HeatTab:
     def open(self, image: str | None) -> tuple[Any, Any]:
         """Show a sample where nothing has been uploaded, and SwinIR's picture."""
         swinir = cached_file(figures.SWINIR_PICTURE.read_bytes(), "swinir_windows.png")
-        return (gr.skip() if image else cached_png(sample("Cat"), "cat.png")), swinir
+        # The sample comes back as an upload would, so it has to pass the limit on pixels.
+        side = max(16, min(300, math.isqrt(self._max_pixels)))
+        return (gr.skip() if image else cached_png(sample("Cat")[:side, :side], "cat.png")), swinir
 
     @tells_errors
     def click(
