@@ -143,6 +143,10 @@ def test_a_study_is_finished_once(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_nothing_to_do_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--minutes", "0", "--iterations", "0"], ["--level", "x"], ["--minutes", "1,2"]):
+    for arguments in (
+        ["--minutes", "0", "--iterations", "0"],
+        ["--level", "x"],
+        ["--minutes", "1,2"],
+    ):
         assert mixers.main(arguments) == 2
         assert capsys.readouterr().err.startswith("error: --")
