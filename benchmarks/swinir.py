@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -55,17 +56,20 @@ class SwinIR(nn.Module):
             )
         self.in_chans = self.out_chans = in_chans
         self.downscale = downscale
-        self.body = Published(
-            img_size=64,
-            in_chans=in_chans * downscale**2,
-            window_size=WINDOW,
-            embed_dim=embed_dim,
-            depths=list(depths),
-            num_heads=[heads] * len(depths),
-            mlp_ratio=mlp_ratio,
-            drop_path_rate=0.0,  # else SwinIR alone would draw random numbers in training
-            upsampler="",
-        )
+        # Its constructor reads values back, which fails on the meta device, where the reader of
+        # weight files builds a network first to see whether they fit.
+        with torch.device("cpu"):
+            self.body = Published(
+                img_size=64,
+                in_chans=in_chans * downscale**2,
+                window_size=WINDOW,
+                embed_dim=embed_dim,
+                depths=list(depths),
+                num_heads=[heads] * len(depths),
+                mlp_ratio=mlp_ratio,
+                drop_path_rate=0.0,  # else SwinIR alone would draw random numbers in training
+                upsampler="",
+            )
         share_masks(self.body)
 
     def forward(self, x: Tensor, level: None = None) -> Tensor:
