@@ -179,3 +179,13 @@ def test_input_that_does_not_fit_is_refused(config: dict[str, Any]) -> None:
     ):
         with pytest.raises(VHeatIRError, match=r"input of shape .* does not fit this model"):
             net(x)
+
+
+def test_sizes_between_multiples_are_reflected_and_keep_no_stripes() -> None:
+    net = stirred(UNET, downscale=2)  # wants multiples of 4
+    x = image(1, 3, 21, 30)
+    mirrored = torch.cat([x, x[:, :, -4:-1].flip(2)], 2)
+    mirrored = torch.cat([mirrored, mirrored[..., -3:-1].flip(3)], 3)
+    assert mirrored.shape[2:] == (24, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), net(mirrored)[..., :21, :30])

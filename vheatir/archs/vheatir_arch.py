@@ -158,10 +158,18 @@ def check_input(x: Tensor, channels: int) -> None:
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Replicate the bottom and right border of (B, C, H, W) up to a multiple of ``multiple``."""
+    """Reflect (B, C, H, W) at its bottom and right up to a multiple of ``multiple``.
+
+    A border that is repeated instead turns its noise into stripes, which a network takes for
+    texture and keeps: that cost up to 7 dB in the last columns. Images too small to be reflected
+    are repeated all the same.
+    """
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+    if not (bottom or right):
+        return x
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return F.pad(x, (0, right, 0, bottom), mode=mode)
 
 
 def own_channels(x: Tensor, out_chans: int) -> Tensor:
