@@ -36,7 +36,7 @@ from benchmarks.swinir import HEADS, register
 from vheatir.archs import VHeatIR, build_network
 from vheatir.bundled import heldout_photographs
 from vheatir.degradations import degrade_for_benchmark, to_color_mode
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, run_entry_point
 from vheatir.image_io import write_bytes_atomically, write_image
 from vheatir.inference.tiled import restore_tensor
 from vheatir.metrics import psnr, to_uint8
@@ -239,7 +239,7 @@ def _restore(network: Any, degraded: NDArray[np.float32]) -> NDArray[np.uint8]:
 NAMES = ("vheatir", "swinir")
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """Train, compare, and write the files."""
     console = Console()
     task = get_task(options.task)
@@ -271,19 +271,14 @@ def run(options: argparse.Namespace) -> None:
     console.print(table)
     for file in (target, options.out / "curves.png", options.out / "crops.png"):
         console.print(f"written: {file}")
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    try:
-        run(parse(arguments))
-    except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: what was saved is there; give the command again\n")
-        return 130
-    return 0
+    options = parse(arguments)
+    kept = "what was saved is there; give the command again"
+    return run_entry_point(lambda: run(options), kept, "train")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from benchmarks.candidates import CONTROLS, Candidate, read_candidates, select
 from benchmarks.mixer_measure import measure_networks, measure_rates
 from benchmarks.mixer_runs import Study, Training, train_all
 from benchmarks.report import environment
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, run_entry_point
 from vheatir.image_io import write_bytes_atomically
 from vheatir.tasks import get_task
 
@@ -204,14 +204,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     # A scheduler's SIGTERM ends the trainings as Ctrl-C does: they save first.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = parse(arguments)
     try:
-        return run(parse(arguments))
-    except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: finished trainings are kept; give the command again\n")
-        return 130
+        kept = "finished trainings are kept; give the command again"
+        return run_entry_point(lambda: run(options), kept)
     finally:
         signal.signal(signal.SIGTERM, before)
 

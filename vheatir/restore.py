@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, run_entry_point
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,14 +122,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Restore what the command line names; returns the exit status."""
     arguments = parse_arguments(argv)
-    try:
-        return _run(arguments)
-    except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: the files written before are whole\n")
-        return 130
+    return run_entry_point(lambda: _run(arguments), "the files written before are whole")
 
 
 def _run(arguments: argparse.Namespace) -> int:
