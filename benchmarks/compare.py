@@ -36,7 +36,7 @@ from benchmarks.contenders import (
     check_parameters,
     choose_dtype,
 )
-from benchmarks.measure import Result, interleaved
+from benchmarks.measure import Result, interleaved, probe_all
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.training.precision import pick_device
 
@@ -91,10 +91,19 @@ def measure(
     """Measure methods at every size."""
     results: list[Result] = []
     progress = Console(stderr=True)
-    for height, width in sizes:
+    cases = {
+        size: [Case(method, height=size[0], width=size[1], **options) for method in methods]
+        for size in sizes
+    }
+    on_gpu = torch.device(options["device"]).type == "cuda"
+    with progress.status("memory and multiply-adds"):
+        # all sizes at once where processes do not disturb each other's count
+        every = [case for group in cases.values() for case in group]
+        known = dict(zip(every, probe_all(every, limits.budget), strict=True)) if on_gpu else {}
+    for (height, width), group in cases.items():
         with progress.status(f"{height}x{width}: {', '.join(methods)}"):
-            cases = [Case(method, height=height, width=width, **options) for method in methods]
-            results += interleaved(cases, limits.repetitions, limits.budget)
+            answers = [known[case] for case in group] if known else None
+            results += interleaved(group, limits.repetitions, limits.budget, answers)
     return results
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -192,19 +193,33 @@ def _gpu_memory(case: Case, answer: dict[str, Any]) -> Iterator[None]:
     answer["peak_bytes"] = torch.cuda.max_memory_allocated(case.device) - baseline
 
 
-def interleaved(cases: Sequence[Case], repetitions: int, budget: float) -> list[Result]:
+def probe_all(cases: Sequence[Case], budget: float) -> list[dict[str, Any]]:
+    """Run :func:`probe` on every case: on a GPU, whose memory each process has its own count of,
+    several at a time."""
+    jobs = 8 if all(torch.device(case.device).type == "cuda" for case in cases) else 1
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(lambda case: probe(case, budget), cases))
+
+
+def interleaved(
+    cases: Sequence[Case],
+    repetitions: int,
+    budget: float,
+    answers: Sequence[dict[str, Any]] | None = None,
+) -> list[Result]:
     """Measure cases side by side: one run of each, then the next round.
 
     Args:
         cases: what to compare.
         repetitions: timed rounds, after one to warm up.
         budget: seconds that one case may take altogether; beyond it, it is left out.
+        answers: of :func:`probe`, if it was asked before.
     """
+    torch.compiler.reset()  # networks compiled before would count towards a limit
     results = []
-    for case in cases:
+    for case, answer in zip(cases, answers or probe_all(cases, budget), strict=True):
         known = asdict(case)
         result = Result(**{k: v for k, v in known.items() if k in Result.__dataclass_fields__})
-        answer = probe(case, budget)
         result.status = answer["status"]
         result.params, result.macs = answer.get("params"), answer.get("macs")
         result.peak_bytes = answer.get("peak_bytes")

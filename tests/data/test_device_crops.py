@@ -95,6 +95,17 @@ def test_noise_has_its_level(source: ImageSource) -> None:
     assert 5 <= min(levels) < 8 and 52 < max(levels) <= 55
 
 
+def test_some_crops_are_of_other_colours(source: ImageSource) -> None:
+    plain, changed = crops(source, 256).batch(0), crops(source, 256, recolored=0.5).batch(0)
+    same = (plain["gt"] == changed["gt"]).flatten(1).all(dim=1)
+    if source.color == "gray":
+        assert same.all()
+        return
+    assert 0.35 < same.float().mean() < 0.65
+    noise = (changed["lq"] - changed["gt"]) * 255
+    assert torch.allclose(noise, (plain["lq"] - plain["gt"]) * 255, atol=1e-3)
+
+
 def test_what_it_cannot_do_is_refused(source: ImageSource) -> None:
     with pytest.raises(VHeatIRError, match="16 pixels across, smaller than the crop of 17"):
         crops(source, size=17)

@@ -210,6 +210,25 @@ def test_what_fits_is_taken_where_not_everything_must(tmp_path: Path) -> None:
     assert all(torch.equal(own[name], gray[name]) for name in fitting)
 
 
+def test_deeper_network_starts_as_good_as_the_shallower(tmp_path: Path) -> None:
+    shape = {"type": "VHeatIRUNet", "channels": [8, 8], "mixers": ["conv", "hco"]}
+    shallow = build(network={**shape, "depths": [1, 1]}).net_g
+    torch.nn.init.normal_(shallow.conv_last.weight)  # it starts at zero: nothing would show
+    torch.save(shallow.state_dict(), tmp_path / "shallow.pth")
+    path = {"pretrain_network_g": str(tmp_path / "shallow.pth"), "strict_load_g": False}
+    deep = build(path=path, network={**shape, "depths": [3, 2]}).net_g
+    assert sum(p.numel() for p in deep.parameters()) > sum(p.numel() for p in shallow.parameters())
+    x = torch.rand(2, shallow.in_chans, 16, 24)
+    level = torch.tensor([10.0, 40.0]) if shallow.takes_level else None
+    with torch.no_grad():
+        assert torch.equal(deep(x, level), shallow(x, level))
+    # and the new blocks learn
+    deep(x, level).square().mean().backward()
+    new = [p.grad for n, p in deep.named_parameters() if "blocks.2.conv2" in n]
+    assert new
+    assert all(grad is not None and grad.any() for grad in new)
+
+
 @pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler"
 )

@@ -117,6 +117,11 @@ class ResidualConvBlock(nn.Module):
         """Return an image of the same shape."""
         return x + self.conv2(self.relu(self.conv1(x)))
 
+    def start_as_identity(self) -> None:
+        """Set the last convolution to zero: the block returns its input, and learns from there."""
+        for parameter in self.conv2.parameters():
+            nn.init.zeros_(parameter)
+
 
 class HeatResidual(nn.Module):
     """``x + mixer(LN(x))`` on part of the channels, for use between convolutions; (B, C, H, W).

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vheatir.data.degrade import DegradationRange
+from vheatir.data.recolor import color_matrices, recolor
 from vheatir.data.sources import ImageSource
 from vheatir.errors import VHeatIRError
 
@@ -38,6 +39,7 @@ class DeviceCrops:
         world_size: number of processes.
         pool: the uint8 tensors of an earlier stage on the same source, to be used again.
         augment: whether crops are turned and flipped.
+        recolored: share of crops in other colours.
 
     Raises:
         VHeatIRError: the task is not denoising, or an image is smaller than the crop.
@@ -56,6 +58,7 @@ class DeviceCrops:
         world_size: int = 1,
         pool: ImagePool | None = None,
         augment: bool = True,
+        recolored: float = 0.0,
     ) -> None:
         if degradation.task.degradation != "noise":
             raise VHeatIRError(
@@ -77,6 +80,7 @@ class DeviceCrops:
         self.rank = rank
         self.world_size = world_size
         self.augment = augment
+        self.recolored = recolored if self.pool.channels > 1 else 0.0
         self._generator = torch.Generator(device)
         self._block: tuple[int, tuple[Tensor, ...]] | None = None
 
@@ -90,8 +94,10 @@ class DeviceCrops:
     def batch(self, position: int) -> dict[str, Any]:
         """Return this process's part of the global batch that begins at a stream position."""
         mine = self.rank * self.batch_size
-        first, down, across, level = self._samples(position + mine)
+        first, down, across, level, *colors = self._samples(position + mine)
         gt = self.pool.cut(first, down, across, self.size).float().div_(255)
+        if colors:
+            gt = recolor(gt, colors[0])
         shape = (self.batch_size * self.world_size, *gt.shape[1:])
         noise = torch.randn(shape, device=self.device, generator=self._seeded(position, 1))
         sigma = (level / 255)[:, None, None, None]
@@ -99,7 +105,7 @@ class DeviceCrops:
         return {"lq": lq, "gt": gt, "level": level, "first": first}
 
     def _samples(self, position: int) -> list[Tensor]:
-        """Return first pixel, strides and level of a batch's samples."""
+        """Return first pixel, strides, level and perhaps colour matrix of a batch's samples."""
         parts: list[tuple[Tensor, ...]] = []
         end = position + self.batch_size
         while position < end:
@@ -116,7 +122,11 @@ class DeviceCrops:
         where = self.pool.draw(_BLOCK, self.size, generator, self.augment)
         low, high = self.degradation.low, self.degradation.high
         fraction = torch.rand(_BLOCK, device=self.device, generator=generator)
-        return (*where, low + (high - low) * fraction)
+        drawn = (*where, low + (high - low) * fraction)
+        if not self.recolored:
+            return drawn
+        uniform = torch.rand(3, _BLOCK, device=self.device, generator=generator)
+        return (*drawn, color_matrices(self.recolored, uniform))
 
     def _seeded(self, number: int, purpose: int) -> torch.Generator:
         sequence = np.random.SeedSequence([self.seed, number], spawn_key=(2, purpose))

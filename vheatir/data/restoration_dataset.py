@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vheatir.data.degrade import DegradationRange, augment, crop, degrade
+from vheatir.data.recolor import recolor_array
 from vheatir.data.sampler import SampleKey
 from vheatir.data.sources import ImageSource
 from vheatir.errors import VHeatIRError
@@ -34,7 +35,8 @@ class RestorationDataset(Dataset[dict[str, Any]]):
 
     Args:
         opt: ``source`` (:class:`ImageSource`), ``degradation`` (:class:`DegradationRange`),
-            ``gt_size``, ``manual_seed``, ``augment``, ``enlarge`` (samples per image and epoch).
+            ``gt_size``, ``manual_seed``, ``augment``, ``recolor`` (share of samples in other
+            colours), ``enlarge`` (samples per image and epoch).
 
     Item ``(epoch, index)``: dict of ``lq`` and ``gt``, tensors (C, size, size), ``float32`` in
     [0, 1] or ``uint8``; ``level``, a float; ``gt_path``, the name of the clean image.
@@ -49,6 +51,7 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         self.size: int = opt["gt_size"]
         self.seed: int = opt["manual_seed"]
         self.augment: bool = opt.get("augment", True)
+        self.recolor: float = opt.get("recolor", 0.0)
         self.enlarge: int = opt.get("enlarge", 1)
 
     def __len__(self) -> int:
@@ -71,6 +74,8 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         clean = crop(clean, needed, rng)
         if self.augment:
             clean = augment(clean, rng)
+        if self.recolor:
+            clean = recolor_array(clean, self.recolor, rng)
         lq, gt, level = degrade(clean, self.size, self.degradation, rng)
         return {"lq": to_tensor(lq), "gt": to_tensor(gt), "level": level, "gt_path": name}
 

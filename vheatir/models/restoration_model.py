@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vheatir.archs import build_network
+from vheatir.archs.blocks import ResidualConvBlock
 from vheatir.archs.checkpointing import checkpoint_blocks
 from vheatir.errors import VHeatIRError
 from vheatir.training.compat import import_basicsr
@@ -66,7 +67,11 @@ class RestorationModel(BaseModel):
         self._averages: list[Tensor] = list(self.net_g_ema.parameters())
 
     def load_pretrained(self) -> None:
-        """Load ``path: pretrain_network_g``, if the options name one."""
+        """Load ``path: pretrain_network_g``, if the options name one.
+
+        Where not every weight must match, a network may have more blocks than the file: they start
+        as the identity, so that it begins as good as the smaller one (Net2Net, arXiv 1511.05641).
+        """
         path = self.options.path.pretrain_network_g
         if path is None:
             return
@@ -90,7 +95,17 @@ class RestorationModel(BaseModel):
         if not all(torch.isfinite(value).all() for value in fitting.values()):
             raise VHeatIRError(f"{path} holds infinite or NaN weights: give others")
         self.net_g.load_state_dict(fitting, strict=False)
+        new = [
+            part
+            for name, part in self.net_g.named_modules()
+            if isinstance(part, ResidualConvBlock)
+            and not any(k.startswith(f"{name}.") for k in state)
+        ]
+        for block in new:
+            block.start_as_identity()
         log.info("%d of %d weights start from %s", len(fitting), len(own), path)
+        if new:
+            log.info("%d blocks that it does not have start as the identity", len(new))
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Take a batch: ``lq`` and ``gt`` (uint8, or float32 in [0, 1]) and ``level`` (B,)."""

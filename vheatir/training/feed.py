@@ -81,6 +81,7 @@ class TrainingFeed:
                 DeviceCrops(
                     self.source, self.degradation, size, batch, seed, self.device,
                     samples_seen, rank, count, self._pool, self.options.datasets.train.augment,
+                    self.options.datasets.train.recolor,
                 )
             )  # fmt: skip
         data = self.options.datasets.train
@@ -91,6 +92,7 @@ class TrainingFeed:
                 "gt_size": size,
                 "manual_seed": seed,
                 "augment": data.augment,
+                "recolor": data.recolor,
                 "enlarge": data.dataset_enlarge_ratio,
             }
         )

@@ -75,6 +75,8 @@ class Trainer:
         self.processes = processes
         self.device = processes.device(pick_device(options.device))
         torch.manual_seed(options.manual_seed)
+        # Crops of one size for thousands of iterations: worth trying every algorithm once.
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"
         np.random.seed(options.manual_seed)
         random.seed(options.manual_seed)
         self.feed = TrainingFeed(options, self.device, processes)

@@ -71,6 +71,8 @@ class TrainSet(Section):
         gt_size: side of the square crops in pixels.
         cache: decode every image once and keep the pixels in memory.
         augment: the eight flips and rotations.
+        recolor: share of samples in other colours: channels permuted, saturation halved to
+            doubled (colour tasks only).
         jpeg_grid: phase of JPEG's 8x8 grid relative to the crop's corner; ``half`` aligns every
             other sample.
         subsampling: chroma subsamplings to draw from (colour JPEG only).
@@ -89,6 +91,7 @@ class TrainSet(Section):
     gt_size: PositiveInt = 128
     cache: bool = False
     augment: bool = True
+    recolor: Fraction = 0.0
     jpeg_grid: Literal["aligned", "random", "half"] = "aligned"
     subsampling: Annotated[
         list[Literal["4:2:0", "4:2:2", "4:4:4"]], BeforeValidator(_as_list), Field(min_length=1)

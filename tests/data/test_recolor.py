@@ -1,0 +1,53 @@
+"""Colours changed at random, against the formula written out."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import torch
+
+from vheatir.data.recolor import color_matrices, recolor, recolor_array
+
+
+def test_matrices_are_a_saturation_and_an_order() -> None:
+    uniform = torch.rand(3, 500, generator=torch.Generator().manual_seed(0))
+    matrices = color_matrices(0.6, uniform)
+    luma = np.array([0.299, 0.587, 0.114])
+    seen = set()
+    for matrix, (whether, how, which) in zip(matrices.numpy(), uniform.T.tolist(), strict=True):
+        if whether >= 0.6:
+            assert np.array_equal(matrix, np.eye(3))
+            continue
+        saturation = 4**how / 2
+        order = list(permutations(range(3)))[int(6 * which)]
+        seen.add(order)
+        color = np.array([0.2, 0.5, 0.9])
+        gray = luma @ color
+        expected = (gray + saturation * (color - gray))[list(order)]
+        got = matrix @ color
+        assert np.allclose(sorted(got), sorted(expected), atol=1e-6)
+        assert np.allclose(matrix @ np.full(3, 0.4), 0.4, atol=1e-6)  # gray stays gray
+    assert len(seen) == 6
+
+
+def test_result_is_an_image() -> None:
+    generator = torch.Generator().manual_seed(1)
+    image = torch.rand(64, 3, 5, 7, generator=generator)
+    matrices = color_matrices(1.0, torch.rand(3, 64, generator=generator))
+    changed = recolor(image, matrices)
+    assert changed.shape == image.shape
+    assert 0 <= changed.min() < changed.max() <= 1
+    pixel = matrices[5] @ image[5, :, 2, 3]
+    assert torch.allclose(changed[5, :, 2, 3], pixel.clamp(0, 1), atol=1e-6)
+
+
+def test_array_and_tensor_agree() -> None:
+    image = np.random.default_rng(2).integers(256, size=(6, 9, 3), dtype=np.uint8)
+    changed = recolor_array(image, 1.0, np.random.default_rng(3))
+    uniform = torch.from_numpy(np.random.default_rng(3).random((3, 1)))
+    planes = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+    expected = recolor(planes, color_matrices(1.0, uniform))[0].permute(1, 2, 0) * 255
+    assert np.abs(changed - expected.numpy()).max() <= 0.501
+    assert recolor_array(image, 0.0, np.random.default_rng(3)) is image
+    assert recolor_array(image[..., 0], 1.0, np.random.default_rng(3)).ndim == 2
