@@ -129,7 +129,8 @@ def probe(case: Case, budget: float) -> dict[str, Any]:
         run) and ``peak_bytes``.
     """
     command = [sys.executable, "-m", "benchmarks.measure", json.dumps(asdict(case))]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths}
     environment["VHEATIR_BENCHMARK_THREADS"] = str(torch.get_num_threads())
     start_up = 120
     try:

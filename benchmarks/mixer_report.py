@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.candidates import Candidate
 from benchmarks.mixer_measure import (
@@ -19,7 +19,7 @@ from benchmarks.mixer_measure import (
     impulse_response,
     receptive_field,
 )
-from benchmarks.mixer_runs import Study, Training
+from benchmarks.mixer_runs import Level, Study, Training, level_text
 from vheatir.data.restoration_dataset import to_tensor
 from vheatir.data.sources import ImageSource
 from vheatir.degradations import degrade_for_benchmark
@@ -37,7 +37,7 @@ def records(
     costs: dict[str, dict[str, Any]],
 ) -> list[Record]:
     """Return one record for each candidate, level and seed of which anything is finished."""
-    found: dict[tuple[str, float, int], Record] = {}
+    found: dict[tuple[str, Level, int], Record] = {}
     by_key = {candidate.key: candidate for candidate in chosen}
     for training in plan:
         scores = final_scores(study, training)
@@ -75,7 +75,15 @@ def final_scores(study: Study, training: Training) -> dict[str, float]:
     history = training.history(study)
     if not history:
         return {}
-    return {name.split()[0]: value["psnr"] for name, value in history["scores"][-1][2].items()}
+    return _mean_over_levels(history["scores"][-1][2])
+
+
+def _mean_over_levels(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return the PSNR by data set: of a range, the mean over the levels it is measured at."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for name, value in scores.items():
+        found[name.split()[0]].append(value["psnr"])
+    return {name: mean(values) for name, values in found.items()}
 
 
 def curves(study: Study, plan: Sequence[Training]) -> list[Record]:
@@ -83,7 +91,7 @@ def curves(study: Study, plan: Sequence[Training]) -> list[Record]:
     lines = []
     for training in _preferred(study, plan):
         points = [
-            [iteration, next(v["psnr"] for k, v in scores.items() if k.startswith("validation"))]
+            [iteration, _mean_over_levels(scores)["validation"]]
             for iteration, _, scores in training.history(study)["scores"]
         ]
         candidate = training.candidate
@@ -123,12 +131,12 @@ _COLUMNS = {
 }
 
 
-def rows(found: Sequence[Record]) -> list[tuple[str, float, int, dict[str, float | None]]]:
+def rows(found: Sequence[Record]) -> list[tuple[str, Level, int, dict[str, float | None]]]:
     """Return (name, level, seeds, values) with seeds averaged, best at each level first.
 
     ``spread`` is the largest minus the smallest equal-time PSNR over the seeds.
     """
-    groups: dict[tuple[str, float], list[Record]] = defaultdict(list)
+    groups: dict[tuple[str, Level], list[Record]] = defaultdict(list)
     for record in found:
         groups[f"{record['shape']}/{record['mixer']}", record["level"]].append(record)
     result = []
@@ -141,9 +149,13 @@ def rows(found: Sequence[Record]) -> list[tuple[str, float, int, dict[str, float
         values["spread"] = max(timed) - min(timed) if len(timed) > 1 else None
         result.append((name, level, len(group), values))
 
-    def order(row: tuple[str, float, int, dict[str, float | None]]) -> tuple[float, float, float]:
+    def order(row: tuple[str, Level, int, dict[str, float | None]]) -> tuple[float, float, float]:
         values = row[3]
-        return row[1], -(values["psnr_equal_time"] or 0), -(values["psnr_equal_iterations"] or 0)
+        return (
+            _ends(row[1])[1],
+            -(values["psnr_equal_time"] or 0),
+            -(values["psnr_equal_iterations"] or 0),
+        )
 
     return sorted(result, key=order)
 
@@ -167,7 +179,7 @@ def table(found: Sequence[Record]) -> Table:
     for name, level, seeds, values in rows(found):
         if last is not None and level != last:
             shown.add_section()
-        shown.add_row(name, f"{level:g}", str(seeds), *_cells(values))
+        shown.add_row(name, level_text(level), str(seeds), *_cells(values))
         last = level
     return shown
 
@@ -177,7 +189,9 @@ def markdown(found: Sequence[Record]) -> str:
     header = ["network", "level", "seeds", *(name for name, _, _ in _COLUMNS.values())]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for name, level, seeds, values in rows(found):
-        lines.append("| " + " | ".join([name, f"{level:g}", str(seeds), *_cells(values)]) + " |")
+        lines.append(
+            "| " + " | ".join([name, level_text(level), str(seeds), *_cells(values)]) + " |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -195,7 +209,7 @@ def pictures(study: Study, chosen: Sequence[Candidate], plan: Sequence[Training]
     from matplotlib import pyplot
 
     written = []
-    levels = sorted({training.level for training in trained})
+    levels = sorted({training.level for training in trained}, key=_ends)
     figure, axes = pyplot.subplots(
         1, len(levels), figsize=(7 * len(levels), 5), layout="constrained", squeeze=False
     )
@@ -205,7 +219,9 @@ def pictures(study: Study, chosen: Sequence[Candidate], plan: Sequence[Training]
             if line["level"] == level and line["seed"] == study.seeds[0]:
                 name = f"{line['shape']}/{line['mixer']}"
                 axis.plot(*zip(*line["points"], strict=True), marker=".", lw=1, label=name)
-        axis.set(title=f"level {level:g}", xlabel="iterations", ylabel="validation PSNR, dB")
+        axis.set(
+            title=f"level {level_text(level)}", xlabel="iterations", ylabel="validation PSNR, dB"
+        )
         axis.set_xscale("log")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7, ncols=2)
@@ -244,12 +260,29 @@ def _field(study: Study, training: Training) -> tuple[float, Any, Any]:
     if path not in _fields:
         network = load_weights(path).network
         images = _field_images(study, training.level)
-        energy = gradient_energy(network, images)
-        _fields[path] = receptive_field(energy), energy, impulse_response(network, images[0])
+        told = _Told(network, training.level)
+        energy = gradient_energy(told, images)
+        _fields[path] = receptive_field(energy), energy, impulse_response(told, images[0])
     return _fields[path]
 
 
-def _field_images(study: Study, level: float) -> list[Tensor]:
+def _ends(level: Level) -> tuple[float, float]:
+    return level if isinstance(level, tuple) else (level, level)
+
+
+class _Told(nn.Module):
+    """A network at the highest level it was trained for, told where it wants to be."""
+
+    def __init__(self, network: nn.Module, level: Level) -> None:
+        super().__init__()
+        self.network = network
+        self.extra = (_ends(level)[1],) if network.takes_level else ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x, *self.extra)
+
+
+def _field_images(study: Study, level: Level) -> list[Tensor]:
     """Return degraded crops of the validation split, those large enough."""
     keep = None if study.roots == ["bundled"] else ("every", 20)
     source = ImageSource(study.roots, study.task.color, cache=False, keep=keep, heldout=True)
@@ -258,7 +291,7 @@ def _field_images(study: Study, level: float) -> list[Tensor]:
         if min(source.size(index)) < FIELD_SIDE:
             continue
         clean = source[index][:FIELD_SIDE, :FIELD_SIDE]
-        images.append(to_tensor(degrade_for_benchmark(clean, study.task, level))[None])
+        images.append(to_tensor(degrade_for_benchmark(clean, study.task, _ends(level)[1]))[None])
         if len(images) == _FIELD_IMAGES:
             break
     return images

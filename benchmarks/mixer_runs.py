@@ -21,6 +21,9 @@ from benchmarks.candidates import Candidate
 from vheatir.image_io import write_bytes_atomically
 from vheatir.tasks import Task
 
+#: Sigma or JPEG quality, or the lowest and the highest of a range.
+Level = float | tuple[float, float]
+
 ROOT = Path(__file__).resolve().parents[1]
 VALIDATIONS = 6
 
@@ -31,7 +34,7 @@ class Study:
 
     Attributes:
         task: of every network.
-        levels: each is trained for by itself.
+        levels: each is trained for by itself; a range draws one for each crop.
         seeds: of the weights and of the data.
         roots: folders of photographs; every 20th photograph is the validation split.
         test_set: measured as well, or None.
@@ -42,7 +45,7 @@ class Study:
     """
 
     task: Task
-    levels: list[float]
+    levels: list[Level]
     seeds: list[int]
     roots: list[str]
     test_set: Path | None
@@ -51,7 +54,7 @@ class Study:
     rate: float
     out: Path
 
-    def options(self, candidate: Candidate, level: float, seed: int, count: int) -> dict[str, Any]:
+    def options(self, candidate: Candidate, level: Level, seed: int, count: int) -> dict[str, Any]:
         """Return the option file of a training of ``count`` iterations."""
         bundled = self.roots == ["bundled"]
         split: dict[str, Any] = {} if bundled else {"holdout_every": 20, "limit": 16}
@@ -73,7 +76,7 @@ class Study:
         return {
             "name": self.name(candidate, level, seed, count),
             "task": self.task.name,
-            "level": level,
+            "level": list(level) if isinstance(level, tuple) else level,
             "manual_seed": seed,
             "device": "cpu",
             "network_g": candidate.config(self.task),
@@ -99,9 +102,9 @@ class Study:
             },
         }
 
-    def name(self, candidate: Candidate, level: float, seed: int, count: int) -> str:
+    def name(self, candidate: Candidate, level: Level, seed: int, count: int) -> str:
         """Return the name of a training: what it depends on, and no more."""
-        parts = [self.task.name, candidate.key, f"l{level:g}", f"s{seed}", f"i{count}"]
+        parts = [self.task.name, candidate.key, f"l{level_text(level)}", f"s{seed}", f"i{count}"]
         return "_".join([*parts, f"b{self.batch}x{self.crop}"])
 
 
@@ -111,14 +114,14 @@ class Training:
 
     Attributes:
         candidate: what is trained.
-        level: sigma or JPEG quality.
+        level: sigma or JPEG quality, or a range.
         seed: of weights and data.
         iterations: how many.
         kind: ``"time"`` or ``"iterations"``, which of them is equal.
     """
 
     candidate: Candidate
-    level: float
+    level: Level
     seed: int
     iterations: int
     kind: str
@@ -147,6 +150,11 @@ class Training:
             return {}
         content: dict[str, Any] = json.loads(self.history_file(study).read_text())
         return content
+
+
+def level_text(level: Level) -> str:
+    """Return ``"50"``, or ``"0-55"`` for a range."""
+    return "-".join(f"{end:g}" for end in (level if isinstance(level, tuple) else (level,)))
 
 
 def train_all(study: Study, plan: list[Training], jobs: int, console: Console) -> list[str]:
@@ -218,6 +226,6 @@ def _summary(study: Study, training: Training) -> str:
     values = "  ".join(f"{key} {score['psnr']:.3f}" for key, score in scores.items())
     minutes = history["losses"][-1][1]
     return (
-        f"{training.candidate.name} level {training.level:g} seed {training.seed}, "
+        f"{training.candidate.name} level {level_text(training.level)} seed {training.seed}, "
         f"{training.iterations} iterations in {minutes:.1f} min: {values}"
     )

@@ -30,7 +30,7 @@ from rich.console import Console
 from benchmarks import mixer_report
 from benchmarks.candidates import CONTROLS, Candidate, read_candidates, select
 from benchmarks.mixer_measure import measure_networks, measure_rates
-from benchmarks.mixer_runs import Study, Training, train_all
+from benchmarks.mixer_runs import Level, Study, Training, train_all
 from benchmarks.report import environment
 from vheatir.errors import VHeatIRError, run_entry_point
 from vheatir.image_io import write_bytes_atomically
@@ -47,7 +47,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     data = os.environ.get("VHEATIR_DATA")
     add = parser.add_argument
     add("--task", default="denoise_gray", help="task of every candidate")
-    add("--level", default="50", help="levels, comma-separated, each trained for by itself")
+    add(
+        "--level",
+        default="50",
+        help="levels or ranges such as 0-55, comma-separated, each trained for by itself",
+    )
     add(
         "--minutes", default="15", help="of equal time; 0 leaves it out; one, or one for each level"
     )
@@ -83,10 +87,10 @@ def study_of(options: argparse.Namespace) -> Study:
     """
     task = get_task(options.task)
     try:
-        levels = [float(level) for level in options.level.split(",")]
+        levels = [_level(text) for text in options.level.split(",")]
     except ValueError:
         raise VHeatIRError(
-            f"--level {options.level!r} is no list of numbers: give such as 15,50"
+            f"--level {options.level!r} is no list of numbers or ranges: give such as 15,50 or 0-55"
         ) from None
     if min(options.seeds, options.jobs, options.crop, options.batch) < 1:
         raise VHeatIRError("--seeds, --jobs, --crop and --batch start at 1")
@@ -107,7 +111,17 @@ def study_of(options: argparse.Namespace) -> Study:
     )
 
 
-def _minutes(text: str, levels: list[float]) -> dict[float, float]:
+def _level(text: str) -> Level:
+    ends = tuple(float(end) for end in text.split("-"))
+    if len(ends) == 1:
+        return ends[0]
+    low, high = ends
+    if low >= high:
+        raise ValueError(text)
+    return low, high
+
+
+def _minutes(text: str, levels: list[Level]) -> dict[Level, float]:
     try:
         values = [float(value) for value in text.split(",")]
     except ValueError:

@@ -135,10 +135,13 @@ class HeatResidual(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.mixer = build_mixer(mixer, dim, inner_dim, index)
 
-    def forward(self, x: Tensor, frequency_embedding: Tensor | None) -> Tensor:
-        """Return an image of the same shape."""
+    def forward(
+        self, x: Tensor, frequency_embedding: Tensor | None, level: Tensor | None = None
+    ) -> Tensor:
+        """Return an image of the same shape; ``level`` (B,) is for mixers that want it."""
         tokens = x.permute(0, 2, 3, 1)
-        mixed = self.mixer(self.norm(tokens), frequency_embedding)
+        told = {"level": level} if getattr(self.mixer, "needs_level", False) else {}
+        mixed = self.mixer(self.norm(tokens), frequency_embedding, **told)
         return x + mixed.permute(0, 3, 1, 2)
 
 
@@ -157,10 +160,12 @@ class SplitBlock(nn.Module):
         self.heat = HeatResidual(self.split[1], mixer, inner_dim, index)
         self.fan_in = nn.Conv2d(dim, dim, 1)
 
-    def forward(self, x: Tensor, frequency_embedding: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, frequency_embedding: Tensor | None, level: Tensor | None = None
+    ) -> Tensor:
         """Return an image of the same shape."""
         near, far = self.fan_out(x).split(self.split, dim=1)
-        both = torch.cat([self.conv(near), self.heat(far, frequency_embedding)], dim=1)
+        both = torch.cat([self.conv(near), self.heat(far, frequency_embedding, level)], dim=1)
         return x + self.fan_in(both)
 
 

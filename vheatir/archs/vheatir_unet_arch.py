@@ -118,17 +118,19 @@ class VHeatIRUNet(nn.Module):
         """Restore an image; arguments and result as :meth:`vheatir.archs.VHeatIR.forward`."""
         check_input(x, self.in_chans)
         height, width = x.shape[2:]
-        planes = pad_to_multiple(level_plane(x, level, self.level_scale), self.multiple)
+        planes = level_plane(x, level, self.level_scale)
+        strength = planes[:, -1].mean((1, 2)) if self.takes_level else None
+        planes = pad_to_multiple(planes, self.multiple)
         planes = F.pixel_unshuffle(planes, self.downscale)
         first = y = self.conv_first(planes.contiguous(memory_format=torch.channels_last))
         skips = []
         for stage, down in zip(self.encoder, self.down, strict=True):
-            y = stage(y)
+            y = stage(y, strength)
             skips.append(y)
             y = down(y)
-        y = self.body(y)
+        y = self.body(y, strength)
         for stage, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            y = stage(up(y) + skips.pop())
+            y = stage(up(y) + skips.pop(), strength)
         residual = F.pixel_shuffle(self.conv_last(y + first), self.downscale)
         return own_channels(x, self.out_chans) + residual[..., :height, :width]
 
@@ -164,9 +166,9 @@ class Stage(nn.Module):
             width = dim
         self.fve = None if mixer == NO_HEAT else frequency_embedding_for(self, width, fve_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return an image (B, C, H, W) of the same shape."""
+    def forward(self, x: Tensor, level: Tensor | None = None) -> Tensor:
+        """Return an image (B, C, H, W) of the same shape; ``level`` (B,) or None."""
         x = self.blocks(x)
         for block in self.split_blocks:
-            x = block(x, self.fve)
-        return x if self.heat is None else self.heat(x, self.fve)
+            x = block(x, self.fve, level)
+        return x if self.heat is None else self.heat(x, self.fve, level)

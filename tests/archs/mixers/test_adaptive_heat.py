@@ -8,8 +8,10 @@ import scipy.fft
 import torch
 from torch import Tensor, nn
 
+from vheatir.archs import VHeatIRUNet
 from vheatir.archs.mixers.adaptive_heat import (
     AdaptiveHeat2d,
+    LevelAdaptiveHeat2d,
     MixedEnergyAdaptiveHeat2d,
     PilotAdaptiveHeat2d,
     SmoothAdaptiveHeat2d,
@@ -111,3 +113,36 @@ def test_a_pilot_that_sees_nothing_lets_everything_diffuse() -> None:
     nn.init.eye_(mixer.pilot_proj.weight)  # the pilot is u itself: plain adaptive heat
     plain = AdaptiveHeat2d(3, window=8).double()
     torch.testing.assert_close(mixer.mix(u), plain.mix(u))
+
+
+def test_noise_heats_longer_and_raises_thresholds() -> None:
+    torch.manual_seed(0)
+    told = LevelAdaptiveHeat2d(3, window=8).double()
+    u = image().repeat(2, 1, 1, 1)
+    level = torch.tensor([0.0, 0.2], dtype=torch.float64)
+    plain = told.mix(u)
+    torch.testing.assert_close(
+        told.mix(u, level=level), plain
+    )  # at the start nothing depends on it
+    nn.init.constant_(told.level_k, 0.7)
+    nn.init.constant_(told.level_lambda, -0.3)
+    mixed = told.mix(u, level=level)
+    torch.testing.assert_close(mixed[:1], plain[:1])
+    other = LevelAdaptiveHeat2d(3, window=8).double()
+    with torch.no_grad():
+        other.log_k.copy_(told.log_k + 0.7)
+        other.log_lambda.copy_(told.log_lambda - 0.3)
+    torch.testing.assert_close(mixed[1:], other.mix(u[1:]))
+
+
+def test_a_network_tells_its_mixer_the_level() -> None:
+    torch.manual_seed(0)
+    network = VHeatIRUNet(
+        1, channels=[8, 8], depths=[1, 1], mixers=["conv", "adaptive_level"], level_scale=255.0
+    )
+    mixer = network.body.heat.mixer
+    nn.init.normal_(network.conv_last.weight)
+    nn.init.normal_(mixer.out_proj.weight)
+    x = torch.rand(2, 1, 16, 16)
+    network(x, torch.tensor([15.0, 50.0])).square().mean().backward()
+    assert mixer.level_k.grad.any() and mixer.level_lambda.grad.any()

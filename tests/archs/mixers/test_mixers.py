@@ -27,8 +27,10 @@ def mixer_and_embedding(
 
 def test_these_are_the_mixers() -> None:
     heat = {"hco", "hco_spread", "heat_tails", "edge_heat"}
-    adaptive = {"adaptive", "adaptive_smooth", "adaptive_mix", "adaptive_pilot"}
-    assert set(MIXERS) == {"none", "dwconv7", "gain", "attention"} | heat | adaptive
+    kinds = ("smooth", "mix", "pilot", "level", "14")
+    adaptive = {"adaptive", *(f"adaptive_{kind}" for kind in kinds)}
+    controls = {"none", "dwconv7", "gain", "attention", "attention_7"}
+    assert set(MIXERS) == controls | heat | adaptive
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -53,7 +55,9 @@ def test_bfloat16_autocast_stays_near_float32(name: str) -> None:
     error = (actual.float() - expected).square().mean().sqrt()
     assert error < 2e-2 * expected.square().mean().sqrt()
     actual.float().square().mean().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in mixer.parameters())
+    untold = ("level_k", "level_lambda")
+    learned = [p for n, p in mixer.named_parameters() if n not in untold]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in learned)
 
 
 @pytest.mark.parametrize("name", MIXERS)

@@ -3,7 +3,7 @@
 Every mixer is a module built as ``Mixer(dim, inner_dim, index)`` (``index`` counts the blocks of a
 stage, so that shifted windows can alternate) and called as ``mixer(x, frequency_embedding)`` on
 channels-last tokens (B, H, W, dim); it returns the same shape. ``needs_frequency_embedding`` says
-whether its group must hold one.
+whether its group must hold one; a mixer with ``needs_level`` is also given ``level``, (B,) or None.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from torch import nn
 
 from vheatir.archs.mixers.adaptive_heat import (
     AdaptiveHeat2d,
+    LevelAdaptiveHeat2d,
     MixedEnergyAdaptiveHeat2d,
+    OffGridAdaptiveHeat2d,
     PilotAdaptiveHeat2d,
     SmoothAdaptiveHeat2d,
 )
@@ -20,7 +22,7 @@ from vheatir.archs.mixers.edge_heat import EdgeHeat2d
 from vheatir.archs.mixers.gain import HeavyTailedHeat2d, SpectralGain2d
 from vheatir.archs.mixers.gated import DepthwiseConv7Mixer, NoMixer
 from vheatir.archs.mixers.hco import HeatConductionMixer, SpreadHeatConductionMixer
-from vheatir.archs.mixers.window_attention import WindowAttention2d
+from vheatir.archs.mixers.window_attention import OffGridWindowAttention2d, WindowAttention2d
 from vheatir.errors import unknown_name
 
 MIXERS: dict[str, type[nn.Module]] = {
@@ -33,10 +35,13 @@ MIXERS: dict[str, type[nn.Module]] = {
     "adaptive_smooth": SmoothAdaptiveHeat2d,
     "adaptive_mix": MixedEnergyAdaptiveHeat2d,
     "adaptive_pilot": PilotAdaptiveHeat2d,
+    "adaptive_level": LevelAdaptiveHeat2d,
+    "adaptive_14": OffGridAdaptiveHeat2d,
     # controls
     "dwconv7": DepthwiseConv7Mixer,
     "gain": SpectralGain2d,
     "attention": WindowAttention2d,
+    "attention_7": OffGridWindowAttention2d,
 }
 
 

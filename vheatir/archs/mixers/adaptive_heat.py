@@ -52,18 +52,21 @@ class AdaptiveHeat2d(GatedMixer):
         self.log_k = nn.Parameter(spread.expand(window, window, -1).clone())
         self.log_lambda = nn.Parameter(torch.full((window, window, self.inner_dim), -1.0))
 
-    def mix(self, u: Tensor) -> Tensor:
+    def mix(self, u: Tensor, level: Tensor | None = None) -> Tensor:
         """Conduct heat in u (B, H, W, C); the result is float32 under autocast."""
         with torch.autocast(u.device.type, enabled=False):
             windows = self.windows.cut(u.to(self.log_k.dtype))
-            return self.windows.join(self.conduct(windows), *u.shape[1:3])
+            return self.windows.join(self.conduct(windows, level), *u.shape[1:3])
 
-    def conduct(self, windows: Tensor) -> Tensor:
+    def conduct(self, windows: Tensor, level: Tensor | None = None) -> Tensor:
         """Conduct heat inside windows (B, n, s, m, s, C)."""
         spectrum = dct2(windows, (2, 4), "matmul")
         shape = (self.windows.side, 1, self.windows.side, -1)
-        decay = torch.exp(-self.log_k.exp() * self.omega).view(shape)
+        heated = (self.log_k.exp() * self.omega).view(shape)
         threshold = (2 * self.log_lambda_map()).exp().view(shape)
+        if level is not None:
+            heated, threshold = self.at_level(level, heated, threshold)
+        decay = torch.exp(-heated)
         energy = self.energy(windows, spectrum)
         gain = energy / (energy + threshold)
         return idct2(spectrum * (decay + (1 - decay) * gain), (2, 4), "matmul")
@@ -72,9 +75,55 @@ class AdaptiveHeat2d(GatedMixer):
         """Return log lambda, (s, s, C)."""
         return self.log_lambda
 
+    def at_level(self, level: Tensor, heated: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        """Return k omega^2 and lambda^2 at the samples' levels (B,); here the same for all."""
+        return heated, threshold
+
     def energy(self, windows: Tensor, spectrum: Tensor) -> Tensor:
         """Return what opens the gate, >= 0, in the shape of the spectrum."""
         return spectrum.square()
+
+
+class LevelAdaptiveHeat2d(AdaptiveHeat2d):
+    r"""``mixer: adaptive_level``: more noise, longer heating and higher thresholds.
+
+    k times :math:`e^{a s}` and lambda times :math:`e^{b s}`, a and b per channel from 0 on, s the
+    sample's level over a fifth of the network's scale (51 for sigma). CDLNet (Janjušević et al.,
+    2022) scales its thresholds so. In a network that takes no level: :class:`AdaptiveHeat2d`.
+    """
+
+    needs_level = True
+
+    def add_spectral_parameters(self, window: int) -> None:
+        """Create ``level_k`` and ``level_lambda`` (C,) as well."""
+        super().add_spectral_parameters(window)
+        self.level_k = nn.Parameter(torch.zeros(self.inner_dim))
+        self.level_lambda = nn.Parameter(torch.zeros(self.inner_dim))
+
+    def forward(
+        self,
+        x: Tensor,
+        frequency_embedding: Tensor | None = None,
+        level: Tensor | None = None,
+    ) -> Tensor:
+        """Mix tokens (B, H, W, C) of images at levels (B,); returns the same shape."""
+        u, z = self.split(x)
+        return self.join(self.mix(u, level), z)
+
+    def at_level(self, level: Tensor, heated: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale both, sample by sample."""
+        strength = 5 * level.to(heated.dtype).view(-1, 1, 1, 1, 1, 1)
+        longer, higher = (strength * self.level_k).exp(), (2 * strength * self.level_lambda).exp()
+        return heated * longer, threshold * higher
+
+
+class OffGridAdaptiveHeat2d(AdaptiveHeat2d):
+    """``mixer: adaptive_14``: windows of 14x14, which no multiple of JPEG's blocks fits."""
+
+    def __init__(
+        self, dim: int, inner_dim: int | None = None, index: int = 0, window: int = 14
+    ) -> None:
+        super().__init__(dim, inner_dim, index, window)
 
 
 class SmoothAdaptiveHeat2d(AdaptiveHeat2d):

@@ -18,6 +18,7 @@ class GatedMixer(nn.Module):
     """
 
     needs_frequency_embedding = False
+    needs_level = False
 
     def __init__(self, dim: int, inner_dim: int | None = None, index: int = 0) -> None:
         super().__init__()
@@ -30,9 +31,18 @@ class GatedMixer(nn.Module):
 
     def forward(self, x: Tensor, frequency_embedding: Tensor | None = None) -> Tensor:
         """Mix tokens (B, H, W, C); returns the same shape."""
+        u, z = self.split(x)
+        return self.join(self.mix(u), z)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is mixed, and its gate."""
         x = self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         u, z = self.in_proj(x).chunk(2, dim=-1)
-        return self.out_proj(self.norm(self.mix(u)) * F.silu(z))
+        return u, z
+
+    def join(self, mixed: Tensor, z: Tensor) -> Tensor:
+        """Return the mixer's output from what is mixed and its gate."""
+        return self.out_proj(self.norm(mixed) * F.silu(z))
 
     def mix(self, u: Tensor) -> Tensor:
         """Carry information between pixels; shape kept."""
