@@ -125,12 +125,12 @@ def parent_of(process: int) -> int:
 
 
 def workers_of(driver: int) -> list[int]:
-    """Return the processes of Ray's actors: children of the node manager, which is the driver's."""
+    """Return Ray Data's actors: children of the node manager, which is the driver's."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                named = (entry / "cmdline").read_bytes().startswith(b"ray::_Worker")
+                named = (entry / "cmdline").read_bytes().startswith(b"ray::MapWorker")
                 if named and parent_of(parent_of(int(entry.name))) == driver:
                     found.append(int(entry.name))
             except OSError:

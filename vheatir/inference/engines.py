@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,7 +17,7 @@ from vheatir.inference.jobs import Job, Runner, Settings, TargetExistsError
 from vheatir.inference.manifest import Manifest
 
 _TRIES = 3
-_RAY_WAIT_S = 1.0
+_RAY_BLOCKS = 10_000
 
 Report = Callable[[Job, int, int], None]
 
@@ -94,8 +95,9 @@ def run_ray(
 ) -> Iterator[Outcome]:
     """Run jobs on the cluster that Ray finds, or on a local one, one model per actor.
 
-    Files are read and written by the actors, so paths have to mean the same on every machine. An
-    actor that dies is replaced, and its picture tried again, three times in all; then it is failed.
+    The pictures are a data set of Ray Data, which keeps the actors busy and replaces one that dies;
+    what it was working on is tried again, three times in all, and then failed. Files are read and
+    written by the actors, so paths have to mean the same on every machine.
 
     Args:
         settings: what is asked for.
@@ -108,79 +110,67 @@ def run_ray(
     """
     try:
         import ray
+        import ray.data
     except ImportError:
         raise VHeatIRError("--engine ray needs Ray: pip install 'vheatir[ray]'") from None
     if any(job.source is None or job.target is None for job in jobs):
         raise VHeatIRError("--engine ray takes files, not the standard input or output")
     Runner(settings)  # a mistake there is told here, not by every actor
+    if not jobs:
+        return
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0)) if settings.device in ("auto", "cuda") else 0
     count = max(1, min(workers or gpus or int(resources.get("CPU", 1)), len(jobs)))
     share = {"num_gpus": gpus / count} if gpus else {"num_cpus": 1}
-    actor = ray.remote(**share)(_Worker)
-    yield from _drive(ray, actor, settings, [_absolute(job) for job in jobs], count, manifest)
 
-
-def _drive(
-    ray: Any, actor: Any, settings: Settings, jobs: list[Job], count: int, manifest: Manifest | None
-) -> Iterator[Outcome]:
-    queue = [(job, 1, False) for job in reversed(jobs)]
-    idle = [actor.remote(settings) for _ in range(count)]
-    running: dict[Any, tuple[Any, Job, int, bool]] = {}
-    try:
-        while queue or running:
-            while queue and idle:
-                worker, (job, tries, ours) = idle.pop(), queue.pop()
-                # What a worker wrote before it died is ours to replace, what was there is not.
-                ours = ours or (tries == 1 and not _exists(job))
-                replace = _begin(manifest, job) or (True if ours else None)
-                running[worker.run.remote(job, replace)] = (worker, job, tries, ours)
-            ready, _ = ray.wait(list(running), timeout=_RAY_WAIT_S)
-            for reference in ready:
-                worker, job, tries, ours = running.pop(reference)
-                try:
-                    outcome = ray.get(reference)
-                except ray.exceptions.RayActorError:
-                    idle.append(actor.remote(settings))
-                    if tries < _TRIES:
-                        queue.append((job, tries + 1, ours))
-                        continue
-                    outcome = Outcome(job, "failed", f"failed: its worker died {_TRIES} times")
-                except ray.exceptions.RayError as error:
-                    idle.append(worker)
-                    last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-                    outcome = Outcome(job, "failed", f"failed: {last}")
-                else:
-                    idle.append(worker)
-                yield _finish(manifest, outcome)
-    finally:
-        for worker in [*idle, *(entry[0] for entry in running.values())]:
-            ray.kill(worker)
+    rows = []
+    for index, job in enumerate(jobs):
+        # What a worker wrote before it died is ours to replace, what was there before is not.
+        ours = not _exists(job)
+        replace = _begin(manifest, job) or ours
+        rows.append({"index": index, "replace": replace, **_paths(job)})
+    # One picture a block, so that a death costs one; for very many, more in each.
+    pictures = ray.data.from_items(rows, override_num_blocks=min(len(rows), _RAY_BLOCKS))
+    done = pictures.map(
+        _Worker, fn_constructor_args=(settings,), concurrency=count, max_restarts=-1,
+        max_task_retries=_TRIES - 1, **share,
+    )  # fmt: skip
+    done.context.max_errored_blocks = -1  # pictures that are lost are told below
+    done.context.enable_progress_bars = False
+    seen = set()
+    for row in done.iter_rows():
+        seen.add(row["index"])
+        yield _finish(manifest, Outcome(jobs[row["index"]], row["state"], row["words"]))
+    for index, job in enumerate(jobs):
+        if index not in seen:
+            words = f"failed: it was lost with its worker {_TRIES} times"
+            yield Outcome(job, "failed", words)
 
 
 class _Worker:
-    """One model on one machine of the cluster."""
+    """One model in one process of the cluster."""
 
     def __init__(self, settings: Settings) -> None:
         self._runner = Runner(settings)
 
-    def run(self, job: Job, replace: bool | None) -> Outcome:
-        """Restore one picture."""
-        return attempt(self._runner, job, None, replace)
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Restore the picture of a row."""
+        source, target, compare = (
+            Path(row[key]) if row[key] else None for key in ("source", "target", "compare")
+        )
+        job = Job(source, target, compare, label=row["label"])
+        outcome = attempt(self._runner, job, None, True if row["replace"] else None)
+        return {"index": row["index"], "state": outcome.state, "words": outcome.words}
 
-    def pid(self) -> int:
-        """Return the process, for whoever wants to look at it."""
-        return os.getpid()
 
-
-def _absolute(job: Job) -> Job:
-    """Return the job with paths that do not depend on the folder a worker runs in."""
-    source, target, compare = (
-        None if path is None else path.absolute() for path in (job.source, job.target, job.compare)
-    )
-    return Job(source, target, compare, label=job.name)
+def _paths(job: Job) -> dict[str, str]:
+    """Return a job in words, with paths that do not depend on the folder a worker runs in."""
+    files = {"source": job.source, "target": job.target, "compare": job.compare}
+    paths = {key: "" if path is None else str(path.absolute()) for key, path in files.items()}
+    return {**paths, "label": job.name}
 
 
 def _exists(job: Job) -> bool:
