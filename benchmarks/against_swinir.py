@@ -33,15 +33,16 @@ from rich.table import Table
 from benchmarks.contenders import GRID, SIZES, check_parameters
 from benchmarks.report import environment
 from benchmarks.swinir import HEADS, register
+from benchmarks.trainings import resolve_roots, training_options
 from vheatir.archs import VHeatIR, build_network
 from vheatir.bundled import heldout_photographs
 from vheatir.degradations import degrade_for_benchmark, to_color_mode
 from vheatir.errors import VHeatIRError, run_entry_point
+from vheatir.hardware import pick_device
 from vheatir.image_io import write_bytes_atomically, write_image
 from vheatir.inference.tiled import restore_tensor
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import Task, get_task
-from vheatir.training.precision import pick_device
 from vheatir.weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,59 +89,28 @@ def networks(size: str, task: Task) -> dict[str, dict[str, Any]]:
 
 def option_file(options: argparse.Namespace, task: Task, config: dict[str, Any]) -> dict[str, Any]:
     """Return what the training of one network is told."""
-    roots = options.data.split(",")
-    roots = [root if root == "bundled" else str(Path(root).resolve()) for root in roots]
-    bundled = roots == ["bundled"]
-    datasets: dict[str, Any] = {
-        "train": {
-            "name": "photographs",
-            "dataroot_gt": roots,
-            "cache": True,
-            "gt_size": options.crop,
-            "batch_size_per_gpu": options.batch,
-            "num_worker_per_gpu": 0 if options.device == "cpu" else 4,
-            "dataset_enlarge_ratio": 100,
-            **({} if bundled else {"exclude_every": 20}),
-        },
-        "val": {
-            "name": "validation",
-            "dataroot_gt": roots,
-            **({} if bundled else {"holdout_every": 20, "limit": 8}),
-        },
-    }
-    if options.test_set:
-        datasets["val_test"] = {"name": "test", "dataroot_gt": [str(options.test_set.resolve())]}
-    return {
-        "name": config["type"].lower(),
-        "task": task.name,
-        "level": options.level,
-        "manual_seed": options.seed,
-        "device": options.device,
-        "network_g": config,
-        "datasets": datasets,
-        "path": {"experiments_root": str((options.out / "runs").resolve())},
-        "train": {
-            "ema_decay": 0.999,
-            "optim_g": {"type": "AdamW", "lr": options.rate, "weight_decay": 1e-4},
-            "scheduler": {"type": "Cosine", "lr_min": 0},
-            "warmup_iter": min(200, max(1, options.iterations // 10)),
-            "total_iter": options.iterations,
-            "pixel_opt": {"type": "L1Loss"},
-            "grad_clip": 1.0,
-            "precision": "auto",
-            "data_on_device": options.device != "cpu" and task.degradation == "noise",
-        },
-        "val": {
-            "val_freq": max(1, options.iterations // options.validations),
-            "metrics": ["psnr", "ssim"],
-        },
-        "logger": {
-            "print_freq": max(1, options.iterations // 200),
-            "save_checkpoint_freq": max(1, options.iterations // 10),
-            "keep_last": 1,
-            "use_tb_logger": False,
-        },
-    }
+    return training_options(
+        name=config["type"].lower(),
+        task=task,
+        level=options.level,
+        seed=options.seed,
+        device=options.device,
+        network=config,
+        roots=resolve_roots(options.data),
+        validation_limit=8,
+        test_set=options.test_set,
+        crop=options.crop,
+        batch=options.batch,
+        workers=0 if options.device == "cpu" else 4,
+        rate=options.rate,
+        iterations=options.iterations,
+        validations=options.validations,
+        reports=200,
+        metrics=["psnr", "ssim"],
+        experiments=(options.out / "runs").resolve(),
+        grad_clip=1.0,
+        data_on_device=options.device != "cpu" and task.degradation == "noise",
+    )
 
 
 def train(options: argparse.Namespace, task: Task, configs: dict[str, dict[str, Any]]) -> None:

@@ -38,7 +38,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.measure import Result, interleaved, probe_all
 from vheatir.errors import VHeatIRError, unknown_name
-from vheatir.training.precision import pick_device
+from vheatir.hardware import pick_device
 
 RELEASED_MODELS = ("denoise_color_light", "denoise_gray_fast")
 

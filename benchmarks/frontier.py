@@ -28,7 +28,7 @@ from benchmarks.measure import OK, Result, interleaved
 from benchmarks.others import BM3D, FOR_TASK
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.evaluation.published import published_records, sources
-from vheatir.training.precision import pick_device
+from vheatir.hardware import pick_device
 from vheatir.zoo import ModelEntry, list_models
 
 # task: test set and level of its column

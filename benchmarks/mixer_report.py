@@ -20,6 +20,7 @@ from benchmarks.mixer_measure import (
     receptive_field,
 )
 from benchmarks.mixer_runs import Level, Study, Training, level_text
+from benchmarks.trainings import BUNDLED
 from vheatir.data.restoration_dataset import to_tensor
 from vheatir.data.sources import ImageSource
 from vheatir.degradations import degrade_for_benchmark
@@ -284,7 +285,7 @@ class _Told(nn.Module):
 
 def _field_images(study: Study, level: Level) -> list[Tensor]:
     """Return degraded crops of the validation split, those large enough."""
-    keep = None if study.roots == ["bundled"] else ("every", 20)
+    keep = None if study.roots == [BUNDLED] else ("every", 20)
     source = ImageSource(study.roots, study.task.color, cache=False, keep=keep, heldout=True)
     images = []
     for index in range(len(source)):

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.candidates import Candidate
+from benchmarks.trainings import training_options
 from vheatir.image_io import write_bytes_atomically
 from vheatir.tasks import Task
 
@@ -56,51 +57,28 @@ class Study:
 
     def options(self, candidate: Candidate, level: Level, seed: int, count: int) -> dict[str, Any]:
         """Return the option file of a training of ``count`` iterations."""
-        bundled = self.roots == ["bundled"]
-        split: dict[str, Any] = {} if bundled else {"holdout_every": 20, "limit": 16}
-        datasets: dict[str, Any] = {
-            "train": {
-                "name": "photographs",
-                "dataroot_gt": self.roots,
-                "cache": True,
-                "gt_size": self.crop,
-                "batch_size_per_gpu": self.batch,
-                "num_worker_per_gpu": 0,  # crops from memory: one core does it all
-                "dataset_enlarge_ratio": 100,
-                **({} if bundled else {"exclude_every": 20}),
-            },
-            "val": {"name": "validation", "dataroot_gt": self.roots, **split},
-        }
-        if self.test_set is not None:
-            datasets["val_test"] = {"name": "test", "dataroot_gt": [str(self.test_set)]}
-        return {
-            "name": self.name(candidate, level, seed, count),
-            "task": self.task.name,
-            "level": list(level) if isinstance(level, tuple) else level,
-            "manual_seed": seed,
-            "device": "cpu",
-            "network_g": candidate.config(self.task),
-            "datasets": datasets,
-            "path": {"experiments_root": str(self.out / "runs")},
-            "train": {
-                "ema_decay": 0.999,
-                "optim_g": {"type": "AdamW", "lr": self.rate, "weight_decay": 1e-4},
-                "scheduler": {"type": "Cosine", "lr_min": 0},
-                "warmup_iter": min(200, max(1, count // 10)),
-                "total_iter": count,
-                "pixel_opt": {"type": "L1Loss"},
-                "grad_clip": 1.0,
-                "precision": "auto",
-                "channels_last": True,
-            },
-            "val": {"val_freq": max(1, -(-count // VALIDATIONS)), "metrics": ["psnr"]},
-            "logger": {
-                "print_freq": max(1, count // 100),
-                "save_checkpoint_freq": max(1, count // 10),
-                "keep_last": 1,
-                "use_tb_logger": False,
-            },
-        }
+        return training_options(
+            name=self.name(candidate, level, seed, count),
+            task=self.task,
+            level=level,
+            seed=seed,
+            device="cpu",
+            network=candidate.config(self.task),
+            roots=self.roots,
+            validation_limit=16,
+            test_set=self.test_set,
+            crop=self.crop,
+            batch=self.batch,
+            workers=0,  # crops from memory: one core does it all
+            rate=self.rate,
+            iterations=count,
+            validations=VALIDATIONS,
+            reports=100,
+            metrics=["psnr"],
+            experiments=self.out / "runs",
+            grad_clip=1.0,
+            channels_last=True,
+        )
 
     def name(self, candidate: Candidate, level: Level, seed: int, count: int) -> str:
         """Return the name of a training: what it depends on, and no more."""

@@ -32,6 +32,7 @@ from benchmarks.candidates import CONTROLS, Candidate, read_candidates, select
 from benchmarks.mixer_measure import measure_networks, measure_rates
 from benchmarks.mixer_runs import Level, Study, Training, train_all
 from benchmarks.report import environment
+from benchmarks.trainings import BUNDLED, resolve_roots
 from vheatir.errors import VHeatIRError, run_entry_point
 from vheatir.image_io import write_bytes_atomically
 from vheatir.tasks import get_task
@@ -97,12 +98,11 @@ def study_of(options: argparse.Namespace) -> Study:
     options.minutes = _minutes(options.minutes, levels)
     if max(options.minutes.values()) <= 0 and options.iterations <= 0:
         raise VHeatIRError("--minutes 0 and --iterations 0 leave nothing to do: give one of them")
-    roots = options.data.split(",")
     return Study(
         task=task,
         levels=levels,
         seeds=list(range(options.seeds)),
-        roots=[root if root == "bundled" else str(Path(root).resolve()) for root in roots],
+        roots=resolve_roots(options.data),
         test_set=options.test_set.resolve() if options.test_set else None,
         crop=options.crop,
         batch=options.batch,
@@ -197,7 +197,7 @@ def _plan(
 
 
 def _settings(options: argparse.Namespace, study: Study) -> dict[str, Any]:
-    names = [root if root == "bundled" else Path(root).name for root in study.roots]
+    names = [root if root == BUNDLED else Path(root).name for root in study.roots]
     return {
         "task": study.task.name,
         "levels": study.levels,

@@ -36,9 +36,9 @@ from vheatir.evaluation.test_sets import (
     find_test_sets,
     folder_test_set,
 )
+from vheatir.hardware import pick_device
 from vheatir.inference.restorer import OVERLAP
 from vheatir.tasks import TASKS, get_task
-from vheatir.training.precision import pick_device
 
 MODELS = ("denoise_gray_fast", "denoise_color_light", "jpeg_gray_fast")
 LEVELS = {"noise": 50.0, "jpeg": 10.0}

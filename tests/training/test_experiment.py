@@ -65,10 +65,10 @@ def test_a_run_leaves_weights_curves_events_and_pictures(tiny: Any) -> None:
 
 
 def test_stages_switch_crop_and_batch(tiny: Any) -> None:
+    from vheatir.hardware import pick_device
     from vheatir.training.distributed import Processes
     from vheatir.training.feed import TrainingFeed
     from vheatir.training.options import load_options
-    from vheatir.training.precision import pick_device
 
     stages = "[{until: 0.5, gt_size: 16, batch_size: 4}, {until: 0.7, gt_size: 24, batch_size: 3}]"
     options = load_options(tiny.file, [f"train:stages={stages}"])

@@ -211,7 +211,7 @@ def _find_methods(
     arguments: argparse.Namespace, asked: list[Task]
 ) -> tuple[list[Method], list[float] | None, bool]:
     """Return the models, the levels of an option file, and whether it tests on the bundled set."""
-    from vheatir.inference.restorer import pick_device
+    from vheatir.hardware import pick_device
 
     device = pick_device(arguments.device)
     levels: list[float] | None = None
@@ -298,7 +298,7 @@ def _footer(arguments: argparse.Namespace) -> str:
     import torch
 
     from vheatir import __version__
-    from vheatir.inference.restorer import pick_device
+    from vheatir.hardware import pick_device
 
     device = pick_device(arguments.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()

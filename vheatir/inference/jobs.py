@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vheatir.errors import VHeatIRError
+from vheatir.hardware import pick_device
 from vheatir.image_io import IMAGE_SUFFIXES, list_images, write_bytes_atomically
 from vheatir.inference.estimate import decide_task
 from vheatir.inference.files import (
@@ -25,7 +26,7 @@ from vheatir.inference.files import (
     read_photograph,
     to_8_bits,
 )
-from vheatir.inference.restorer import Restoration, Restorer, pick_device
+from vheatir.inference.restorer import Restoration, Restorer
 from vheatir.inference.tiled import Progress
 
 STREAM = "-"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vheatir.errors import VHeatIRError
-from vheatir.hardware import has_native_bf16
+from vheatir.hardware import has_native_bf16, pick_device
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.images import unpack
 from vheatir.inference.memory import memory_at_hand
@@ -312,26 +312,6 @@ class Restorer:
         while side > _SMALLEST_AUTO_TILE and x.shape[0] * side**2 * channels > budget:
             side //= 2
         return side
-
-
-def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the torch device that ``device`` names; ``"auto"``: CUDA, else MPS, else the CPU.
-
-    Raises:
-        VHeatIRError: the device is unknown or not there.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        wanted = torch.device(device)
-        torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError):
-        raise VHeatIRError(
-            f"device {str(device)!r} is not there: give auto, cpu, cuda, cuda:1 or mps"
-        ) from None
-    return wanted
 
 
 def _load(model: str | os.PathLike[str] | LoadedModel) -> LoadedModel:

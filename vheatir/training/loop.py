@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from vheatir.errors import VHeatIRError
+from vheatir.hardware import pick_device
 from vheatir.models.restoration_model import RestorationModel
 from vheatir.training.checkpoint import (
     load_checkpoint,
@@ -28,7 +29,6 @@ from vheatir.training.checkpoint import save_checkpoint as write_checkpoint
 from vheatir.training.distributed import Processes, is_lost_process
 from vheatir.training.experiment import Experiment
 from vheatir.training.feed import TrainingFeed
-from vheatir.training.precision import pick_device
 from vheatir.training.progress import ProgressLine
 from vheatir.training.schedule import learning_rate, progress, stage_at
 from vheatir.training.schema import Options

@@ -1,0 +1,93 @@
+"""The option file of a benchmark's training: what all candidates have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vheatir.tasks import Task
+
+BUNDLED = "bundled"
+
+
+def resolve_roots(text: str) -> list[str]:
+    """Return comma-separated folders as absolute paths; ``bundled`` stays as it is."""
+    roots = text.split(",")
+    return [root if root == BUNDLED else str(Path(root).resolve()) for root in roots]
+
+
+def training_options(
+    *,
+    name: str,
+    task: Task,
+    level: Any,
+    seed: int,
+    device: str,
+    network: Mapping[str, Any],
+    roots: Sequence[str],
+    validation_limit: int,
+    test_set: Path | None,
+    crop: int,
+    batch: int,
+    workers: int,
+    rate: float,
+    iterations: int,
+    validations: int,
+    reports: int,
+    metrics: Sequence[str],
+    experiments: Path,
+    **train: Any,
+) -> dict[str, Any]:
+    """Return an option file for ``vheatir/train.py``: AdamW, warm-up, cosine to zero, average.
+
+    Every 20th photograph of ``roots`` is the validation split, of which ``validation_limit`` are
+    measured; of the bundled photographs those held out. ``train`` adds to that section.
+    """
+    bundled = list(roots) == [BUNDLED]
+    datasets: dict[str, Any] = {
+        "train": {
+            "name": "photographs",
+            "dataroot_gt": list(roots),
+            "cache": True,
+            "gt_size": crop,
+            "batch_size_per_gpu": batch,
+            "num_worker_per_gpu": workers,
+            "dataset_enlarge_ratio": 100,
+            **({} if bundled else {"exclude_every": 20}),
+        },
+        "val": {
+            "name": "validation",
+            "dataroot_gt": list(roots),
+            **({} if bundled else {"holdout_every": 20, "limit": validation_limit}),
+        },
+    }
+    if test_set is not None:
+        datasets["val_test"] = {"name": "test", "dataroot_gt": [str(test_set.resolve())]}
+    return {
+        "name": name,
+        "task": task.name,
+        "level": list(level) if isinstance(level, tuple) else level,
+        "manual_seed": seed,
+        "device": device,
+        "network_g": dict(network),
+        "datasets": datasets,
+        "path": {"experiments_root": str(experiments)},
+        "train": {
+            "ema_decay": 0.999,
+            "optim_g": {"type": "AdamW", "lr": rate, "weight_decay": 1e-4},
+            "scheduler": {"type": "Cosine", "lr_min": 0},
+            "warmup_iter": min(200, max(1, iterations // 10)),
+            "total_iter": iterations,
+            "pixel_opt": {"type": "L1Loss"},
+            "precision": "auto",
+            **train,
+        },
+        "val": {"val_freq": max(1, -(-iterations // validations)), "metrics": list(metrics)},
+        "logger": {
+            "print_freq": max(1, iterations // reports),
+            "save_checkpoint_freq": max(1, iterations // 10),
+            "keep_last": 1,
+            "use_tb_logger": False,
+        },
+    }
