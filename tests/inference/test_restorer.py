@@ -327,7 +327,7 @@ def test_large_images_are_tiled_and_small_ones_whole() -> None:
 
 
 def test_devices_and_models_that_are_not_there() -> None:
-    with pytest.raises(VHeatIRError, match="not there"):
+    with pytest.raises(VHeatIRError, match="not available here"):
         Restorer(SimpleNamespace(network=Plain(1), info={}), "cuda:77")  # type: ignore[arg-type]
     with pytest.raises(VHeatIRError):
         Restorer("nowhere.safetensors")
