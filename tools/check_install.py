@@ -44,6 +44,9 @@ vheatir.load_weights(weights)
 from vheatir.demo import Settings
 from vheatir.demo.page import build_page
 build_page(Settings(weights=(weights,), device="cpu"))
+from vheatir.demo.benchmarks import load
+text, curves = load()
+assert "McMaster" in text and curves, text[:80]
 print("all of it works")
 """
 

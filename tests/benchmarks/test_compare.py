@@ -101,3 +101,13 @@ def test_counts_products_and_transforms() -> None:
 def test_exponent_of_a_power() -> None:
     assert report.exponent([(n, 3.0 * n**1.25) for n in (10, 50, 400)]) == pytest.approx(1.25)
     assert report.exponent([(10, 1.0)]) is None
+
+
+def test_the_measuring_process_finds_the_packages_that_this_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"open({str(tmp_path / 'seen')!r}, 'w').close()")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (answer,) = measure.probe_all([Case("heat", size="fast", height=16, width=16)], 60)
+    assert answer["status"] == measure.OK and answer["peak_bytes"] >= 0
+    assert (tmp_path / "seen").exists()
