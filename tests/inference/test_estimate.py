@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from skimage import data
+from skimage.restoration import estimate_sigma as skimage_estimate
 
 from vheatir.inference import estimate_sigma
 
@@ -15,6 +16,21 @@ def test_known_noise_on_photographs(name: str, sigma: float) -> None:
     image = getattr(data, name)() / 255
     noisy = image + np.random.default_rng(0).normal(0, sigma / 255, image.shape)
     assert estimate_sigma(noisy.astype(np.float32)) == pytest.approx(sigma, abs=2.5)
+
+
+@pytest.mark.parametrize("sigma", [5, 15, 25, 35, 50])
+@pytest.mark.parametrize("name", ["astronaut", "rocket", "coffee", "chelsea"])
+def test_clipping_hides_no_noise(name: str, sigma: float) -> None:
+    image = getattr(data, name)()
+    noisy = image + np.random.default_rng(0).normal(0, sigma, image.shape)
+    stored = np.clip(np.rint(noisy), 0, 255) / 255  # as a file holds it
+    assert estimate_sigma(stored.astype(np.float32)) == pytest.approx(sigma, abs=2.0)
+
+
+def test_far_from_black_and_white_it_is_scikit_images() -> None:
+    image = 0.35 + 0.3 * data.camera()[:301, :200] / 255
+    noisy = image + np.random.default_rng(0).normal(0, 0.03, image.shape)
+    assert estimate_sigma(noisy) == pytest.approx(255 * skimage_estimate(noisy))
 
 
 def test_large_images_are_judged_by_crops() -> None:
