@@ -156,7 +156,7 @@ class Trainer:
         train = self.options.train
         started = time.monotonic() - 60 * self.minutes
         stage, batches = None, None
-        while (done := self._done()) < 1:
+        while (done := self.done()) < 1:
             current = stage_at(train, done)
             if batches is None or current != stage:
                 stage, batches = current, self.feed.batches(current, self.samples_seen)
@@ -248,7 +248,7 @@ class Trainer:
 
     def _after(self, loss: torch.Tensor | None, rate: float, line: ProgressLine) -> None:
         """Log, validate, save and stop where it is due; the loss is None if there was no step."""
-        options, last = self.options, self._done() >= 1
+        options, last = self.options, self.done() >= 1
         if self.iteration % options.logger.print_freq == 0 or last:
             self._watch.check()
             if loss is not None:
@@ -338,7 +338,8 @@ class Trainer:
         }
         return save_weights(path, self.model.net_g_ema, info)
 
-    def _done(self) -> float:
+    def done(self) -> float:
+        """Return how much of the training is behind it, 0 to 1."""
         return progress(self.options.train, self.iteration, self.minutes)
 
     def _warn_of_changes(self, before: dict[str, Any]) -> None:

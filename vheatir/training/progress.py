@@ -6,15 +6,29 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-if TYPE_CHECKING:
-    from vheatir.training.loop import Trainer
+from vheatir.training.distributed import Processes
+from vheatir.training.experiment import Experiment
+from vheatir.training.schema import Options
 
 log = logging.getLogger("vheatir")
+
+
+class Run(Protocol):
+    """A training whose progress can be shown."""
+
+    options: Options
+    processes: Processes
+    experiment: Experiment
+    iteration: int
+    samples_seen: int
+
+    def done(self) -> float:
+        """Return how much of the training is behind it, 0 to 1."""
 
 
 class ProgressLine:
@@ -24,7 +38,7 @@ class ProgressLine:
         trainer: whose progress is shown.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Run) -> None:
         self.trainer = trainer
         self.visible = trainer.processes.is_main and sys.stderr.isatty()
         self.bar = Progress(
@@ -34,7 +48,7 @@ class ProgressLine:
         )  # fmt: skip
         self._started = self._last = self._moved = time.monotonic()
         self._last_samples = trainer.samples_seen
-        self._done_before = trainer._done()
+        self._done_before = trainer.done()
 
     def __enter__(self) -> ProgressLine:
         """Start the bar."""
@@ -76,7 +90,7 @@ class ProgressLine:
         trainer, now = self.trainer, time.monotonic()
         speed = (trainer.samples_seen - self._last_samples) / max(now - self._last, 1e-9)
         self._last, self._last_samples = now, trainer.samples_seen
-        done = trainer._done()
+        done = trainer.done()
         fraction = done - self._done_before
         left = (now - self._started) * (1 - done) / fraction if fraction > 0 else 0.0
         text = f"loss {loss:.5f}  lr {rate:.2e}  {speed:.1f} images/s  {_clock(left)} left"
