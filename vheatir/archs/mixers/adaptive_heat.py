@@ -110,6 +110,10 @@ class LevelAdaptiveHeat2d(AdaptiveHeat2d):
         u, z = self.split(x)
         return self.join(self.mix(u, level), z)
 
+    def mix(self, u: Tensor, level: Tensor | None = None) -> Tensor:
+        """Conduct heat in u; without a level as at level 0, so that every weight has a gradient."""
+        return super().mix(u, u.new_zeros(len(u)) if level is None else level)
+
     def at_level(self, level: Tensor, heated: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
         """Scale both, sample by sample."""
         strength = 5 * level.to(heated.dtype).view(-1, 1, 1, 1, 1, 1)
