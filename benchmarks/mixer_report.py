@@ -20,9 +20,8 @@ from benchmarks.mixer_measure import (
     receptive_field,
 )
 from benchmarks.mixer_runs import Level, Study, Training, level_text
-from benchmarks.trainings import BUNDLED
 from vheatir.data.restoration_dataset import to_tensor
-from vheatir.data.sources import ImageSource
+from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import degrade_for_benchmark
 from vheatir.weights import load_weights
 

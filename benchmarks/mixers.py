@@ -32,7 +32,8 @@ from benchmarks.candidates import CONTROLS, Candidate, read_candidates, select
 from benchmarks.mixer_measure import measure_networks, measure_rates
 from benchmarks.mixer_runs import Level, Study, Training, train_all
 from benchmarks.report import environment
-from benchmarks.trainings import BUNDLED, resolve_roots
+from benchmarks.trainings import resolve_roots
+from vheatir.data.sources import BUNDLED
 from vheatir.errors import VHeatIRError, run_entry_point
 from vheatir.image_io import write_bytes_atomically
 from vheatir.tasks import get_task

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vheatir.data.sources import BUNDLED
 from vheatir.tasks import Task
-
-BUNDLED = "bundled"
 
 
 def resolve_roots(text: str) -> list[str]:

@@ -15,18 +15,20 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     Raises:
         VHeatIRError: the device is unknown or not there.
     """
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = [*(kind for kind, usable in found.items() if usable), "cpu"]
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(there[0])
     try:
         wanted = torch.device(device)
-        torch.empty(1, device=wanted)
+        if wanted.type in there:
+            torch.empty(1, device=wanted)  # its number may be wrong still
+            return wanted
     except (RuntimeError, AssertionError):
-        raise VHeatIRError(
-            f"device {str(device)!r} is not available here: give auto, cpu, cuda, cuda:1 or mps"
-        ) from None
-    return wanted
+        pass
+    raise VHeatIRError(
+        f"device {str(device)!r} is not available here: choose {', '.join(['auto', *there])}"
+    )
 
 
 def has_native_bf16(device: torch.device) -> bool:
