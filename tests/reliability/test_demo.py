@@ -24,6 +24,7 @@ import pytest
 httpx = pytest.importorskip("httpx", reason="the demo needs gradio: pip install 'vheatir[app]'")
 pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
 
+from vheatir.demo.folders import ALIAS  # noqa: E402
 from vheatir.errors import VHeatIRError  # noqa: E402
 from vheatir.image_io import decode_image, encode_image  # noqa: E402
 from vheatir.inference import Restorer  # noqa: E402
@@ -335,6 +336,17 @@ def test_attacks(
                 row.case(event in ("error", "refused") and safe(json.dumps(answer)), f"{file}")
             row.case(not asked, f"the demo fetched {asked}")
 
+        with ledger(7, "folders of the machine named in what the demo says") as row:
+            (path,) = server.upload(client, "p.png", encode_image(picture(1))).json()
+            event, answer = server.restore(client, [as_file(path), label, False, 25, False])
+            said = {"upload": path, f"restore, {event}": json.dumps(answer)}
+            for address in ("/", "/config", "/gradio_api/info", "/openapi.json",
+                            f"/gradio_api/file={server.cache}/none.png"):  # fmt: skip
+                said[address] = get(address)
+            for way, text in said.items():
+                for folder in (server.cache, server.scratch, root, sys.prefix, Path.home()):
+                    row.case(str(folder) not in text, f"{way} names {folder}")
+
         with ledger(7, "uploads too large, or under the names of other files") as row:
             for megabytes in (2, 20):
                 try:
@@ -358,9 +370,9 @@ def test_attacks(
                          "evil.png/../../x", "con", "<script>alert(1)</script>.png"):  # fmt: skip
                 reply = server.upload(client, name, b"x")
                 if reply.status_code == 200:
-                    (path,) = reply.json()
-                    inside = server.cache.resolve() in Path(path).resolve().parents
-                    row.case(inside and Path(path).is_file(), f"{name[:60]}: {path}")
+                    path = Path(reply.json()[0].replace(ALIAS, str(server.cache))).resolve()
+                    inside = server.cache.resolve() in path.parents
+                    row.case(inside and path.is_file(), f"{name[:60]}: {path}")
                 else:
                     row.case(reply.status_code < 500 or len(name) > 200, f"{name[:60]!r}: {reply}")
             strays = [p for p in (tmp_path, server.scratch, Path("/tmp")) for p in p.glob("evil*")]

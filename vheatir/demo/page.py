@@ -9,12 +9,15 @@ import threading
 import time
 import webbrowser
 from functools import partial
+from pathlib import Path
 
 import gradio as gr
 from gradio import processing_utils
+from starlette.middleware import Middleware
 
 from vheatir.demo import Settings, benchmarks
 from vheatir.demo.batch import BatchTab
+from vheatir.demo.folders import HideFolder
 from vheatir.demo.handlers import (
     AUTOMATIC,
     Handlers,
@@ -62,6 +65,7 @@ def serve(settings: Settings) -> None:
     Raises:
         VHeatIRError: bad weight files, or an address that cannot be listened on.
     """
+    folder = _upload_folder()
     page = build_page(settings)
     page.queue(max_size=settings.queue)
     try:
@@ -76,13 +80,14 @@ def serve(settings: Settings) -> None:
             ssr_mode=False,
             quiet=True,
             prevent_thread_lock=True,
+            app_kwargs={"middleware": [Middleware(HideFolder, folder=folder)]},
         )  # fmt: skip
     except OSError:
         raise VHeatIRError(
             f"cannot listen on {settings.host}, port {settings.port or '7860 to 7959'}: "
             "it is in use or not this machine's; give another --port or --host"
         ) from None
-    threading.Thread(target=_sweep, args=(page, settings.keep), daemon=True).start()
+    threading.Thread(target=_sweep, args=(page, folder, settings.keep), daemon=True).start()
     link = f"{url} and {public_url}" if public_url else url
     sys.stdout.write(f"vHeatIR demo: {link}  (Ctrl-C stops it)\n")
     sys.stdout.flush()
@@ -93,8 +98,17 @@ def serve(settings: Settings) -> None:
     page.block_thread()
 
 
-def _sweep(page: gr.Blocks, keep: int) -> None:
-    folder = processing_utils.utils.get_upload_folder()
+def _upload_folder() -> str:
+    """Return the folder of uploads and results, settled in the one spelling that gradio is to use.
+
+    To be called before the page is built: its parts ask for it then.
+    """
+    folder = str(Path(processing_utils.utils.get_upload_folder()).resolve())
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    return folder
+
+
+def _sweep(page: gr.Blocks, folder: str, keep: int) -> None:
     while True:
         time.sleep(keep)
         delete_old(folder, page.temp_file_sets, keep)
