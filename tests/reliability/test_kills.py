@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -27,6 +28,14 @@ def newest(folder: Path) -> int:
     return found[1]["iteration"] if found else 0
 
 
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def loads(path: Path) -> bool:
     from vheatir.errors import VHeatIRError
     from vheatir.training.checkpoint import load_checkpoint
@@ -43,28 +52,36 @@ def test_sigkill_at_random_moments(
     rng = random.Random(1)
     states = tiny.experiment() / "training_states"
     assert trainings.run(tiny.arguments(*RUN, root="straight")) == 0
-    lives, inside = (50, 0) if full else (4, 0)
+    straight = tiny.state(400, "straight")
+    wanted, kills, inside = 50 if full else 4, 0, 0
     with ledger(1, "SIGKILL at a random moment of the run, saves included") as row:
-        for life in range(lives):
+        while kills < wanted:
             before = newest(states)
             pid = trainings.start(tiny.arguments(*RUN, resume=True))
-            if life % 3 == 2:
+            if kills % 3 == 2:
                 # the next moment at which a file is half written
-                end = time.monotonic() + 20
-                while not list(states.glob(".*.state.*")) and time.monotonic() < end:
+                while not list(states.glob(".*.state.*")) and is_running(pid):
                     pass
             else:
                 time.sleep(rng.uniform(0.05, 1.2))
-            os.kill(pid, signal.SIGKILL)
-            assert trainings.wait() == -signal.SIGKILL, trainings.output
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            status = trainings.wait()
+            if status == 0:  # it came to its end before the kill: the next one begins anew
+                same = helpers.difference(straight, tiny.state(400))
+                row.case(same is None, f"after {kills} kills the end differs in {same}")
+                shutil.rmtree(tiny.experiment())
+                continue
+            assert status == -signal.SIGKILL, trainings.output
+            kills += 1
             inside += bool(list(states.glob(".*.state.*")))
             said = [int(n) for n in re.findall(r"iteration (\d+)/400", trainings.output)]
             done = max(said, default=before)
             # the state that was due before the last iteration said is there, and loads
             due = max(before, (done - 1) // 3 * 3)
-            row.case(newest(states) >= due, f"life {life}: {newest(states)} of {due}")
+            row.case(newest(states) >= due, f"kill {kills}: {newest(states)} of {due}")
         assert trainings.run(tiny.arguments(*RUN, resume=True)) == 0, trainings.output
-        same = helpers.difference(tiny.state(400, "straight"), tiny.state(400))
+        same = helpers.difference(straight, tiny.state(400))
         row.case(same is None, f"the end differs in {same}")
         left = [p.name for p in tiny.experiment().rglob(".*")]
         row.case(not left, f"left behind: {left}")
