@@ -22,6 +22,10 @@ from PIL import Image
 
 from vheatir.errors import VHeatIRError
 
+# OpenCV 5 has its log level in a module of its own, OpenCV 4 beside everything else.
+_cv2_logging: Any = getattr(cv2.utils, "logging", cv2)
+_CV2_SILENT = 0
+
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 )
@@ -85,14 +89,14 @@ def decode_image(
         raise refused from None
     if cut_off:
         raise refused
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    level = _cv2_logging.getLogLevel()
+    _cv2_logging.setLogLevel(_CV2_SILENT)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        _cv2_logging.setLogLevel(level)
     if image is None:
         raise refused
     if image.dtype not in (np.uint8, np.uint16):

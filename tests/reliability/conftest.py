@@ -213,3 +213,25 @@ def trainings(tmp_path: Path) -> Iterator[Trainings]:
     pool = Trainings(tmp_path)
     yield pool
     pool.close()
+
+
+# --- the demo ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(
+    serve: Any,
+    weights: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    full: bool,
+) -> Any:
+    """Return a demo of one tiny model that takes small pictures: a ``demo_server.Server``."""
+    from tests.reliability.demo_server import Server
+
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    flags = ("--weights", weights["all_levels"], "--max-pixels", "100000", "--max-upload-mb", "1",
+             "--keep", "60" if full else "15")  # fmt: skip
+    return Server(serve(*flags), tmp_path / "scratch")

@@ -102,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before gradio is imported: nothing here reports to anyone.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # Nor does the browser keep what was restored.
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
     try:
         import gradio
 

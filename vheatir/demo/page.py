@@ -48,6 +48,10 @@ _CSS = """
 #log textarea { font-family: ui-monospace, Consolas, monospace; font-size: 0.8rem; }
 """
 
+# Gradio keeps 0.2 MB of this page's settings for each of its last visitors, API calls included:
+# those of 10,000, unless told. Whoever is forgotten gets them afresh.
+_SESSIONS = 200
+
 _NO_MODEL = """### No trained model found yet
 
 The project comes without released weights so far. The quickstart trains a tiny network for colour
@@ -80,6 +84,7 @@ def serve(settings: Settings) -> None:
             ssr_mode=False,
             quiet=True,
             prevent_thread_lock=True,
+            state_session_capacity=_SESSIONS,
             app_kwargs={"middleware": [Middleware(HideFolder, folder=folder)]},
         )  # fmt: skip
     except OSError:
