@@ -127,7 +127,7 @@ class Datasets(Section):
     """``datasets``: one training set and any number of validation sets (``val``, ``val_*``)."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, ValSet] = Field(init=False)
+    __pydantic_extra__: dict[str, ValSet]
 
     train: TrainSet
     val: ValSet | None = None
