@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -124,11 +125,12 @@ _COLUMNS = {
     "iterations_per_second": ("it/s", ".1f", 1.0),
     "params": ("M params", ".3f", 1e-6),
     "macs": ("GMACs", ".2f", 1e-9),
-    "seconds_256": ("s 256", ".4f", 1.0),
+    "seconds_256": ("s 256", ".3f", 1.0),
     "seconds_768": ("s 768", ".3f", 1.0),
     "peak_bytes_768": ("MB 768", ".0f", 1e-6),
     "receptive_field": ("radius 90 %", ".0f", 1.0),
 }
+_COSTS = frozenset(list(_COLUMNS)[4:])
 
 
 def rows(found: Sequence[Record]) -> list[tuple[str, Level, int, dict[str, float | None]]]:
@@ -160,37 +162,49 @@ def rows(found: Sequence[Record]) -> list[tuple[str, Level, int, dict[str, float
     return sorted(result, key=order)
 
 
-def _cells(values: dict[str, float | None]) -> list[str]:
+def _cells(values: dict[str, float | None], columns: Sequence[str]) -> list[str]:
     cells = []
-    for column, (_, style, scale) in _COLUMNS.items():
+    for column in columns:
+        _, style, scale = _COLUMNS[column]
         value = values[column]
         cells.append("-" if value is None else format(value * scale, style))
     return cells
 
 
-def table(found: Sequence[Record]) -> Table:
-    """Return the table to print."""
-    shown = Table(title="PSNR in dB on the validation split, mean of seeds")
-    for name in ("network", "level", "seeds"):
-        shown.add_column(name)
-    for name, _, _ in _COLUMNS.values():
-        shown.add_column(name, justify="right")
-    last = None
-    for name, level, seeds, values in rows(found):
-        if last is not None and level != last:
-            shown.add_section()
-        shown.add_row(name, level_text(level), str(seeds), *_cells(values))
-        last = level
+def tables(found: Sequence[Record]) -> list[Table]:
+    """Return the tables to print: what the networks reach, and what they cost."""
+    titles = {
+        "PSNR in dB on the validation split, mean of seeds": _COLUMNS.keys() - _COSTS,
+        "What it costs, and how far it sees": _COSTS,
+    }
+    found_rows = rows(found)
+    shown = []
+    for title, wanted in titles.items():
+        columns = [column for column in _COLUMNS if column in wanted]
+        table = Table(title=title, box=box.SIMPLE, collapse_padding=True)
+        table.add_column("network", no_wrap=True)
+        table.add_column("level")
+        for column in columns:
+            table.add_column(_COLUMNS[column][0], justify="right")
+        last = None
+        for name, level, _, values in found_rows:
+            if last is not None and level != last:
+                table.add_section()
+            table.add_row(name, level_text(level), *_cells(values, columns))
+            last = level
+        shown.append(table)
     return shown
 
 
 def markdown(found: Sequence[Record]) -> str:
-    """Return the same table as Markdown."""
+    """Return both in one table, as Markdown."""
     header = ["network", "level", "seeds", *(name for name, _, _ in _COLUMNS.values())]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for name, level, seeds, values in rows(found):
         lines.append(
-            "| " + " | ".join([name, level_text(level), str(seeds), *_cells(values)]) + " |"
+            f"| {name} | {level_text(level)} | {seeds} | "
+            + " | ".join(_cells(values, list(_COLUMNS)))
+            + " |"
         )
     return "\n".join(lines) + "\n"
 

@@ -162,7 +162,8 @@ def run(options: argparse.Namespace) -> int:
     study.out.mkdir(parents=True, exist_ok=True)
     target = study.out / "mixers.json"
     write_bytes_atomically(target, (json.dumps(content, indent=1) + "\n").encode())
-    console.print(mixer_report.table(records))
+    for table in mixer_report.tables(records):
+        console.print(table)
     write_bytes_atomically(study.out / "table.md", mixer_report.markdown(records).encode())
     written = [target, study.out / "table.md", *mixer_report.pictures(study, chosen, plan)]
     for path in written:

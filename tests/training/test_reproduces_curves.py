@@ -2,8 +2,8 @@
 
 On one machine they are the same in every digit (tests/training/test_resume.py: in every bit). On
 another the order of additions differs, by 1e-7 at first; training amplifies that. Recorded with
-AVX-512 and repeated with AVX2, the losses were equal to 1e-5 up to iteration 40, and apart by 4 % at
-most up to 200.
+AVX-512 and repeated with AVX2, the losses were equal to 1e-5 up to iteration 40, and apart by 4 %
+at most up to 200.
 """
 
 from __future__ import annotations
