@@ -69,9 +69,11 @@ def _section_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
 
 
 def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    arguments = get_args(annotation)
+    # Python 3.10 takes list[int] for a class, and then refuses to ask what it derives from.
+    if not arguments and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    for argument in get_args(annotation):
+    for argument in arguments:
         yield from _sections_in(argument)
 
 
