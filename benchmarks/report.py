@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich import box
 from rich.table import Table
 
 from benchmarks.measure import OK, Result, pairwise_ratio
@@ -58,12 +59,13 @@ def _over(value: float | None, base: float | None) -> float | None:
 
 def table(title: str, results: Sequence[Result], reference: str) -> Table:
     """Return the table to print."""
-    shown = Table(title=title)
+    # as narrow as a terminal of 80 columns
+    shown = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for name in ("image", "method"):
-        shown.add_column(name)
-    columns = ("params", "GMACs", "seconds", "images/s", "peak MB", "throughput", "memory", "MACs")
+        shown.add_column(name, no_wrap=True)
+    columns = ("M par.", "GMACs", "seconds", "images/s", "peak MB", "speed", "memory", "MACs")
     for name in columns:
-        shown.add_column(name, justify="right", overflow="fold")
+        shown.add_column(name, justify="right")
     by_cell = {(r["height"], r["width"], r["method"]): r for r in ratios(results, reference)}
     for (height, width), group in grouped(results).items():
         for result in group:
@@ -72,8 +74,8 @@ def table(title: str, results: Sequence[Result], reference: str) -> Table:
             shown.add_row(
                 f"{height}x{width}",
                 result.method,
-                _format(result.params, ",d"),
-                _format(result.macs, ".3g", 1e-9),
+                _format(result.params, ".3f", 1e-6),
+                _format(result.macs, ".4g", 1e-9),
                 _format(result.seconds, ".3f") if done else result.status,
                 _format(result.images_per_second, ".3g"),
                 _format(result.peak_bytes, ".0f", 1e-6),
@@ -82,7 +84,7 @@ def table(title: str, results: Sequence[Result], reference: str) -> Table:
                 _format(ratio.get("macs"), ".0f", 100, " %"),
             )
         shown.add_section()
-    shown.caption = f"the last three columns over {reference}, throughput round by round"
+    shown.caption = f"the last three columns over {reference}, speed round by round"
     return shown
 
 
