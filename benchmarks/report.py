@@ -63,7 +63,7 @@ def table(title: str, results: Sequence[Result], reference: str) -> Table:
     shown = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for name in ("image", "method"):
         shown.add_column(name, no_wrap=True)
-    columns = ("M par.", "GMACs", "seconds", "images/s", "peak MB", "speed", "memory", "MACs")
+    columns = ("M par.", "GMACs", "seconds", "img/s", "peak MB", "speed", "memory", "MACs")
     for name in columns:
         shown.add_column(name, justify="right")
     by_cell = {(r["height"], r["width"], r["method"]): r for r in ratios(results, reference)}
