@@ -63,7 +63,7 @@ def table(title: str, results: Sequence[Result], reference: str) -> Table:
     shown = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for name in ("image", "method"):
         shown.add_column(name, no_wrap=True)
-    columns = ("M par.", "GMACs", "seconds", "img/s", "peak MB", "speed", "memory", "MACs")
+    columns = ("M par", "GMACs", "seconds", "img/s", "MB", "speed", "mem.", "MACs")
     for name in columns:
         shown.add_column(name, justify="right")
     by_cell = {(r["height"], r["width"], r["method"]): r for r in ratios(results, reference)}
@@ -75,7 +75,7 @@ def table(title: str, results: Sequence[Result], reference: str) -> Table:
                 f"{height}x{width}",
                 result.method,
                 _format(result.params, ".3f", 1e-6),
-                _format(result.macs, ".4g", 1e-9),
+                _format(result.macs, ".3g" if (result.macs or 0) < 1e12 else ".0f", 1e-9),
                 _format(result.seconds, ".3f") if done else result.status,
                 _format(result.images_per_second, ".3g"),
                 _format(result.peak_bytes, ".0f", 1e-6),
