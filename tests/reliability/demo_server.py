@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
+import pytest
 
 from vheatir.image_io import decode_image, encode_image
 
+# Tests that import this are skipped without them.
+httpx = pytest.importorskip("httpx", reason="the demo needs gradio: pip install 'vheatir[app]'")
+pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
+
+LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="looks the server up in /proc")
 PATIENCE = 500.0
 
 

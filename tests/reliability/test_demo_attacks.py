@@ -15,22 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-httpx = pytest.importorskip("httpx", reason="the demo needs gradio: pip install 'vheatir[app]'")
-pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
-
-from tests.reliability.demo_server import (  # noqa: E402
+from tests.reliability.demo_server import (
+    LINUX_ONLY,
     Server,
     as_file,
     client_of,
     good_request,
+    httpx,
     label_of,
     picture,
-)  # fmt: skip
-from vheatir.demo.folders import ALIAS  # noqa: E402
-from vheatir.image_io import encode_image  # noqa: E402
-from vheatir.inference import Restorer  # noqa: E402
+)
+from vheatir.demo.folders import ALIAS
+from vheatir.image_io import encode_image
+from vheatir.inference import Restorer
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks the server up in /proc")
+pytestmark = LINUX_ONLY
 
 
 @pytest.fixture

@@ -7,18 +7,14 @@ import os
 import random
 import socket
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-httpx = pytest.importorskip("httpx", reason="the demo needs gradio: pip install 'vheatir[app]'")
-pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
-
-from tests.reliability.demo_server import (  # noqa: E402
+from tests.reliability.demo_server import (
+    LINUX_ONLY,
     Server,
     as_file,
     bad_request,
@@ -26,13 +22,13 @@ from tests.reliability.demo_server import (  # noqa: E402
     good_request,
     label_of,
     picture,
-)  # fmt: skip
-from vheatir.errors import VHeatIRError  # noqa: E402
-from vheatir.image_io import encode_image  # noqa: E402
-from vheatir.inference import Restorer  # noqa: E402
-from vheatir.inference.files import read_photograph  # noqa: E402
+)
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import encode_image
+from vheatir.inference import Restorer
+from vheatir.inference.files import read_photograph
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks the server up in /proc")
+pytestmark = LINUX_ONLY
 
 
 def dropped_request(server: Server, number: int, label: str) -> None:
