@@ -131,7 +131,10 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
                     axis.loglog(*zip(*points, strict=True), marker="o", label=name)
             axis.set_xlabel("pixels")
             axis.set_ylabel(label)
-            axis.grid(True, which="both", alpha=0.3)
+            sizes = {r.height * r.width: f"{r.height}x{r.width}" for r in results}
+            axis.set_xticks(list(sizes), labels=list(sizes.values()))
+            axis.minorticks_off()
+            axis.grid(True, alpha=0.3)
             if axis.lines:
                 axis.legend()
 
