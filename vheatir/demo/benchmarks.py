@@ -13,15 +13,15 @@ from vheatir.demo.shared import cached_png
 from vheatir.image_io import read_image
 
 _PAGES = ("results/README.md", "benchmarks.md")
-_CURVES = "results/zoo/*.png"
+_PLOTS = ("results/compare/*.png", "results/zoo/*.png")
 
 
 def build(tab: gr.Tab) -> None:
     """Add the tab's components to the page that is being built."""
     text = gr.Markdown(elem_id="benchmarks")
     curves = gr.Gallery(
-        label="Training curves of the released models", columns=3, object_fit="contain",
-        buttons=["fullscreen"], interactive=False, elem_id="curves",
+        label="Speed beside SwinIR, and training curves of the released models", columns=3,
+        object_fit="contain", buttons=["fullscreen"], interactive=False, elem_id="curves",
     )  # fmt: skip
     tab.select(load, outputs=[text, curves], api_visibility="private")
 
@@ -31,8 +31,8 @@ def load() -> tuple[str, list[tuple[str, str]]]:
     folder = _paths.docs_folder()
     pages = [_page((folder / name).read_text(encoding="utf-8")) for name in _PAGES
              if (folder / name).is_file()]  # fmt: skip
-    plots = [(cached_png(_pixels(path), path.name), path.stem) for path in
-             sorted(folder.glob(_CURVES))]  # fmt: skip
+    plots = [(cached_png(_pixels(path), path.name), path.stem) for pattern in _PLOTS
+             for path in sorted(folder.glob(pattern))]  # fmt: skip
     return "\n\n".join(pages) or "This copy of vHeatIR comes without its measurements.", plots
 
 
