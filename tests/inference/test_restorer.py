@@ -271,11 +271,12 @@ def test_non_finite_pixels_are_retried_in_float32(caplog: pytest.LogCaptureFixtu
     net.conv.weight.data.fill_(1.2e5 / 2)
     net.formula = lambda x: (net.conv(x + 1) - net.conv(x + 1)).float() + 0.5
     loaded: Any = SimpleNamespace(network=net, info={})
-    result = Restorer(loaded, "cpu", precision="float16").restore_detailed(
-        np.ones((8, 8), np.float32)
-    )
+    restorer = Restorer(loaded, "cpu", precision="float16")
+    result = restorer.restore_detailed(np.full((8, 8), 0.9, np.float32))
     assert result.retried and "float32" in caplog.text
     np.testing.assert_array_equal(result.image, np.full((8, 8), 0.5, np.float32))
+    # flat white never sees float16
+    assert not restorer.restore_detailed(np.ones((8, 8), np.float32)).retried
 
 
 @pytest.mark.parametrize(("native", "chosen"), [(True, "bfloat16"), (False, "float32")])
