@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import pytest
 
-from vheatir.demo.folders import ALIAS, HideFolder
-
 httpx = pytest.importorskip("httpx", reason="the demo needs gradio: pip install 'vheatir[app]'")
 pytest.importorskip("starlette", reason="the demo needs gradio: pip install 'vheatir[app]'")
+
+from vheatir.demo.folders import ALIAS, HideFolder  # noqa: E402
 
 FOLDERS = ["/tmp/some one/cache", "C:\\Users\\someone\\Temp\\gradio"]
 

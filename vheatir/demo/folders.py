@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
+from starlette.datastructures import MutableHeaders
+
 #: What strangers see instead of the folder.
 ALIAS = "/vheatir-demo-files"
 
@@ -33,8 +35,8 @@ class HideFolder:
         self.app = app
         inside = json.dumps(folder)[1:-1]  # as it stands in JSON: Windows' backslashes doubled
         self.folder = folder
-        self.pairs = [(text.encode(), ALIAS.encode()) for text in (inside, quote(folder))]
         self.inside = inside.encode()
+        self.spellings = (self.inside, quote(folder).encode())
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         """Pass a request on, and its answer back."""
@@ -42,11 +44,12 @@ class HideFolder:
             await self.app(scope, receive, send)
             return
         scope = {**scope, "path": scope["path"].replace(ALIAS, self.folder)}
-        kind = _header(scope["headers"], b"content-type")
-        if kind.startswith("application/json"):
+        headers = MutableHeaders(raw=list(scope["headers"]))
+        if headers.get("content-type", "").startswith("application/json"):
             receive = await self._translated(receive)
             # Its length has changed; the body that ``receive`` gives is whole.
-            scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+            del headers["content-length"]
+            scope["headers"] = headers.raw
         await self.app(scope, receive, self._hiding(send))
 
     async def _translated(self, receive: _Receive) -> _Receive:
@@ -73,12 +76,12 @@ class HideFolder:
         async def hiding(message: _Message) -> None:
             nonlocal is_text
             if message["type"] == "http.response.start":
-                kind = _header(message["headers"], b"content-type")
-                is_text = kind.startswith(_TEXTS)
-                headers = [(name, self._hide(value)) for name, value in message["headers"]]
+                hidden = [(name, self._hide(value)) for name, value in message["headers"]]
+                headers = MutableHeaders(raw=hidden)
+                is_text = headers.get("content-type", "").startswith(_TEXTS)
                 if is_text:
-                    headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
-                message = {**message, "headers": headers}
+                    del headers["content-length"]
+                message = {**message, "headers": headers.raw}
             elif message["type"] == "http.response.body" and is_text:
                 # Gradio sends an answer, or one event of a stream, in one piece.
                 message = {**message, "body": self._hide(message.get("body", b""))}
@@ -87,10 +90,6 @@ class HideFolder:
         return hiding
 
     def _hide(self, text: bytes) -> bytes:
-        for folder, alias in self.pairs:
-            text = text.replace(folder, alias)
+        for folder in self.spellings:
+            text = text.replace(folder, ALIAS.encode())
         return text
-
-
-def _header(headers: list[tuple[bytes, bytes]], name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in headers if key.lower() == name), "")

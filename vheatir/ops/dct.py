@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import scipy.fft
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from vheatir.errors import unknown_name
 
@@ -158,12 +158,10 @@ def _by_scipy_in_place(x: Tensor, dims: list[int], inverse: bool) -> None:
         x.copy_(out)
 
 
-_scipy_dctn_ = torch.library.custom_op(
-    "vheatir::scipy_dctn_", _by_scipy_in_place, mutates_args={"x"}
-)
+_scipy_dctn_ = library.custom_op("vheatir::scipy_dctn_", _by_scipy_in_place, mutates_args={"x"})
 
 
-@torch.library.custom_op("vheatir::scipy_dctn", mutates_args=())
+@library.custom_op("vheatir::scipy_dctn", mutates_args=())
 def _scipy_dctn(x: Tensor, dims: list[int], inverse: bool) -> Tensor:
     """DCT by SciPy's pocketfft; a custom operator, so that torch.compile keeps its graph whole."""
     return _by_scipy(x, dims, inverse)
