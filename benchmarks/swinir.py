@@ -82,11 +82,21 @@ class SwinIR(nn.Module):
         return F.pixel_shuffle(self.body(planes), self.downscale)[..., :height, :width]
 
 
-def share_masks(network: nn.Module) -> None:
-    """Let SwinIR's shifted layers share one attention mask a size.
+class _EverySize:
+    """Equal to every image size."""
 
-    The published code builds it anew in every second layer of every call. As our decay is kept
-    between calls, so is SwinIR's mask.
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def share_masks(network: nn.Module) -> None:
+    """Let SwinIR's shifted layers share one attention mask a size, and the others have none.
+
+    The published code builds a mask anew in every layer of every call whose size is not that of
+    its training, for layers that are not shifted one of zeros. As our decay is kept between calls,
+    so is SwinIR's mask.
     """
     masks: dict[tuple[int, int], Tensor] = {}
 
@@ -103,6 +113,7 @@ def share_masks(network: nn.Module) -> None:
     for block in network.modules():
         if hasattr(block, "calculate_mask"):
             block.attn_mask = None
+            block.input_resolution = _EverySize()  # so that attn_mask, None, is taken
             if block.shift_size > 0:
                 block.input_resolution = None  # always ask for the mask
                 block.calculate_mask = mask_for(block, block.calculate_mask)
