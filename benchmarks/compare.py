@@ -24,6 +24,7 @@ from rich.console import Console
 from benchmarks import report
 from benchmarks.contenders import (
     AUTO,
+    COMPILE_MODES,
     DTYPES,
     LAYERS,
     MODES,
@@ -36,7 +37,7 @@ from benchmarks.contenders import (
     check_parameters,
     choose_dtype,
 )
-from benchmarks.measure import Result, interleaved, probe_all
+from benchmarks.measure import Result, interleaved
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.hardware import pick_device
 
@@ -57,7 +58,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--repetitions", type=int, default=5, help="timed rounds after one to warm up")
     add("--budget", type=float, default=600, help="seconds that one method may take at one size")
     add("--threads", type=int, help="CPU threads (default: as many as PyTorch takes)")
-    add("--compile", action="store_true", help="all networks through torch.compile")
+    add(
+        "--compile",
+        nargs="?",
+        const="default",
+        choices=COMPILE_MODES,
+        help="all networks through torch.compile, in this mode (default: default)",
+    )
     add("--no-layers", action="store_true", help="leave the second table out")
     add("--released", action="store_true", help="the released models at 1024x1024 against SwinIR")
     add("--out", type=Path, default=Path("results/compare"), help="folder for JSON and plot")
@@ -91,19 +98,10 @@ def measure(
     """Measure methods at every size."""
     results: list[Result] = []
     progress = Console(stderr=True)
-    cases = {
-        size: [Case(method, height=size[0], width=size[1], **options) for method in methods]
-        for size in sizes
-    }
-    on_gpu = torch.device(options["device"]).type == "cuda"
-    with progress.status("memory and multiply-adds"):
-        # all sizes at once where processes do not disturb each other's count
-        every = [case for group in cases.values() for case in group]
-        known = dict(zip(every, probe_all(every, limits.budget), strict=True)) if on_gpu else {}
-    for (height, width), group in cases.items():
+    for height, width in sizes:
+        group = [Case(method, height=height, width=width, **options) for method in methods]
         with progress.status(f"{height}x{width}: {', '.join(methods)}"):
-            answers = [known[case] for case in group] if known else None
-            results += interleaved(group, limits.repetitions, limits.budget, answers)
+            results += interleaved(group, limits.repetitions, limits.budget)
     return results
 
 

@@ -36,6 +36,7 @@ OTHER = "other:"
 SIZES = tuple(VHeatIR.SIZES)
 DTYPES = ("float32", "tf32", "bfloat16")
 MODES = ("infer", "train")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 AUTO = "auto"
 
 # Side of the embedding's grid. A 16x16 grid for every group weighs little beside 180 channels but
@@ -58,7 +59,7 @@ class Case:
         mode: ``"infer"`` or ``"train"``.
         dtype: ``"float32"``, ``"tf32"`` or ``"bfloat16"`` (autocast).
         device: where it runs.
-        compiled: through ``torch.compile``.
+        compiled: mode of ``torch.compile``; None for eager.
         tile: side of the tiles to infer in; None for the whole image.
     """
 
@@ -70,7 +71,7 @@ class Case:
     mode: str = "infer"
     dtype: str = "float32"
     device: str = "cpu"
-    compiled: bool = False
+    compiled: str | None = None
     tile: int | None = None
 
 
@@ -196,11 +197,12 @@ def prepare(case: Case) -> tuple[nn.Module, Callable[[], None]]:
     """Return the network on its device, and a function that does the work to be timed once."""
     if case.dtype not in DTYPES:
         raise unknown_name("dtype", case.dtype, DTYPES)
-    torch.set_float32_matmul_precision("high" if case.dtype == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = case.dtype == "tf32"
+    set_products(case.dtype)
     network = build(case.method, case.size).to(case.device)
     x = example(case, network)
-    run: Callable[..., Tensor] = torch.compile(network) if case.compiled else network
+    run: Callable[..., Tensor] = (
+        torch.compile(network, mode=case.compiled) if case.compiled else network
+    )
     extra = (25.0,) if getattr(network, "takes_level", False) else ()
     device_type = torch.device(case.device).type
 
@@ -235,6 +237,13 @@ def prepare(case: Case) -> tuple[nn.Module, Callable[[], None]]:
         synchronise(case.device)
 
     return network, train
+
+
+def set_products(dtype: str) -> None:
+    """Allow TF32 for what stays in float32, unless ``dtype`` is that: for every network alike."""
+    tf32 = dtype != "float32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
 
 
 def synchronise(device: str) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -57,7 +56,7 @@ class Result:
     images_per_second: float | None = None
     peak_bytes: int | None = None
     batch: int = 1
-    compiled: bool = False
+    compiled: str | None = None
     tile: int | None = None
     status: str = OK
     times: list[float] = field(default_factory=list)
@@ -102,7 +101,7 @@ _TRANSFORMS = {
 }
 
 
-def count_macs(work: Callable[[], None]) -> int:
+def count_macs(work: Callable[[], object]) -> int:
     """Return the multiply-adds of matrix products, convolutions and transforms.
 
     Element-wise passes (softmax, normalisation, activation, decay) are counted for no one.
@@ -121,13 +120,28 @@ def count_macs(work: Callable[[], None]) -> int:
     return round(counter.macs)
 
 
-def probe(case: Case, budget: float) -> dict[str, Any]:
-    """Run a case twice in a fresh process.
+Work = Callable[[], None]
+
+
+def probe(case: Case, budget: float) -> tuple[dict[str, Any], Work | None]:
+    """Run a case twice: in a fresh process, or in this one on a GPU, whose allocator keeps count.
 
     Returns:
         ``status``; where that is ``"ok"`` also ``params``, ``macs``, ``seconds`` (of the second
-        run) and ``peak_bytes``.
+        run) and ``peak_bytes``. And the work, if it is ready in this process.
     """
+    if not case.device.startswith("cuda"):
+        return _probe_elsewhere(case, budget), None
+    try:
+        answer, work = _probe_here(case)
+    except torch.OutOfMemoryError:
+        return {"status": OUT_OF_MEMORY}, None
+    finally:
+        torch.cuda.empty_cache()
+    return {"status": OK, **answer}, work
+
+
+def _probe_elsewhere(case: Case, budget: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.measure", json.dumps(asdict(case))]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": paths}
@@ -153,11 +167,13 @@ def probe(case: Case, budget: float) -> dict[str, Any]:
     return {"status": OK, **answer}
 
 
-def _probe_here(case: Case) -> dict[str, Any]:
-    """Measure in this process, which should be fresh."""
+def _probe_here(case: Case) -> tuple[dict[str, Any], Work]:
+    """Measure in this process, which for memory on a CPU should be fresh."""
     # Kernels, thread pools and libraries are loaded by a small image: they are not the network's.
-    small = Case(**{**asdict(case), "height": 16, "width": 16, "batch": 1})
-    prepare(small)[1]()
+    small = {**asdict(case), "height": 16, "width": 16, "batch": 1}
+    if case.device.startswith("cuda"):
+        small["compiled"] = None  # compiling is not to be paid for twice
+    prepare(Case(**small))[1]()
     network, work = prepare(case)
     memory = _gpu_memory if case.device.startswith("cuda") else _process_memory
     answer: dict[str, Any] = {"params": sum(p.numel() for p in network.parameters())}
@@ -168,7 +184,7 @@ def _probe_here(case: Case) -> dict[str, Any]:
         work()
         answer["seconds"] = time.perf_counter() - start
     answer["macs"] = None if case.compiled else count_macs(work)
-    return answer
+    return answer, work
 
 
 @contextmanager
@@ -194,31 +210,18 @@ def _gpu_memory(case: Case, answer: dict[str, Any]) -> Iterator[None]:
     answer["peak_bytes"] = torch.cuda.max_memory_allocated(case.device) - baseline
 
 
-def probe_all(cases: Sequence[Case], budget: float) -> list[dict[str, Any]]:
-    """Run :func:`probe` on every case: on a GPU, whose memory each process has its own count of,
-    several at a time."""
-    jobs = 8 if all(torch.device(case.device).type == "cuda" for case in cases) else 1
-    with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(lambda case: probe(case, budget), cases))
-
-
-def interleaved(
-    cases: Sequence[Case],
-    repetitions: int,
-    budget: float,
-    answers: Sequence[dict[str, Any]] | None = None,
-) -> list[Result]:
+def interleaved(cases: Sequence[Case], repetitions: int, budget: float) -> list[Result]:
     """Measure cases side by side: one run of each, then the next round.
 
     Args:
         cases: what to compare.
         repetitions: timed rounds, after one to warm up.
         budget: seconds that one case may take altogether; beyond it, it is left out.
-        answers: of :func:`probe`, if it was asked before.
     """
     torch.compiler.reset()  # networks compiled before would count towards a limit
-    results = []
-    for case, answer in zip(cases, answers or probe_all(cases, budget), strict=True):
+    results, running = [], []
+    for case in cases:
+        answer, work = probe(case, budget)
         known = asdict(case)
         result = Result(**{k: v for k, v in known.items() if k in Result.__dataclass_fields__})
         result.status = answer["status"]
@@ -228,18 +231,16 @@ def interleaved(
         if answer.get("seconds", 0.0) * (repetitions + 1) > budget:
             result.status = OVER_BUDGET
         results.append(result)
-    running = [
-        (result, prepare(case)[1])
-        for case, result in zip(cases, results, strict=True)
-        if result.status == OK
-    ]
+        if result.status == OK:
+            running.append((result, case, work))
+    ready = [(result, work or prepare(case)[1]) for result, case, work in running]
     for repetition in range(repetitions + 1):
-        for result, work in running:
+        for result, work in ready:
             start = time.perf_counter()
             work()
             if repetition > 0:  # the first warms up
                 result.times.append(time.perf_counter() - start)
-    for result, _ in running:
+    for result, _ in ready:
         result.seconds = median(result.times)
         result.images_per_second = result.batch / result.seconds
     return results
@@ -258,7 +259,7 @@ def main() -> None:
     if marker.exists():
         marker.write_text("1000")
     torch.set_num_threads(int(os.environ["VHEATIR_BENCHMARK_THREADS"]))
-    print(json.dumps(_probe_here(Case(**json.loads(sys.argv[1])))))
+    print(json.dumps(_probe_here(Case(**json.loads(sys.argv[1])))[0]))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -43,3 +45,25 @@ def has_native_bf16(device: torch.device) -> bool:
         info = Path("/proc/cpuinfo")
         return info.is_file() and "amx_bf16" in info.read_text()
     return False
+
+
+@contextmanager
+def tf32_products(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+    """Let float32 products on a GPU take TF32 while the rest computes in half precision.
+
+    The transforms stay in float32 under autocast. TF32 keeps 10 bits of mantissa, where bfloat16
+    keeps 7, and makes these products eight times faster on an H100.
+
+    Args:
+        device: where the work runs.
+        dtype: of autocast; for float32 or None nothing changes.
+    """
+    if device.type != "cuda" or dtype in (None, torch.float32):
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

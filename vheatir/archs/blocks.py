@@ -11,6 +11,7 @@ from vheatir.archs.mixers import build_mixer
 from vheatir.archs.mixers.hco import SpreadHeatConductionMixer
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.ops import HeatConduction2d
+from vheatir.ops.fused import add_and_normalise, normalise
 from vheatir.ops.strips import add_convolution, can_stream
 
 Norm = Literal["pre", "post"]
@@ -60,10 +61,11 @@ class HeatBlock(nn.Module):
             self.mixer.stream(x, frequency_embedding, before, self._finish)
             return x
         if self.pre_norm:
-            x = x + self.mixer(self.norm1(x), frequency_embedding)
-            return x + self.mlp(self.norm2(x))
-        x = x + self.norm1(self.mixer(x, frequency_embedding))
-        return x + self.norm2(self.mlp(x))
+            mixed = self.mixer(normalise(self.norm1, x), frequency_embedding)
+            x, normed = add_and_normalise(self.norm2, x, mixed)
+            return x + self.mlp(normed)
+        x = x + normalise(self.norm1, self.mixer(x, frequency_embedding))
+        return x + normalise(self.norm2, self.mlp(x))
 
     def _finish(self, x: Tensor, mixed: Tensor) -> None:
         """Add the mixer's output and the MLP's to a strip of x, in place."""
@@ -141,7 +143,7 @@ class HeatResidual(nn.Module):
         """Return an image of the same shape; ``level`` (B,) is for mixers that want it."""
         tokens = x.permute(0, 2, 3, 1)
         told = {"level": level} if getattr(self.mixer, "needs_level", False) else {}
-        mixed = self.mixer(self.norm(tokens), frequency_embedding, **told)
+        mixed = self.mixer(normalise(self.norm, tokens), frequency_embedding, **told)
         return x + mixed.permute(0, 3, 1, 2)
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vheatir.archs.blocks import HeatGroup, Norm, init_linears, level_plane
 from vheatir.errors import VHeatIRError
+from vheatir.ops.fused import normalise
 from vheatir.ops.strips import add_convolution, can_stream
 
 # Mean of the DIV2K training set, as SwinIR and EDSR subtract it.
@@ -120,7 +121,7 @@ class VHeatIR(nn.Module):
 
     def _body(self, planes: Tensor) -> Tensor:
         features = self.conv_first(planes)
-        y = self.norm_first(features.permute(0, 2, 3, 1))
+        y = normalise(self.norm_first, features.permute(0, 2, 3, 1))
         if can_stream(self, y):
             del features  # a whole map, and quickly made again
             for group in self.groups:
@@ -130,7 +131,7 @@ class VHeatIR(nn.Module):
             return features
         for group in self.groups:
             y = group(y)
-        return self.conv_after_body(self.norm_last(y).permute(0, 3, 1, 2)) + features
+        return self.conv_after_body(normalise(self.norm_last, y).permute(0, 3, 1, 2)) + features
 
 
 def check_positive(**values: float | None) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vheatir.errors import VHeatIRError
-from vheatir.hardware import has_native_bf16, pick_device
+from vheatir.hardware import has_native_bf16, pick_device, tf32_products
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.images import unpack
 from vheatir.inference.memory import memory_at_hand
@@ -273,7 +273,10 @@ class Restorer:
         while True:
             overlap = min(OVERLAP, (side or MIN_TILE) // 2)
             try:
-                with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+                with (
+                    tf32_products(self.device, dtype),
+                    torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32),
+                ):
                     out = run(self.network, x, level, tile=side, overlap=overlap, progress=progress)
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):

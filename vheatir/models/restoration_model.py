@@ -17,6 +17,7 @@ from vheatir.archs import build_network
 from vheatir.archs.blocks import ResidualConvBlock
 from vheatir.archs.checkpointing import checkpoint_blocks
 from vheatir.errors import VHeatIRError
+from vheatir.hardware import tf32_products
 from vheatir.training.compat import import_basicsr
 from vheatir.training.distributed import Processes
 from vheatir.training.precision import autocast_dtype
@@ -124,7 +125,7 @@ class RestorationModel(BaseModel):
         """
         alone = self.processes.count == 1
         exchange = contextlib.nullcontext() if alone or last else self.forward.no_sync()
-        with exchange:
+        with exchange, tf32_products(self.device, self.autocast):
             if self._in_graphs:
                 torch.compiler.cudagraph_mark_step_begin()
             enabled = self.autocast is not None

@@ -29,8 +29,9 @@ from vheatir.errors import unknown_name
 Backend = Literal["auto", "matmul", "fft"]
 BACKENDS = ("auto", "matmul", "fft")
 
-# Sizes up to which the dense product is faster, measured on two CPU cores and on a data-centre GPU.
-_MATMUL_UP_TO = {"cpu": 64, "cuda": 512}
+# Sizes up to which the dense product is faster, measured on two CPU cores and on an H100, there in
+# float32 and with TF32 (torch.set_float32_matmul_precision); see docs/benchmarks.md.
+_MATMUL_UP_TO = {"cpu": 64, "cuda": 1024, "cuda, TF32": 4096}
 
 
 def dct2(x: Tensor, dim: tuple[int, int] = (-2, -1), backend: Backend = "auto") -> Tensor:
@@ -63,6 +64,12 @@ def cosine_matrix(size: int, dtype: torch.dtype, device: torch.device | str) -> 
     return _cached_cosine_matrix(size, dtype, str(device))
 
 
+def _inverse_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    if torch.compiler.is_compiling():
+        return _cosine_matrix(size, dtype, str(device)).T.contiguous()
+    return _cached_inverse_matrix(size, dtype, str(device))
+
+
 def _cosine_matrix(size: int, dtype: torch.dtype, device: str) -> Tensor:
     n = torch.arange(size, dtype=torch.int64, device=device)
     # The phase is reduced to one period in integers, so that large sizes lose no digits.
@@ -78,6 +85,13 @@ def _cached_cosine_matrix(size: int, dtype: torch.dtype, device: str) -> Tensor:
     # A matrix made in inference mode would later be refused by autograd.
     with torch.inference_mode(False):
         return _cosine_matrix(size, dtype, device)
+
+
+@lru_cache(maxsize=64)
+def _cached_inverse_matrix(size: int, dtype: torch.dtype, device: str) -> Tensor:
+    # Turned in memory: products with a matrix read the other way take a third longer on a GPU.
+    with torch.inference_mode(False):
+        return _cached_cosine_matrix(size, dtype, device).T.contiguous()
 
 
 def _transform2(x: Tensor, dim: tuple[int, int], backend: Backend, inverse: bool) -> Tensor:
@@ -101,14 +115,15 @@ def _transform2(x: Tensor, dim: tuple[int, int], backend: Backend, inverse: bool
 def _choose(x: Tensor, dims: list[int], backend: Backend) -> Backend:
     if backend != "auto":
         return backend
+    kind = x.device.type
+    if kind == "cuda" and torch.get_float32_matmul_precision() != "highest":
+        kind = "cuda, TF32"
     largest = max(x.shape[dims[0]], x.shape[dims[1]])
-    return "matmul" if largest <= _MATMUL_UP_TO.get(x.device.type, 256) else "fft"
+    return "matmul" if largest <= _MATMUL_UP_TO.get(kind, 256) else "fft"
 
 
 def _matmul_along(x: Tensor, dim: int, inverse: bool) -> Tensor:
-    matrix = cosine_matrix(x.shape[dim], x.dtype, x.device)
-    if inverse:
-        matrix = matrix.T
+    matrix = (_inverse_matrix if inverse else cosine_matrix)(x.shape[dim], x.dtype, x.device)
     if dim == x.ndim - 1:
         return x @ matrix.T
     # Trailing dimensions fold into the columns of one product: no copy for channels-last tokens.

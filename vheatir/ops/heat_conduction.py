@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vheatir.ops import strips
+from vheatir.ops import fused, strips
 from vheatir.ops.dct import Backend, dct2, idct2, transform2_
 
 #: Bytes that all modules together may keep of their decay maps between calls at inference.
@@ -164,7 +164,7 @@ class HeatConduction2d(nn.Module):
         x = self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         u, z = self.in_proj(x).chunk(2, dim=-1)
         u = self.conduct(u, self.diffusivity(frequency_embedding))
-        return self.out_proj(self.norm(u.to(self.norm.weight.dtype)) * F.silu(z))
+        return self.out_proj(fused.normalise(self.norm, u, gate=z))
 
     def stream(
         self,
@@ -274,7 +274,10 @@ class HeatConduction2d(nn.Module):
         return torch.exp(-full * omega[..., None])
 
     def _decay_in_place(self, spectrum: Tensor, k: Tensor) -> None:
-        """Multiply by the decay: the cached one if it is still true, strips if it is too large."""
+        """Multiply by the decay: by a kernel that makes it as it goes, where there is one; by the
+        cached one if it is still true; in strips if it is too large to keep."""
+        if fused.decay_(spectrum, k):
+            return
         height, width = spectrum.shape[1:3]
         size = height * width * spectrum.shape[3] * spectrum.element_size()
         if self.cache_decay and _may_cache(self, size, height, width):

@@ -1,0 +1,265 @@
+"""How far the Heat Conduction Operator is from what the machine could do at best.
+
+    python benchmarks/ceilings.py --device cuda --dtype bfloat16 --out results/ceilings
+
+Two ceilings: the bytes that must move (every input read once, every output written once, in the
+dtype the network keeps it in) over the speed of a large copy, and the operations over the speed of
+a large matrix product. Parts of the operator are timed alone, eager and compiled, each against the
+higher of its two ceilings.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a script
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from benchmarks import report
+from benchmarks.contenders import AUTO, SIZES, choose_dtype, set_products, synchronise
+from benchmarks.measure import count_macs
+from vheatir.archs import VHeatIR
+from vheatir.archs.blocks import HeatBlock
+from vheatir.hardware import pick_device
+from vheatir.ops import HeatConduction2d, dct2, idct2
+from vheatir.ops.fused import normalise
+
+GRID = 16
+
+
+@dataclass
+class Part:
+    """One part of the operator.
+
+    Attributes:
+        name: what it is.
+        read: bytes that must be read.
+        written: bytes that must be written.
+        transform_macs: multiply-adds of the transforms, which stay in float32 (TF32).
+        macs: of the other products and convolutions; element-wise passes have none.
+        seconds: measured, eager; ``compiled``: through torch.compile.
+        ceiling: seconds at best.
+    """
+
+    name: str
+    side: int
+    channels: int
+    read: float
+    written: float
+    transform_macs: float
+    macs: float
+    seconds: float | None = None
+    compiled: float | None = None
+    ceiling: float = 0.0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python benchmarks/ceilings.py", description=(__doc__ or "").split("\n\n")[0]
+    )
+    add = parser.add_argument
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add("--dtype", default=AUTO, choices=(AUTO, "float32", "tf32", "bfloat16"))
+    add("--size", default="light", choices=SIZES, help="whose channels")
+    add("--sides", default="256,768", help="of square images, by commas")
+    add("--repetitions", type=int, default=7, help="timed runs after two to warm up")
+    add("--compile", action="store_true", help="compiled parts, too")
+    add("--out", type=Path, default=Path("results/ceilings"), help="folder for everything")
+    return parser.parse_args(arguments)
+
+
+def timed(work: Callable[[], object], device: str, repetitions: int) -> float:
+    """Return the median seconds of one run; short runs are repeated to a hundredth of a second."""
+
+    def run(times: int) -> float:
+        synchronise(device)
+        start = time.perf_counter()
+        for _ in range(times):
+            work()
+        synchronise(device)
+        return (time.perf_counter() - start) / times
+
+    run(2)
+    times = max(1, round(0.01 / max(run(1), 1e-6)))
+    return median(run(times) for _ in range(repetitions))
+
+
+def machine(device: str, dtype: str, repetitions: int) -> dict[str, float]:
+    """Measure bytes a second of a copy, and multiply-adds a second of products.
+
+    Returns:
+        ``bytes_per_second`` (read and written), ``macs_per_second`` in ``dtype`` and
+        ``transform_macs_per_second`` in the precision of the transform.
+    """
+    on_gpu = device.startswith("cuda")
+    x = torch.rand((512 if on_gpu else 64) * 2**18, device=device)
+    y = torch.empty_like(x)
+    moved = 2 * x.nbytes / timed(lambda: y.copy_(x), device, repetitions)
+    side = 8192 if on_gpu else 1024
+
+    def rate(kind: torch.dtype) -> float:
+        a = torch.rand(side, side, device=device).to(kind)
+        return side**3 / timed(lambda: a @ a, device, repetitions)
+
+    single = rate(torch.float32)
+    fast = rate(torch.bfloat16) if dtype == "bfloat16" else single
+    return {
+        "bytes_per_second": moved,
+        "macs_per_second": fast,
+        "transform_macs_per_second": single,
+    }
+
+
+class _Transform(nn.Module):
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.function(u, (1, 2))
+
+
+class _Conduct(nn.Module):
+    def __init__(self, hco: HeatConduction2d) -> None:
+        super().__init__()
+        self.hco = hco
+
+    def forward(self, u: Tensor, fve: Tensor) -> Tensor:
+        return self.hco.conduct(u, self.hco.diffusivity(fve))
+
+
+class _Gate(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, u: Tensor, z: Tensor) -> Tensor:
+        return normalise(self.norm, u, gate=z)
+
+
+def parts(
+    side: int, channels: int, device: str, dtype: str
+) -> list[tuple[Part, nn.Module, tuple[Tensor, ...]]]:
+    """Return the parts of one operator at one image size, with what they are called with."""
+    torch.manual_seed(0)
+    half = 2 if dtype == "bfloat16" else 4
+    values = side * side * channels
+    hco = HeatConduction2d(channels).to(device).eval()
+    block = HeatBlock(channels, "hco", 2.0, "pre", 0).to(device).eval()
+    tokens = torch.rand(1, side, side, channels, device=device)
+    low = tokens.bfloat16() if half == 2 else tokens
+    fve = torch.rand(GRID, GRID, channels, device=device)
+    f32, out = 4.0 * values, float(half * values)
+
+    with torch.inference_mode():
+        one_way = count_macs(lambda: dct2(tokens, (1, 2)))
+
+    def part(name: str, read: float, written: float, transforms: int, macs: float) -> Part:
+        return Part(name, side, channels, read, written, transforms * one_way, macs)
+
+    return [
+        (part("DCT", f32, f32, 1, 0), _Transform(dct2), (tokens,)),
+        (part("inverse DCT", f32, f32, 1, 0), _Transform(idct2), (tokens,)),
+        (part("heat: DCT, decay, inverse", out, f32, 2, 0), _Conduct(hco), (low, fve)),
+        (part("LayerNorm, gate", f32 + out, out, 0, 0), _Gate(channels).to(device), (tokens, low)),
+        (part("HCO", out, out, 2, (3 * channels + 9) * values), hco, (low, fve)),
+        (part("block", f32, f32, 2, (7 * channels + 9) * values), block, (tokens, fve)),
+    ]
+
+
+def measure(options: argparse.Namespace, device: str, rates: dict[str, float]) -> list[Part]:
+    """Time every part at every size."""
+    found = []
+    channels = VHeatIR.SIZES[options.size]["embed_dim"]
+    kind = torch.device(device).type
+    enabled = options.dtype == "bfloat16"
+    for side in (int(text) for text in options.sides.split(",")):
+        for part, module, inputs in parts(side, channels, device, options.dtype):
+            products = part.macs / rates["macs_per_second"]
+            products += part.transform_macs / rates["transform_macs_per_second"]
+            moved = (part.read + part.written) / rates["bytes_per_second"]
+            part.ceiling = max(products, moved)
+            with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=enabled):
+                part.seconds = timed(lambda m=module, i=inputs: m(*i), device, options.repetitions)  # type: ignore[misc]
+                if options.compile:
+                    run = torch.compile(module)
+                    part.compiled = timed(lambda r=run, i=inputs: r(*i), device, options.repetitions)  # type: ignore[misc]
+            found.append(part)
+    return found
+
+
+def rows(found: Sequence[Part]) -> list[list[str]]:
+    """Return the cells of the table."""
+
+    def cells(seconds: float | None, ceiling: float) -> list[str]:
+        if seconds is None:
+            return ["-", "-"]
+        return [f"{1e3 * seconds:.3f}", f"{100 * ceiling / seconds:.0f} %"]
+
+    return [
+        [
+            f"{part.side}",
+            part.name,
+            f"{(part.read + part.written) / 1e6:.0f}",
+            f"{(part.transform_macs + part.macs) / 1e9:.1f}",
+            f"{1e3 * part.ceiling:.3f}",
+            *cells(part.seconds, part.ceiling),
+            *cells(part.compiled, part.ceiling),
+        ]
+        for part in found
+    ]
+
+
+HEADER = ("side", "part", "MB", "GMACs", "at best", "eager", "of it", "compiled", "of it")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print, and write the files."""
+    device = str(pick_device(options.device))
+    options.dtype = choose_dtype(options.dtype, device)
+    set_products(options.dtype)
+    rates = machine(device, options.dtype, options.repetitions)
+    found = measure(options, device, rates)
+    title = (
+        f"one layer of {options.size}, {options.dtype}, {device}: milliseconds; "
+        f"copy {rates['bytes_per_second'] / 1e9:.0f} GB/s, products "
+        f"{rates['macs_per_second'] / 1e12:.2f} TMAC/s, of transforms "
+        f"{rates['transform_macs_per_second'] / 1e12:.2f}"
+    )
+    table = Table(*HEADER, title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    for row in rows(found):
+        table.add_row(*row)
+    Console().print(table)
+    content: dict[str, Any] = {
+        "environment": report.environment(device),
+        "dtype": options.dtype,
+        "machine": rates,
+        "parts": [asdict(part) for part in found],
+    }
+    texts = {".md": report.markdown(HEADER, rows(found)), ".csv": report.csv_text(content["parts"])}
+    report.write(options.out, "ceilings", content, texts)
+    print(f"written: {options.out / 'ceilings'}.json, .md, .csv")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    return report.exit_status(lambda: run(parse(arguments)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
