@@ -20,6 +20,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -195,10 +196,10 @@ def measure(options: argparse.Namespace, device: str, rates: dict[str, float]) -
             moved = (part.read + part.written) / rates["bytes_per_second"]
             part.ceiling = max(products, moved)
             with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=enabled):
-                part.seconds = timed(lambda m=module, i=inputs: m(*i), device, options.repetitions)  # type: ignore[misc]
+                part.seconds = timed(partial(module, *inputs), device, options.repetitions)
                 if options.compile:
-                    run = torch.compile(module)
-                    part.compiled = timed(lambda r=run, i=inputs: r(*i), device, options.repetitions)  # type: ignore[misc]
+                    compiled = partial(torch.compile(module), *inputs)
+                    part.compiled = timed(compiled, device, options.repetitions)
             found.append(part)
     return found
 

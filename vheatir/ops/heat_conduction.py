@@ -274,8 +274,10 @@ class HeatConduction2d(nn.Module):
         return torch.exp(-full * omega[..., None])
 
     def _decay_in_place(self, spectrum: Tensor, k: Tensor) -> None:
-        """Multiply by the decay: by a kernel that makes it as it goes, where there is one; by the
-        cached one if it is still true; in strips if it is too large to keep."""
+        """Multiply by the decay: the cached one if it is still true, strips if it is too large.
+
+        Where there is a kernel that makes the decay as it goes, neither is needed.
+        """
         if fused.decay_(spectrum, k):
             return
         height, width = spectrum.shape[1:3]

@@ -1,0 +1,33 @@
+"""The ceilings: bytes and products counted by hand, and files that are written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ceilings
+
+
+def test_counts_what_must_move_and_be_multiplied() -> None:
+    found = {part.name: part for part, _, _ in ceilings.parts(32, 60, "cpu", "float32")}
+    values = 32 * 32 * 60
+    dct, block = found["DCT"], found["block"]
+    assert (dct.read, dct.written) == (4 * values, 4 * values)
+    assert dct.transform_macs == values * (32 + 32)  # two products with 32x32 matrices
+    assert block.transform_macs == 2 * dct.transform_macs
+    # in_proj, out_proj, two layers of the MLP with ratio 2, the depthwise 3x3 convolution
+    assert block.macs == values * (2 * 60 + 60 + 4 * 60 + 9)
+    assert found["LayerNorm, gate"].macs == found["LayerNorm, gate"].transform_macs == 0
+
+
+def test_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--device", "cpu", "--dtype", "float32", "--size", "fast", "--sides", "16"]
+    assert ceilings.main([*arguments, "--repetitions", "1", "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "ceilings.json").read_text())
+    assert len(content["parts"]) == 6
+    assert all(part["seconds"] > 0 and part["ceiling"] > 0 for part in content["parts"])
+    assert content["machine"]["bytes_per_second"] > 0
+    assert (tmp_path / "ceilings.md").read_text().count("\n") == 8
+    assert "inverse DCT" in capsys.readouterr().out

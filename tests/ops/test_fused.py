@@ -1,0 +1,156 @@
+"""The Triton kernels against plain PyTorch: in Triton's interpreter everywhere, on a GPU if any."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vheatir.archs import VHeatIR
+from vheatir.hardware import tf32_products
+from vheatir.ops import HeatConduction2d, dct, fused, idct2
+from vheatir.ops.dct import dct2
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CHECK = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+from vheatir.ops import HeatConduction2d, triton_kernels
+
+torch.manual_seed(0)
+for channels in (1, 13, 60, 180):
+    norm = nn.LayerNorm(channels)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = 3 * torch.randn(2, 5, 7, channels) + 1
+    y = torch.randn(2, 7, 5, channels).transpose(1, 2)  # rows at distances of their own
+    gate = torch.randn(2, 5, 7, 2 * channels).chunk(2, dim=-1)[1]
+    rest = (norm.weight, norm.bias, norm.eps)
+    near = dict(rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(triton_kernels.layer_norm(x, *rest)[0], norm(x), **near)
+        gated, nothing = triton_kernels.layer_norm(x, *rest, gate=gate)
+        torch.testing.assert_close(gated, norm(x) * F.silu(gate), **near)
+        assert nothing is None
+        normed, total = triton_kernels.layer_norm(x, *rest, added=y)
+        torch.testing.assert_close(total, x + y)
+        torch.testing.assert_close(normed, norm(x + y), **near)
+        for grid in ((6, 5), (1, 1), (16, 16)):
+            k = 5 * torch.rand(*grid, channels)
+            spectrum = x.clone()
+            triton_kernels.decay_(spectrum, k)
+            expected = x * HeatConduction2d(channels)._decay(k, 5, 7)
+            torch.testing.assert_close(spectrum, expected, **near)
+print("agrees")
+"""
+
+
+def test_kernels_agree_with_pytorch() -> None:
+    if find_spec("triton") is None:
+        pytest.skip("Triton is not installed: PyTorch brings it in its builds for CUDA")
+    environ = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK], env=environ, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "agrees", done.stderr
+
+
+def _tensor(*shape: int, device: torch.device) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def test_normalise_is_layer_norm_and_gate(device: torch.device) -> None:
+    norm = nn.LayerNorm(12).to(device)
+    x, gate = _tensor(2, 4, 6, 12, device=device), _tensor(2, 4, 6, 12, device=device)
+    with torch.inference_mode():
+        torch.testing.assert_close(fused.normalise(norm, x), norm(x))
+        torch.testing.assert_close(fused.normalise(norm, x, gate), norm(x) * F.silu(gate))
+        total, normed = fused.add_and_normalise(norm, x, gate)
+        torch.testing.assert_close(total, x + gate)
+        torch.testing.assert_close(normed, norm(x + gate))
+
+
+def test_without_a_kernel_the_decay_is_left_to_the_caller() -> None:
+    spectrum, k = torch.ones(1, 4, 5, 3), torch.ones(2, 2, 3)
+    with torch.inference_mode():
+        assert not fused.decay_(spectrum, k)
+    assert torch.equal(spectrum, torch.ones(1, 4, 5, 3))
+
+
+def test_gradients_never_meet_a_kernel() -> None:
+    assert not fused.can_fuse(torch.ones(1, 2, 2, 3))  # on the CPU, and with gradients on
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_network_is_the_same_with_and_without_kernels(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network = VHeatIR(**VHeatIR.SIZES["fast"]).cuda().eval()
+    nn.init.normal_(network.conv_last.weight, std=0.02)
+    x = torch.rand(2, 3, 61, 90, device="cuda")
+    half = torch.autocast("cuda", dtype, enabled=dtype != torch.float32)
+    with torch.inference_mode(), half:
+        fast = network(x).float()
+        monkeypatch.setattr(fused, "TRITON", False)
+        plain = network(x).float()
+    bound = 1e-5 if dtype == torch.float32 else 2e-2
+    assert (fast - plain).norm() < bound * (plain - x).norm()
+
+
+def test_tf32_is_for_half_precision_on_a_gpu_alone() -> None:
+    before = torch.get_float32_matmul_precision()
+    for device, dtype, inside in (
+        ("cpu", torch.bfloat16, before),
+        ("cuda", torch.float32, before),
+        ("cuda", None, before),
+        ("cuda", torch.bfloat16, "high"),
+    ):
+        with tf32_products(torch.device(device), dtype):
+            assert torch.get_float32_matmul_precision() == inside
+        assert torch.get_float32_matmul_precision() == before
+    with pytest.raises(ValueError), tf32_products(torch.device("cuda"), torch.float16):
+        raise ValueError
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize(("precision", "side", "backend"), [
+    ("highest", 1024, "matmul"), ("highest", 1025, "fft"),
+    ("high", 4096, "matmul"), ("high", 4097, "fft"),
+])  # fmt: skip
+def test_on_a_gpu_tf32_decides_between_matrices_and_fft(
+    precision: str, side: int, backend: str
+) -> None:
+    class OnGpu:  # what the choice looks at
+        device, shape = torch.device("cuda"), (1, 8, side, 3)
+
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        assert dct._choose(OnGpu(), [1, 2], "auto") == backend  # type: ignore[arg-type]
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_the_inverse_matrix_inverts(device: torch.device) -> None:
+    x = _tensor(2, 11, 14, 3, device=device)
+    back = idct2(dct2(x, (1, 2), "matmul"), (1, 2), "matmul")
+    torch.testing.assert_close(back, x, rtol=1e-4, atol=1e-5)
+
+
+def test_the_choice_by_tf32_leaves_the_graph_whole() -> None:
+    operator = HeatConduction2d(8).eval()
+    x, fve = torch.rand(1, 16, 12, 8), torch.rand(4, 4, 8)
+    compiled = torch.compile(operator, fullgraph=True, backend="eager")
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(x, fve), operator(x, fve), rtol=1e-4, atol=1e-5)
