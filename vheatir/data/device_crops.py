@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vheatir.data.degrade import DegradationRange
-from vheatir.data.recolor import color_matrices, recolor
+from vheatir.data.recolor import DRAWS, color_matrices, recolor
 from vheatir.data.sources import ImageSource
 from vheatir.errors import VHeatIRError
 
@@ -125,7 +125,7 @@ class DeviceCrops:
         drawn = (*where, low + (high - low) * fraction)
         if not self.recolored:
             return drawn
-        uniform = torch.rand(3, _BLOCK, device=self.device, generator=generator)
+        uniform = torch.rand(DRAWS, _BLOCK, device=self.device, generator=generator)
         return (*drawn, color_matrices(self.recolored, uniform))
 
     def _seeded(self, number: int, purpose: int) -> torch.Generator:

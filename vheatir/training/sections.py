@@ -72,7 +72,7 @@ class TrainSet(Section):
         cache: decode every image once and keep the pixels in memory.
         augment: the eight flips and rotations.
         recolor: share of samples in other colours: channels permuted, saturation halved to
-            doubled (colour tasks only).
+            doubled, each channel weakened to a fifth or less far (colour tasks only).
         jpeg_grid: phase of JPEG's 8x8 grid relative to the crop's corner; ``half`` aligns every
             other sample.
         subsampling: chroma subsamplings to draw from (colour JPEG only).
