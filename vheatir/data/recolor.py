@@ -1,11 +1,11 @@
 """Photographs in other colours: what a network should restore need not have natural ones.
 
-Photographs are mostly pale, and most were stored with chroma at half resolution, so that their fine
-detail is gray: of the energy above a quarter of the sampling frequency chroma has 1 to 8 per cent of
-luma's in the usual training sets. Film scans, paintings and screens are neither; where colours are
-saturated, what light and shadow draw on them is as fine in chroma as in luma (42 per cent in
-McMaster). Networks trained on the former do worst on the latter. A gain for each channel, as of
-coloured light, makes the one from the other.
+Photographs are mostly pale, and most were once stored with chroma at half resolution, so that
+their fine detail is gray: above a quarter of the sampling frequency, chroma has 1 to 8 per cent of
+luma's energy in the usual training sets. Film scans, paintings and screens are neither; where
+colours are saturated, what light and shadow draw on them is as fine in chroma as in luma (42 per
+cent in McMaster). Networks trained on the former do worst on the latter. A gain for each channel,
+as of coloured light, makes the one from the other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ORDERS = torch.tensor(list(permutations(range(3))))
 
 
 def color_matrices(share: float, uniform: Tensor) -> Tensor:
-    """Return random colour transforms: saturation times 0.5 to 2, other orders and gains of channels.
+    """Return random colour transforms: saturation times 0.5 to 2, channels' order and gains.
 
     Args:
         share: probability of a transform; the others are the identity.
