@@ -126,12 +126,15 @@ def test_bf16_on_extreme_images(ledger: Any, full: bool, model: str) -> None:
     clean = {
         "black": np.zeros(shape), "white": np.ones(shape), "gray": np.full(shape, 0.5),
         "checkers": np.indices(shape).sum(0) % 2 * 1.0,
+        # less than two fifths of it are clipped, so that it is really restored in bf16
+        "contrast": 0.1 + 0.8 * (np.indices(shape)[0] // 4 % 2),
     }  # fmt: skip
     exact, rounded = Restorer(model, "cpu"), Restorer(model, "cpu", precision="bfloat16")
     with ledger(6, f"extreme images in bf16 against float32: {model}") as row:
         for name, picture in clean.items():
             # sigma 1000 saturates: half of the pixels are black, half white
-            for sigma in (1000,) if name in ("gray", "checkers") else (0, 15, 50, 1000):
+            sigmas = {"gray": (1000,), "checkers": (1000,), "contrast": (15, 50)}
+            for sigma in sigmas.get(name, (0, 15, 50, 1000)):
                 noise = rng.normal(0, sigma / 255, shape)
                 noisy = (np.clip(picture + noise, 0, 1) * 255).round().astype(np.uint8)
                 truth = (picture * 255).round().astype(np.uint8)
