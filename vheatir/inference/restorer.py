@@ -364,7 +364,7 @@ def _halve(side: int | None, x: Tensor) -> int | None:
 
 
 def _is_mostly_clipped(x: Tensor) -> bool:
-    """Tell whether two fifths or more of (N, C, H, W) are black or white, as half of noisy ones are.
+    """Tell whether at least two fifths of (N, C, H, W) are black or white, as of noise on them.
 
     Where that is flat, a network's result is right to within a step of 1/255, and the steps of low
     precision would be all that is left to see and to measure: up to 3.4 dB (of 74) in the released
