@@ -4,8 +4,8 @@ Photographs are mostly pale, and most were once stored with chroma at half resol
 their fine detail is gray: above a quarter of the sampling frequency, chroma has 1 to 8 per cent of
 luma's energy in the usual training sets. Film scans, paintings and screens are neither; where
 colours are saturated, what light and shadow draw on them is as fine in chroma as in luma (42 per
-cent in McMaster). Networks trained on the former do worst on the latter. A gain for each channel,
-as of coloured light, makes the one from the other.
+cent in McMaster). A gain for each channel, as of coloured light, makes the one from the other; what
+that brings is in docs/studies.md.
 """
 
 from __future__ import annotations
