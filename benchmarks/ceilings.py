@@ -31,15 +31,19 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks import report
-from benchmarks.contenders import AUTO, SIZES, choose_dtype, set_products, synchronise
+from benchmarks.contenders import (
+    AUTO,
+    DTYPES,
+    SIZES,
+    build,
+    choose_dtype,
+    set_products,
+    synchronise,
+)
 from benchmarks.measure import count_macs
-from vheatir.archs import VHeatIR
-from vheatir.archs.blocks import HeatBlock
 from vheatir.hardware import pick_device
-from vheatir.ops import HeatConduction2d, dct2, idct2
+from vheatir.ops import dct2, idct2
 from vheatir.ops.fused import normalise
-
-GRID = 16
 
 
 @dataclass
@@ -75,7 +79,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    add("--dtype", default=AUTO, choices=(AUTO, "float32", "tf32", "bfloat16"))
+    add("--dtype", default=AUTO, choices=(AUTO, *DTYPES))
     add("--size", default="light", choices=SIZES, help="whose channels")
     add("--sides", default="256,768", help="of square images, by commas")
     add("--repetitions", type=int, default=7, help="timed runs after two to warm up")
@@ -135,15 +139,6 @@ class _Transform(nn.Module):
         return self.function(u, (1, 2))
 
 
-class _Conduct(nn.Module):
-    def __init__(self, hco: HeatConduction2d) -> None:
-        super().__init__()
-        self.hco = hco
-
-    def forward(self, u: Tensor, fve: Tensor) -> Tensor:
-        return self.hco.conduct(u, self.hco.diffusivity(fve))
-
-
 class _Gate(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -154,17 +149,17 @@ class _Gate(nn.Module):
 
 
 def parts(
-    side: int, channels: int, device: str, dtype: str
+    side: int, size: str, device: str, dtype: str
 ) -> list[tuple[Part, nn.Module, tuple[Tensor, ...]]]:
     """Return the parts of one operator at one image size, with what they are called with."""
-    torch.manual_seed(0)
+    heat, hco, block = (
+        build(name, size).to(device).eval() for name in ("heat", "hco", "heat-block")
+    )
+    channels: int = heat.dim
     half = 2 if dtype == "bfloat16" else 4
     values = side * side * channels
-    hco = HeatConduction2d(channels).to(device).eval()
-    block = HeatBlock(channels, "hco", 2.0, "pre", 0).to(device).eval()
     tokens = torch.rand(1, side, side, channels, device=device)
     low = tokens.bfloat16() if half == 2 else tokens
-    fve = torch.rand(GRID, GRID, channels, device=device)
     f32, out = 4.0 * values, float(half * values)
 
     with torch.inference_mode():
@@ -176,21 +171,20 @@ def parts(
     return [
         (part("DCT", f32, f32, 1, 0), _Transform(dct2), (tokens,)),
         (part("inverse DCT", f32, f32, 1, 0), _Transform(idct2), (tokens,)),
-        (part("heat: DCT, decay, inverse", out, f32, 2, 0), _Conduct(hco), (low, fve)),
+        (part("heat: DCT, decay, inverse", out, f32, 2, 0), heat, (low,)),
         (part("LayerNorm, gate", f32 + out, out, 0, 0), _Gate(channels).to(device), (tokens, low)),
-        (part("HCO", out, out, 2, (3 * channels + 9) * values), hco, (low, fve)),
-        (part("block", f32, f32, 2, (7 * channels + 9) * values), block, (tokens, fve)),
+        (part("HCO", out, out, 2, (3 * channels + 9) * values), hco, (low,)),
+        (part("block", f32, f32, 2, (7 * channels + 9) * values), block, (tokens,)),
     ]
 
 
 def measure(options: argparse.Namespace, device: str, rates: dict[str, float]) -> list[Part]:
     """Time every part at every size."""
     found = []
-    channels = VHeatIR.SIZES[options.size]["embed_dim"]
     kind = torch.device(device).type
     enabled = options.dtype == "bfloat16"
     for side in (int(text) for text in options.sides.split(",")):
-        for part, module, inputs in parts(side, channels, device, options.dtype):
+        for part, module, inputs in parts(side, options.size, device, options.dtype):
             products = part.macs / rates["macs_per_second"]
             products += part.transform_macs / rates["transform_macs_per_second"]
             moved = (part.read + part.written) / rates["bytes_per_second"]

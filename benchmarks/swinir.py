@@ -113,9 +113,9 @@ def share_masks(network: nn.Module) -> None:
     for block in network.modules():
         if hasattr(block, "calculate_mask"):
             block.attn_mask = None
-            block.input_resolution = _EverySize()  # so that attn_mask, None, is taken
+            # Of the size it is asked for, a block takes attn_mask, None; else it asks for a mask.
+            block.input_resolution = None if block.shift_size > 0 else _EverySize()
             if block.shift_size > 0:
-                block.input_resolution = None  # always ask for the mask
                 block.calculate_mask = mask_for(block, block.calculate_mask)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from vheatir.ops.fused import normalise
 
 
 class GatedMixer(nn.Module):
@@ -42,7 +43,7 @@ class GatedMixer(nn.Module):
 
     def join(self, mixed: Tensor, z: Tensor) -> Tensor:
         """Return the mixer's output from what is mixed and its gate."""
-        return self.out_proj(self.norm(mixed) * F.silu(z))
+        return self.out_proj(normalise(self.norm, mixed, gate=z))
 
     def mix(self, u: Tensor) -> Tensor:
         """Carry information between pixels; shape kept."""
