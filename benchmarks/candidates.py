@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,15 @@ class Candidate:
 
     Attributes:
         shape: name of its shape.
-        mixer: name of its mixer, or of what takes its place.
+        mixer: name of its mixer, or of what takes its place, or its own name in the file.
         network: its configuration, without the channels of the image.
+        options: what its option file has otherwise than the others'.
     """
 
     shape: str
     mixer: str
     network: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -43,8 +45,10 @@ class Candidate:
     def key(self) -> str:
         """A file name that changes with the configuration, so that no stale result is taken."""
         text = json.dumps(self.network, sort_keys=True)
+        if self.options:
+            text += json.dumps(self.options, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:6]
-        return f"{self.shape}-{self.mixer}-{digest}"
+        return f"{self.shape}-{self.mixer}-{digest}".replace(" ", "_")
 
     def config(self, task: Task) -> dict[str, Any]:
         """Return the configuration for a task's images."""
@@ -71,7 +75,9 @@ def read_candidates(path: Path) -> list[Candidate]:
                 raise unknown_name("shape", shape, shapes)
             for mixer in entry.get("mixers", [entry.get("mixer")]):
                 network = {**shapes[shape], **entry.get("network", {})}
-                found.append(Candidate(shape, mixer, _placed(network, mixer)))
+                name = entry.get("name", mixer)
+                options = entry.get("options", {})
+                found.append(Candidate(shape, name, _placed(network, mixer), options))
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise VHeatIRError(
             f"{path} is not a file of candidates ({type(error).__name__}: {error}): see "

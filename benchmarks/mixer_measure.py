@@ -81,19 +81,20 @@ def _steps(study: Study, chosen: Sequence[Candidate]) -> dict[str, Callable[[], 
 
     device = torch.device("cpu")
     processes = start_processes("none", "auto", "cpu")
-    batches: Iterator[dict[str, Any]] | None = None
+    feeds: dict[str, Iterator[dict[str, Any]]] = {}
     steps = {}
     for candidate in chosen:
         with TemporaryDirectory() as folder:
             file = Path(folder) / "options.yml"
             file.write_text(yaml.safe_dump(study.options(candidate, study.levels[0], 0, 1000)))
             options = load_options(str(file), [])
-        if batches is None:  # the same photographs for all
-            batches = TrainingFeed(options, device, processes).batches(None, 0)
+        crops = json.dumps(candidate.options, sort_keys=True)  # the same where nothing differs
+        if crops not in feeds:
+            feeds[crops] = TrainingFeed(options, device, processes).batches(None, 0)
         torch.manual_seed(0)
         settings = {"options": options, "device": device, "processes": processes}
         model = RestorationModel({**settings, "network_g": options.network_g.config()})
-        steps[candidate.key] = _one_step(model, batches)
+        steps[candidate.key] = _one_step(model, feeds[crops])
     return steps
 
 

@@ -21,6 +21,7 @@ from benchmarks.candidates import Candidate
 from benchmarks.trainings import training_options
 from vheatir.image_io import write_bytes_atomically
 from vheatir.tasks import Task
+from vheatir.training.options import merge
 
 #: Sigma or JPEG quality, or the lowest and the highest of a range.
 Level = float | tuple[float, float]
@@ -57,7 +58,7 @@ class Study:
 
     def options(self, candidate: Candidate, level: Level, seed: int, count: int) -> dict[str, Any]:
         """Return the option file of a training of ``count`` iterations."""
-        return training_options(
+        options = training_options(
             name=self.name(candidate, level, seed, count),
             task=self.task,
             level=level,
@@ -79,6 +80,8 @@ class Study:
             grad_clip=1.0,
             channels_last=True,
         )
+        merge(options, dict(candidate.options))
+        return options
 
     def name(self, candidate: Candidate, level: Level, seed: int, count: int) -> str:
         """Return the name of a training: what it depends on, and no more."""

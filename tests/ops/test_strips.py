@@ -12,6 +12,8 @@ import torch
 from vheatir.archs import VHeatIR
 from vheatir.ops import strips
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
@@ -35,7 +37,7 @@ def test_threads_change_no_result(
         torch.nn.init.normal_(parameter, std=0.3)
     x = torch.rand(2, 3, 90, 12, dtype=torch.float64)
     expected = net(x).detach()
-    assert len(strips.bands(90)) == (5 if pooled else 1)
+    assert len(strips.bands(90, CPU)) == (5 if pooled else 1)
     with mode():
         torch.testing.assert_close(net(x), expected, rtol=1e-9, atol=1e-9)
     assert torch.get_num_threads() == 2
@@ -43,9 +45,32 @@ def test_threads_change_no_result(
 
 def test_bands_and_strips_cover_every_row_once() -> None:
     for height in (1, 15, 16, 31, 33, 100, 1000):
-        parts = strips.bands(height)
-        rows = [r for part in parts for strip in strips.strips(part, 700) for r in range(*strip)]
+        parts = strips.bands(height, CPU)
+        rows = [
+            r for part in parts for strip in strips.strips(part, 700, CPU) for r in range(*strip)
+        ]
         assert rows == list(range(height))
+
+
+@pytest.mark.parametrize(("height", "width", "rows"), [
+    (1, 1, [1]), (256, 256, [256]), (768, 768, 6 * [128]), (500, 500, [167, 167, 166]),
+    (3, 2**18, [1, 1, 1]),
+])  # fmt: skip
+def test_on_a_gpu_strips_are_few_and_of_one_size(height: int, width: int, rows: list[int]) -> None:
+    gpu = torch.device("meta")
+    (band,) = strips.bands(height, gpu)
+    found = list(strips.strips(band, width, gpu))
+    assert [bottom - top for top, bottom in found] == rows
+    assert found[0][0] == 0 and found[-1][1] == height
+
+
+def test_on_a_gpu_small_images_go_together() -> None:
+    def sizes(device: str, *shape: int) -> list[int]:
+        return [len(part) for part in strips.batches(torch.empty(*shape, 1, device=device))]
+
+    assert sizes("meta", 10, 128, 128) == [6, 4]
+    assert sizes("meta", 2, 400, 400) == [1, 1]
+    assert sizes("cpu", 3, 8, 8) == [1, 1, 1]
 
 
 def test_workers_take_over_the_modes_and_compute_alone() -> None:

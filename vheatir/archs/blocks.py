@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from vheatir.archs.mixers import build_mixer
 from vheatir.archs.mixers.hco import SpreadHeatConductionMixer
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.ops import HeatConduction2d
-from vheatir.ops.fused import add_and_normalise, normalise
+from vheatir.ops.fused import add_and_normalise_, normalise
 from vheatir.ops.strips import add_convolution, can_stream
 
 Norm = Literal["pre", "post"]
@@ -24,6 +25,13 @@ class Mlp(nn.Sequential):
     def __init__(self, dim: int, ratio: float) -> None:
         hidden = int(dim * ratio)
         super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., dim) of the same shape."""
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        y = torch.ops.aten.gelu_(self[0](x))  # in place: it is the widest map of a block
+        return self[2](y)
 
 
 class HeatBlock(nn.Module):
@@ -57,24 +65,23 @@ class HeatBlock(nn.Module):
         if isinstance(self.mixer, HeatConduction2d) and can_stream(self, x):
             assert frequency_embedding is not None
             x = x if overwrite else x.clone()
-            before = self.norm1 if self.pre_norm else nn.Identity()
+            before = partial(normalise, self.norm1) if self.pre_norm else None
             self.mixer.stream(x, frequency_embedding, before, self._finish)
             return x
         if self.pre_norm:
             mixed = self.mixer(normalise(self.norm1, x), frequency_embedding)
-            x, normed = add_and_normalise(self.norm2, x, mixed)
-            return x + self.mlp(normed)
+            x = x + mixed
+            return x + self.mlp(normalise(self.norm2, x))
         x = x + normalise(self.norm1, self.mixer(x, frequency_embedding))
         return x + normalise(self.norm2, self.mlp(x))
 
     def _finish(self, x: Tensor, mixed: Tensor) -> None:
         """Add the mixer's output and the MLP's to a strip of x, in place."""
         if self.pre_norm:
-            x += mixed
-            x += self.mlp(self.norm2(x))
+            x += self.mlp(add_and_normalise_(self.norm2, x, mixed))
         else:
-            x += self.norm1(mixed)
-            x += self.norm2(self.mlp(x))
+            x += normalise(self.norm1, mixed)
+            x += normalise(self.norm2, self.mlp(x))
 
 
 class HeatGroup(nn.Module):
@@ -100,7 +107,7 @@ class HeatGroup(nn.Module):
             y = block(y, self.fve, overwrite=y is not x)
         if can_stream(self, x) and y is not x:
             x = x if overwrite else x.clone()
-            add_convolution(self.conv, nn.Identity(), y, x)
+            add_convolution(self.conv, None, y, x)
             return x
         y = self.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x + y if torch.is_grad_enabled() else y.add_(x)

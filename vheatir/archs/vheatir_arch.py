@@ -7,6 +7,7 @@ Wang et al., "Building Vision Models upon Heat Conduction", CVPR 2025 (arXiv 240
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -121,13 +122,16 @@ class VHeatIR(nn.Module):
 
     def _body(self, planes: Tensor) -> Tensor:
         features = self.conv_first(planes)
-        y = normalise(self.norm_first, features.permute(0, 2, 3, 1))
+        with torch.autocast(features.device.type, enabled=False):  # blocks add to it, in float32
+            y = features.permute(0, 2, 3, 1).to(self.norm_first.weight.dtype)
+            y = normalise(self.norm_first, y)
         if can_stream(self, y):
             del features  # a whole map, and quickly made again
             for group in self.groups:
                 y = group(y, overwrite=True)
             features = self.conv_first(planes)
-            add_convolution(self.conv_after_body, self.norm_last, y, features.permute(0, 2, 3, 1))
+            before = partial(normalise, self.norm_last)
+            add_convolution(self.conv_after_body, before, y, features.permute(0, 2, 3, 1))
             return features
         for group in self.groups:
             y = group(y)

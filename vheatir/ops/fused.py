@@ -51,36 +51,41 @@ def normalise(norm: nn.LayerNorm, x: Tensor, gate: Tensor | None = None) -> Tens
     if can_fuse(x):
         from vheatir.ops import triton_kernels
 
-        return triton_kernels.layer_norm(x, norm.weight, norm.bias, norm.eps, gate=gate)[0]
+        return triton_kernels.layer_norm(x, norm.weight, norm.bias, norm.eps, gate=gate)
     y = norm(x.to(norm.weight.dtype))
     return y if gate is None else y * F.silu(gate)
 
 
-def add_and_normalise(norm: nn.LayerNorm, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``x + y`` and ``norm(x + y)``; shapes and dtypes as in :func:`normalise`."""
+def add_and_normalise_(norm: nn.LayerNorm, x: Tensor, y: Tensor) -> Tensor:
+    """Add y to x in place and return ``norm(x)``; shapes and dtypes as in :func:`normalise`."""
     if can_fuse(x) and y.shape == x.shape:
         from vheatir.ops import triton_kernels
 
-        normed, total = triton_kernels.layer_norm(x, norm.weight, norm.bias, norm.eps, added=y)
-        assert total is not None
-        return total, normed
-    x = x + y
-    return x, norm(x)
+        return triton_kernels.layer_norm(x, norm.weight, norm.bias, norm.eps, add=y)
+    x += y
+    return norm(x)
 
 
-def decay_(spectrum: Tensor, k: Tensor) -> bool:
-    """Multiply coefficients by ``exp(-k w^2)`` in place, if there is a kernel for it.
+def can_decay(spectrum: Tensor, k: Tensor) -> bool:
+    """Tell whether :func:`decay_` may be called."""
+    return can_fuse(spectrum) and spectrum.dtype == k.dtype == torch.float32
+
+
+def decay_(spectrum: Tensor, k: Tensor, left: int, width: int) -> None:
+    """Multiply columns of coefficients by ``exp(-k w^2)`` in place, which is never in memory.
 
     Args:
-        spectrum: (B, H, W, C), float32.
+        spectrum: (B, H, columns, C), contiguous; see :func:`can_decay`.
         k: (h, w, C), on the grid of a frequency embedding.
-
-    Returns:
-        Whether it was done.
+        left: the first of the columns.
+        width: of the whole image.
     """
-    if not (can_fuse(spectrum) and spectrum.dtype == k.dtype == torch.float32):
-        return False
     from vheatir.ops import triton_kernels
 
-    triton_kernels.decay_(spectrum, k.contiguous())
-    return True
+    triton_kernels.decay_(spectrum, k.contiguous(), left, width)
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype of a product with x: autocast's where that is on, else that of x."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

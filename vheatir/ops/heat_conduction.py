@@ -22,13 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vheatir.ops import fused, strips
-from vheatir.ops.dct import Backend, dct2, idct2, transform2_
+from vheatir.ops.dct import Backend, dct2, idct2, transform, transform_
 
 #: Bytes that all modules together may keep of their decay maps between calls at inference.
 DECAY_CACHE_BYTES = 32 * 2**20
-
-# Rows of a decay at a time: they stay in a processor's caches while they are worked on.
-_STRIP_BYTES = 2**20
 
 
 def squared_frequency(
@@ -80,6 +77,28 @@ def interpolation_matrix(size: int, grid: int, like: Tensor) -> Tensor:
     position = position.clamp(max=grid - 1)
     nodes = torch.arange(grid, dtype=like.dtype, device=like.device)
     return (1 - (position[:, None] - nodes[None, :]).abs()).clamp(min=0)
+
+
+def _decay_by_columns(k: Tensor, height: int, width: int) -> Callable[[int, int], Tensor]:
+    """Return what makes exp(-k w^2) for columns from .. to, (H, columns, C).
+
+    With k (h, w, C) interpolated to the image's frequencies.
+    """
+    to_rows = interpolation_matrix(height, k.shape[0], k)
+    to_columns = interpolation_matrix(width, k.shape[1], k)
+    across = torch.einsum("wb,abc->awc", to_columns, k)
+    minus_omega = -squared_frequency(height, width, k.dtype, k.device)[..., None]
+
+    def make(left: int, right: int) -> Tensor:
+        full = (to_rows @ across[:, left:right].flatten(1)).view(height, -1, k.shape[2])
+        return (full * minus_omega[:, left:right]).exp()
+
+    return make
+
+
+def _decay(k: Tensor, height: int, width: int) -> Tensor:
+    """Return exp(-k w^2), (H, W, C), k (h, w, C) interpolated."""
+    return _decay_by_columns(k, height, width)(0, width)
 
 
 @dataclass
@@ -170,79 +189,65 @@ class HeatConduction2d(nn.Module):
         self,
         x: Tensor,
         frequency_embedding: Tensor,
-        before: Callable[[Tensor], Tensor],
+        before: Callable[[Tensor], Tensor] | None,
         after: Callable[[Tensor, Tensor], None],
     ) -> None:
         """Mix ``before(x)`` strip by strip: all but the transform is local to neighbouring rows.
 
-        A strip stays in the processor's caches from one operation to the next, and only u exists
-        as a whole map: what leads to the gate is computed twice, once for u and once for the gate.
-        For inference on a CPU, see :func:`vheatir.ops.strips.can_stream`.
+        A strip stays in the caches of the processor or GPU from one operation to the next, and
+        only u and the gate exist as whole maps. For inference, see
+        :func:`vheatir.ops.strips.can_stream`.
 
         Args:
             x: (B, H, W, C), contiguous.
             frequency_embedding: (h, w, C).
-            before: applied pixel by pixel to strips (1, rows, W, C) of x, its input not changed.
+            before: applied pixel by pixel to strips (B, rows, W, C) of x, its input not changed;
+                or None.
             after: called with each strip of x and the mixer's output for it. It may write to the
-                strip: no other strip is computed from it.
+                strip: nothing is computed from it any more.
         """
         k = self.diffusivity(frequency_embedding)
-        for image in x.split(1):
-            u = self._stream_u(image, before, k)
-            with torch.autocast("cpu", enabled=False):
-                u = self._conduct_in_place(u, k)
-            self._stream_out(image, u, before, after)
+        for images in strips.batches(x):
+            spectrum, gates = self._stream_in(images, before, k.dtype)
+            with torch.autocast(x.device.type, enabled=False):
+                self._decay_columns(spectrum, k)
+            self._stream_out(images, spectrum, gates, after)
 
-    def _stream_u(self, x: Tensor, before: Callable[[Tensor], Tensor], k: Tensor) -> Tensor:
-        """Return u of one image, in the dtype of k."""
+    def _stream_in(
+        self, x: Tensor, before: Callable[[Tensor], Tensor] | None, dtype: torch.dtype
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Return u, transformed along its rows, and the gate's strips by their first rows."""
         height, width = x.shape[1:3]
-        weight, bias = self.in_proj.weight.chunk(2)[0], self.in_proj.bias.chunk(2)[0]
-        u = torch.empty(1, height, width, len(bias), dtype=k.dtype)
+        weights, biases = self.in_proj.weight.chunk(2), self.in_proj.bias.chunk(2)
+        spectrum = x.new_empty(*x.shape[:3], len(biases[0]), dtype=dtype)
+        gates: dict[int, Tensor] = {}
 
-        def work(band: strips.Band) -> None:
-            for top, bottom in strips.strips(band, width):
-                first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
-                y = self._convolve(before(x[:, first:last]), top - first, bottom - first)
-                u[:, top:bottom] = F.linear(y, weight, bias)
+        def work(top: int, bottom: int) -> None:
+            first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
+            y = x[:, first:last] if before is None else before(x[:, first:last])
+            y = self.dwconv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            y = y[:, top - first : bottom - first]
+            u, gates[top] = map(F.linear, (y, y), weights, biases)
+            transform_(u.to(dtype), (2,), self.backend, into=spectrum[:, top:bottom])
 
-        strips.for_each(strips.bands(height), work)
-        return u
+        strips.for_each_strip(height, width, x.device, work)
+        return spectrum, gates
 
     def _stream_out(
         self,
         x: Tensor,
-        u: Tensor,
-        before: Callable[[Tensor], Tensor],
+        spectrum: Tensor,
+        gates: dict[int, Tensor],
         after: Callable[[Tensor, Tensor], None],
     ) -> None:
-        """Gate u, project it, and hand the strips of one image on."""
-        height, width = x.shape[1:3]
-        weight, bias = self.in_proj.weight.chunk(2)[1], self.in_proj.bias.chunk(2)[1]
-        bands = strips.bands(height)
-        # What `after` writes in one strip must not reach the convolution in the next: the rows on
-        # both sides of a border between bands are kept, and inside a band the last row of a strip.
-        borders = {top: x[:, top - 1 : top + 1].clone() for top, _ in bands[1:]}
-        nothing = x[:, :0]
+        """Transform u back along its rows, gate it, project it, and hand the strips on."""
 
-        def work(band: strips.Band) -> None:
-            above = borders[band[0]][:, :1] if band[0] in borders else nothing
-            for top, bottom in strips.strips(band, width):
-                strip, below = x[:, top:bottom], x[:, bottom : bottom + 1]
-                if bottom in borders and bottom == band[1]:
-                    below = borders[bottom][:, 1:]
-                first = above.shape[1]
-                y = before(torch.cat([above, strip, below], dim=1))
-                y = self._convolve(y, first, first + bottom - top)
-                above = strip[:, -1:].clone()
-                gate = F.silu(F.linear(y, weight, bias), inplace=True)
-                y = self.norm(u[:, top:bottom].to(self.norm.weight.dtype)) * gate
-                after(strip, self.out_proj(y))
+        def work(top: int, bottom: int) -> None:
+            y = transform_(spectrum[:, top:bottom], (2,), self.backend, inverse=True)
+            y = self.out_proj(fused.normalise(self.norm, y, gate=gates.pop(top)))
+            after(x[:, top:bottom], y)
 
-        strips.for_each(bands, work)
-
-    def _convolve(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Return rows ``first`` to ``last`` of the depthwise convolution of x (1, rows, W, C)."""
-        return self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)[:, first:last]
+        strips.for_each_strip(x.shape[1], x.shape[2], x.device, work)
 
     def conduct(self, u: Tensor, k: Tensor) -> Tensor:
         """Conduct heat in u (B, H, W, C) with k on a grid (h, w, C).
@@ -250,67 +255,47 @@ class HeatConduction2d(nn.Module):
         Returns:
             Temperature, shape of u and dtype of k.
         """
-        height, width = u.shape[1:3]
         with torch.autocast(u.device.type, enabled=False):
-            spectrum = dct2(u.to(k.dtype), (1, 2), self.backend)
+            u = u.to(k.dtype)
             if torch.is_grad_enabled() or self.training or torch.compiler.is_compiling():
-                spectrum = spectrum * self._decay(k, height, width)
+                spectrum = dct2(u, (1, 2), self.backend) * _decay(k, *u.shape[1:3])
                 return idct2(spectrum, (1, 2), self.backend)
-            self._decay_in_place(spectrum, k)
-            return transform2_(spectrum, (1, 2), self.backend, inverse=True)
+            spectrum = transform(u, (2,), self.backend)
+            self._decay_columns(spectrum, k)
+            return transform_(spectrum, (2,), self.backend, inverse=True)
 
-    def _conduct_in_place(self, u: Tensor, k: Tensor) -> Tensor:
-        spectrum = transform2_(u, (1, 2), self.backend, inverse=False)
-        self._decay_in_place(spectrum, k)
-        return transform2_(spectrum, (1, 2), self.backend, inverse=True)
+    def _decay_columns(self, spectrum: Tensor, k: Tensor) -> None:
+        """Transform (B, H, W, C) along its columns, multiply by the decay, transform back.
 
-    def _decay(self, k: Tensor, height: int, width: int) -> Tensor:
-        """Return exp(-k w^2), k interpolated to (H, W, C)."""
-        to_rows = interpolation_matrix(height, k.shape[0], k)
-        to_columns = interpolation_matrix(width, k.shape[1], k)
-        across = torch.einsum("wb,abc->awc", to_columns, k)
-        full = (to_rows @ across.flatten(1)).view(height, width, -1)
-        omega = squared_frequency(height, width, k.dtype, k.device)
-        return torch.exp(-full * omega[..., None])
-
-    def _decay_in_place(self, spectrum: Tensor, k: Tensor) -> None:
-        """Multiply by the decay: the cached one if it is still true, strips if it is too large.
-
-        Where there is a kernel that makes the decay as it goes, neither is needed.
+        In place, in strips of columns.
         """
-        if fused.decay_(spectrum, k):
-            return
         height, width = spectrum.shape[1:3]
-        size = height * width * spectrum.shape[3] * spectrum.element_size()
+        decay_ = self._decay_for(spectrum, k)
+
+        def work(left: int, right: int) -> None:
+            strip = spectrum[:, :, left:right]
+            y = transform_(strip, (1,), self.backend)
+            decay_(y, left)
+            transform_(y, (1,), self.backend, inverse=True, into=strip)
+
+        strips.for_each_strip(width, len(spectrum) * height, spectrum.device, work)
+
+    def _decay_for(self, spectrum: Tensor, k: Tensor) -> Callable[[Tensor, int], object]:
+        """Return what multiplies a strip of columns, from a first one on, by the decay in place.
+
+        It takes the kernel that makes the decay as it goes, where there is one; else the map kept,
+        if that is still true; else, if the map is too large to be kept, it makes each strip's.
+        """
+        height, width, channels = spectrum.shape[1:]
+        if fused.can_decay(spectrum, k):
+            return lambda y, left: fused.decay_(y, k, left, width)
+        size = height * width * channels * spectrum.element_size()
         if self.cache_decay and _may_cache(self, size, height, width):
-            spectrum.mul_(self._cached_decay(k, height, width))
-            return
+            whole = self._cached_decay(k, height, width)
+            return lambda y, left: y.mul_(whole[:, left : left + y.shape[2]])
         self._cache = None
-        self._for_decay_strips(k, height, width, lambda rows, decay: spectrum[:, rows].mul_(decay))
-
-    @staticmethod
-    def _for_decay_strips(
-        k: Tensor, height: int, width: int, use: Callable[[slice, Tensor], object]
-    ) -> None:
-        """Call ``use`` with :meth:`_decay` by rows of frequencies, without a gradient."""
-        channels = k.shape[2]
-        to_rows = interpolation_matrix(height, k.shape[0], k)
-        to_columns = interpolation_matrix(width, k.shape[1], k)
-        across = torch.einsum("wb,abc->awc", to_columns, k).flatten(1)
-        minus_omega = squared_frequency(height, width, k.dtype, k.device).neg_()[..., None]
-        row_bytes = width * channels * k.element_size()
-        step = max(1, min(_STRIP_BYTES, DECAY_CACHE_BYTES // 4) // row_bytes)
-        on_cpu = k.device.type == "cpu"
-        if not on_cpu:
-            step *= 8  # enough work for each kernel
-
-        def work(band: strips.Band) -> None:
-            for top in range(*band, step):
-                rows = slice(top, min(top + step, band[1]))
-                decay = (to_rows[rows] @ across).view(-1, width, channels)
-                use(rows, decay.mul_(minus_omega[rows]).exp_())
-
-        strips.for_each(strips.bands(height) if on_cpu else [(0, height)], work)
+        make = _decay_by_columns(k, height, width)
+        return lambda y, left: y.mul_(make(left, left + y.shape[2]))
 
     def _cached_decay(self, k: Tensor, height: int, width: int) -> Tensor:
         # Comparing k itself, small as it is, sees every change of weights, dtype or device,
@@ -325,7 +310,12 @@ class HeatConduction2d(nn.Module):
         ):
             self._cache = None  # the old map goes before the new one comes
             whole = k.new_empty(height, width, k.shape[2])
-            self._for_decay_strips(k, height, width, whole.__setitem__)
+            make = _decay_by_columns(k, height, width)
+
+            def fill(left: int, right: int) -> None:
+                whole[:, left:right] = make(left, right)
+
+            strips.for_each_strip(width, height, k.device, fill)
             cache = self._cache = _CachedDecay(k.clone(), whole)
         return cache.decay
 

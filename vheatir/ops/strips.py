@@ -1,8 +1,9 @@
-"""Work on an image's rows in strips that stay in the processor's caches, on several threads.
+"""Work on an image in strips that stay in the caches of the processor or the GPU.
 
-PyTorch's own threads meet after every operation, which for small strips costs more than they gain,
-and up to a time slice each where the cores are busy with something else. Here each thread works
-through a band of rows by itself, and they meet once.
+On a CPU several threads share the work. PyTorch's own threads meet after every operation, which for
+small strips costs more than they gain, and up to a time slice each where the cores are busy with
+something else. Here each thread works through a band of rows, or of columns, by itself, and they
+meet once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ POOLED = True
 
 _STRIP_TOKENS = 4096
 _LEAST_ROWS = 4
+# On a GPU, enough work for each kernel, and little enough for its second-level cache.
+_GPU_STRIP_TOKENS = 6 * 2**14
 # Without the pool, strips for several threads are larger, for fewer meetings.
 _SEVERAL_THREADS = 16
 # More bands than threads, so that one that is held up leaves its work to the others.
@@ -30,28 +33,56 @@ Band = tuple[int, int]
 
 
 def can_stream(module: nn.Module, x: Tensor) -> bool:
-    """Tell whether ``module`` may work on x (B, H, W, C) in strips: at inference, on a CPU."""
+    """Tell whether ``module`` may work on x (B, H, W, C) in strips: at inference, not compiled."""
     return (
-        x.device.type == "cpu"
-        and not (torch.is_grad_enabled() or module.training or torch.compiler.is_compiling())
+        not (torch.is_grad_enabled() or module.training or torch.compiler.is_compiling())
         and x.is_contiguous()
     )
 
 
-def strips(band: Band, width: int) -> Iterator[Band]:
-    """Yield the strips of a band, first row and one past the last."""
-    tokens = _STRIP_TOKENS * (_SEVERAL_THREADS if torch.get_num_threads() > 1 else 1)
-    step = max(_LEAST_ROWS, tokens // width)
-    for top in range(band[0], band[1], step):
-        yield top, min(top + step, band[1])
+def batches(x: Tensor) -> Sequence[Tensor]:
+    """Divide images (B, H, W, C) into those that go through together: on a GPU, one strip's."""
+    together = 1 if x.device.type == "cpu" else _GPU_STRIP_TOKENS // (x.shape[1] * x.shape[2])
+    return x.split(max(1, together))
 
 
-def bands(height: int) -> list[Band]:
-    """Return the bands that threads work on by themselves; one where there is one thread."""
-    threads = torch.get_num_threads()
-    count = min(_BANDS_A_THREAD * threads, height // _LEAST_BAND) if POOLED and threads > 1 else 1
-    edges = [height * i // max(count, 1) for i in range(max(count, 1) + 1)]
+def strips(band: Band, across: int, device: torch.device) -> Iterator[Band]:
+    """Yield the strips of a band of rows or columns, first and one past the last.
+
+    Args:
+        band: what is to be divided.
+        across: tokens of each row or column.
+        device: that will work on them.
+    """
+    first, last = band
+    if device.type == "cpu":
+        tokens = _STRIP_TOKENS * (_SEVERAL_THREADS if torch.get_num_threads() > 1 else 1)
+        step = max(_LEAST_ROWS, tokens // across)
+    else:
+        count = -(-(last - first) * across // _GPU_STRIP_TOKENS)
+        step = -(-(last - first) // count)  # all of one size
+    for top in range(first, last, step):
+        yield top, min(top + step, last)
+
+
+def bands(length: int, device: torch.device) -> list[Band]:
+    """Return the bands of rows or columns that threads work on by themselves."""
+    threads = torch.get_num_threads() if POOLED and device.type == "cpu" else 1
+    count = max(1, min(_BANDS_A_THREAD * threads, length // _LEAST_BAND)) if threads > 1 else 1
+    edges = [length * i // count for i in range(count + 1)]
     return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def for_each_strip(
+    length: int, across: int, device: torch.device, work: Callable[[int, int], object]
+) -> None:
+    """Call ``work`` with the ends of every strip of ``length`` rows or columns, as above."""
+
+    def through(band: Band) -> None:
+        for ends in strips(band, across, device):
+            work(*ends)
+
+    for_each(bands(length, device), through)
 
 
 def for_each(parts: Sequence[Band], work: Callable[[Band], None]) -> None:
@@ -80,24 +111,26 @@ def for_each(parts: Sequence[Band], work: Callable[[Band], None]) -> None:
         future.result()
 
 
-def add_convolution(conv: nn.Conv2d, before: nn.Module, x: Tensor, out: Tensor) -> None:
+def add_convolution(
+    conv: nn.Conv2d, before: Callable[[Tensor], Tensor] | None, x: Tensor, out: Tensor
+) -> None:
     """Add ``conv(before(x))``, a 3x3 convolution, to ``out`` in place, strip by strip.
 
     Args:
         conv: from the channels of x to those of out.
-        before: applied pixel by pixel.
+        before: applied pixel by pixel, or None.
         x: (B, H, W, C), not changed.
         out: (B, H, W, C), another tensor.
     """
     height, width = x.shape[1:3]
 
-    def work(band: Band) -> None:
-        for top, bottom in strips(band, width):
-            first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
-            y = conv(before(x[:, first:last]).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-            out[:, top:bottom] += y[:, top - first : bottom - first]
+    def work(top: int, bottom: int) -> None:
+        first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
+        y = x[:, first:last] if before is None else before(x[:, first:last])
+        y = conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        out[:, top:bottom] += y[:, top - first : bottom - first]
 
-    for_each(bands(height), work)
+    for_each_strip(height, width, x.device, work)
 
 
 _lock = threading.Lock()

@@ -9,13 +9,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from vheatir.ops.fused import product_dtype
+
 _PI: tl.constexpr = tl.constexpr(math.pi)
 _ELEMENTS = 1024  # a program works on
 
 
 @triton.jit
 def _layer_norm(  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    x_ptr, added_ptr, total_ptr, gate_ptr, weight_ptr, bias_ptr, out_ptr,
+    x_ptr, added_ptr, gate_ptr, weight_ptr, bias_ptr, out_ptr,
     rows, added_stride, gate_stride, eps,
     CHANNELS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
     ADD: tl.constexpr, GATE: tl.constexpr,
@@ -27,7 +29,7 @@ def _layer_norm(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     if ADD:
         added = tl.load(added_ptr + row * added_stride + column, mask=inside, other=0.0)
         x += added.to(tl.float32)
-        tl.store(total_ptr + row * CHANNELS + column, x, mask=inside)
+        tl.store(x_ptr + row * CHANNELS + column, x, mask=inside)
     mean = tl.sum(x, axis=1) / CHANNELS
     centred = tl.where(inside, x - mean[:, None], 0.0)
     variance = tl.sum(centred * centred, axis=1) / CHANNELS
@@ -47,43 +49,38 @@ def layer_norm(
     bias: Tensor,
     eps: float,
     *,
-    added: Tensor | None = None,
+    add: Tensor | None = None,
     gate: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Normalise ``x + added`` over the last dimension, then multiply by ``silu(gate)``.
+) -> Tensor:
+    """Add to x in place, normalise it over the last dimension, multiply that by ``silu(gate)``.
 
     Sums are made in float32.
 
     Args:
-        x: (..., C), contiguous.
+        x: (..., C), contiguous; changed if there is something to add.
         weight: (C,).
         bias: (C,).
         eps: added to the variance.
-        added: shape of x, its rows at equal distances, C next to each other.
+        add: shape of x, its rows at equal distances, C next to each other.
         gate: likewise.
 
     Returns:
-        The result, in autocast's dtype where that is on, else in that of x; and ``x + added`` in
-        the dtype of x, or None.
+        The result, in autocast's dtype where that is on, else in that of x.
     """
     channels = x.shape[-1]
     rows = x.numel() // channels
-    autocast = torch.is_autocast_enabled(x.device.type)
-    dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
-    out = torch.empty_like(x, dtype=dtype)
-    total = None if added is None else torch.empty_like(x)
-    added, gate = (None if t is None else _rows_at_equal_distances(t) for t in (added, gate))
+    out = torch.empty_like(x, dtype=product_dtype(x))
+    add, gate = (None if t is None else _rows_at_equal_distances(t) for t in (add, gate))
     block = triton.next_power_of_2(channels)
     rows_each = max(1, _ELEMENTS // block)
     with _on(x):
         _layer_norm[(triton.cdiv(rows, rows_each),)](
-            x, x if added is None else added, x if total is None else total,
-            x if gate is None else gate, weight, bias, out, rows,
-            0 if added is None else added.stride(-2), 0 if gate is None else gate.stride(-2), eps,
+            x, x if add is None else add, x if gate is None else gate, weight, bias, out, rows,
+            0 if add is None else add.stride(-2), 0 if gate is None else gate.stride(-2), eps,
             CHANNELS=channels, ROWS=rows_each, BLOCK=block,
-            ADD=added is not None, GATE=gate is not None,
+            ADD=add is not None, GATE=gate is not None,
         )  # fmt: skip
-    return out, total
+    return out
 
 
 def _rows_at_equal_distances(x: Tensor) -> Tensor:
@@ -98,18 +95,19 @@ def _rows_at_equal_distances(x: Tensor) -> Tensor:
 
 @triton.jit
 def _decay(  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    spectrum_ptr, k_ptr, height, width,
+    spectrum_ptr, k_ptr, height, width, left, columns,
     GRID_H: tl.constexpr, GRID_W: tl.constexpr, CHANNELS: tl.constexpr,
     COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)  # of all images
     n = (row % height).to(tl.float32)
-    m = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[:, None]
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[:, None]
+    m = (left + column).to(tl.float32)
     c = tl.arange(0, BLOCK)[None, :]
-    inside = (m < width) & (c < CHANNELS)
+    inside = (column < columns) & (c < CHANNELS)
     # k between its four nodes; above the last node it is held (interpolation_matrix)
     y = tl.minimum(n * GRID_H / height, GRID_H - 1.0)
-    x = tl.minimum(m.to(tl.float32) * GRID_W / width, GRID_W - 1.0)
+    x = tl.minimum(m * GRID_W / width, GRID_W - 1.0)
     y0, x0 = y.to(tl.int32), x.to(tl.int32)
     y1, x1 = tl.minimum(y0 + 1, GRID_H - 1), tl.minimum(x0 + 1, GRID_W - 1)
     dy, dx = y - y0.to(tl.float32), x - x0.to(tl.float32)
@@ -118,25 +116,25 @@ def _decay(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     k10 = tl.load(k_ptr + (y1 * GRID_W + x0) * CHANNELS + c, mask=inside, other=0.0)
     k11 = tl.load(k_ptr + (y1 * GRID_W + x1) * CHANNELS + c, mask=inside, other=0.0)
     k = (1 - dy) * ((1 - dx) * k00 + dx * k01) + dy * ((1 - dx) * k10 + dx * k11)
-    w_n, w_m = n * (_PI / height), m.to(tl.float32) * (_PI / width)
-    at = spectrum_ptr + (row.to(tl.int64) * width + m) * CHANNELS + c
+    w_n, w_m = n * (_PI / height), m * (_PI / width)
+    at = spectrum_ptr + (row.to(tl.int64) * columns + column) * CHANNELS + c
     decayed = tl.load(at, mask=inside, other=0.0) * tl.exp(-k * (w_n * w_n + w_m * w_m))
     tl.store(at, decayed, mask=inside)
 
 
-def decay_(spectrum: Tensor, k: Tensor) -> None:
-    """Multiply spectrum (B, H, W, C) by ``exp(-k w^2)`` in place, k on a grid (h, w, C).
+def decay_(spectrum: Tensor, k: Tensor, left: int, width: int) -> None:
+    """Multiply columns from ``left`` on of coefficients of images ``width`` wide by exp(-k w^2).
 
-    Both float32 and contiguous. The decay itself is never in memory.
+    In place: spectrum (B, H, columns, C), k on a grid (h, w, C), both float32 and contiguous.
     """
-    batch, height, width, channels = spectrum.shape
+    batch, height, columns, channels = spectrum.shape
     block = triton.next_power_of_2(channels)
-    columns = max(1, _ELEMENTS // block)
+    columns_each = max(1, _ELEMENTS // block)
     with _on(spectrum):
-        _decay[(batch * height, triton.cdiv(width, columns))](
-            spectrum, k, height, width,
+        _decay[(batch * height, triton.cdiv(columns, columns_each))](
+            spectrum, k, height, width, left, columns,
             GRID_H=k.shape[0], GRID_W=k.shape[1], CHANNELS=channels,
-            COLUMNS=columns, BLOCK=block,
+            COLUMNS=columns_each, BLOCK=block,
         )  # fmt: skip
 
 

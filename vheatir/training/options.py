@@ -152,9 +152,9 @@ def _read(file: Path, origins: dict[_Key, str], chain: tuple[Path, ...]) -> dict
         parent = file.parent / name
         if not parent.is_file():
             raise _missing(parent, parent.parent, f"{file}: extended file")
-        _merge(merged, _read(parent, origins, (*chain, this)))
+        merge(merged, _read(parent, origins, (*chain, this)))
     _note_origins(own, (), str(file), origins)
-    _merge(merged, own)
+    merge(merged, own)
     return merged
 
 
@@ -169,11 +169,11 @@ def _plain(value: Any, source: str, depth: int = 0) -> Any:
     return value
 
 
-def _merge(base: dict[str, Any], own: dict[str, Any]) -> None:
+def merge(base: dict[str, Any], own: dict[str, Any]) -> None:
     """Merge ``own`` into ``base``: dicts key by key, everything else replaced."""
     for key, value in own.items():
         if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
+            merge(base[key], value)
         else:
             base[key] = value
 
