@@ -1,4 +1,4 @@
-"""Inference on a CPU runs strip by strip: it must compute what training computes."""
+"""Inference runs strip by strip: it must compute what training computes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from vheatir.archs import VHeatIR
 from vheatir.archs.blocks import HeatBlock
 from vheatir.ops import HeatConduction2d, strips
+from vheatir.ops.dct import Backend
 
 OPS = sys.modules[HeatConduction2d.__module__]
 
@@ -37,6 +38,25 @@ def test_strips_equal_the_whole(
         with mode():
             torch.testing.assert_close(net(x), expected, rtol=1e-9, atol=1e-9)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("backend", ["matmul", "fft"])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("tokens", [1, 50, 1000])  # a row; some rows; all five images together
+def test_strips_as_on_a_gpu(
+    backend: Backend, norm: str, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its kernels; for those see tests/ops/test_fused.py."""
+    monkeypatch.setattr(strips, "_on_cpu", lambda _: False)
+    monkeypatch.setattr(strips, "_GPU_STRIP_TOKENS", tokens)
+    net = network(norm)
+    for module in net.modules():
+        if isinstance(module, HeatConduction2d):
+            module.backend = backend
+    x = torch.rand(5, 3, 14, 11, dtype=torch.float64)
+    expected = net(x).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_block_overwrites_its_input_only_when_told() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vheatir.errors import VHeatIRError
 from vheatir.ops import dct2, idct2
-from vheatir.ops.dct import _FourierDct, cosine_matrix
+from vheatir.ops.dct import Backend, _FourierDct, cosine_matrix, transform_
 
 SIZES = [(1, 1), (1, 7), (2, 3), (8, 8), (13, 31), (30, 17), (64, 49), (97, 20)]
 DIMS = [(-2, -1), (1, 2), (2, 1), (0, 3), (3, 0), (0, 1)]
@@ -185,3 +185,30 @@ def test_gradients_after_inference_of_the_same_size() -> None:
     result.square().sum().backward()
     torch.testing.assert_close(result.detach(), expected.clone())
     torch.testing.assert_close(leaf.grad, 2 * x)
+
+
+@pytest.mark.parametrize("backend", ["matmul", "fft"])
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("target", ["itself", "columns", "rows", "anywhere"])
+def test_a_transform_of_strips_is_written_where_it_is_told(
+    backend: Backend, inverse: bool, dim: int, batch: int, target: str
+) -> None:
+    x = torch.randn(batch, 9, 12, 6, dtype=torch.float64)[:, :, 3:7, :4]  # not contiguous
+    reference = scipy.fft.idctn if inverse else scipy.fft.dctn
+    expected = torch.from_numpy(reference(x.numpy(), axes=(dim,), norm="ortho"))
+    other = torch.zeros(batch, 20, 15, 4, dtype=torch.float64)
+    into = {
+        "itself": x,
+        "columns": other[:, 2:11, 5:9],
+        "rows": other.view(batch, -1, 4, 4)[:, 2:11],
+        "anywhere": None,
+    }[target]
+    with torch.no_grad():
+        y = transform_(x, (dim,), backend, inverse=inverse, into=into)
+    assert into is None or y is into
+    torch.testing.assert_close(y, expected)
+    # and nothing is written beside it
+    if target in ("columns", "rows"):
+        assert torch.count_nonzero(other) <= expected.numel()

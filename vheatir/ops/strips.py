@@ -42,7 +42,7 @@ def can_stream(module: nn.Module, x: Tensor) -> bool:
 
 def batches(x: Tensor) -> Sequence[Tensor]:
     """Divide images (B, H, W, C) into those that go through together: on a GPU, one strip's."""
-    together = 1 if x.device.type == "cpu" else _GPU_STRIP_TOKENS // (x.shape[1] * x.shape[2])
+    together = 1 if _on_cpu(x.device) else _GPU_STRIP_TOKENS // (x.shape[1] * x.shape[2])
     return x.split(max(1, together))
 
 
@@ -55,7 +55,7 @@ def strips(band: Band, across: int, device: torch.device) -> Iterator[Band]:
         device: that will work on them.
     """
     first, last = band
-    if device.type == "cpu":
+    if _on_cpu(device):
         tokens = _STRIP_TOKENS * (_SEVERAL_THREADS if torch.get_num_threads() > 1 else 1)
         step = max(_LEAST_ROWS, tokens // across)
     else:
@@ -67,7 +67,7 @@ def strips(band: Band, across: int, device: torch.device) -> Iterator[Band]:
 
 def bands(length: int, device: torch.device) -> list[Band]:
     """Return the bands of rows or columns that threads work on by themselves."""
-    threads = torch.get_num_threads() if POOLED and device.type == "cpu" else 1
+    threads = torch.get_num_threads() if POOLED and _on_cpu(device) else 1
     count = max(1, min(_BANDS_A_THREAD * threads, length // _LEAST_BAND)) if threads > 1 else 1
     edges = [length * i // count for i in range(count + 1)]
     return list(zip(edges[:-1], edges[1:], strict=True))
@@ -131,6 +131,10 @@ def add_convolution(
         out[:, top:bottom] += y[:, top - first : bottom - first]
 
     for_each_strip(height, width, x.device, work)
+
+
+def _on_cpu(device: torch.device) -> bool:
+    return device.type == "cpu"
 
 
 _lock = threading.Lock()
