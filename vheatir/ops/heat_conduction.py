@@ -91,7 +91,7 @@ def _decay_by_columns(k: Tensor, height: int, width: int) -> Callable[[int, int]
 
     def make(left: int, right: int) -> Tensor:
         full = (to_rows @ across[:, left:right].flatten(1)).view(height, -1, k.shape[2])
-        return (full * minus_omega[:, left:right]).exp()
+        return full.mul_(minus_omega[:, left:right]).exp_()
 
     return make
 
