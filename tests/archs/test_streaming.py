@@ -47,7 +47,7 @@ def test_strips_as_on_a_gpu(
     backend: Backend, norm: str, tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its kernels; for those see tests/ops/test_fused.py."""
-    monkeypatch.setattr(strips, "_on_cpu", lambda _: False)
+    monkeypatch.setattr(strips, "on_cpu", lambda _: False)
     monkeypatch.setattr(strips, "_GPU_STRIP_TOKENS", tokens)
     net = network(norm)
     for module in net.modules():

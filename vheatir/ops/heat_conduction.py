@@ -218,20 +218,27 @@ class HeatConduction2d(nn.Module):
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Return u, transformed along its rows, and the gate's strips by their first rows."""
         height, width = x.shape[1:3]
-        weights, biases = self.in_proj.weight.chunk(2), self.in_proj.bias.chunk(2)
-        spectrum = x.new_empty(*x.shape[:3], len(biases[0]), dtype=dtype)
+        spectrum = x.new_empty(*x.shape[:3], self.out_proj.in_features, dtype=dtype)
         gates: dict[int, Tensor] = {}
 
         def work(top: int, bottom: int) -> None:
             first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
             y = x[:, first:last] if before is None else before(x[:, first:last])
             y = self.dwconv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-            y = y[:, top - first : bottom - first]
-            u, gates[top] = map(F.linear, (y, y), weights, biases)
+            u, z = self._project(y[:, top - first : bottom - first])
+            gates[top] = z if bottom - top == height else z.contiguous()  # without u beside it
             transform_(u.to(dtype), (2,), self.backend, into=spectrum[:, top:bottom])
 
         strips.for_each_strip(height, width, x.device, work)
         return spectrum, gates
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return u and z."""
+        if not strips.on_cpu(x.device):
+            return self.in_proj(x).chunk(2, dim=-1)
+        # Two products leave both contiguous; copies of parts of one would take longer.
+        weight, bias = self.in_proj.weight.chunk(2), self.in_proj.bias.chunk(2)
+        return F.linear(x, weight[0], bias[0]), F.linear(x, weight[1], bias[1])
 
     def _stream_out(
         self,

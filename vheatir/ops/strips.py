@@ -32,6 +32,11 @@ _LEAST_BAND = 16
 Band = tuple[int, int]
 
 
+def on_cpu(device: torch.device) -> bool:
+    """Tell whether strips are a CPU's: small, many, and shared by threads."""
+    return device.type == "cpu"
+
+
 def can_stream(module: nn.Module, x: Tensor) -> bool:
     """Tell whether ``module`` may work on x (B, H, W, C) in strips: at inference, not compiled."""
     return (
@@ -42,7 +47,7 @@ def can_stream(module: nn.Module, x: Tensor) -> bool:
 
 def batches(x: Tensor) -> Sequence[Tensor]:
     """Divide images (B, H, W, C) into those that go through together: on a GPU, one strip's."""
-    together = 1 if _on_cpu(x.device) else _GPU_STRIP_TOKENS // (x.shape[1] * x.shape[2])
+    together = 1 if on_cpu(x.device) else _GPU_STRIP_TOKENS // (x.shape[1] * x.shape[2])
     return x.split(max(1, together))
 
 
@@ -55,7 +60,7 @@ def strips(band: Band, across: int, device: torch.device) -> Iterator[Band]:
         device: that will work on them.
     """
     first, last = band
-    if _on_cpu(device):
+    if on_cpu(device):
         tokens = _STRIP_TOKENS * (_SEVERAL_THREADS if torch.get_num_threads() > 1 else 1)
         step = max(_LEAST_ROWS, tokens // across)
     else:
@@ -67,7 +72,7 @@ def strips(band: Band, across: int, device: torch.device) -> Iterator[Band]:
 
 def bands(length: int, device: torch.device) -> list[Band]:
     """Return the bands of rows or columns that threads work on by themselves."""
-    threads = torch.get_num_threads() if POOLED and _on_cpu(device) else 1
+    threads = torch.get_num_threads() if POOLED and on_cpu(device) else 1
     count = max(1, min(_BANDS_A_THREAD * threads, length // _LEAST_BAND)) if threads > 1 else 1
     edges = [length * i // count for i in range(count + 1)]
     return list(zip(edges[:-1], edges[1:], strict=True))
@@ -131,10 +136,6 @@ def add_convolution(
         out[:, top:bottom] += y[:, top - first : bottom - first]
 
     for_each_strip(height, width, x.device, work)
-
-
-def _on_cpu(device: torch.device) -> bool:
-    return device.type == "cpu"
 
 
 _lock = threading.Lock()
