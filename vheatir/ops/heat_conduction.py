@@ -208,29 +208,31 @@ class HeatConduction2d(nn.Module):
         """
         k = self.diffusivity(frequency_embedding)
         for images in strips.batches(x):
-            spectrum, gates = self._stream_in(images, before, k.dtype)
+            spectrum, gate = self._stream_in(images, before, k.dtype)
             with torch.autocast(x.device.type, enabled=False):
                 self._decay_columns(spectrum, k)
-            self._stream_out(images, spectrum, gates, after)
+            self._stream_out(images, spectrum, gate, after)
 
     def _stream_in(
         self, x: Tensor, before: Callable[[Tensor], Tensor] | None, dtype: torch.dtype
-    ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Return u, transformed along its rows, and the gate's strips by their first rows."""
+    ) -> tuple[Tensor, Tensor]:
+        """Return u, transformed along its rows, and the gate."""
         height, width = x.shape[1:3]
-        spectrum = x.new_empty(*x.shape[:3], self.out_proj.in_features, dtype=dtype)
-        gates: dict[int, Tensor] = {}
+        # Maps made at once: strips that are kept one by one leave holes between them in memory.
+        shape = (*x.shape[:3], self.out_proj.in_features)
+        spectrum = x.new_empty(shape, dtype=dtype)
+        gate = x.new_empty(shape, dtype=fused.product_dtype(x))
 
         def work(top: int, bottom: int) -> None:
             first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
             y = x[:, first:last] if before is None else before(x[:, first:last])
             y = self.dwconv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
             u, z = self._project(y[:, top - first : bottom - first])
-            gates[top] = z if bottom - top == height else z.contiguous()  # without u beside it
+            gate[:, top:bottom] = z
             transform_(u.to(dtype), (2,), self.backend, into=spectrum[:, top:bottom])
 
         strips.for_each_strip(height, width, x.device, work)
-        return spectrum, gates
+        return spectrum, gate
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return u and z."""
@@ -244,14 +246,14 @@ class HeatConduction2d(nn.Module):
         self,
         x: Tensor,
         spectrum: Tensor,
-        gates: dict[int, Tensor],
+        gate: Tensor,
         after: Callable[[Tensor, Tensor], None],
     ) -> None:
         """Transform u back along its rows, gate it, project it, and hand the strips on."""
 
         def work(top: int, bottom: int) -> None:
             y = transform_(spectrum[:, top:bottom], (2,), self.backend, inverse=True)
-            y = self.out_proj(fused.normalise(self.norm, y, gate=gates.pop(top)))
+            y = self.out_proj(fused.normalise(self.norm, y, gate=gate[:, top:bottom]))
             after(x[:, top:bottom], y)
 
         strips.for_each_strip(x.shape[1], x.shape[2], x.device, work)

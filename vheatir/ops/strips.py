@@ -22,7 +22,7 @@ POOLED = True
 _STRIP_TOKENS = 4096
 _LEAST_ROWS = 4
 # On a GPU, enough work for each kernel, and little enough for its second-level cache.
-_GPU_STRIP_TOKENS = 6 * 2**14
+_GPU_STRIP_TOKENS = 2**16
 # Without the pool, strips for several threads are larger, for fewer meetings.
 _SEVERAL_THREADS = 16
 # More bands than threads, so that one that is held up leaves its work to the others.
