@@ -88,7 +88,8 @@ def _steps(study: Study, chosen: Sequence[Candidate]) -> dict[str, Callable[[], 
             file = Path(folder) / "options.yml"
             file.write_text(yaml.safe_dump(study.options(candidate, study.levels[0], 0, 1000)))
             options = load_options(str(file), [])
-        crops = json.dumps(candidate.options, sort_keys=True)  # the same where nothing differs
+        own = candidate.options  # photographs are read once for all whose crops are the same
+        crops = json.dumps([own.get("datasets"), own.get("train", {}).get("stages")])
         if crops not in feeds:
             feeds[crops] = TrainingFeed(options, device, processes).batches(None, 0)
         torch.manual_seed(0)

@@ -217,21 +217,17 @@ class HeatConduction2d(nn.Module):
         self, x: Tensor, before: Callable[[Tensor], Tensor] | None, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         """Return u, transformed along its rows, and the gate."""
-        height, width = x.shape[1:3]
         # Maps made at once: strips that are kept one by one leave holes between them in memory.
         shape = (*x.shape[:3], self.out_proj.in_features)
         spectrum = x.new_empty(shape, dtype=dtype)
         gate = x.new_empty(shape, dtype=fused.product_dtype(x))
 
         def work(top: int, bottom: int) -> None:
-            first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
-            y = x[:, first:last] if before is None else before(x[:, first:last])
-            y = self.dwconv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-            u, z = self._project(y[:, top - first : bottom - first])
+            u, z = self._project(strips.convolve_rows(self.dwconv, before, x, top, bottom))
             gate[:, top:bottom] = z
             transform_(u.to(dtype), (2,), self.backend, into=spectrum[:, top:bottom])
 
-        strips.for_each_strip(height, width, x.device, work)
+        strips.for_each_strip(x.shape[1], x.shape[2], x.device, work)
         return spectrum, gate
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -116,6 +116,16 @@ def for_each(parts: Sequence[Band], work: Callable[[Band], None]) -> None:
         future.result()
 
 
+def convolve_rows(
+    conv: nn.Conv2d, before: Callable[[Tensor], Tensor] | None, x: Tensor, top: int, bottom: int
+) -> Tensor:
+    """Return rows ``top`` to ``bottom`` of ``conv(before(x))``; arguments as below."""
+    first, last = max(0, top - 1), min(x.shape[1], bottom + 1)  # the convolution's reach
+    y = x[:, first:last] if before is None else before(x[:, first:last])
+    y = conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return y[:, top - first : bottom - first]
+
+
 def add_convolution(
     conv: nn.Conv2d, before: Callable[[Tensor], Tensor] | None, x: Tensor, out: Tensor
 ) -> None:
@@ -127,15 +137,11 @@ def add_convolution(
         x: (B, H, W, C), not changed.
         out: (B, H, W, C), another tensor.
     """
-    height, width = x.shape[1:3]
 
     def work(top: int, bottom: int) -> None:
-        first, last = max(0, top - 1), min(height, bottom + 1)  # the convolution's reach
-        y = x[:, first:last] if before is None else before(x[:, first:last])
-        y = conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        out[:, top:bottom] += y[:, top - first : bottom - first]
+        out[:, top:bottom] += convolve_rows(conv, before, x, top, bottom)
 
-    for_each_strip(height, width, x.device, work)
+    for_each_strip(x.shape[1], x.shape[2], x.device, work)
 
 
 _lock = threading.Lock()
