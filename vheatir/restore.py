@@ -82,7 +82,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=_tile,
         default="auto",
         metavar="auto|none|N",
-        help="restore in tiles of N pixels; auto chooses by the memory at hand (default)",
+        help="restore in tiles of at most N pixels; auto chooses by the memory at hand (default)",
     )
     add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
     add("--self-ensemble", action="store_true", help="mean of eight flips and rotations (slow)")

@@ -48,7 +48,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--out", default="results", metavar="DIR", help="for benchmark.md, .csv, .json (results/)")
     add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
     add("--limit", type=int, metavar="N", help="only the first N images of each set")
-    add("--tile", type=int, metavar="N", help="restore in tiles of N pixels, for little memory")
+    add("--tile", type=int, metavar="N", help="in tiles of at most N pixels, for little memory")
     add("--self-ensemble", action="store_true", help="mean of eight flips and rotations (slow)")
     add("--save-images", action="store_true", help="save the pictures in OUT/images")
     add("--bm3d", action="store_true", help="also measure BM3D/CBM3D (slow; pip install bm3d)")

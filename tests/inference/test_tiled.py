@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -113,6 +115,34 @@ def test_tiles_keep_to_their_size_and_report_progress() -> None:
     )
     assert max(max(size) for size in sizes) <= 48
     assert calls == [(i + 1, len(sizes)) for i in range(len(sizes))]
+
+
+@settings(max_examples=200, deadline=None)
+@given(size=st.integers(1, 700), tile=st.integers(16, 300), share=st.floats(0, 1))
+def test_tiles_are_few_aligned_overlapping_and_even(size: int, tile: int, share: float) -> None:
+    overlap = round(share * (tile - 8))
+    spans: list[tuple[int, int]] = []
+
+    class Spy(nn.Module):
+        """Reads from a ramp where a tile lies."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            spans.append((int(x.min()), int(x.max()) + 1))
+            return x
+
+    restore_tensor(Spy(), torch.arange(size).float().view(1, 1, 1, -1), tile=tile, overlap=overlap)
+    sides = [stop - start for start, stop in spans]
+    assert spans[0][0] == 0
+    assert spans[-1][1] == size
+    assert max(sides) <= tile
+    assert all(start % 8 == 0 for start, _ in spans)
+    assert all(a[1] - b[0] >= overlap for a, b in pairwise(spans))
+    # The fewest, up to the alignment; and as even as it permits.
+    step = max(8, (tile - overlap) // 8 * 8)
+    assert len(spans) == 1 + max(0, -(-(size - tile) // step))
+    if len(spans) > 1:
+        needed = (size + (len(spans) - 1) * overlap) / len(spans)
+        assert max(sides) < needed + 16
 
 
 def test_channels_and_dtype_of_the_result() -> None:

@@ -37,7 +37,7 @@ def test_threads_change_no_result(
         torch.nn.init.normal_(parameter, std=0.3)
     x = torch.rand(2, 3, 90, 12, dtype=torch.float64)
     expected = net(x).detach()
-    assert len(strips.bands(90, CPU)) == (5 if pooled else 1)
+    assert len(strips.bands(90, 12, CPU)) == (5 if pooled else 1)
     with mode():
         torch.testing.assert_close(net(x), expected, rtol=1e-9, atol=1e-9)
     assert torch.get_num_threads() == 2
@@ -45,11 +45,20 @@ def test_threads_change_no_result(
 
 def test_bands_and_strips_cover_every_row_once() -> None:
     for height in (1, 15, 16, 31, 33, 100, 1000):
-        parts = strips.bands(height, CPU)
+        parts = strips.bands(height, 700, CPU)
         rows = [
             r for part in parts for strip in strips.strips(part, 700, CPU) for r in range(*strip)
         ]
         assert rows == list(range(height))
+
+
+@pytest.mark.parametrize(("height", "width", "count"), [
+    (8, 8, 1), (64, 64, 2), (128, 128, 4), (256, 256, 8), (1000, 1000, 8), (40, 1000, 2),
+])  # fmt: skip
+def test_bands_leave_work_to_others_but_are_no_less_than_half_a_strip(
+    height: int, width: int, count: int
+) -> None:
+    assert len(strips.bands(height, width, CPU)) == count
 
 
 @pytest.mark.parametrize(("height", "width", "rows"), [
@@ -58,7 +67,7 @@ def test_bands_and_strips_cover_every_row_once() -> None:
 ])  # fmt: skip
 def test_on_a_gpu_strips_are_few_and_of_one_size(height: int, width: int, rows: list[int]) -> None:
     gpu = torch.device("meta")
-    (band,) = strips.bands(height, gpu)
+    (band,) = strips.bands(height, width, gpu)
     found = list(strips.strips(band, width, gpu))
     assert [bottom - top for top, bottom in found] == rows
     assert found[0][0] == 0 and found[-1][1] == height

@@ -58,7 +58,8 @@ def model_method(
         model: its ``info`` names the task and the level.
         device: where to run.
         self_ensemble: average the eight flips and rotations; the name gets ``", self-ensemble"``.
-        tile: side of tiles in pixels; None restores whole images, as the published tables do.
+        tile: largest side of tiles in pixels; None restores whole images, as the published
+            tables do.
 
     Raises:
         VHeatIRError: the file does not say what the model restores, or its channels do not fit.

@@ -53,7 +53,7 @@ class Restoration:
         level: the level used, given or estimated; None for a model that takes none. For a level
             map, its mean.
         estimated: whether the level was estimated from the image.
-        tile: side of the tiles in pixels; None for the whole image at once.
+        tile: largest side of the tiles in pixels; None for the whole image at once.
         seconds: time from the image taken apart to the image put together.
         retried: whether low precision gave non-finite pixels and float32 had to be used.
     """
@@ -144,8 +144,8 @@ class Restorer:
             level: sigma on the scale 0..255 or JPEG quality 1..100; (H, W) for one per pixel;
                 None to estimate sigma from the image. Ignored by a blind model, which only
                 checks that it is trained for it.
-            tile: side of the tiles in pixels, None for the whole image, ``"auto"`` to choose by
-                the image's size; auto halves the tiles when memory runs out.
+            tile: largest side of the tiles in pixels, None for the whole image, ``"auto"`` to
+                choose by the image's size; auto halves the tiles when memory runs out.
             self_ensemble: mean over the eight flips and rotations: a little better, eight times
                 slower.
             progress: called as ``progress(done, total)`` after each tile.

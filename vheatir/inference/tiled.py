@@ -56,7 +56,8 @@ def restore_tensor(
             a tensor of the same height and width.
         x: (B, C, H, W), floating, in [0, 1], any H, W >= 1.
         level: scalar, (B,), or (B, 1, H, W) for one level per pixel, cropped along with the tiles.
-        tile: side of a tile in pixels, at least 16; None for the whole image at once.
+        tile: largest side of a tile in pixels, at least 16; tiles are made smaller as far as their
+            number stays the same. None for the whole image at once.
         overlap: pixels that neighbouring tiles share at least; at most ``tile - 8``.
         progress: called as ``progress(done, total)`` after each tile.
 
@@ -118,7 +119,7 @@ def self_ensemble(
         net: see :func:`restore_tensor`, as for the other arguments.
         x: (B, C, H, W), floating, in [0, 1].
         level: scalar, (B,), or (B, 1, H, W).
-        tile: side of a tile in pixels, or None.
+        tile: largest side of a tile in pixels, or None.
         overlap: pixels that neighbouring tiles share at least.
         progress: called as ``progress(done, total)`` over the tiles of all eight.
 
@@ -171,12 +172,12 @@ def _crop_level(level: Level, x: Tensor, area: _Area, device: torch.device) -> L
 
 def _spans(size: int, tile: int, overlap: int) -> list[_Span]:
     """Cover ``size`` pixels by tiles of at most ``tile``, with weights that sum to one."""
-    step = max(ALIGNMENT, (tile - overlap) // ALIGNMENT * ALIGNMENT)
-    starts = [0]
-    # The last tile is moved back so that it does not stick out, up to the alignment.
-    last = -(-max(size - tile, 0) // ALIGNMENT) * ALIGNMENT
-    while starts[-1] < last:
-        starts.append(min(starts[-1] + step, last))
+    starts = _starts(size, tile, overlap)
+    # As many tiles, but as small as they can be: the rest would be overlap, and cost time.
+    shared = -(-overlap // ALIGNMENT) * ALIGNMENT
+    even = -(-(size + (len(starts) - 1) * shared) // len(starts))
+    tile = min(tile, -(-even // ALIGNMENT) * ALIGNMENT)
+    starts = _starts(size, tile, overlap)
     stops = [min(start + tile, size) for start in starts]
 
     # ramps[i] rises from 0 to 1 where tile i takes over from tile i - 1. They are ordered,
@@ -194,3 +195,14 @@ def _spans(size: int, tile: int, overlap: int) -> list[_Span]:
         _Span(start, stop, (ramps[i] - ramps[i + 1])[start:stop])
         for i, (start, stop) in enumerate(zip(starts, stops, strict=True))
     ]
+
+
+def _starts(size: int, tile: int, overlap: int) -> list[int]:
+    """Return the first pixels of the fewest tiles that share at least ``overlap`` pixels."""
+    step = max(ALIGNMENT, (tile - overlap) // ALIGNMENT * ALIGNMENT)
+    starts = [0]
+    # The last tile is moved back so that it does not stick out, up to the alignment.
+    last = -(-max(size - tile, 0) // ALIGNMENT) * ALIGNMENT
+    while starts[-1] < last:
+        starts.append(min(starts[-1] + step, last))
+    return starts

@@ -15,17 +15,19 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 #: Whether bands of rows go to a pool of threads; otherwise to PyTorch's, in larger strips.
 POOLED = True
 
-_STRIP_TOKENS = 4096
+_STRIP_TOKENS = 8192
 _LEAST_ROWS = 4
 # On a GPU, enough work for each kernel, and little enough for its second-level cache.
 _GPU_STRIP_TOKENS = 2**16
 # Without the pool, strips for several threads are larger, for fewer meetings.
-_SEVERAL_THREADS = 16
-# More bands than threads, so that one that is held up leaves its work to the others.
+_SEVERAL_THREADS = 8
+# More bands than threads, so that one that is held up leaves its work to the others; but none of
+# less than half a strip.
 _BANDS_A_THREAD = 4
 _LEAST_BAND = 16
 
@@ -70,10 +72,17 @@ def strips(band: Band, across: int, device: torch.device) -> Iterator[Band]:
         yield top, min(top + step, last)
 
 
-def bands(length: int, device: torch.device) -> list[Band]:
-    """Return the bands of rows or columns that threads work on by themselves."""
+def bands(length: int, across: int, device: torch.device) -> list[Band]:
+    """Return the bands of rows or columns that threads work on by themselves.
+
+    Args:
+        length: number of rows or columns.
+        across: tokens of each.
+        device: that will work on them.
+    """
     threads = torch.get_num_threads() if POOLED and on_cpu(device) else 1
-    count = max(1, min(_BANDS_A_THREAD * threads, length // _LEAST_BAND)) if threads > 1 else 1
+    count = min(_BANDS_A_THREAD * threads, max(threads, 2 * length * across // _STRIP_TOKENS))
+    count = max(1, min(count, length // _LEAST_BAND)) if threads > 1 else 1
     edges = [length * i // count for i in range(count + 1)]
     return list(zip(edges[:-1], edges[1:], strict=True))
 
@@ -87,7 +96,7 @@ def for_each_strip(
         for ends in strips(band, across, device):
             work(*ends)
 
-    for_each(bands(length, device), through)
+    for_each(bands(length, across, device), through)
 
 
 def for_each(parts: Sequence[Band], work: Callable[[Band], None]) -> None:
@@ -122,8 +131,12 @@ def convolve_rows(
     """Return rows ``top`` to ``bottom`` of ``conv(before(x))``; arguments as below."""
     first, last = max(0, top - 1), min(x.shape[1], bottom + 1)  # the convolution's reach
     y = x[:, first:last] if before is None else before(x[:, first:last])
-    y = conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    return y[:, top - first : bottom - first]
+    # Rows that are there need no zeros around them; results of the neighbours' rows are not made.
+    inside = first < top and bottom < last
+    padding = (0 if inside else 1, 1)
+    y = F.conv2d(y.permute(0, 3, 1, 2), conv.weight, conv.bias, padding=padding, groups=conv.groups)
+    y = y.permute(0, 2, 3, 1)
+    return y if inside else y[:, top - first : bottom - first]
 
 
 def add_convolution(

@@ -320,7 +320,7 @@ class ValOptions(Section):
         val_freq: iterations between validations.
         save_img: save the restored pictures.
         suffix: appended to their names.
-        tile: restore in tiles of this side (None: whole).
+        tile: restore in tiles of at most this side (None: whole).
         pbar: show a progress bar.
         metrics: what is measured.
     """
