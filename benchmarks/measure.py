@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -86,6 +87,8 @@ class _MacCounter(TorchDispatchMode):
             x, dims = args[:2]
             per_sample = sum(math.log2(max(x.shape[d], 2)) for d in dims)
             self.macs += _TRANSFORMS[packet] * x.numel() * per_sample
+        elif packet is torch.ops.aten.convolution_backward:
+            self.macs += _convolution_backward_macs(*args)
         elif formula is not None:
             self.macs += formula(*args, **kwargs, out_val=out) / 2
         return out
@@ -99,6 +102,15 @@ _TRANSFORMS = {
     torch.ops.aten._fft_c2c: 2.5,
     torch.ops.aten._fft_r2c: 1.25,
 }
+
+
+def _convolution_backward_macs(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
+    """As many as forwards for each of the gradients of x and of the weights.
+
+    PyTorch's own formula takes a depthwise convolution's weights for those of a full one.
+    """
+    transposed, wanted = rest[4], rest[-1]
+    return (x if transposed else grad).numel() * weight[0].numel() * sum(wanted[:2])
 
 
 def count_macs(work: Callable[[], object]) -> int:

@@ -132,7 +132,7 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
             axis.set_xlabel("pixels")
             axis.set_ylabel(label)
             sizes = {r.height * r.width: f"{r.height}x{r.width}" for r in results}
-            axis.set_xticks(list(sizes), labels=list(sizes.values()))
+            axis.set_xticks(list(sizes), labels=list(sizes.values()), rotation=30)
             axis.minorticks_off()
             axis.grid(True, alpha=0.3)
             if axis.lines:

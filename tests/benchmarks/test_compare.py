@@ -98,6 +98,16 @@ def test_counts_products_and_transforms() -> None:
     assert dense == x.numel() * (8 + 16)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_convolution_counts_twice_as_much_backwards(groups: int, frozen: bool) -> None:
+    conv = torch.nn.Conv2d(8, 8, 3, padding=1, groups=groups)
+    x = torch.rand(2, 8, 5, 7, requires_grad=not frozen)
+    forwards = 2 * 5 * 7 * 8 * (8 // groups) * 9
+    counted = measure.count_macs(lambda: conv(x).sum().backward())
+    assert counted == forwards * (2 if frozen else 3)
+
+
 def test_exponent_of_a_power() -> None:
     assert report.exponent([(n, 3.0 * n**1.25) for n in (10, 50, 400)]) == pytest.approx(1.25)
     assert report.exponent([(10, 1.0)]) is None

@@ -33,6 +33,11 @@ BACKENDS = ("auto", "matmul", "fft")
 # Sizes up to which the dense product is faster, measured on two CPU cores and on an H100, there in
 # float32 and with TF32 (torch.set_float32_matmul_precision); see docs/benchmarks.md.
 _MATMUL_UP_TO = {"cpu": 64, "cuda": 1024, "cuda, TF32": 4096}
+# With several threads, SciPy's have to share the cores with PyTorch's, which wait by spinning.
+_MATMUL_UP_TO_THREADS = 128
+# SciPy's time grows with the largest prime factor of a size, up to sevenfold; so does the limit.
+_MATMUL_FOR_A_PRIME = 4
+_MATMUL_FOR_PRIMES_UP_TO = 512
 
 
 def dct2(x: Tensor, dim: tuple[int, int] = (-2, -1), backend: Backend = "auto") -> Tensor:
@@ -98,7 +103,12 @@ def transform(
     if x.dtype in (torch.float16, torch.bfloat16):
         with torch.autocast(x.device.type, enabled=False):
             return transform(x.float(), dims, backend, inverse=inverse).to(x.dtype)
-    if _choose(x, dims, backend) == "matmul":
+    chosen = _choose(x, dims, backend)
+    if chosen == "auto":
+        for dim in dims:
+            x = transform(x, (dim,), inverse=inverse)
+        return x
+    if chosen == "matmul":
         with torch.autocast(x.device.type, enabled=False):
             for dim in dims:
                 x = _matmul_along(x, dim, inverse)
@@ -147,13 +157,37 @@ def transform_(
 
 
 def _choose(x: Tensor, dims: list[int], backend: Backend) -> Backend:
+    """Return the backend for all of these dimensions, or "auto" if each needs its own."""
     if backend != "auto":
         return backend
-    kind = x.device.type
+    chosen: set[Backend] = {
+        "matmul" if x.shape[dim] <= _matmul_up_to(x.shape[dim], x.device.type) else "fft"
+        for dim in dims
+    }
+    return chosen.pop() if len(chosen) == 1 else "auto"
+
+
+def _matmul_up_to(size: int, kind: str) -> int:
+    """Return the largest size for products on this kind of device, for sizes such as this one."""
     if kind == "cuda" and torch.get_float32_matmul_precision() != "highest":
         kind = "cuda, TF32"
-    largest = max(x.shape[dim] for dim in dims)
-    return "matmul" if largest <= _MATMUL_UP_TO.get(kind, 256) else "fft"
+    limit = _MATMUL_UP_TO.get(kind, 256)
+    if kind != "cpu" or torch.compiler.is_compiling():  # a compiled size may be no number yet
+        return limit
+    if torch.get_num_threads() > 1:
+        limit = _MATMUL_UP_TO_THREADS
+    return min(limit + _MATMUL_FOR_A_PRIME * _largest_prime_factor(size), _MATMUL_FOR_PRIMES_UP_TO)
+
+
+@lru_cache(maxsize=1024)
+def _largest_prime_factor(size: int) -> int:
+    factor = 2
+    while factor * factor <= size:
+        if size % factor:
+            factor += 1
+        else:
+            size //= factor
+    return size
 
 
 def _matmul_along(x: Tensor, dim: int, inverse: bool) -> Tensor:
