@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vheatir.errors import VHeatIRError
-from vheatir.ops import dct2, idct2
+from vheatir.ops import dct, dct2, idct2
 from vheatir.ops.dct import Backend, _FourierDct, cosine_matrix, transform_
 
 SIZES = [(1, 1), (1, 7), (2, 3), (8, 8), (13, 31), (30, 17), (64, 49), (97, 20)]
@@ -110,6 +110,40 @@ def test_gradients_agree_with_the_adjoint_of_scipys(
         assert grad.dtype == dtype
         expected = adjoint(exact(weight), type=2, axes=(1, 2), norm="ortho")
         assert relative_error(grad, expected) < TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize(("size", "alone", "several"), [
+    (64, "matmul", "matmul"), (96, "fft", "matmul"), (128, "fft", "matmul"), (160, "fft", "fft"),
+    (127, "matmul", "matmul"), (2 * 127, "matmul", "matmul"), (13 * 37, "fft", "fft"),
+    (509, "matmul", "matmul"), (521, "fft", "fft"),
+])  # fmt: skip
+def test_the_cpus_backend_goes_by_size_largest_prime_factor_and_threads(
+    size: int, alone: str, several: str
+) -> None:
+    threads = torch.get_num_threads()
+    try:
+        for number, expected in ((1, alone), (2, several)):
+            torch.set_num_threads(number)
+            assert dct._choose(torch.empty(1, size), [1], "auto") == expected
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_each_side_has_a_backend_of_its_own(inverse: bool) -> None:
+    x = torch.randn(2, 254, 200, 3, dtype=torch.float64, requires_grad=True)
+    assert dct._choose(x, [1, 2], "auto") == "auto"
+    y = (idct2 if inverse else dct2)(x, (1, 2))
+    reference, adjoint = scipy.fft.dctn, scipy.fft.idctn
+    if inverse:
+        reference, adjoint = adjoint, reference
+    options = {"axes": (1, 2), "norm": "ortho"}
+    torch.testing.assert_close(
+        y.detach(), torch.from_numpy(reference(x.detach().numpy(), **options))
+    )
+    weights = torch.randn_like(y)
+    (y * weights).sum().backward()
+    torch.testing.assert_close(x.grad, torch.from_numpy(adjoint(weights.numpy(), **options)))
 
 
 @pytest.mark.parametrize("name", FORWARD)

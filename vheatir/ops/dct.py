@@ -194,8 +194,11 @@ def _matmul_along(x: Tensor, dim: int, inverse: bool) -> Tensor:
     matrix = cosine_matrix(x.shape[dim], x.dtype, x.device, inverse=inverse)
     if dim == x.ndim - 1:
         return x @ matrix.T
-    # Trailing dimensions fold into the columns of one product: no copy for channels-last tokens.
-    return (matrix @ x.flatten(dim + 1)).view(x.shape) if dim < x.ndim - 2 else matrix @ x
+    # Trailing dimensions fold into the columns of products, leading ones into their number: no copy
+    # for channels-last tokens, forwards or backwards.
+    number, columns = math.prod(x.shape[:dim]), math.prod(x.shape[dim + 1 :])
+    products = torch.bmm(matrix.expand(number, -1, -1), x.reshape(number, len(matrix), columns))
+    return products.view(x.shape)
 
 
 def _matmul_into(out: Tensor, x: Tensor, dim: int, inverse: bool) -> Tensor:
