@@ -176,9 +176,8 @@ def _matmul_up_to(size: int, kind: str) -> int:
         return limit
     if torch.get_num_threads() > 1:
         limit = _MATMUL_UP_TO_THREADS
-    return min(
-        limit + _MATMUL_FOR_A_PRIME * _largest_prime_factor(int(size)), _MATMUL_FOR_PRIMES_UP_TO
-    )
+    limit += _MATMUL_FOR_A_PRIME * _largest_prime_factor(int(size))
+    return min(limit, _MATMUL_FOR_PRIMES_UP_TO)
 
 
 @lru_cache(maxsize=1024)
