@@ -195,12 +195,14 @@ def _largest_prime_factor(size: int) -> int:
     return size
 
 
-def _matmul_along(x: Tensor, dim: int, inverse: bool) -> Tensor:
+def _matmul_along(x: Tensor, dim: int, inverse: bool, out: Tensor | None = None) -> Tensor:
     matrix = cosine_matrix(x.shape[dim], x.dtype, x.device, inverse=inverse)
     if dim == x.ndim - 1:
-        return x @ matrix.T
+        return torch.matmul(x, matrix.T, out=out)
     columns = _as_columns(x, dim)
-    return torch.bmm(matrix.expand(len(columns), -1, -1), columns).view(x.shape)
+    matrices = matrix.expand(len(columns), -1, -1)
+    into = None if out is None else _as_columns(out, dim)
+    return torch.bmm(matrices, columns, out=into).view(x.shape)
 
 
 def _as_columns(x: Tensor, dim: int) -> Tensor:
@@ -287,12 +289,8 @@ class _CpuProducts(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, dims: list[int], inverse: bool) -> Tensor:
         ctx.dims, ctx.inverse = dims, inverse
         for dim in dims:
-            matrix = cosine_matrix(x.shape[dim], x.dtype, x.device, inverse=inverse)
             out = torch.from_numpy(np.empty(x.shape, x.detach().numpy().dtype))
-            columns = _as_columns(x, dim)
-            matrices = matrix.expand(len(columns), -1, -1)
-            torch.bmm(matrices, columns, out=_as_columns(out, dim))
-            x = out
+            x = _matmul_along(x, dim, inverse, out)
         return x
 
     @staticmethod
