@@ -25,9 +25,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks import report
@@ -236,10 +234,7 @@ def run(options: argparse.Namespace) -> None:
         f"{rates['macs_per_second'] / 1e12:.2f} TMAC/s, of transforms "
         f"{rates['transform_macs_per_second'] / 1e12:.2f}"
     )
-    table = Table(*HEADER, title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    for row in rows(found):
-        table.add_row(*row)
-    Console().print(table)
+    Console().print(report.text_table(title, HEADER, rows(found)))
     content: dict[str, Any] = {
         "environment": report.environment(device),
         "dtype": options.dtype,

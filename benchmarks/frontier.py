@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import report
 from benchmarks.contenders import AUTO, DTYPES, OTHER, RELEASED, Case, build, choose_dtype
@@ -126,7 +125,7 @@ def points_of(task: str, options: argparse.Namespace) -> list[tuple[Point, Case]
         point = Point(*place, shown, False, psnr, sources([shown]) if record else "", **shape)
         found.append((point, Case(f"{OTHER}{name}:{task}", **case, **common)))
     for entry in list_models(task):
-        psnr, source = psnr_of_card(entry, dataset, level), f"card: {entry.card.name}"
+        psnr, source = psnr_of_card(entry, dataset, level), "its card"
         point = Point(*place, entry.name, True, psnr, source, **shape)
         found.append((point, Case(RELEASED + entry.name, **case, **common)))
     wanted = options.methods.split(",") if options.methods else None
@@ -232,10 +231,7 @@ def run(options: argparse.Namespace) -> None:
         if not points:
             raise VHeatIRError(f"none of --methods {options.methods} restores {task}")
         groups.append(points)
-        table = Table(*HEADER, title=title(points), caption="our PSNR from the models' cards")
-        for row in rows(points):
-            table.add_row(*row)
-        console.print(table)
+        console.print(report.text_table(title(points), HEADER, rows(points)))
     records = [asdict(point) for points in groups for point in points]
     environment = report.environment(options.device)
     text = "\n".join(f"{title(p)}:\n\n{report.markdown(HEADER, rows(p))}" for p in groups)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.measure import OK, Result, pairwise_ratio
@@ -164,6 +166,16 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def text_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a Markdown table's cells for the terminal; where it is narrow, names stay whole."""
+    shown = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in header:
+        shown.add_column(name, no_wrap=name in header[:2])
+    for row in rows:
+        shown.add_row(*(re.sub(r"\*\*(.+?)\*\*", r"[bold]\1[/bold]", escape(cell)) for cell in row))
+    return shown
 
 
 def csv_text(records: Sequence[Mapping[str, Any]]) -> str:

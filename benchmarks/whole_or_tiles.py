@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import report
 from benchmarks.contenders import RELEASED, Case
@@ -157,9 +156,9 @@ def quality_rows(found: Sequence[Quality]) -> tuple[list[str], list[list[str]]]:
     tiles = list(dict.fromkeys(quality.tile for quality in found))
     groups: dict[tuple[Any, ...], dict[int | None, Quality]] = {}
     for q in found:
-        key = (q.model, f"{q.dataset}, level {q.level:g}", f"{q.pixels}", str(q.images))
+        key = (q.model, f"{q.dataset}, {q.level:g}", f"~{q.pixels}", str(q.images))
         groups.setdefault(key, {})[q.tile] = q
-    header = ["model", "images", "side, about", "number", *(_way(tile) for tile in tiles)]
+    header = ["model", "set, level", "side", "images", *(_way(tile) for tile in tiles)]
     rows = []
     for key, by_tile in groups.items():
         base = by_tile[None].psnr
@@ -230,10 +229,7 @@ def run(options: argparse.Namespace) -> None:
     if timed:
         parts.append(("seconds and peak memory, random images", *speed_rows(timed)))
     for title, header, rows in parts:
-        table = Table(*header, title=title)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+        console.print(report.text_table(title, header, rows))
     content = {
         "environment": report.environment(options.device),
         "overlap": OVERLAP,
