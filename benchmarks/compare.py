@@ -14,7 +14,7 @@ if not __package__:  # run as a script
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -94,15 +94,17 @@ def image_sizes(text: str) -> list[tuple[int, int]]:
 
 def measure(
     methods: Sequence[str], sizes: Sequence[tuple[int, int]], options: dict[str, Any], limits: Any
-) -> list[Result]:
-    """Measure methods at every size."""
-    results: list[Result] = []
+) -> Iterator[list[Result]]:
+    """Measure methods at one size after the other, with a line about each."""
     progress = Console(stderr=True)
     for height, width in sizes:
         group = [Case(method, height=height, width=width, **options) for method in methods]
         with progress.status(f"{height}x{width}: {', '.join(methods)}"):
-            results += interleaved(group, limits.repetitions, limits.budget)
-    return results
+            results = interleaved(group, limits.repetitions, limits.budget)
+        found = (r.status if r.seconds is None else f"{r.seconds:.3g} s" for r in results)
+        told = (f"{method} {text}" for method, text in zip(methods, found, strict=True))
+        progress.print(f"{height}x{width}: {', '.join(told)}")
+        yield results
 
 
 def run(options: argparse.Namespace) -> None:
@@ -128,7 +130,22 @@ def run(options: argparse.Namespace) -> None:
     }
     name = f"{options.size}, {options.mode}, {options.dtype}, batch {common['batch']}, {device}"
     console = Console()
+    networks: list[Result] = []
     layers: list[Result] = []
+    stem = "released" if options.released else "compare"
+    content: dict[str, Any] = {}
+
+    def save() -> None:  # after every size, as all of them take an hour
+        content.update(
+            environment=report.environment(device),
+            records=[asdict(result) for result in networks],
+            ratios=report.ratios(networks, "swinir"),
+            exponents=report.exponents(networks),
+            layers=[asdict(result) for result in layers],
+            layer_ratios=report.ratios(layers, "swin-layer"),
+        )
+        report.write(options.out, stem, content, {})
+
     if options.released:
         methods = [*(RELEASED + model for model in RELEASED_MODELS), "swinir"]
         sizes = [(1024, 1024)]
@@ -137,23 +154,15 @@ def run(options: argparse.Namespace) -> None:
             raise VHeatIRError(
                 "released models are not trained here: leave out --mode or --released"
             )
-    networks = measure(methods, sizes, common, options)
+    for results in measure(methods, sizes, common, options):
+        networks += results
+        save()
     console.print(report.table(name, networks, "swinir"))
     if not (options.released or options.no_layers):
-        layer_options = {**common, "mode": "infer"}
-        layers = measure(LAYERS, sizes, layer_options, options)
+        for results in measure(LAYERS, sizes, {**common, "mode": "infer"}, options):
+            layers += results
+            save()
         console.print(report.table(f"one layer, {options.size}", layers, "swin-layer"))
-
-    content = {
-        "environment": report.environment(device),
-        "records": [asdict(result) for result in networks],
-        "ratios": report.ratios(networks, "swinir"),
-        "exponents": report.exponents(networks),
-        "layers": [asdict(result) for result in layers],
-        "layer_ratios": report.ratios(layers, "swin-layer"),
-    }
-    stem = "released" if options.released else "compare"
-    report.write(options.out, stem, content, {})
     console.print(f"written: {options.out / stem}.json")
     if not options.released:
         report.plot(networks, options.out / "compare.png", name)
@@ -166,7 +175,8 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    return report.exit_status(lambda: run(parse(arguments)))
+    kept = "the sizes measured before are saved"
+    return report.exit_status(lambda: run(parse(arguments)), kept)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import io
 import json
 import platform
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.measure import OK, Result, pairwise_ratio
-from vheatir.errors import VHeatIRError
+from vheatir.errors import run_entry_point
 from vheatir.image_io import write_bytes_atomically
 
 
@@ -194,14 +193,14 @@ def write(folder: Path, stem: str, content: object, texts: Mapping[str, str]) ->
         write_bytes_atomically(folder / f"{stem}{suffix}", text.encode())
 
 
-def exit_status(work: Callable[[], None]) -> int:
-    """Run a benchmark's command line; an error that the user can solve takes one line."""
-    try:
+def exit_status(work: Callable[[], None], interrupted: str = "nothing was written") -> int:
+    """Run a benchmark's command line; see :func:`vheatir.errors.run_entry_point`."""
+
+    def status() -> int:
         work()
-    except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+        return 0
+
+    return run_entry_point(status, interrupted, extra="train")
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -40,6 +40,26 @@ def test_writes_records_and_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "16x24" in capsys.readouterr().out
 
 
+def test_an_interrupted_run_keeps_the_sizes_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = []
+
+    def once(*arguments: object) -> list[measure.Result]:
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(measure.interleaved(*arguments))  # type: ignore[arg-type]
+        return measured[0]
+
+    monkeypatch.setattr(compare, "interleaved", once)
+    arguments = ["--device", "cpu", "--size", "fast", "--methods", "vheatir", "--repetitions", "1"]
+    assert compare.main([*arguments, "--sizes", "16x24,32", "--out", str(tmp_path)]) == 130
+    (record,) = json.loads((tmp_path / "compare.json").read_text())["records"]
+    assert (record["height"], record["width"], record["status"]) == (16, 24, "ok")
+    error = capsys.readouterr().err
+    assert "16x24: vheatir " in error and "interrupted: the sizes" in error
+
+
 def test_refuses_networks_of_different_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
