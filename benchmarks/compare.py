@@ -133,17 +133,16 @@ def run(options: argparse.Namespace) -> None:
     networks: list[Result] = []
     layers: list[Result] = []
     stem = "released" if options.released else "compare"
-    content: dict[str, Any] = {}
 
     def save() -> None:  # after every size, as all of them take an hour
-        content.update(
-            environment=report.environment(device),
-            records=[asdict(result) for result in networks],
-            ratios=report.ratios(networks, "swinir"),
-            exponents=report.exponents(networks),
-            layers=[asdict(result) for result in layers],
-            layer_ratios=report.ratios(layers, "swin-layer"),
-        )
+        content = {
+            "environment": report.environment(device),
+            "records": [asdict(result) for result in networks],
+            "ratios": report.ratios(networks, "swinir"),
+            "exponents": report.exponents(networks),
+            "layers": [asdict(result) for result in layers],
+            "layer_ratios": report.ratios(layers, "swin-layer"),
+        }
         report.write(options.out, stem, content, {})
 
     if options.released:
@@ -166,7 +165,7 @@ def run(options: argparse.Namespace) -> None:
     console.print(f"written: {options.out / stem}.json")
     if not options.released:
         report.plot(networks, options.out / "compare.png", name)
-        for method, slopes in content["exponents"].items():
+        for method, slopes in report.exponents(networks).items():
             time, memory = (
                 "-" if s is None else f"{s:.2f}" for s in (slopes["seconds"], slopes["peak_bytes"])
             )

@@ -58,10 +58,14 @@ def _over(value: float | None, base: float | None) -> float | None:
     return value / base if value is not None and base else None
 
 
+def _narrow_table(title: str) -> Table:
+    # for terminals of 80 columns
+    return Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+
+
 def table(title: str, results: Sequence[Result], reference: str) -> Table:
     """Return the table to print."""
-    # as narrow as a terminal of 80 columns
-    shown = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    shown = _narrow_table(title)
     for name in ("image", "method"):
         shown.add_column(name, no_wrap=True)
     columns = ("M par", "GMACs", "seconds", "img/s", "MB", "speed", "mem.", "MACs")
@@ -169,7 +173,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def text_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Return a Markdown table's cells for the terminal; where it is narrow, names stay whole."""
-    shown = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    shown = _narrow_table(title)
     for name in header:
         shown.add_column(name, no_wrap=name in header[:2])
     for row in rows:
