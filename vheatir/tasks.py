@@ -1,7 +1,7 @@
 """The restoration tasks: what degrades the image, in which colours, at which levels.
 
 A task is the one place where training, testing, the zoo and the demo look up what "denoise_color"
-means.
+means. The task ``photo`` has no level: its models judge the damage from the image.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 from vheatir.errors import unknown_name
 
-Degradation = Literal["noise", "jpeg"]
+Degradation = Literal["noise", "jpeg", "photo"]
 ColorMode = Literal["gray", "luma", "rgb"]
 
 
@@ -22,12 +22,15 @@ class Task:
     Attributes:
         name: key in :data:`TASKS`.
         title: words for tables and the demo.
-        degradation: ``"noise"`` (additive white Gaussian) or ``"jpeg"``.
+        degradation: ``"noise"`` (additive white Gaussian), ``"jpeg"``, or ``"photo"``: camera
+            noise, JPEG and what else happens to photographs.
         color: ``"gray"`` (OpenCV's gray conversion), ``"luma"`` (Y of MATLAB's ``rgb2ycbcr``)
             or ``"rgb"``.
-        level_name: what the level measures: ``"sigma"`` (on the scale 0..255) or ``"quality"``.
-        level_range: smallest and largest level that models of all levels are trained for.
-        benchmark_levels: levels of the published tables.
+        level_name: what the level measures: ``"sigma"`` (on the scale 0..255) or ``"quality"``;
+            None for a task without a level.
+        level_range: smallest and largest level that models of all levels are trained for; None
+            for a task without a level.
+        benchmark_levels: levels of the published tables; empty for a task without a level.
         benchmark_sets: test sets of the published tables, by folder name.
     """
 
@@ -35,8 +38,8 @@ class Task:
     title: str
     degradation: Degradation
     color: ColorMode
-    level_name: Literal["sigma", "quality"]
-    level_range: tuple[float, float]
+    level_name: Literal["sigma", "quality"] | None
+    level_range: tuple[float, float] | None
     benchmark_levels: tuple[int, ...]
     benchmark_sets: tuple[str, ...]
 
@@ -44,6 +47,11 @@ class Task:
     def channels(self) -> int:
         """Number of image channels: 1 or 3."""
         return 3 if self.color == "rgb" else 1
+
+    @property
+    def has_level(self) -> bool:
+        """Whether a level says how strong the damage is: not so for ``photo``."""
+        return self.level_name is not None
 
 
 TASKS: dict[str, Task] = {
@@ -64,6 +72,10 @@ TASKS: dict[str, Task] = {
         Task(
             "jpeg_color", "JPEG artifact removal (colour)", "jpeg", "rgb", "quality",
             (5.0, 95.0), (10, 20, 30, 40), ("LIVE1",),
+        ),
+        Task(
+            "photo", "real photographs (blind)", "photo", "rgb", None,
+            None, (), ("Nam25", "CC15", "PolyU"),
         ),
     )
 }  # fmt: skip
