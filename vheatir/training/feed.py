@@ -60,6 +60,8 @@ class TrainingFeed:
             task.color,
             cache=data.cache or self.on_device,
             keep=keep,
+            include=data.include,
+            exclude=data.exclude,
             limit=data.limit,
         )
         self._pool: ImagePool | None = None

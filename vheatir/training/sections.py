@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from vheatir.errors import unknown_name
-from vheatir.training.paths import resolve_output, resolve_path
+from vheatir.training.paths import resolve_list, resolve_output, resolve_path
 
 BUNDLED = "bundled"
 """The ``dataroot_gt`` that stands for the photographs scikit-image ships."""
@@ -44,8 +44,17 @@ def _known_network(name: str) -> str:
     return name
 
 
+def _resolve_list(entry: str) -> str:
+    return str(resolve_list(entry)) if entry.endswith(".txt") else entry
+
+
 InputPath = Annotated[str, AfterValidator(_resolve)]
 """A file or folder to read; relative ones become absolute, see ``resolve_path``."""
+
+NameEntries = Annotated[
+    list[Annotated[str, AfterValidator(_resolve_list)]], BeforeValidator(_as_list)
+]
+"""File names, patterns and list files: see :class:`vheatir.data.names.NameList`."""
 
 Roots = Annotated[list[InputPath], BeforeValidator(_as_list), Field(min_length=1)]
 
@@ -82,6 +91,9 @@ class TrainSet(Section):
         num_worker_per_gpu: loader processes per training process.
         limit: only the first ``limit`` images (None: all).
         exclude_every: leave out every n-th image, for validation (None: none).
+        include: use only these images: file names, patterns such as ``sunhays_*``, or ``.txt``
+            files that hold one such entry per line (empty: all).
+        exclude: leave these images out; entries as for ``include``.
     """
 
     name: str = "train"
@@ -102,6 +114,8 @@ class TrainSet(Section):
     num_worker_per_gpu: Annotated[int, Field(ge=0)] = 2
     limit: PositiveInt | None = None
     exclude_every: Annotated[int, Field(ge=2)] | None = None
+    include: NameEntries = []
+    exclude: NameEntries = []
 
 
 class ValSet(Section):
@@ -114,6 +128,7 @@ class ValSet(Section):
         limit: only the first ``limit`` images.
         holdout_every: of the folder, use only every n-th image: those that ``exclude_every`` with
             the same number leaves out of the training.
+        include: as in :class:`TrainSet`, as for ``exclude``.
     """
 
     name: str = "val"
@@ -121,6 +136,8 @@ class ValSet(Section):
     level: Annotated[list[float], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     limit: PositiveInt | None = None
     holdout_every: Annotated[int, Field(ge=2)] | None = None
+    include: NameEntries = []
+    exclude: NameEntries = []
 
 
 class Datasets(Section):

@@ -102,8 +102,9 @@ class Validator:
     def _source(self, data: ValSet) -> ImageSource:
         keep = ("every", data.holdout_every) if data.holdout_every else None
         return ImageSource(
-            data.dataroot_gt, self.task.color, cache=True, keep=keep, limit=data.limit, heldout=True
-        )
+            data.dataroot_gt, self.task.color, cache=True, keep=keep, include=data.include,
+            exclude=data.exclude, limit=data.limit, heldout=True,
+        )  # fmt: skip
 
     def _levels(self, data: ValSet) -> list[float]:
         if data.level is not None:
