@@ -74,11 +74,7 @@ class ImageSource:
                     names.append(name)
         self.names = names[:limit]
         if not self.names:
-            options = {
-                "every": f"holdout_every {every}",
-                "but": f"exclude_every {every}",
-                "all": "",
-            }
+            split = {"every": f"holdout_every {every}", "but": f"exclude_every {every}"}
             used = [split.get(kind, ""), "include" if include else "", "exclude" if exclude else ""]
             raise VHeatIRError(
                 f"no image is left: {', '.join(str(root) for root in roots)} holds {found} "

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from vheatir.degradations import PhotoDegradation
 from vheatir.errors import unknown_name
 from vheatir.training.paths import resolve_list, resolve_output, resolve_path
 
@@ -22,6 +23,8 @@ BUNDLED = "bundled"
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+_Positive = Annotated[float, Field(gt=0)]
+_Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 def _as_list(value: Any) -> Any:
@@ -71,6 +74,42 @@ class IoBackend(Section):
     type: Literal["disk", "lmdb"] = "disk"
 
 
+def _check_range(low_high: tuple[float, float]) -> tuple[float, float]:
+    if low_high[0] > low_high[1]:
+        raise ValueError("must be a range [lowest, highest], in this order")
+    return low_high
+
+
+_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_check_range)]
+_Qualities = Annotated[tuple[_Quality, _Quality], AfterValidator(_check_range)]
+
+
+class PhotoOptions(Section):
+    """``photo``: probabilities and ranges of the task ``photo``.
+
+    Names and defaults as in :class:`vheatir.degradations.PhotoDegradation`.
+    """
+
+    clean: Fraction = PhotoDegradation.clean
+    gray: Fraction = PhotoDegradation.gray
+    camera_noise: Fraction = PhotoDegradation.camera_noise
+    white_noise: Fraction = PhotoDegradation.white_noise
+    gray_noise: Fraction = PhotoDegradation.gray_noise
+    correlated_noise: Fraction = PhotoDegradation.correlated_noise
+    blurred_noise: Fraction = PhotoDegradation.blurred_noise
+    poisson_noise: Fraction = PhotoDegradation.poisson_noise
+    film_grain: Fraction = PhotoDegradation.film_grain
+    sigma: _Range = PhotoDegradation.sigma
+    resize: Fraction = PhotoDegradation.resize
+    resize_range: _Range = PhotoDegradation.resize_range
+    jpeg: Fraction = PhotoDegradation.jpeg
+    second_jpeg: Fraction = PhotoDegradation.second_jpeg
+    jpeg_last: Fraction = PhotoDegradation.jpeg_last
+    quality: _Qualities = PhotoDegradation.quality
+    low_quality: _Qualities = PhotoDegradation.low_quality
+    low_quality_share: Fraction = PhotoDegradation.low_quality_share
+
+
 class TrainSet(Section):
     """``datasets: train``: where the photographs are and how samples are cut from them.
 
@@ -86,6 +125,7 @@ class TrainSet(Section):
             other sample.
         subsampling: chroma subsamplings to draw from (colour JPEG only).
         double_compression: share of samples that were compressed once before.
+        photo: probabilities of the damage (task ``photo`` only).
         dataset_enlarge_ratio: how often one epoch visits each image.
         batch_size_per_gpu: images per iteration and process.
         num_worker_per_gpu: loader processes per training process.
@@ -109,6 +149,7 @@ class TrainSet(Section):
         list[Literal["4:2:0", "4:2:2", "4:4:4"]], BeforeValidator(_as_list), Field(min_length=1)
     ] = ["4:2:0"]
     double_compression: Fraction = 0.0
+    photo: PhotoOptions = PhotoOptions()
     dataset_enlarge_ratio: PositiveInt = 1
     batch_size_per_gpu: PositiveInt = 8
     num_worker_per_gpu: Annotated[int, Field(ge=0)] = 2
@@ -124,7 +165,7 @@ class ValSet(Section):
     Attributes:
         dataroot_gt: as in :class:`TrainSet`, whose folders are the default.
         level: levels to measure at (None: the model's level, or its task's benchmark levels where
-            the model covers a range).
+            the model covers a range; always None for a task without a level).
         limit: only the first ``limit`` images.
         holdout_every: of the folder, use only every n-th image: those that ``exclude_every`` with
             the same number leaves out of the training.
