@@ -53,16 +53,24 @@ class DegradationRange:
         """Pixels needed around a JPEG crop, so that the grid can lie at any phase."""
         return _JPEG_UNIT if self.task.degradation == "jpeg" and self.jpeg_grid != "aligned" else 0
 
-    def draw_scale(self, rng: np.random.Generator) -> float:
-        """Draw the factor by which a sample is resized: 1 but for the task ``photo``."""
-        return self.photo.draw_scale(rng) if self.task.degradation == "photo" else 1.0
+    def draw_scale(self, rng: np.random.Generator, size: int, shortest: int) -> float:
+        """Draw the factor by which a sample is resized: 1 but for the task ``photo``.
 
-    def source_size(self, size: int, scale: float | None = None) -> int:
+        Args:
+            rng: the sample's own generator.
+            size: side of the sample in pixels.
+            shortest: shorter side of its image, which limits the reduction.
+        """
+        if self.task.degradation != "photo":
+            return 1.0
+        return self.photo.draw_scale(rng, size, shortest)
+
+    def source_size(self, size: int, scale: float = 1.0) -> int:
         """Return the side of the clean crop that a sample of side ``size`` is made from.
 
         Args:
             size: side of the sample in pixels.
-            scale: see :meth:`draw_scale`; None for the largest crop that may be needed.
+            scale: see :meth:`draw_scale`.
         """
         if self.task.degradation == "photo":
             return self.photo.source_size(size, scale)

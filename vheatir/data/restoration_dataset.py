@@ -65,7 +65,7 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         number = index % len(self.source)
         clean = self.source[number]
         name = self.source.names[number]
-        scale = self.degradation.draw_scale(rng)
+        scale = self.degradation.draw_scale(rng, self.size, min(clean.shape[:2]))
         needed = self.degradation.source_size(self.size, scale)
         if min(clean.shape[:2]) < needed:
             raise VHeatIRError(

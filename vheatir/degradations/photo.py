@@ -73,22 +73,29 @@ class PhotoDegradation:
     low_quality: tuple[int, int] = (15, 70)
     low_quality_share: float = 0.25
 
-    def draw_scale(self, rng: np.random.Generator) -> float:
-        """Draw the factor that a sample is resized by; 1 for most."""
+    def draw_scale(self, rng: np.random.Generator, size: int, shortest: int) -> float:
+        """Draw the factor that a sample is resized by; 1 for most.
+
+        Args:
+            rng: source of randomness.
+            size: side of the sample in pixels.
+            shortest: shorter side of the image that it comes from, which limits the reduction.
+        """
         if rng.random() >= self.resize:
             return 1.0
         low, high = self.resize_range
-        return math.exp(rng.uniform(math.log(low), math.log(high)))
+        scale = math.exp(rng.uniform(math.log(low), math.log(high)))
+        return max(scale, self.source_size(size) / shortest)
 
-    def source_size(self, size: int, scale: float | None = None) -> int:
+    @staticmethod
+    def source_size(size: int, scale: float = 1.0) -> int:
         """Return the side of the crop that a sample of side ``size`` is made from.
 
         Args:
             size: side of the sample in pixels.
-            scale: its resize factor; None for the smallest one, which needs the largest crop.
+            scale: its resize factor.
         """
-        smallest = min(self.resize_range[0], 1.0) if scale is None else scale
-        return math.ceil((size + 2 * _JPEG_UNIT) / smallest)
+        return math.ceil((size + 2 * _JPEG_UNIT) / scale - 1e-6)
 
 
 @dataclass
