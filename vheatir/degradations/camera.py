@@ -22,6 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.degradations._filters import FloatImage, blur, stack, transform
+
 Demosaicing = Literal["none", "bilinear", "edge-aware", "malvar"]
 
 #: Gray level, on 0..255, at which the noise has the strength that was drawn.
@@ -131,8 +133,8 @@ class CameraNoise:
 
 
 def add_camera_noise(
-    image: NDArray[np.float32], camera: CameraNoise, rng: np.random.Generator
-) -> NDArray[np.float32]:
+    image: FloatImage, camera: CameraNoise, rng: np.random.Generator
+) -> FloatImage:
     """Add the noise of a camera to a clean photograph.
 
     Args:
@@ -144,25 +146,24 @@ def add_camera_noise(
         ``float32`` of the same shape, neither clipped nor rounded.
     """
     gray = image.ndim == 2
-    rgb = cv2.merge([image] * 3) if gray else image
+    rgb = stack(image, image, image) if gray else image
     values = np.rint(rgb.clip(0, 1) * np.float32(255)).astype(np.uint8)
     linear, slope = _tone_tables(camera.contrast, camera.shoulder)
     matrix = _color_matrix(camera.saturation)
     gains = np.array([camera.gains[0], 1.0, camera.gains[1]], np.float32)
     # To the sensor: tone curve, colour matrix and white balance undone.
-    raw = cv2.transform(linear[values], np.linalg.inv(matrix).astype(np.float32))
+    raw = transform(linear[values], np.linalg.inv(matrix).astype(np.float32))
     raw = np.maximum(raw, 0, out=raw)
-    raw *= 1 / gains
+    raw /= gains
     noise = _sensor_noise(raw, camera, rng)
     # And forward again, for the noise alone.
-    noise *= gains
-    noise = cv2.transform(noise, matrix.astype(np.float32))
+    noise = transform(noise * gains, matrix.astype(np.float32))
     noise *= slope[values]
-    noise = cv2.transform(noise, _TO_YCC)
+    noise = transform(noise, _TO_YCC)
     luma = _filter_luma(noise[..., 0], camera)
     # Strength over gray level, from the same curves; the crop's own mean decides its scale.
     relative = _relative_strength(linear, slope, camera)
-    luma_values = cv2.transform(values, _TO_YCC[:1]) if not gray else values[..., 0]
+    luma_values = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)
     expected = float(np.sqrt(np.mean(np.square(relative[luma_values]), dtype=np.float64)))
     target = camera.luma_std / 255 * expected
     luma *= _scale(luma, target)
@@ -171,14 +172,12 @@ def add_camera_noise(
     chroma = _filter_chroma(np.ascontiguousarray(noise[..., 1:]), camera)
     chroma[..., 0] *= _scale(chroma[..., 0], target * camera.blue_ratio)
     chroma[..., 1] *= _scale(chroma[..., 1], target * camera.red_ratio)
-    colored = cv2.transform(cv2.merge([luma, chroma[..., 0], chroma[..., 1]]), _FROM_YCC)
+    colored = transform(stack(luma, chroma[..., 0], chroma[..., 1]), _FROM_YCC)
     colored += image
     return colored
 
 
-def _sensor_noise(
-    raw: NDArray[np.float32], camera: CameraNoise, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _sensor_noise(raw: FloatImage, camera: CameraNoise, rng: np.random.Generator) -> FloatImage:
     """Return what photon and read noise of (H, W, 3) raw colours become by demosaicing."""
     if camera.demosaicing == "none":
         noise = rng.standard_normal(raw.shape, dtype=np.float32)
@@ -200,7 +199,7 @@ def _sensor_noise(
     return difference
 
 
-def _mosaic(raw: NDArray[np.float32], phase: int) -> NDArray[np.float32]:
+def _mosaic(raw: FloatImage, phase: int) -> FloatImage:
     """Keep one colour per pixel; red lies at (phase // 2, phase % 2) of each 2x2 cell."""
     top, left = divmod(phase, 2)
     mosaic = raw[..., 1].copy()
@@ -227,10 +226,10 @@ _MALVAR_CROSS = np.array(
 ) / np.float32(8)  # fmt: skip
 
 
-def _demosaic_malvar(mosaic: NDArray[np.float32], phase: int) -> NDArray[np.float32]:
+def _demosaic_malvar(mosaic: FloatImage, phase: int) -> FloatImage:
     """Return (H, W, 3) from a mosaic (H, W), by Malvar, He and Cutler's linear filters."""
     green, row, column, cross = (
-        cv2.filter2D(mosaic, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+        np.asarray(cv2.filter2D(mosaic, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.float32)
         for kernel in (_MALVAR_GREEN, _MALVAR_ROW, _MALVAR_ROW.T.copy(), _MALVAR_CROSS)
     )
     top, left = divmod(phase, 2)
@@ -252,36 +251,34 @@ def _demosaic_malvar(mosaic: NDArray[np.float32], phase: int) -> NDArray[np.floa
     return out
 
 
-def _filter_luma(luma: NDArray[np.float32], camera: CameraNoise) -> NDArray[np.float32]:
+def _filter_luma(luma: FloatImage, camera: CameraNoise) -> FloatImage:
     """Filter and sharpen the luma noise (H, W)."""
-    filtered = cv2.GaussianBlur(luma, (0, 0), camera.luma_blur)
+    filtered = blur(luma, camera.luma_blur)
     if camera.luma_tail:
         # Four times as wide: a quarter of the standard deviation on noise.
-        wide = cv2.GaussianBlur(luma, (0, 0), 4 * max(camera.luma_blur, 0.5))
+        wide = blur(luma, 4 * max(camera.luma_blur, 0.5))
         filtered += np.float32(4 * camera.luma_tail) * wide
     if camera.sharpening:
-        blurred = cv2.GaussianBlur(filtered, (0, 0), 1.0)
+        blurred = blur(filtered, 1.0)
         filtered += np.float32(camera.sharpening) * (filtered - blurred)
     return filtered
 
 
-def _filter_chroma(chroma: NDArray[np.float32], camera: CameraNoise) -> NDArray[np.float32]:
+def _filter_chroma(chroma: FloatImage, camera: CameraNoise) -> FloatImage:
     """Filter the chroma noise (H, W, 2): a narrow Gaussian and the tail of a wide one."""
-    narrow = cv2.GaussianBlur(chroma, (0, 0), camera.chroma_blur)
+    narrow = blur(chroma, camera.chroma_blur)
     # A filter three times as wide has a third of the narrow one's standard deviation on noise.
-    wide = cv2.GaussianBlur(narrow, (0, 0), math.sqrt(8) * camera.chroma_blur)
+    wide = blur(narrow, math.sqrt(8) * camera.chroma_blur)
     return narrow + np.float32(3 * camera.chroma_tail) * wide
 
 
-def _scale(noise: NDArray[np.float32], std: float) -> np.float32:
+def _scale(noise: FloatImage, std: float) -> np.float32:
     """Return the factor that gives ``noise`` the standard deviation ``std`` about zero."""
     own = float(cv2.norm(noise, cv2.NORM_L2)) / math.sqrt(max(noise.size, 1))
     return np.float32(std / own if own > 0 else 0.0)
 
 
-def _relative_strength(
-    linear: NDArray[np.float32], slope: NDArray[np.float32], camera: CameraNoise
-) -> NDArray[np.float32]:
+def _relative_strength(linear: FloatImage, slope: FloatImage, camera: CameraNoise) -> FloatImage:
     """Return the noise of gray levels 0..255, relative to :data:`REFERENCE_GRAY`: (256,)."""
     # Of a gray pixel the three raw channels differ by the gains alone; green stands for them.
     noise = slope * np.sqrt(camera.shot * linear + np.float32(camera.read))
@@ -290,9 +287,7 @@ def _relative_strength(
 
 
 @cache
-def _tone_tables(
-    contrast: float, shoulder: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _tone_tables(contrast: float, shoulder: float) -> tuple[FloatImage, FloatImage]:
     """Return linear value and slope of a tone curve at the display values 0..255.
 
     The curve is sRGB's behind a shoulder, mixed with a smoothstep of itself, as cameras compress

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.degradations._filters import FloatImage, blur, transform
 from vheatir.degradations.basic import Subsampling, jpeg_compress
 from vheatir.degradations.camera import CameraNoise, add_camera_noise
 
@@ -24,8 +25,6 @@ from vheatir.degradations.camera import CameraNoise, add_camera_noise
 _JPEG_UNIT = 16
 _SUBSAMPLINGS: tuple[Subsampling, ...] = ("4:2:0", "4:2:0", "4:4:4", "4:4:4", "4:2:2")
 _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
-
-_Image = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,8 @@ class PhotoDegradation:
 class _Sample:
     """Target and input on their way through the chain: (H, W, 3), or (H, W) for gray."""
 
-    target: _Image
-    input: _Image
+    target: FloatImage
+    input: FloatImage
     scale: float
     rng: np.random.Generator = field(repr=False)
 
@@ -141,7 +140,8 @@ def degrade_photo(
     top, left = (int(rng.integers(min(n - size, _JPEG_UNIT - 1) + 1)) for n in (height, width))
     window = (slice(top, top + size), slice(left, left + size))
     pair = [_to_uint8(image[window]) for image in (sample.input, sample.target)]
-    return tuple(cv2.merge([image] * 3) if gray else image for image in pair)  # type: ignore[return-value]
+    lq, gt = (np.repeat(image[..., None], 3, axis=2) if gray else image for image in pair)
+    return lq, gt
 
 
 def _draw_steps(
@@ -182,7 +182,7 @@ def _draw_sigma(what: PhotoDegradation, rng: np.random.Generator) -> np.float32:
     return np.float32(math.exp(rng.uniform(math.log(low), math.log(high))) / 255)
 
 
-def _normal(sample: _Sample, channels: int | None = None) -> _Image:
+def _normal(sample: _Sample, channels: int | None = None) -> FloatImage:
     """Return standard normal noise of the sample's height and width."""
     shape: tuple[int, ...] = sample.input.shape[:2]
     if channels and sample.input.ndim == 3:
@@ -190,7 +190,7 @@ def _normal(sample: _Sample, channels: int | None = None) -> _Image:
     return sample.rng.standard_normal(shape, dtype=np.float32)
 
 
-def _per_channel(noise: _Image, sample: _Sample) -> _Image:
+def _per_channel(noise: FloatImage, sample: _Sample) -> FloatImage:
     """Give gray noise (H, W) the sample's number of axes."""
     return noise[..., None] if sample.input.ndim == 3 and noise.ndim == 2 else noise
 
@@ -202,9 +202,9 @@ def _gaussian(sample: _Sample, what: PhotoDegradation, kind: str) -> None:
         # Unit rows: every channel keeps its standard deviation.
         mix = rng.uniform(-1, 1, (3, 3)) + np.eye(3)
         mix /= np.linalg.norm(mix, axis=1, keepdims=True)
-        noise = cv2.transform(noise, mix.astype(np.float32))
+        noise = transform(noise, mix.astype(np.float32))
     if kind == "blurred":
-        noise = cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(0.4, 1.5)))
+        noise = blur(noise, float(rng.uniform(0.4, 1.5)))
         noise /= max(float(noise.std()), 1e-6)
         noise *= np.float32(0.5)  # blotches of a given strength are worse to see than white noise
     sample.input = sample.input + _per_channel(noise, sample) * _draw_sigma(what, rng)
@@ -223,7 +223,7 @@ def _poisson(sample: _Sample, what: PhotoDegradation) -> None:
 
 def _film_grain(sample: _Sample, what: PhotoDegradation) -> None:
     rng = sample.rng
-    noise = cv2.GaussianBlur(_normal(sample), (0, 0), float(rng.uniform(0.3, 1.2)))
+    noise = blur(_normal(sample), float(rng.uniform(0.3, 1.2)))
     noise /= max(float(noise.std()), 1e-6)
     luma = sample.input if sample.input.ndim == 2 else sample.input.mean(axis=2)
     inside = luma.clip(0.02, 0.98)
@@ -258,7 +258,7 @@ def _jpeg(sample: _Sample, what: PhotoDegradation) -> None:
     sample.target = sample.target[top:, left:]
 
 
-def _to_uint8(image: _Image) -> NDArray[np.uint8]:
+def _to_uint8(image: FloatImage) -> NDArray[np.uint8]:
     rounded = image * np.float32(255)
     np.rint(rounded, out=rounded)
     return rounded.clip(0, 255).astype(np.uint8)
