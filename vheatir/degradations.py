@@ -158,18 +158,25 @@ def jpeg_compress(
 
 
 def degrade_for_benchmark(
-    clean: NDArray[np.uint8], task: Task, level: float
+    clean: NDArray[np.uint8], task: Task, level: float | None
 ) -> NDArray[np.float32]:
     """Degrade an image as the published tables do: the network's input.
 
     Args:
         clean: ``uint8`` in the task's colours, (H, W) or (H, W, 3).
         task: what to do to it.
-        level: sigma on 0..255, or a whole JPEG quality.
+        level: sigma on 0..255, or a whole JPEG quality; None for a task without a level.
 
     Returns:
         ``float32`` on [0, 1] of the same shape; noise is neither clipped nor rounded.
+
+    Raises:
+        VHeatIRError: an invalid level.
     """
+    if task.degradation == "photo":
+        raise NotImplementedError("made damage of photographs")
+    if level is None:
+        raise VHeatIRError(f"task {task.name} needs a level: give a {task.level_name}")
     if task.degradation == "noise":
         return benchmark_noise(clean.astype(np.float32) / np.float32(255), level)
     if level != int(level):
