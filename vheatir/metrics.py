@@ -34,7 +34,8 @@ CONVENTIONS: dict[str, str] = {
     "jpeg_color": "PSNR, PSNR-B (dB) and SSIM over all of R, G and B; compressed by libjpeg with "
     f"4:2:0 chroma; {_OUTPUT}; {_SSIM}; PSNR-B with 8x8 blocks, mean over channels.",
     "photo": "PSNR (dB) and SSIM over all of R, G and B, of whole images; input and reference as "
-    f"the set pairs them, or damage made from seeds where it has no pairs; {_OUTPUT}; {_SSIM}.",
+    "the set pairs them, or camera noise and JPEG made from a seed for each image where it has no "
+    f"pairs; {_OUTPUT}; {_SSIM}.",
 }
 """What the numbers of a task follow, by task name: to be printed beside every table."""
 

@@ -105,7 +105,7 @@ def test_methods_that_fail_are_named() -> None:
 def test_invalid_levels_are_refused() -> None:
     with pytest.raises(VHeatIRError, match="whole number"):
         measure(get_task("jpeg_gray"), small_set(), 10.5)
-    with pytest.raises(VHeatIRError, match="needs a level"):
+    with pytest.raises(VHeatIRError, match="sigma is needed"):
         measure(get_task("denoise_color"), small_set(), None)
 
 

@@ -142,7 +142,7 @@ def test_the_recipe_for_all_levels(task: str, size: str) -> None:
     # validated on photographs of the same folders that training leaves out
     val = options.datasets.val_sets["val"]
     assert val.dataroot_gt == data.dataroot_gt
-    assert val.holdout_every == data.exclude_every == 20
+    assert val.include == data.exclude == [str(ROOT / "options" / "lists" / "heldout.txt")]
 
     network = build_network(options.network_g.config())
     assert network.takes_level is task.startswith("denoise")

@@ -222,7 +222,7 @@ def _find_methods(
 
         options = load_options(arguments.opt, arguments.force_yml)
         models = [load_experiment(options)]
-        if get_task(options.task).has_level:
+        if options.level_range is not None:
             low, high = options.level_range
             levels = [low] if low == high else None
         roots = [root for each in options.datasets.val_sets.values() for root in each.dataroot_gt]
@@ -323,14 +323,14 @@ def _find_images(
             missing = f" ({', '.join(task.benchmark_sets)} not found)" if not use_bundled else ""
             remarks = [f"on photographs bundled with scikit-image{missing}"]
     if task.degradation == "photo" and not all(test_set.is_paired for test_set in test_sets):
-        remarks.append("with made damage, not a camera's" + _unpaired(test_sets))
+        remarks.append("with made damage: camera noise and JPEG" + _unpaired(test_sets))
     return [test_set.first(arguments.limit) for test_set in test_sets], remarks
 
 
 def _unpaired(test_sets: list[TestSet]) -> str:
     """Name the sets of clean images where there are others too."""
     names = [test_set.name for test_set in test_sets if not test_set.is_paired]
-    return f" ({', '.join(names)})" if len(names) < len(test_sets) else ""
+    return f" (on {', '.join(names)})" if len(names) < len(test_sets) else ""
 
 
 def _footer(arguments: argparse.Namespace) -> str:
