@@ -227,6 +227,18 @@ def test_option_file_names_the_weights(crops: Path, tmp_path: Path, capsys) -> N
     ]  # fmt: skip
 
 
+def test_an_option_file_without_a_level(pairs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pydantic")
+    option = SCRIPT.parents[1] / "options" / "all_levels" / "photo_small.yml"
+    if not option.is_file():
+        pytest.skip("the option files are not beside the package")
+    place = ("--force_yml", f"path:experiments_root={tmp_path / 'runs'}")
+    tiny(tmp_path / "runs/photo_small/models/photo_small.safetensors", "photo", None, "p")
+    assert run("-opt", option, *place, "--data", pairs, "--out", "o") == 0
+    measured = [r for r in load(Path("o")) if not r["published"]]
+    assert [(r["method"], r["level"]) for r in measured] == [("degraded", None), ("p", None)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
