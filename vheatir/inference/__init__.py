@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from vheatir.inference.estimate import decide_task, estimate_sigma, jpeg_quality
+from vheatir.inference.noise_estimate import NoiseEstimate, estimate_noise
 from vheatir.inference.restorer import Restoration, Restorer
 from vheatir.inference.tiled import restore_tensor, self_ensemble
 
 __all__ = [
+    "NoiseEstimate",
     "Restoration",
     "Restorer",
     "decide_task",
+    "estimate_noise",
     "estimate_sigma",
     "jpeg_quality",
     "restore_tensor",
