@@ -29,7 +29,7 @@ STRONGEST = 150.0
 _Plane = NDArray[Any]
 
 _BT601 = (0.299, 0.587, 0.114)
-_WINDOW = 7  # pixels, of the local energies
+_WINDOW = 9  # pixels, of the local energies
 _SMOOTHING = 5  # pixels, of the map of texture: no edges of its own
 _HALO = 2 * (_WINDOW // 2) + _SMOOTHING // 2
 _STRIP_PIXELS = 200_000
@@ -37,16 +37,17 @@ _STRIP_PIXELS = 200_000
 # Share of the restoration at strength s: s / (s + k (1 - s)), with k from noise to texture.
 _NOISE_K, _TEXTURE_K = 0.5, 4.0
 # Texture begins and is certain at these multiples of the usual deviation ...
-_ENERGY = (1.5, 3.0)
+_ENERGY = (1.1, 1.7)
 # ... or at these correlations of what was removed with what is left.
-_CORRELATION = (0.5, 0.9)
+_CORRELATION = (0.2, 0.5)
 # The usual deviation: this quantile of the local ones in each of so many classes of brightness.
-_QUANTILE, _CLASSES = 0.3, 8
+_QUANTILE, _CLASSES, _STEPS = 0.3, 8, 256
 # Below half a step of 8 bits nothing is texture: 1 / this, in parts of white.
 _FLOOR = 510
 _SAMPLES_PER_SIDE, _SAMPLE = 4, 160
 # Extrapolated differences saturate at so many of their own standard deviations.
 _SATURATION = 2.0
+_NOTHING = np.finfo(np.float32).tiny  # no division by zero
 
 
 def parse_strength(strength: float | Sequence[float]) -> tuple[float, float]:
@@ -120,7 +121,7 @@ def apply_strength(
         first, last = max(top - _HALO, 0), min(bottom + _HALO, height)
         inner = slice(top - first, bottom - first)
         strip = _planes(old[first:last]), _planes(new[first:last])
-        mixed = _mix(*strip, inner, luma / 100, chroma / 100, usual, white)
+        mixed = _mix(*strip, inner, luma / 100, chroma / 100, usual)
         target[top:bottom] = mixed.transpose(1, 2, 0)
     return out
 
@@ -130,20 +131,23 @@ class _Usual:
     """What the difference of an image is usually like.
 
     Attributes:
-        brightness: centres of the classes of brightness, ascending.
-        deviation: of the luma difference in each class.
+        deviations: of the luma difference, float32, by brightness: 256 steps from black to white.
+        white: the value of white.
         luma: standard deviation of the whole luma difference.
         chroma: that of the remainder's largest channel.
     """
 
-    brightness: NDArray[np.floating]
-    deviation: NDArray[np.floating]
+    deviations: _Plane
+    white: float
     luma: float
     chroma: float
 
     def at(self, luma: _Plane) -> _Plane:
         """Return the deviation that is usual where Y is ``luma``."""
-        return np.interp(luma, self.brightness, self.deviation).astype(np.float32)
+        steps = luma * np.float32((_STEPS - 1) / self.white)
+        steps = steps.clip(0, _STEPS - 1, out=steps).astype(np.uint8)
+        usual: _Plane = self.deviations[steps]
+        return usual
 
 
 def _mix(
@@ -153,9 +157,9 @@ def _mix(
     luma: float,
     chroma: float,
     usual: _Usual,
-    white: float,
 ) -> _Plane:
     """Return the rows ``inner`` of a strip (C, h, w), rounded for images of integers."""
+    white = usual.white
     luma_old, luma_new = _luma(old), _luma(new)
     change = (luma_new - luma_old)[inner]
     weight: Any = min(luma, 1.0)
@@ -174,17 +178,19 @@ def _mix(
         part = min(chroma, 1.0)
         part /= part + _NOISE_K * (1 - part)
         out += remainder if part == 1 else part * remainder
+    # Both steps are measured in the same room, so that neither depends on the other.
+    steps = []
     if luma > 1:
-        extra = (luma - 1) * _saturated(change, np.abs(change), usual.luma)
-        room = np.where(extra > 0, white - out.max(0), out.min(0))
-        extra *= _share(room, np.abs(extra))
-        out += extra
+        step = (luma - 1) * _saturated(change, np.abs(change), usual.luma)
+        room = np.where(step > 0, white - out.max(0), out.min(0))
+        steps.append(step * _share(room, np.abs(step)))
     if chroma > 1 and len(old) == 3:
         largest = np.abs(remainder).max(0)
-        extra = (chroma - 1) * _saturated(remainder, largest, usual.chroma)
-        room = np.where(extra > 0, white - out, out)
-        extra *= _share(room, np.abs(extra)).min(0)
-        out += extra
+        step = (chroma - 1) * _saturated(remainder, largest, usual.chroma)
+        room = np.where(step > 0, white - out, out)
+        steps.append(step * _share(room, np.abs(step)).min(0))
+    for step in steps:
+        out += step
     if white != 1:
         np.rint(out, out=out)
         return out.clip(0, white, out=out)
@@ -195,15 +201,21 @@ def _mix(
 def _saturated(change: _Plane, size: _Plane, deviation: float) -> _Plane:
     """Return ``change``, made smaller where its ``size`` is unusual."""
     limit = _SATURATION * deviation
-    saturated: _Plane = change / np.sqrt(1 + (size / limit) ** 2) if limit > 0 else change
+    if limit == 0:
+        return change
+    share = size / limit
+    share *= share
+    share += 1
+    saturated: _Plane = change / np.sqrt(share, out=share)
     return saturated
 
 
 def _share(room: _Plane, size: _Plane) -> _Plane:
-    """Return what share of a step of ``size`` to take so that it never uses up its ``room``."""
-    room = room.clip(0)
-    total = room + size
-    return np.divide(room, total, out=np.ones_like(total), where=total > 0)
+    """Return what share of a step of ``size`` to take, so that it uses a third of its ``room``."""
+    share = np.maximum(room, _NOTHING)
+    size *= 3
+    size += share
+    return np.divide(share, size, out=share)
 
 
 def _texture(old: _Plane, new: _Plane, usual: _Usual) -> _Plane:
@@ -211,11 +223,13 @@ def _texture(old: _Plane, new: _Plane, usual: _Usual) -> _Plane:
     removed = (old - new).astype(np.float32, copy=False)
     kept = new.astype(np.float32, copy=False)
     energy = _mean(removed * removed)
-    texture = _ramp(np.sqrt(energy) / usual.at(kept), _ENERGY)
+    expected = usual.at(kept)
+    texture = _ramp(np.sqrt(energy) / expected, _ENERGY)
+    # Correlated with structures that are weaker than noise, it tells nothing: what a model leaves
+    # of noise follows what it removes.
     structure = kept - _mean(kept)
-    norm = np.sqrt(energy * _mean(structure * structure))
-    np.maximum(norm, np.finfo(np.float32).tiny, out=norm)  # of nothing at all
-    correlation = _mean(removed * structure) / norm
+    norm = np.sqrt(energy * (_mean(structure * structure) + expected * expected))
+    correlation = _mean(removed * structure) / (norm + _NOTHING)
     np.maximum(texture, _ramp(correlation, _CORRELATION), out=texture)
     return cv2.blur(texture, (_SMOOTHING, _SMOOTHING), borderType=cv2.BORDER_REFLECT).clip(0, 1)
 
@@ -236,8 +250,8 @@ def _survey(old: NDArray[Any], new: NDArray[Any], white: float) -> _Usual:
         before, after = _planes(old[area]), _planes(new[area])
         kept = _luma(after).astype(np.float32, copy=False)
         change = kept - _luma(before).astype(np.float32, copy=False)
-        levels.append(kept.ravel())
-        deviations.append(np.sqrt(_mean(change * change).clip(0)).ravel())
+        levels.append(kept[::2, ::2].ravel())  # neighbours tell the same
+        deviations.append(np.sqrt(_mean(change * change)[::2, ::2]).ravel())
         squares_luma += float(np.mean(change**2))
         if len(after) == 3:
             remainder = np.abs(after - before - change).max(0)
@@ -251,13 +265,9 @@ def _survey(old: NDArray[Any], new: NDArray[Any], white: float) -> _Usual:
         if inside.any():
             centres.append(float(level[inside].mean()))
             usual.append(max(float(np.quantile(deviation[inside], _QUANTILE)), white / _FLOOR))
+    table = np.interp(np.linspace(0, white, _STEPS), centres, usual).astype(np.float32)
     count = len(parts)
-    return _Usual(
-        np.array(centres),
-        np.array(usual),
-        math.sqrt(squares_luma / count),
-        math.sqrt(squares_chroma / count),
-    )
+    return _Usual(table, white, math.sqrt(squares_luma / count), math.sqrt(squares_chroma / count))
 
 
 def _parts(height: int, width: int) -> list[tuple[slice, slice]]:
