@@ -178,7 +178,7 @@ def _mix(
         part = min(chroma, 1.0)
         part /= part + _NOISE_K * (1 - part)
         out += remainder if part == 1 else part * remainder
-    # Both steps are measured in the same room, so that neither depends on the other.
+    # Both steps are measured in the same room, so that neither takes the other's.
     steps = []
     if luma > 1:
         step = (luma - 1) * _saturated(change, np.abs(change), usual.luma)
