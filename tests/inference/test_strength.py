@@ -238,8 +238,20 @@ def test_above_100_large_differences_grow_less() -> None:
     before = restored + rng.normal(0, 0.01, restored.shape)
     before[10:12, 10:12] = 0.9  # a speck
     grown = (apply_strength(before, restored, 150, 100) - restored) / (restored - before)
-    assert 0.3 < np.median(grown) <= 0.5
-    assert 0 < grown[10, 10] < 0.15
+    assert 0 < grown[10, 10] < np.median(grown) / 2
+
+
+def test_above_100_more_is_removed_where_some_is_left() -> None:
+    """Noise that was removed by half is removed further; noise that is gone does not return."""
+    rng = np.random.default_rng(0)
+    clean = np.full((128, 256), 0.5)
+    noise = rng.normal(0, 0.02, clean.shape)
+    left = np.where(np.arange(256) < 128, 0.5, 0.0) * noise
+    out = apply_strength(clean + noise, clean + left, 150, 100)
+    half, gone = (np.abs(out - clean)[8:-8, s].mean() for s in (slice(8, 120), slice(136, -8)))
+    amplitude = np.abs(noise).mean()
+    assert half < 0.35 * amplitude  # 0.5 of it at 100
+    assert gone < 0.15 * amplitude
 
 
 def test_floating_images_beyond_black_and_white() -> None:

@@ -3,7 +3,9 @@
 The network's difference, restored minus input, is split into Y of BT.601 and the remainder. At 0
 nothing of it is applied, at 100 all of it. In between, what returns first is the removed luma
 detail that looks like texture; noise, and colour noise above all, stays away longest. Above 100
-the difference is extrapolated, the less the larger it is and the nearer black or white are.
+the difference is extrapolated where the restored luma still shows some of what was removed, and
+a little elsewhere, since noise removed twice is noise again; the less the larger the difference is
+and the nearer black or white are.
 
 Texture is told from noise by the removed luma alone and its surroundings: where its local energy
 exceeds what is usual at this brightness, or where it follows the structures that the restored
@@ -47,6 +49,8 @@ _FLOOR = 510
 _SAMPLES_PER_SIDE, _SAMPLE = 4, 160
 # Extrapolated differences saturate at so many of their own standard deviations.
 _SATURATION = 2.0
+# Of an extrapolated difference, what is applied where nothing is left to remove.
+_GENTLE = 0.25
 _NOTHING = np.finfo(np.float32).tiny  # no division by zero
 
 
@@ -182,11 +186,12 @@ def _mix(
     steps = []
     if luma > 1:
         step = (luma - 1) * _saturated(change, np.abs(change), usual.luma)
+        step *= _left_over(luma_old, luma_new)[inner]
         room = np.where(step > 0, white - out.max(0), out.min(0))
         steps.append(step * _share(room, np.abs(step)))
     if chroma > 1 and len(old) == 3:
         largest = np.abs(remainder).max(0)
-        step = (chroma - 1) * _saturated(remainder, largest, usual.chroma)
+        step = _GENTLE * (chroma - 1) * _saturated(remainder, largest, usual.chroma)
         room = np.where(step > 0, white - out, out)
         steps.append(step * _share(room, np.abs(step)).min(0))
     for step in steps:
@@ -220,8 +225,7 @@ def _share(room: _Plane, size: _Plane) -> _Plane:
 
 def _texture(old: _Plane, new: _Plane, usual: _Usual) -> _Plane:
     """Tell how much the removed luma looks like texture, 0 to 1, from the luma before and after."""
-    removed = (old - new).astype(np.float32, copy=False)
-    kept = new.astype(np.float32, copy=False)
+    removed, kept = _single(old - new), _single(new)
     energy = _mean(removed * removed)
     expected = usual.at(kept)
     texture = _ramp(np.sqrt(energy) / expected, _ENERGY)
@@ -232,6 +236,24 @@ def _texture(old: _Plane, new: _Plane, usual: _Usual) -> _Plane:
     correlation = _mean(removed * structure) / (norm + _NOTHING)
     np.maximum(texture, _ramp(correlation, _CORRELATION), out=texture)
     return cv2.blur(texture, (_SMOOTHING, _SMOOTHING), borderType=cv2.BORDER_REFLECT).clip(0, 1)
+
+
+def _left_over(old: _Plane, new: _Plane) -> _Plane:
+    """Return what share of an extrapolated luma difference to apply: 1 where more of it is left."""
+    removed, kept = _single(old - new), _single(new)
+    kept = kept - _mean(kept)
+    kept *= removed
+    # What is left follows what was removed in this proportion; twice is all that is asked for.
+    share = _mean(kept) / (_mean(removed * removed) + _NOTHING)
+    share *= 2
+    share.clip(0, 1, out=share)
+    share *= 1 - _GENTLE
+    share += _GENTLE
+    return share
+
+
+def _single(plane: _Plane) -> _Plane:
+    return plane.astype(np.float32, copy=False)
 
 
 def _mean(plane: _Plane) -> _Plane:
@@ -248,8 +270,8 @@ def _survey(old: NDArray[Any], new: NDArray[Any], white: float) -> _Usual:
     parts = _parts(*old.shape[:2])
     for area in parts:
         before, after = _planes(old[area]), _planes(new[area])
-        kept = _luma(after).astype(np.float32, copy=False)
-        change = kept - _luma(before).astype(np.float32, copy=False)
+        kept = _single(_luma(after))
+        change = kept - _single(_luma(before))
         levels.append(kept[::2, ::2].ravel())  # neighbours tell the same
         deviations.append(np.sqrt(_mean(change * change)[::2, ::2]).ravel())
         squares_luma += float(np.mean(change**2))
