@@ -34,7 +34,7 @@ def crops_per_second(task: str, workers: int, arguments: argparse.Namespace) -> 
     """Return the best of several rounds, each after the loader's queue has been emptied."""
     force = [
         f"datasets:train:dataroot_gt={arguments.data}",
-        "datasets:train:exclude_every=~",
+        "datasets:train:exclude=[]",
         "datasets:train:cache=true",
         f"datasets:train:gt_size={arguments.size}",
         f"datasets:train:batch_size_per_gpu={arguments.batch}",

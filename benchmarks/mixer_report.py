@@ -21,9 +21,11 @@ from benchmarks.mixer_measure import (
     receptive_field,
 )
 from benchmarks.mixer_runs import Level, Study, Training, level_text
+from benchmarks.trainings import HELD_OUT
 from vheatir.data.restoration_dataset import to_tensor
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import degrade_for_benchmark
+from vheatir.training.paths import resolve_list
 from vheatir.weights import load_weights
 
 Record = dict[str, Any]
@@ -298,8 +300,8 @@ class _Told(nn.Module):
 
 def _field_images(study: Study, level: Level) -> list[Tensor]:
     """Return degraded crops of the validation split, those large enough."""
-    keep = None if study.roots == [BUNDLED] else ("every", 20)
-    source = ImageSource(study.roots, study.task.color, cache=False, keep=keep, heldout=True)
+    include = [] if study.roots == [BUNDLED] else [str(resolve_list(HELD_OUT))]
+    source = ImageSource(study.roots, study.task.color, include=include, heldout=True)
     images = []
     for index in range(len(source)):
         if min(source.size(index)) < FIELD_SIDE:

@@ -38,7 +38,8 @@ class Study:
         task: of every network.
         levels: each is trained for by itself; a range draws one for each crop.
         seeds: of the weights and of the data.
-        roots: folders of photographs; every 20th photograph is the validation split.
+        roots: folders of photographs; those that options/lists/heldout.txt names are the
+            validation split.
         test_set: measured as well, or None.
         crop: side of the crops in pixels.
         batch: crops an iteration.

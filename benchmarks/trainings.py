@@ -9,6 +9,9 @@ from typing import Any
 from vheatir.data.sources import BUNDLED
 from vheatir.tasks import Task
 
+#: The photographs that no training may use.
+HELD_OUT = "options/lists/heldout.txt"
+
 
 def resolve_roots(text: str) -> list[str]:
     """Return comma-separated folders as absolute paths; ``bundled`` stays as it is."""
@@ -40,8 +43,9 @@ def training_options(
 ) -> dict[str, Any]:
     """Return an option file for ``vheatir/train.py``: AdamW, warm-up, cosine to zero, average.
 
-    Every 20th photograph of ``roots`` is the validation split, of which ``validation_limit`` are
-    measured; of the bundled photographs those held out. ``train`` adds to that section.
+    The photographs of ``roots`` that ``options/lists/heldout.txt`` names are the validation split,
+    of which ``validation_limit`` are measured; of the bundled photographs those held out. ``train``
+    adds to that section.
     """
     bundled = list(roots) == [BUNDLED]
     datasets: dict[str, Any] = {
@@ -53,12 +57,12 @@ def training_options(
             "batch_size_per_gpu": batch,
             "num_worker_per_gpu": workers,
             "dataset_enlarge_ratio": 100,
-            **({} if bundled else {"exclude_every": 20}),
+            **({} if bundled else {"exclude": HELD_OUT}),
         },
         "val": {
             "name": "validation",
             "dataroot_gt": list(roots),
-            **({} if bundled else {"holdout_every": 20, "limit": validation_limit}),
+            **({} if bundled else {"include": HELD_OUT, "limit": validation_limit}),
         },
     }
     if test_set is not None:

@@ -3,6 +3,7 @@
 
     python datasets/prepare.py                       # what there is
     python datasets/prepare.py test                  # fetch the four test sets
+    python datasets/prepare.py photo                 # those of real photographs
     python datasets/prepare.py Set12 --source ~/old  # take it from a folder you have
     python datasets/prepare.py test --check          # verify what is there
 
@@ -59,16 +60,19 @@ class DataSet:
 
     Attributes:
         name: folder below the root.
-        role: ``"test"`` or ``"train"``.
-        images: number of images.
+        role: ``"test"``, ``"photo"`` (testing on pairs of real photographs) or ``"train"``.
+        images: number of image files; a pair has two.
         size: what there is to download, in words.
         source: where it comes from, in words.
         licence: the terms, as far as they are stated.
-        url: an archive, or a pattern with ``{file}`` or ``{stem}`` that gives each image.
+        url: an archive, or a pattern with ``{file}``, ``{stem}`` or ``{source}`` that gives each
+            image.
         members: which files of the archive, or of a source folder, belong to the set.
         exclude: names (without suffix) that are left out.
-        files: per image ``"pixels"``, the SHA-256 of its pixels (:func:`pixel_hash`), and
-            ``"sha256"`` of the file at the source where it is known.
+        files: per image ``"pixels"``, the SHA-256 of its pixels (:func:`pixel_hash`), ``"sha256"``
+            of the file at the source, and ``"source"``, its name there where that is another one.
+            Where no pixels are known, the file's hash is recorded at the first fetch.
+        protocol: how figures on it are measured, in words, where sets differ.
     """
 
     name: str
@@ -81,6 +85,17 @@ class DataSet:
     members: str = "*"
     exclude: tuple[str, ...] = ()
     files: dict[str, dict[str, str]] = field(default_factory=dict)
+    protocol: str = ""
+
+    @property
+    def pixels_are_known(self) -> bool:
+        """Whether images can be recognised by their pixels."""
+        return bool(self.files) and all("pixels" in known for known in self.files.values())
+
+    def url_of(self, name: str) -> str:
+        """Return where the image called ``name`` is fetched from."""
+        source = self.files[name].get("source", name)
+        return self.url.format(file=name, stem=Path(name).stem, source=source)
 
     def belongs(self, path: str) -> bool:
         """Tell whether a member of the archive, or a path in a source folder, is of the set."""
@@ -144,14 +159,12 @@ def fetch(
     if data.files:
         missing = _missing(data, root)
         for number, name in enumerate(missing, start=1):
-            url = data.url.format(file=name, stem=Path(name).stem)
+            url, known = data.url_of(name), data.files[name]
             raw = staging / url.rsplit("/", 1)[1]
             download(url, raw)
-            sha256, size = (
-                lock.enforce(url, raw, data.files[name].get("sha256")),
-                raw.stat().st_size,
-            )
-            if pixel_hash(read_image(raw)) != data.files[name]["pixels"]:
+            sha256, size = lock.enforce(url, raw, known.get("sha256")), raw.stat().st_size
+            actual = pixel_hash(read_image(raw))
+            if known.get("pixels", actual) != actual:
                 raw.unlink()
                 raise VHeatIRError(f"{url} was refused: its pixels are not those of {name}")
             _place(raw, root / data.name / name, copy=True)
@@ -201,7 +214,8 @@ def take(data: DataSet, root: Path, source: Path, copy: bool = False) -> str:
     """Link one set from a folder that holds it, under whatever names; convert where needed.
 
     Images of the test sets are recognised by their pixels, wherever they lie below ``source`` and
-    whatever they are called; those that are no PNG are converted.
+    whatever they are called, or by their names where no pixels are known; those that are no PNG
+    are converted.
 
     Args:
         data: the set.
@@ -227,26 +241,37 @@ def take(data: DataSet, root: Path, source: Path, copy: bool = False) -> str:
             for path in candidates
             if path.stem not in data.exclude and "val" not in path.relative_to(source).parts
         ]
+        # A copy of the source as a whole may hold more than the set.
+        top = source.resolve().name
+        places = {path: f"{top}/{path.relative_to(source).as_posix()}" for path in chosen}
+        chosen = [path for path in chosen if data.belongs(places[path])] or chosen
         if not chosen:
             raise VHeatIRError(f"{str(source)!r} holds no image of {data.name}")
         for path in chosen:
             _place(path, target / path.relative_to(source), copy)
         note = "" if len(chosen) == data.images else f" (the set has {data.images})"
         return f"{len(chosen)} images taken from {source}{note}"
-    wanted = {data.files[name]["pixels"]: name for name in _missing(data, root)}
+    known = data.pixels_are_known
+    keys = {
+        name: facts["pixels"] if known else Path(facts.get("source", name)).name
+        for name, facts in data.files.items()
+    }
+    wanted = {keys[name]: name for name in _missing(data, root)}
     taken = 0
     for path in candidates:
         try:
-            name = wanted.pop(pixel_hash(read_image(path)), None) if wanted else None
+            key = pixel_hash(read_image(path)) if known and wanted else path.name
         except VHeatIRError:  # not an image after all: somebody else's folder may hold anything
             continue
+        name = wanted.pop(key, None)
         if name is not None:
             _place(path, target / name, copy)
             taken += 1
     if wanted:
+        by = "pixels" if known else "names"
         raise VHeatIRError(
             f"{len(wanted)} of {data.images} images of {data.name} are not in {str(source)!r}, "
-            f"judged by their pixels: {', '.join(sorted(wanted.values()))}"
+            f"judged by their {by}: {', '.join(sorted(wanted.values()))}"
         )
     return f"{taken} of {data.images} images taken from {source}"
 
@@ -262,17 +287,18 @@ def check(data: DataSet, root: Path) -> str:
     if wrong or (not data.files and count != data.images):
         detail = f"missing or wrong: {', '.join(wrong)}" if wrong else f"{count} images are there"
         raise VHeatIRError(f"{data.name} is not complete below {str(root)!r}: {detail}")
-    return f"{data.images} images are right" if data.files else f"{count} images are there"
+    return f"{data.images} images are {'right' if data.pixels_are_known else 'there'}"
 
 
 def _missing(data: DataSet, root: Path) -> list[str]:
-    """Return the images that are not there, or not with the right pixels."""
+    """Return the images that are not there, or not with the right pixels where these are known."""
 
     def right(name: str) -> bool:
         try:
-            return pixel_hash(read_image(root / data.name / name)) == data.files[name]["pixels"]
+            actual = pixel_hash(read_image(root / data.name / name))
         except VHeatIRError:
             return False
+        return data.files[name].get("pixels", actual) == actual
 
     return [name for name in data.files if not right(name)]
 
@@ -318,7 +344,9 @@ def main(argv: Sequence[str] | None = None, catalogue: dict[str, DataSet] | None
     """Run the script; returns the exit status."""
     catalogue = load_catalogue() if catalogue is None else catalogue
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", help="sets; 'test' and 'train' stand for all such")
+    parser.add_argument(
+        "names", nargs="*", help="sets; 'test', 'photo' and 'train' stand for all such"
+    )
     parser.add_argument("--root", type=Path, default=HERE, help="where the folders go")
     parser.add_argument("--source", type=Path, help="take the images from this folder")
     parser.add_argument("--copy", action="store_true", help="with --source: copy, do not link")
@@ -350,7 +378,7 @@ def _chosen(names: Sequence[str], catalogue: dict[str, DataSet]) -> list[DataSet
     for name in names:
         group = {key: data for key, data in catalogue.items() if name in (key, data.role)}
         if not group:
-            raise unknown_name("data set", name, [*catalogue, "test", "train"])
+            raise unknown_name("data set", name, [*catalogue, "test", "photo", "train"])
         chosen |= group
     return list(chosen.values())
 
@@ -373,7 +401,8 @@ def _overview(catalogue: dict[str, DataSet]) -> Table:
     table.add_column("source", overflow="fold")
     table.add_column("licence", overflow="fold")
     for data in catalogue.values():
-        table.add_row(data.name, data.role, str(data.images), data.size, data.source, data.licence)
+        source = f"{data.source}; {data.protocol}" if data.protocol else data.source
+        table.add_row(data.name, data.role, str(data.images), data.size, source, data.licence)
     return table
 
 

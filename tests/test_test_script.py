@@ -147,6 +147,62 @@ def test_published_rows_stand_beside_the_published_sets(tmp_path: Path) -> None:
     assert {r["published"] for r in records if r["method"] == "degraded"} == {False}
 
 
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A data folder with two small pairs under the name of a published set."""
+    rng = np.random.default_rng(0)
+    for name, photo in heldout_photographs().items():
+        clean = photo[100:164, 100:181]
+        noisy = np.clip(clean + rng.normal(0, 10, clean.shape), 0, 255).astype(np.uint8)
+        write_image(tmp_path / "sets" / "Nam25" / "clean" / f"{name}.png", clean)
+        write_image(tmp_path / "sets" / "Nam25" / "noisy" / f"{name}.png", noisy)
+    return tmp_path / "sets"
+
+
+def test_a_task_without_a_level(pairs: Path, tmp_path: Path, capsys) -> None:
+    weights = tiny(tmp_path / "x.safetensors", "photo", None, "x")
+    assert run("--data", pairs, "--weights", weights, "--out", "o", "--save-images") == 0
+    records = load(Path("o"))
+    assert {r["level"] for r in records} == {None}
+    by_name = {r["method"]: r for r in records}
+    assert by_name["CBDNet"]["published"] and by_name["CBDNet"]["psnr"] == 40.02
+    for method, picture in (("degraded", "input"), ("x", "x")):
+        figures = [
+            psnr(
+                read_image(tmp_path / "o/images/photo/Nam25" / f"{name}_{picture}.png"),
+                read_image(pairs / "Nam25" / "clean" / f"{name}.png"),
+            )
+            for name in heldout_photographs()
+        ]
+        assert by_name[method]["psnr"] == pytest.approx(np.mean(figures), abs=1e-9)
+    printed = capsys.readouterr().out
+    assert "Nam25 (2 images)" in printed and "None" not in printed and "made damage" not in printed
+    text = (tmp_path / "o" / "benchmark.md").read_text()
+    assert "| method | parameters | PSNR/SSIM | s/image |" in text and "None" not in text
+
+
+def test_where_no_pairs_are_the_damage_is_made_and_said_so(tmp_path: Path, capsys) -> None:
+    weights = tiny(tmp_path / "x.safetensors", "photo", None, "x")
+    assert run("--weights", weights, "--limit", 1, "--out", "o") == 0
+    title = capsys.readouterr().out.splitlines()[0]
+    assert "bundled with scikit-image" in title and "made damage" in title
+    degraded, restored = load(Path("o"))
+    assert (degraded["dataset"], degraded["level"], degraded["images"]) == ("bundled", None, 1)
+    assert restored["method"] == "x" and 10 < degraded["psnr"] < 60
+    assert run("--weights", weights, "--limit", 1, "--out", "o2") == 0
+    assert load(Path("o2"))[0] == degraded
+
+
+def test_a_level_leaves_out_the_task_without_one(pairs: Path, tmp_path: Path, capsys) -> None:
+    photo = heldout_photographs()["chelsea"][:48, :48]
+    write_image(pairs / "McMaster" / "1.png", photo)
+    noise = tiny(tmp_path / "n.safetensors", "denoise_color", [0, 55], "n")
+    weights = ("--weights", noise, tiny(tmp_path / "x.safetensors", "photo", None, "x"))
+    assert run("--data", pairs, *weights, "--level", 30, "--out", "o") == 0
+    assert {(r["task"], r["level"]) for r in load(Path("o"))} == {("denoise_color", 30)}
+    assert "photo is left out: it has no level" in capsys.readouterr().err
+
+
 def test_bm3d_on_request(tmp_path: Path) -> None:
     pytest.importorskip("bm3d")
     write_image(tmp_path / "d" / "a.png", heldout_photographs()["chelsea"][100:164, 100:164])
@@ -171,6 +227,18 @@ def test_option_file_names_the_weights(crops: Path, tmp_path: Path, capsys) -> N
     ]  # fmt: skip
 
 
+def test_an_option_file_without_a_level(pairs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pydantic")
+    option = SCRIPT.parents[1] / "options" / "all_levels" / "photo_small.yml"
+    if not option.is_file():
+        pytest.skip("the option files are not beside the package")
+    place = ("--force_yml", f"path:experiments_root={tmp_path / 'runs'}")
+    tiny(tmp_path / "runs/photo_small/models/photo_small.safetensors", "photo", None, "p")
+    assert run("-opt", option, *place, "--data", pairs, "--out", "o") == 0
+    measured = [r for r in load(Path("o")) if not r["published"]]
+    assert [(r["method"], r["level"]) for r in measured] == [("degraded", None), ("p", None)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -185,6 +253,9 @@ def test_option_file_names_the_weights(crops: Path, tmp_path: Path, capsys) -> N
         (["--task", "jpeg_gray", "--level", "0"], "whole numbers 1 to 100"),
         (["--task", "denoise_gray", "--level", "-5"], "0 to 255"),
         (["--device", "abacus"], "device 'abacus'"),
+        (["--task", "photo", "--level", "20"], "task photo has no level"),
+        (["--task", "photo", "denoise_gray", "--level", "20"], "task photo has no level"),
+        (["--weights", "w.safetensors", "--task", "photo"], "the weights are for denoise_color"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(arguments, message, capsys, tmp_path) -> None:

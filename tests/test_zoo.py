@@ -21,12 +21,16 @@ from vheatir.tasks import TASKS, get_task
 NAMES = [entry.name for entry in zoo.list_models()]
 
 
+#: Tasks whose first model is still to be released.
+COMING = {"photo"} - {entry.task for entry in zoo.list_models()}
+
+
 def test_every_task_has_a_model():
-    assert {entry.task for entry in zoo.list_models()} == set(TASKS)
+    assert {entry.task for entry in zoo.list_models()} == set(TASKS) - COMING
 
 
 def test_the_zoo_stays_small():
-    assert sum(entry.path.stat().st_size for entry in zoo.list_models()) <= 40 * 2**20
+    assert sum(entry.path.stat().st_size for entry in zoo.list_models()) <= 48 * 2**20
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,19 +48,19 @@ def test_a_model_restores_a_photograph_it_has_never_seen(name):
     model = vheatir.load_model(name)
     task = get_task(model.info["task"])
     clean = to_color_mode(heldout_photographs()["chelsea"], task.color)[:128, :128]
-    level = task.benchmark_levels[0]
+    level = task.benchmark_levels[0] if task.has_level else None
     degraded = degrade_for_benchmark(np.ascontiguousarray(clean), task, level)
     with torch.no_grad():
-        y = model.network(
-            to_tensor(degraded)[None], float(level) if model.network.takes_level else None
-        )[0]
+        y = model.network(to_tensor(degraded)[None], level if model.network.takes_level else None)[
+            0
+        ]
     restored = to_uint8((y[0] if clean.ndim == 2 else y.permute(1, 2, 0)).numpy())
     gain = psnr(restored, clean) - psnr(to_uint8(degraded), clean)
     assert gain > (6.0 if task.degradation == "noise" else 0.8)
 
 
 def test_a_task_gives_its_first_model():
-    for task in TASKS:
+    for task in set(TASKS) - COMING:
         assert vheatir.load_model(task).path == zoo.find_weights(task)[0]
 
 

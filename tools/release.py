@@ -83,15 +83,19 @@ def add_model(arguments: argparse.Namespace) -> None:
 
 
 def bundled_psnr(model: LoadedModel) -> float:
-    """Return the mean PSNR on the held-out bundled photographs, over the benchmark's levels."""
+    """Return the mean PSNR on the held-out bundled photographs, over the benchmark's levels.
+
+    A task without a level is measured once, on made damage.
+    """
     task = get_task(model.info["task"])
     values = []
     for image in heldout_photographs().values():
         clean = to_color_mode(image, task.color)
-        for level in task.benchmark_levels:
+        for level in task.benchmark_levels or (None,):
             x = to_tensor(degrade_for_benchmark(clean, task, level))[None]
+            takes_level = level is not None and model.network.takes_level
             with torch.no_grad():
-                y = model.network(x, float(level) if model.network.takes_level else None)[0]
+                y = model.network(x, float(level) if takes_level else None)[0]
             restored = y[0] if clean.ndim == 2 else y.permute(1, 2, 0)
             values.append(psnr(to_uint8(restored.numpy()), clean))
     return float(np.mean(values))
@@ -126,19 +130,22 @@ def card(entry: ModelEntry, records: list[dict[str, Any]]) -> str:
         for r in records
         if r["task"] == entry.task and r["method"] == "degraded"
     }
+    level = f", {task.level_name} {model.info['level']}" if task.has_level else ""
+    columns = [*([task.level_name] if task.has_level else []), "input PSNR", "PSNR", "SSIM"]
     lines = [
         f"# {entry.name}",
         "",
-        f"{task.title[0].upper()}{task.title[1:]}, {task.level_name} {model.info['level']}; "
-        f"{entry.params / 1e6:.2f} M parameters.",
+        f"{task.title[0].upper()}{task.title[1:]}{level}; {entry.params / 1e6:.2f} M parameters.",
         "",
-        f"| data set | {task.level_name} | input PSNR | PSNR | SSIM |",
-        "|---|---|---|---|---|",
+        f"| data set | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 1) + "|",
     ]
     for r in own:
         before = inputs.get((r["dataset"], r["level"]), {}).get("psnr", float("nan"))
-        values = f"{before:.2f} | {r['psnr']:.2f} | {r['ssim']:.4f}"
-        lines.append(f"| {r['dataset']} | {r['level']:g} | {values} |")
+        values = [f"{before:.2f}", f"{r['psnr']:.2f}", f"{r['ssim']:.4f}"]
+        if task.has_level:
+            values.insert(0, f"{r['level']:g}")
+        lines.append(f"| {r['dataset']} | {' | '.join(values)} |")
     lines += [
         "",
         "Made with `python vheatir/test.py`; conventions as printed there.",

@@ -33,6 +33,9 @@ CONVENTIONS: dict[str, str] = {
     f"{_SSIM}; PSNR-B with 8x8 blocks.",
     "jpeg_color": "PSNR, PSNR-B (dB) and SSIM over all of R, G and B; compressed by libjpeg with "
     f"4:2:0 chroma; {_OUTPUT}; {_SSIM}; PSNR-B with 8x8 blocks, mean over channels.",
+    "photo": "PSNR (dB) and SSIM over all of R, G and B, of whole images; input and reference as "
+    "the set pairs them, or camera noise and JPEG made from a seed for each image where it has no "
+    f"pairs; {_OUTPUT}; {_SSIM}.",
 }
 """What the numbers of a task follow, by task name: to be printed beside every table."""
 

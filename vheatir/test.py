@@ -27,14 +27,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--task",
         nargs="+",
         metavar="TASK",
-        help="denoise_gray, denoise_color, jpeg_gray, jpeg_color (default: all)",
+        help="denoise_gray, denoise_color, jpeg_gray, jpeg_color, photo (default: all)",
     )
     add(
         "--level",
         nargs="+",
         type=float,
         metavar="N",
-        help="sigmas (noise) or qualities (JPEG); default: those of the published tables",
+        help="sigmas (noise) or qualities (JPEG); photo has none; default: those of the published "
+        "tables",
     )
     add("--weights", nargs="+", metavar="FILE", help=".safetensors files; default: released models")
     add("-opt", metavar="FILE", help="test what an option file describes: its experiment's weights")
@@ -42,8 +43,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--data",
         metavar="DIR",
-        help="folder of test sets (Set12, McMaster, LIVE1, classic5) or of any images; default: "
-        "$VHEATIR_DATA/test, else datasets/, else photographs that scikit-image ships",
+        help="folder of test sets (Set12, McMaster, LIVE1, classic5, Nam25, CC15, PolyU) or of any "
+        "images (photo: pairs in noisy/ and clean/); default: $VHEATIR_DATA/test, else datasets/, "
+        "else photographs that scikit-image ships",
     )
     add("--out", default="results", metavar="DIR", help="for benchmark.md, .csv, .json (results/)")
     add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")

@@ -285,3 +285,31 @@ def test_double_compression_leaves_two_grids() -> None:
     for lq, gt, _ in jpeg_samples("jpeg_gray", 40, double_compression=1.0, jpeg_grid="half"):
         assert lq.shape == gt.shape == (64, 64)
         assert 5 < 10 * np.log10(255**2 / np.mean((lq.astype(float) - gt) ** 2)) < 45
+
+
+def test_lists_of_names_choose_images(folder: Path, tmp_path: Path) -> None:
+    everything = [Path(name).name for name in ImageSource([folder], "rgb").names]
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"# a comment\n\n{everything[0]}\n")
+    assert [Path(n).name for n in ImageSource([folder], "rgb", include=[str(listed)]).names] == (
+        everything[:1]
+    )
+    without = ImageSource([folder], "rgb", exclude=[str(listed), f"{everything[1][0]}*"])
+    assert [Path(name).name for name in without.names] == everything[2:]
+    with pytest.raises(VHeatIRError, match="of which include and exclude takes none"):
+        ImageSource([folder], "rgb", include=[str(listed)], exclude=["*"])
+    listed.write_text("# nothing\n")
+    with pytest.raises(VHeatIRError, match="is empty"):
+        ImageSource([folder], "rgb", include=[str(listed)])
+    with pytest.raises(VHeatIRError, match="cannot be opened"):
+        ImageSource([folder], "rgb", exclude=["missing.txt"])
+
+
+def test_no_list_holds_out_what_another_trains_on() -> None:
+    lists = Path(__file__).resolve().parents[2] / "options" / "lists"
+    held = (lists / "heldout.txt").read_text().splitlines()
+    clean = (lists / "heldout_clean_licence.txt").read_text().splitlines()
+    unclear = (lists / "unclear_licence.txt").read_text().splitlines()
+    names = [{line for line in each if not line.startswith("#")} for each in (held, clean, unclear)]
+    assert names[1] == names[0] - names[2]
+    assert len(names[1]) >= 24

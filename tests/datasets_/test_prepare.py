@@ -101,6 +101,7 @@ def test_the_catalogue_is_complete(prepare: ModuleType) -> None:
     catalogue = prepare.load_catalogue()
     roles = {name: data.role for name, data in catalogue.items()}
     assert [n for n in roles if roles[n] == "test"] == ["Set12", "McMaster", "LIVE1", "classic5"]
+    assert [n for n in roles if roles[n] == "photo"] == ["Nam25", "CC15", "PolyU"]
     assert [n for n in roles if roles[n] == "train"] == ["DIV2K", "Flickr2K", "BSD500", "WED"]
     for data in catalogue.values():
         assert data.url.startswith("http")
@@ -108,9 +109,31 @@ def test_the_catalogue_is_complete(prepare: ModuleType) -> None:
         if data.role == "test":
             assert len(data.files) == data.images
             assert all(len(known["pixels"]) == 64 for known in data.files.values())
+        if data.role == "photo":
+            assert data.protocol and data.images % 2 == 0
 
 
-@pytest.mark.parametrize("name", ["Set12", "McMaster", "LIVE1", "classic5"])
+@pytest.mark.parametrize(("name", "pixels"), [("Nam25", True), ("CC15", False)])
+def test_pairs_are_whole(prepare: ModuleType, name: str, pixels: bool) -> None:
+    data = prepare.load_catalogue()[name]
+    assert len(data.files) == data.images and data.pixels_are_known is pixels
+    noisy, clean = (
+        {file.split("/")[1] for file in data.files if file.startswith(folder)}
+        for folder in ("noisy/", "clean/")
+    )
+    assert noisy == clean and len(noisy) == data.images / 2
+    assert len({data.url_of(file) for file in data.files}) == data.images
+
+
+def test_addresses_name_the_file_at_the_source(prepare: ModuleType) -> None:
+    catalogue = prepare.load_catalogue()
+    cc15 = catalogue["CC15"].url_of("clean/d800_iso6400_3.png")
+    assert cc15.endswith("/Real_ccnoise_denoised_part/d800_iso6400_3_mean.png")
+    assert catalogue["Nam25"].url_of("noisy/07.png").endswith("/testsets/Nam_patches/07_noise.png")
+    assert catalogue["McMaster"].url_of("7.png").endswith("/7.tif")
+
+
+@pytest.mark.parametrize("name", ["Set12", "McMaster", "LIVE1", "classic5", "Nam25"])
 def test_the_hashes_are_those_of_the_real_images(prepare: ModuleType, name: str) -> None:
     folder = os.environ.get("VHEATIR_DATA")
     if not folder:
@@ -135,6 +158,8 @@ def test_the_hashes_are_those_of_the_real_images(prepare: ModuleType, name: str)
         ("BSD500", "BSR/BSDS500/data/images/train/12003.jpg", False),  # Set12's 04.png
         ("WED", "exploration_database_and_code/pristine_images/00001.bmp", True),
         ("WED", "exploration_database_and_code/support_functions/x.png", False),
+        ("PolyU", "PolyU-1/CroppedImages/Canon5D2_5_160_3200_chair_5_real.JPG", True),
+        ("PolyU", "PolyU-1/OriginalImages/Canon5D2_chair_Real.JPG", False),
     ],
 )
 def test_members(prepare: ModuleType, name: str, member: str, belongs: bool) -> None:
@@ -261,6 +286,33 @@ def test_a_folder_of_something_else_is_not_touched(
     assert contents(root) == ["Toy/mine.png"]
 
 
+def pair_set(prepare: ModuleType, site: Path) -> Any:
+    """Put a pair on the site; return the set, whose images have no known pixels."""
+    for end in ("real", "mean"):
+        write_image(site / f"a_{end}.png", pictures()["color.png"] + np.uint8(end == "real"))
+    files = {"noisy/a.png": {"source": "a_real.png"}, "clean/a.png": {"source": "a_mean.png"}}
+    url = (site / "url").read_text() + "/{source}"
+    return prepare.DataSet("Pairs", "photo", 2, "tiny", "here", "none", url, files=files)
+
+
+@pytest.mark.reliability
+def test_pairs_without_known_pixels_are_locked_at_the_first_fetch(
+    prepare: ModuleType, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, root = pair_set(prepare, site), tmp_path / "root"
+    assert run(prepare, data, "--root", root, "--check") == 2
+    assert run(prepare, data, "--root", root) == 0
+    assert contents(root) == ["Pairs/clean/a.png", "Pairs/noisy/a.png", "prepare.lock.json"]
+    assert run(prepare, data, "--root", root, "--check") == 0
+    assert "2 images are there" in capsys.readouterr().out
+    noisy = root / "Pairs" / "noisy" / "a.png"
+    np.testing.assert_array_equal(read_image(noisy), pictures()["color.png"] + np.uint8(1))
+    noisy.unlink()
+    write_image(site / "a_real.png", pictures()["color.png"])
+    assert run(prepare, data, "--root", root) == 2
+    assert "first fetch" in capsys.readouterr().err and not noisy.exists()
+
+
 # -- taking from a folder -------------------------------------------------------------------------
 
 
@@ -316,6 +368,29 @@ def test_a_training_folder_is_linked_without_what_does_not_belong(
     assert all(path.is_symlink() for path in (root / "Toy").rglob("*.png"))
 
 
+def test_pairs_without_known_pixels_are_recognised_by_their_names(
+    prepare: ModuleType, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, root, source = pair_set(prepare, site), tmp_path / "root", tmp_path / "old"
+    write_image(source / "part" / "a_real.png", pictures()["color.png"])
+    write_image(source / "part" / "a_ours.png", pictures()["color.png"])
+    assert run(prepare, data, "--root", root, "--source", source) == 2
+    assert "judged by their names: clean/a.png" in capsys.readouterr().err
+    write_image(source / "part" / "a_mean.png", pictures()["color.png"])
+    assert run(prepare, data, "--root", root, "--source", source) == 0
+    assert contents(root) == ["Pairs/clean/a.png", "Pairs/noisy/a.png"]
+
+
+def test_only_the_part_that_is_the_set_is_taken_from_a_whole_source(
+    prepare: ModuleType, site: Path, tmp_path: Path
+) -> None:
+    data, root, source = train_set(prepare, site), tmp_path / "root", tmp_path / "old"
+    for place in ("images/train/1.png", "images/test/2.png", "small/1.png"):
+        write_image(source / place, pictures()["gray.png"])
+    assert run(prepare, data, "--root", root, "--source", source) == 0
+    assert contents(root) == ["Toy/images/test/2.png", "Toy/images/train/1.png"]
+
+
 def test_the_source_may_not_be_the_target(
     prepare: ModuleType, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -334,7 +409,7 @@ def test_the_script_runs_from_any_folder(tmp_path: Path) -> None:
         [sys.executable, str(SCRIPT)], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in ("Set12", "LIVE1", "DIV2K", "WED"))
+    assert all(name in done.stdout for name in ("Set12", "LIVE1", "Nam25", "DIV2K"))
 
 
 def test_a_typo_names_the_nearest_set(

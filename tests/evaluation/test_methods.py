@@ -13,6 +13,7 @@ from vheatir.bundled import heldout_photographs
 from vheatir.degradations import benchmark_noise, to_color_mode
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation import bm3d_method, model_method
+from vheatir.evaluation.baselines import nlm_method
 from vheatir.evaluation.methods import tell_apart
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import get_task
@@ -82,6 +83,27 @@ def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert [m.name for m in tell_apart([(methods[0], "x")])] == [methods[0].name]
 
 
+def test_a_model_without_a_level(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_network({
+        "type": "VHeatIRUNet", "channels": [8, 8], "depths": [1, 1],
+        "mixers": ["conv", "hco_spread"],
+    })  # fmt: skip
+    info = {"task": "photo", "level": None, "name": "x"}
+    model = load_weights(save_weights(tmp_path / "x.safetensors", network, info))
+    method = model_method(model)
+    assert (method.name, method.task, method.level_range) == ("x", "photo", None)
+    assert method.covers(None) and not method.covers(15)
+    image = np.random.default_rng(0).random((20, 22, 3), dtype=np.float32)
+    with torch.no_grad():
+        y = model.network(torch.from_numpy(image.transpose(2, 0, 1).copy())[None])[0]
+    np.testing.assert_allclose(method.restore(image, None), y.numpy().transpose(1, 2, 0), atol=1e-6)
+    with_level = model_method(
+        load_weights(save_tiny(tmp_path / "y.safetensors", "denoise_color", 15))
+    )
+    assert not with_level.covers(None)
+
+
 @pytest.mark.parametrize("task", ["denoise_gray", "denoise_color"])
 def test_bm3d_removes_noise(task: str) -> None:
     pytest.importorskip("bm3d")
@@ -98,3 +120,14 @@ def test_bm3d_removes_noise(task: str) -> None:
 def test_bm3d_is_for_noise_only() -> None:
     with pytest.raises(VHeatIRError, match="not JPEG"):
         bm3d_method(get_task("jpeg_gray"))
+    with pytest.raises(VHeatIRError, match="told a sigma"):
+        bm3d_method(get_task("photo"))
+
+
+def test_non_local_means_needs_no_level_for_photographs() -> None:
+    method = nlm_method(get_task("photo"))
+    assert method.covers(None)
+    clean = heldout_photographs()["chelsea"][100:164, 100:164]
+    noisy = benchmark_noise(clean.astype(np.float32) / 255, 15)
+    restored = method.restore(noisy, None)
+    assert psnr(to_uint8(restored), clean) > psnr(to_uint8(noisy), clean) + 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
@@ -22,7 +24,8 @@ def small_set() -> TestSet:
 
 
 def method(restore, task: str = "denoise_color", name: str = "fake", params=7) -> Method:
-    return Method(name, task, (0.0, 255.0), params, restore)
+    levels = (0.0, 255.0) if get_task(task).has_level else None
+    return Method(name, task, levels, params, restore)
 
 
 def test_degraded_row_is_the_mean_over_images_of_clipped_and_rounded_input() -> None:
@@ -80,7 +83,7 @@ def heldout_crop(index: int):
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
 def test_a_perfect_method_is_perfect_and_measuring_repeats(task) -> None:
     crops = small_set()
-    level = task.benchmark_levels[0]
+    level = task.benchmark_levels[0] if task.has_level else None
     answers = iter([crops.load(i, task).astype(np.float32) / 255 for i in range(2)])
     perfect = measure(task, crops, level, method(lambda image, level: next(answers), task.name))
     assert perfect.psnr == float("inf")
@@ -102,6 +105,42 @@ def test_methods_that_fail_are_named() -> None:
 def test_invalid_levels_are_refused() -> None:
     with pytest.raises(VHeatIRError, match="whole number"):
         measure(get_task("jpeg_gray"), small_set(), 10.5)
+    with pytest.raises(VHeatIRError, match="sigma is needed"):
+        measure(get_task("denoise_color"), small_set(), None)
+
+
+def paired_set() -> TestSet:
+    """The crops, each with a darker self as its noisy image."""
+    crops = small_set()
+    darker = tuple(lambda i=i: crops.loaders[i]() // 2 for i in range(2))
+    return TestSet("pairs", crops.names, crops.loaders, darker)
+
+
+def test_pairs_bring_their_own_input() -> None:
+    task, pairs = get_task("photo"), paired_set()
+    seen = []
+
+    def restore(image, level):
+        seen.append((image, level))
+        return image * 2
+
+    clean = [pairs.load(i, task) for i in range(2)]
+    dark = measure(task, pairs, None)
+    expected = [peak_signal_noise_ratio(c, c // 2, data_range=255) for c in clean]
+    assert dark.psnr == pytest.approx(np.mean(expected), abs=1e-9)
+    assert (dark.level, dark.psnrb) == (None, None)
+    restored = measure(task, pairs, None, method(restore, "photo"))
+    for (image, level), c in zip(seen, clean, strict=True):
+        np.testing.assert_array_equal(image, (c // 2).astype(np.float32) / np.float32(255))
+        assert level is None
+    expected = [peak_signal_noise_ratio(c, c // 2 * 2, data_range=255) for c in clean]
+    assert restored.psnr == pytest.approx(np.mean(expected), abs=1e-9)
+
+
+def test_a_pair_of_unequal_sizes_is_one_clear_line() -> None:
+    pairs = replace(paired_set(), noisy_loaders=paired_set().noisy_loaders[::-1])
+    with pytest.raises(VHeatIRError, match=r"pair 'a' of pairs .* 83x71 pixels, .* 120x96"):
+        measure(get_task("photo"), pairs, None)
 
 
 def test_bundled_set_is_the_held_out_one() -> None:
@@ -111,3 +150,4 @@ def test_bundled_set_is_the_held_out_one() -> None:
     assert bundled.load(0, get_task("jpeg_gray")).ndim == 2
     first = bundled.first(1)
     assert len(first) == 1 and not first.whole and bundled.first(99).whole
+    assert not bundled.is_paired and len(paired_set().first(1).noisy_loaders) == 1

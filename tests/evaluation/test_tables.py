@@ -62,6 +62,37 @@ def test_markdown_has_a_row_for_each_method_and_says_what_it_follows() -> None:
     assert "quoted, not measured" in text and "Liang et al." in text
 
 
+def photo_records() -> list[Record]:
+    def make(method: str, psnr: float, **more) -> Record:
+        values = {"published": False, "params": None, "ssim": 0.9, "psnrb": None}
+        values |= {"seconds_per_image": None, **more}
+        return Record("photo", "Nam25", None, method, psnr=psnr, images=25, **values)
+
+    return [
+        make("degraded", 37.06),
+        make("CBDNet", 40.02, published=True, ssim=None),
+        make("mine", 42.5, params=850_000, seconds_per_image=0.25),
+    ]
+
+
+def test_a_task_without_a_level_has_one_column() -> None:
+    text = to_markdown(photo_records())
+    assert "| method | parameters | PSNR/SSIM | s/image |" in text
+    assert "| degraded | - | 37.06/0.9000 | - |" in text
+    assert "| CBDNet (published) | - | 40.02 | - |" in text
+    assert "| mine | 0.85 M | 42.50/0.9000 | 0.25 |" in text
+    assert "Guo et al." in text and "Nam25: by the protocol of CBDNet" in text
+    assert "None" not in text
+    rows = list(csv.DictReader(io.StringIO(to_csv(photo_records()))))
+    assert [row["level"] for row in rows] == ["", "", ""]
+    assert [row["level"] for row in json.loads(to_json(photo_records()))] == [None] * 3
+    for width in (160, 30):
+        console = Console(file=io.StringIO(), width=width)
+        print_task(console, photo_records())
+        printed = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "PSNR" in printed and "None" not in printed
+
+
 def test_terminal_shows_names_as_they_are() -> None:
     console = Console(file=io.StringIO(), width=160)
     print_task(console, records(), ["a remark"])

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation.test_sets import default_data_folder, find_test_sets, folder_test_set
+from vheatir.evaluation.test_sets import (
+    default_data_folder,
+    find_test_sets,
+    folder_test_set,
+    paired_test_set,
+)
 from vheatir.image_io import write_image
 from vheatir.tasks import get_task
 
@@ -53,6 +58,59 @@ def test_images_are_sorted_and_names_are_unique(tmp_path: Path) -> None:
     assert test_set.names == ("a_bmp", "a_png", "b", "deep_a")
     values = [int(test_set.load(i, get_task("denoise_color"))[0, 0, 0]) for i in range(4)]
     assert values == [2, 1, 0, 3]
+
+
+def test_pairs_in_two_folders(tmp_path: Path) -> None:
+    add_images(tmp_path / "Nam25" / "noisy", "1.png", "2.png")
+    add_images(tmp_path / "Nam25" / "clean", "0.png", "1.png", "2.png")
+    add_images(tmp_path / "Set12", "x.png")
+    task = get_task("photo")
+    with pytest.raises(VHeatIRError, match=r"'0' in .*Nam25.* has no noisy image: "):
+        find_test_sets(tmp_path, task)
+    (tmp_path / "Nam25" / "clean" / "0.png").unlink()
+    for folder in (tmp_path, tmp_path / "Nam25"):
+        (pairs,) = find_test_sets(folder, task)
+        assert (pairs.name, pairs.names) == ("Nam25", ("1", "2"))
+        values = [(clean[0, 0, 0], noisy[0, 0, 0]) for clean, noisy in
+                  (pairs.load_pair(i, task) for i in range(2))]  # fmt: skip
+        assert values == [(1, 0), (2, 1)]
+    assert [s.name for s in find_test_sets(tmp_path, get_task("denoise_gray"))] == ["Set12"]
+
+
+def test_pairs_told_apart_by_their_endings(tmp_path: Path) -> None:
+    names = ("a_mean.png", "a_ours.png", "a_real.png", "b_Real.JPG", "b_mean.JPG", "notes.txt")
+    add_images(tmp_path / "CC15", *names[:-1])
+    (tmp_path / "CC15" / names[-1]).write_text("")
+    (pairs,) = find_test_sets(tmp_path, get_task("photo"))
+    assert pairs.names == ("a", "b") and pairs.is_paired
+    clean, noisy = pairs.load_pair(0, get_task("photo"))
+    assert (clean[0, 0, 0], noisy[0, 0, 0]) == (0, 2)
+
+
+def test_pairs_of_ones_own_and_clean_images(tmp_path: Path) -> None:
+    add_images(tmp_path / "b" / "noisy", "1.png")
+    add_images(tmp_path / "b" / "clean", "1.jpg")
+    add_images(tmp_path / "a", "x.png", "y_real.png")
+    add_images(tmp_path / "c", "x_real.png", "x_mean.png")
+    sets = find_test_sets(tmp_path, get_task("photo"))
+    assert [(s.name, s.is_paired, len(s)) for s in sets] == [
+        ("a", False, 2), ("b", True, 1), ("c", True, 1),
+    ]  # fmt: skip
+    assert not any(s.is_paired for s in find_test_sets(tmp_path, get_task("denoise_color")))
+    clean, noisy = sets[0].load_pair(0, get_task("photo"))
+    assert clean.shape == (16, 16, 3) and noisy is None
+
+
+def test_half_a_set_of_pairs_is_one_clear_line(tmp_path: Path) -> None:
+    add_images(tmp_path / "mine" / "noisy", "1.png", "2.png")
+    with pytest.raises(VHeatIRError, match=r"no clean image \(nor have 1 others\)"):
+        find_test_sets(tmp_path / "mine", get_task("photo"))
+    add_images(tmp_path / "PolyU", "1.png")
+    with pytest.raises(VHeatIRError, match="holds no pairs"):
+        find_test_sets(tmp_path, get_task("photo"))
+    add_images(tmp_path / "two" / "noisy", "1.png", "1.bmp")
+    with pytest.raises(VHeatIRError, match="two images called '1'"):
+        paired_test_set(tmp_path / "two")
 
 
 def test_missing_and_empty_folders_are_one_clear_line(tmp_path: Path) -> None:

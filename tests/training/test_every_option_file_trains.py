@@ -27,7 +27,7 @@ SMALL = [
     "datasets:train:num_worker_per_gpu=0",
     # photographs that are always there, in place of data sets and of other runs' weights
     "datasets:train:dataroot_gt=bundled",
-    "datasets:train:exclude_every=null",
+    "datasets:train:exclude=[]",
     "datasets:val=null",
     "path:pretrain_network_g=null",
     "logger:use_tb_logger=false",

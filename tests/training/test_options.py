@@ -12,6 +12,7 @@ import yaml
 from vheatir.archs import ARCHS, build_network
 from vheatir.errors import VHeatIRError
 from vheatir.training.options import load_options
+from vheatir.training.sections import PhotoOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ROOT / "options"
@@ -57,11 +58,12 @@ def message(*force: str, path: Path = QUICKSTART) -> str:
 # --- the files themselves
 
 
-def test_there_are_23_files_and_no_other() -> None:
+def test_there_are_26_files_and_no_other() -> None:
     expected = {f"{name}.yml" for name in PAPER} | {"quickstart.yml"}
     expected |= {f"{task}_{size}.yml" for task, size in ALL_LEVELS}
+    expected |= {f"photo_{size}.yml" for size in ("small", "medium", "large")}
     assert {path.name for path in EVERY_FILE} == expected
-    assert len(EVERY_FILE) == 23
+    assert len(EVERY_FILE) == 26
 
 
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.stem)
@@ -142,7 +144,7 @@ def test_the_recipe_for_all_levels(task: str, size: str) -> None:
     # validated on photographs of the same folders that training leaves out
     val = options.datasets.val_sets["val"]
     assert val.dataroot_gt == data.dataroot_gt
-    assert val.holdout_every == data.exclude_every == 20
+    assert val.include == data.exclude == [str(ROOT / "options" / "lists" / "heldout.txt")]
 
     network = build_network(options.network_g.config())
     assert network.takes_level is task.startswith("denoise")
@@ -314,8 +316,38 @@ def test_quality_has_its_own_range() -> None:
 def test_a_missing_option_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "bare.yml", "name: bare\ntask: denoise_gray\n")
     text = message(path=path)
-    assert "'level' is missing" in text
+    assert "'datasets' is missing" in text
     assert "more)" in text
+    assert "'level' is missing" in message("level=~")
+
+
+@pytest.mark.parametrize("size", ["small", "medium", "large"])
+def test_the_recipe_for_photographs_has_no_level(size: str) -> None:
+    path = OPTIONS / "all_levels" / f"photo_{size}.yml"
+    options = load_options(path)
+    assert (options.task, options.level, options.level_range) == ("photo", None, None)
+    network = build_network(options.network_g.config())
+    assert not network.takes_level
+    assert network.in_chans == network.out_chans == 3
+    assert options.datasets.train.exclude == options.datasets.val_sets["val"].include
+    # the file shows every probability, with the values that the code has by default
+    assert options.datasets.train.photo == PhotoOptions()
+    shown = yaml.safe_load((OPTIONS / "_base" / "photo.yml").read_text(encoding="utf-8"))
+    assert set(shown["datasets"]["train"]["photo"]) == set(PhotoOptions.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("force", "expected"),
+    [
+        ("level=20", "task photo has no level"),
+        ("datasets:val:level=20", "task photo has no level"),
+        ("datasets:train:photo:jpeg=1.5", "less than or equal to 1"),
+        ("datasets:train:photo:quality=[90, 70]", "[lowest, highest]"),
+        ("datasets:train:photo:jpg=1", "did you mean 'jpeg'"),
+    ],
+)
+def test_mistakes_in_the_recipe_for_photographs(force: str, expected: str) -> None:
+    assert expected in message(force, path=OPTIONS / "all_levels" / "photo_small.yml")
 
 
 def test_other_networks_arguments_are_refused() -> None:

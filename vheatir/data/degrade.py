@@ -9,7 +9,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vheatir.degradations import Subsampling, add_noise, jpeg_compress
+from vheatir.degradations import (
+    PhotoDegradation,
+    Subsampling,
+    add_noise,
+    degrade_photo,
+    jpeg_compress,
+)
 from vheatir.tasks import Task
 
 #: Where JPEG's 8x8 grid lies in a crop: at its corner, anywhere, or half of each.
@@ -21,29 +27,54 @@ _JPEG_UNIT = 16
 
 @dataclass(frozen=True)
 class DegradationRange:
-    """What may befall a training sample.
+    """The random degradation of training samples.
 
     Attributes:
         task: kind of degradation and colours.
-        low: smallest level.
+        low: smallest level; unused by a task without a level.
         high: largest level; equal to ``low`` for a single one.
         jpeg_grid: see :data:`JpegGrid`.
         subsampling: chroma subsamplings to draw from.
         double_compression: probability of an earlier compression at a quality of its own, and at
             a phase of its own unless the grid is aligned.
+        photo: probabilities of the task ``photo``.
     """
 
     task: Task
-    low: float
-    high: float
+    low: float = 0.0
+    high: float = 0.0
     jpeg_grid: JpegGrid = "aligned"
     subsampling: Sequence[Subsampling] = ("4:2:0",)
     double_compression: float = 0.0
+    photo: PhotoDegradation = PhotoDegradation()
 
     @property
     def margin(self) -> int:
-        """Pixels needed around a crop, so that the grid can lie at any phase."""
-        return 0 if self.task.degradation == "noise" or self.jpeg_grid == "aligned" else _JPEG_UNIT
+        """Pixels needed around a JPEG crop, so that the grid can lie at any phase."""
+        return _JPEG_UNIT if self.task.degradation == "jpeg" and self.jpeg_grid != "aligned" else 0
+
+    def draw_scale(self, rng: np.random.Generator, size: int, shortest: int) -> float:
+        """Draw the factor by which a sample is resized: 1 but for the task ``photo``.
+
+        Args:
+            rng: the sample's own generator.
+            size: side of the sample in pixels.
+            shortest: shorter side of its image, which limits the reduction.
+        """
+        if self.task.degradation != "photo":
+            return 1.0
+        return self.photo.draw_scale(rng, size, shortest)
+
+    def source_size(self, size: int, scale: float = 1.0) -> int:
+        """Return the side of the clean crop that a sample of side ``size`` is made from.
+
+        Args:
+            size: side of the sample in pixels.
+            scale: see :meth:`draw_scale`.
+        """
+        if self.task.degradation == "photo":
+            return self.photo.source_size(size, scale)
+        return size + self.margin
 
 
 def crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -61,20 +92,27 @@ def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 
 
 def degrade(
-    clean: NDArray[np.uint8], size: int, what: DegradationRange, rng: np.random.Generator
+    clean: NDArray[np.uint8],
+    size: int,
+    what: DegradationRange,
+    rng: np.random.Generator,
+    scale: float = 1.0,
 ) -> tuple[NDArray[np.uint8 | np.float32], NDArray[np.uint8], float]:
     """Degrade a crop at a level drawn from the range.
 
     Args:
-        clean: (size + margin, size + margin[, 3]) uint8.
+        clean: (S, S[, 3]) uint8, with S = ``what.source_size(size, scale)``.
         size: side of the result.
         what: the range.
         rng: the sample's own generator.
+        scale: factor of the resizing, see :meth:`DegradationRange.draw_scale`.
 
     Returns:
-        Degraded crop (noise: float32 in [0, 1] and beyond; JPEG: uint8), clean crop (uint8),
-        level.
+        Degraded crop (noise: float32 in [0, 1] and beyond; JPEG, photo: uint8), clean crop
+        (uint8), level (0 for a task without one).
     """
+    if what.task.degradation == "photo":
+        return *degrade_photo(clean, size, what.photo, rng, scale), 0.0
     if what.task.degradation == "noise":
         sigma = float(rng.uniform(what.low, what.high))
         unit = np.divide(clean, np.float32(255), dtype=np.float32)

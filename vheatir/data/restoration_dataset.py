@@ -65,7 +65,8 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         number = index % len(self.source)
         clean = self.source[number]
         name = self.source.names[number]
-        needed = self.size + self.degradation.margin
+        scale = self.degradation.draw_scale(rng, self.size, min(clean.shape[:2]))
+        needed = self.degradation.source_size(self.size, scale)
         if min(clean.shape[:2]) < needed:
             raise VHeatIRError(
                 f"{name} is {clean.shape[1]}x{clean.shape[0]} pixels, smaller than the crop of "
@@ -76,7 +77,7 @@ class RestorationDataset(Dataset[dict[str, Any]]):
             clean = augment(clean, rng)
         if self.recolor:
             clean = recolor_array(clean, self.recolor, rng)
-        lq, gt, level = degrade(clean, self.size, self.degradation, rng)
+        lq, gt, level = degrade(clean, self.size, self.degradation, rng, scale)
         return {"lq": to_tensor(lq), "gt": to_tensor(gt), "level": level, "gt_path": name}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.data.names import NameList
 from vheatir.degradations import to_color_mode
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import decode_image, list_images, read_image
@@ -36,11 +37,13 @@ class ImageSource:
         cache: decode every image once and keep it in memory.
         keep: None for all images, ``("every", n)`` for every n-th of each root only, ``("but", n)``
             for all the others: a validation split without a list of files.
+        include: use only the images that this list names; see :class:`NameList`.
+        exclude: leave out the images that this list names.
         limit: use the first ``limit`` images only.
         heldout: of the bundled photographs, use those held out for testing.
 
     Raises:
-        VHeatIRError: a root is missing or empty.
+        VHeatIRError: a root or a list is missing or empty, or no image is left.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class ImageSource:
         *,
         cache: bool = False,
         keep: tuple[str, int] | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
         limit: int | None = None,
         heldout: bool = False,
     ) -> None:
@@ -58,19 +63,23 @@ class ImageSource:
         self._lmdb_sizes: dict[str, tuple[int, int]] = {}
         names: list[str] = []
         found = 0
+        included, excluded = NameList(include), NameList(exclude)
         kind, every = keep or ("all", 1)
         for root in roots:
             for number, name in enumerate(self._names(root, heldout), start=1):
                 found += 1
-                if kind == "all" or (number % every == 0) == (kind == "every"):
+                if kind != "all" and (number % every == 0) != (kind == "every"):
+                    continue
+                if name not in excluded and (not include or name in included):
                     names.append(name)
         self.names = names[:limit]
         if not self.names:
-            option = "holdout_every" if kind == "every" else "exclude_every"
+            split = {"every": f"holdout_every {every}", "but": f"exclude_every {every}"}
+            used = [split.get(kind, ""), "include" if include else "", "exclude" if exclude else ""]
             raise VHeatIRError(
                 f"no image is left: {', '.join(str(root) for root in roots)} holds {found} "
-                f"image(s), of which {option} {every} takes none; give a number of at most the "
-                "images in one folder, or leave it out"
+                f"image(s), of which {' and '.join(filter(None, used))} takes none; change that, "
+                "or leave it out (holdout_every: n takes every n-th image of a folder)"
             )
         self._cache: list[NDArray[np.uint8]] | None = None
         if cache:

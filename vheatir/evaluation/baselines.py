@@ -20,10 +20,12 @@ def bm3d_method(task: Task) -> Method:
     non-commercial use).
 
     Raises:
-        VHeatIRError: the package is missing, or the task is no denoising.
+        VHeatIRError: the package is missing, or the task is not the removal of white noise.
     """
-    if task.degradation != "noise":
+    if task.degradation == "jpeg":
         raise VHeatIRError(f"BM3D removes noise, not JPEG artifacts: task {task.name} has no BM3D")
+    if task.degradation != "noise":
+        raise VHeatIRError(f"BM3D must be told a sigma: task {task.name} has none, so no BM3D")
     try:
         import bm3d
     except ImportError:
@@ -31,8 +33,8 @@ def bm3d_method(task: Task) -> Method:
             "the BM3D row needs the bm3d package: pip install bm3d, or leave --bm3d out"
         ) from None
 
-    def restore(image: NDArray[np.float32], level: float) -> NDArray[np.float32]:
-        if level == 0:
+    def restore(image: NDArray[np.float32], level: float | None) -> NDArray[np.float32]:
+        if not level:
             return image
         run = bm3d.bm3d if image.ndim == 2 else bm3d.bm3d_rgb
         return np.asarray(run(image.astype(np.float64), level / 255), dtype=np.float32)
@@ -44,13 +46,13 @@ def bm3d_method(task: Task) -> Method:
 def nlm_method(task: Task) -> Method:
     """Return non-local means (Buades et al., CVPR 2005), by scikit-image, with its usual settings.
 
-    For noise the true sigma is given; for JPEG artifacts sigma is estimated from the image, at
-    least 3, since non-local means knows no compression.
+    For noise the true sigma is given; otherwise it is estimated from the image, at least 3, since
+    non-local means knows no compression.
     """
     from skimage.restoration import denoise_nl_means
 
-    def restore(image: NDArray[np.float32], level: float) -> NDArray[np.float32]:
-        if task.degradation == "noise":
+    def restore(image: NDArray[np.float32], level: float | None) -> NDArray[np.float32]:
+        if level is not None and task.degradation == "noise":
             sigma = level / 255
         else:
             sigma = max(estimate_sigma(image), _JPEG_SIGMA) / 255
@@ -60,4 +62,5 @@ def nlm_method(task: Task) -> Method:
         )  # fmt: skip
         return np.asarray(restored, dtype=np.float32)
 
-    return Method("non-local means", task.name, (0.0, 255.0), None, restore)
+    level_range = (0.0, 255.0) if task.has_level else None
+    return Method("non-local means", task.name, level_range, None, restore)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vheatir.weights import LoadedModel
 
-Restore = Callable[[NDArray[np.float32], float], NDArray[np.float32]]
+Restore = Callable[[NDArray[np.float32], float | None], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,25 @@ class Method:
     Attributes:
         name: for tables.
         task: name of the task it restores.
-        level_range: smallest and largest level it is made for.
+        level_range: smallest and largest level it is made for; None for a task without a level.
         params: number of parameters, None for what has none.
         restore: takes the degraded image, ``float32`` on [0, 1] (noise: beyond), (H, W) or
-            (H, W, 3), and its level; returns the restored one of the same shape.
+            (H, W, 3), and its level, None for a task without one; returns the restored image of
+            the same shape.
     """
 
     name: str
     task: str
-    level_range: tuple[float, float]
+    level_range: tuple[float, float] | None
     params: int | None
     restore: Restore
 
-    def covers(self, level: float) -> bool:
-        """Tell whether the method is made for ``level``."""
+    def covers(self, level: float | None) -> bool:
+        """Tell whether the method is made for ``level``, None on a task without one."""
+        if level is None:
+            return self.level_range is None
+        if self.level_range is None:
+            return False
         return self.level_range[0] <= level <= self.level_range[1]
 
 
@@ -76,7 +81,7 @@ def model_method(
     return Method(
         name=f"{name}, self-ensemble" if self_ensemble else name,
         task=task.name,
-        level_range=_level_range(model),
+        level_range=_level_range(model) if task.has_level else None,
         params=sum(parameter.numel() for parameter in network.parameters()),
         restore=_network_restorer(network, self_ensemble, tile),
     )
@@ -111,7 +116,7 @@ def _network_restorer(network: torch.nn.Module, self_ensemble: bool, tile: int |
     run = inference.self_ensemble if self_ensemble else inference.restore_tensor
     takes_level = bool(getattr(network, "takes_level", False))
 
-    def restore(image: NDArray[np.float32], level: float) -> NDArray[np.float32]:
+    def restore(image: NDArray[np.float32], level: float | None) -> NDArray[np.float32]:
         planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
         x = torch.from_numpy(np.ascontiguousarray(planes))[None]
         out = run(network, x, level if takes_level else None, tile=tile)[0].float().numpy()

@@ -1,7 +1,7 @@
 """The measuring protocol of the published tables: degrade, restore, round, compare.
 
 SwinIR's (arXiv 2108.10257): see :func:`vheatir.degradations.degrade_for_benchmark` for the input
-and :data:`vheatir.metrics.CONVENTIONS` for the figures.
+and :data:`vheatir.metrics.CONVENTIONS` for the figures. A test set of pairs brings its own input.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Measured:
         output: the method's output, clipped and rounded; for the degraded row the input.
         psnr: decibels.
         ssim: at most 1.
-        psnrb: decibels; None for noise.
+        psnrb: decibels, for JPEG; otherwise None.
         seconds: of the restoration; None for the degraded row.
     """
 
@@ -52,7 +52,7 @@ class Measured:
 def measure(
     task: Task,
     test_set: TestSet,
-    level: float,
+    level: float | None,
     method: Method | None = None,
     on_image: OnImage | None = None,
 ) -> Record:
@@ -61,20 +61,25 @@ def measure(
     Args:
         task: what degrades the images, and their colours.
         test_set: at least one image.
-        level: sigma on 0..255, or a whole JPEG quality.
+        level: sigma on 0..255, or a whole JPEG quality; None for a task without a level.
         method: what restores them; None measures the degraded images themselves.
         on_image: called after each image, for progress and pictures.
 
     Raises:
-        VHeatIRError: an invalid level, an image too small to be measured, or a method that
-            returns another shape or non-finite values.
+        VHeatIRError: an invalid level, an image too small to be measured, a pair of unequal
+            sizes, or a method that returns another shape or non-finite values.
     """
     psnrs: list[float] = []
     ssims: list[float] = []
     psnrbs: list[float | None] = []
     seconds: list[float | None] = []
     for index, name in enumerate(test_set.names):
-        result = _measure_image(task, test_set.load(index, task), name, level, method)
+        clean, noisy = test_set.load_pair(index, task)
+        if noisy is None:
+            degraded = degrade_for_benchmark(clean, task, level)
+        else:
+            degraded = noisy.astype(np.float32) / np.float32(255)
+        result = _measure_image(task, clean, degraded, name, level, method)
         psnrs.append(result.psnr)
         ssims.append(result.ssim)
         psnrbs.append(result.psnrb)
@@ -84,7 +89,7 @@ def measure(
     return Record(
         task=task.name,
         dataset=test_set.name,
-        level=int(level) if level == int(level) else level,
+        level=int(level) if level is not None and level == int(level) else level,
         method=DEGRADED if method is None else method.name,
         published=False,
         params=None if method is None else method.params,
@@ -97,9 +102,13 @@ def measure(
 
 
 def _measure_image(
-    task: Task, clean: NDArray[np.uint8], name: str, level: float, method: Method | None
+    task: Task,
+    clean: NDArray[np.uint8],
+    degraded: NDArray[np.float32],
+    name: str,
+    level: float | None,
+    method: Method | None,
 ) -> Measured:
-    degraded = degrade_for_benchmark(clean, task, level)
     output, seconds = degraded, None
     if method is not None:
         began = time.perf_counter()

@@ -1,7 +1,8 @@
 """Figures quoted from papers, for the tables. Nothing here was measured by this project.
 
 Set12 in gray and McMaster in colour at sigma 15/25/50, LIVE1 in luma at quality 10/20/30/40, by
-the conventions of :data:`vheatir.metrics.CONVENTIONS`. None where a paper gives no figure.
+the conventions of :data:`vheatir.metrics.CONVENTIONS`; Nam25, CC15 and PolyU, which have no level,
+by :data:`PROTOCOLS`. None where a paper gives no figure.
 """
 
 from __future__ import annotations
@@ -14,11 +15,23 @@ from vheatir.evaluation.records import Record
 Figures = tuple[float | None, ...]
 
 # (task, test set): levels, number of images
-COLUMNS: dict[tuple[str, str], tuple[tuple[int, ...], int]] = {
+COLUMNS: dict[tuple[str, str], tuple[tuple[int | None, ...], int]] = {
     ("denoise_gray", "Set12"): ((15, 25, 50), 12),
     ("denoise_color", "McMaster"): ((15, 25, 50), 18),
     ("jpeg_gray", "LIVE1"): ((10, 20, 30, 40), 29),
+    ("photo", "Nam25"): ((None,), 25),
+    ("photo", "CC15"): ((None,), 15),
+    ("photo", "PolyU"): ((None,), 100),
 }
+
+PROTOCOLS: dict[str, str] = {
+    "Nam25": "by the protocol of CBDNet (CVPR 2019), as its paper gives them",
+    "CC15": "networks that were not trained on it, as table 6 of Pseudo-ISP (arXiv 2103.10234) "
+    "gives them; Learning to Translate Noise by its own paper",
+    "PolyU": "by the protocol of PNGAN (NeurIPS 2021), on the crops of the full set, as its paper "
+    "gives them; Learning to Translate Noise by its own paper",
+}
+"""Whose protocol the quoted figures follow, by test set, where papers disagree on one."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,11 @@ class Quoted:
 
 
 PUBLISHED: tuple[Quoted, ...] = (
-    Quoted("BM3D", "Dabov et al., TIP 2007", {"Set12": (32.37, 29.97, 26.72)}),
+    Quoted(
+        "BM3D",
+        "Dabov et al., TIP 2007",
+        {"Set12": (32.37, 29.97, 26.72), "Nam25": (39.84,)},
+    ),
     Quoted("CBM3D", "Dabov et al., ICIP 2007", {"McMaster": (34.06, 31.66, 28.51)}),
     Quoted("ARCNN", "Dong et al., ICCV 2015", {"LIVE1": (28.96, 31.29, 32.67, 33.63)}),
     Quoted(
@@ -106,16 +123,34 @@ PUBLISHED: tuple[Quoted, ...] = (
             "LIVE1": (None, None, None, 34.72),
         },
     ),
+    Quoted("WNNM", "Gu et al., CVPR 2014", {"Nam25": (41.04,)}),
+    Quoted("FFDNet+", "Zhang et al., TIP 2018", {"PolyU": (38.17,)}),
+    Quoted("TWSC", "Xu et al., ECCV 2018", {"PolyU": (38.68,)}),
+    Quoted(
+        "CBDNet",
+        "Guo et al., CVPR 2019",
+        {"Nam25": (40.02,), "CC15": (36.47,), "PolyU": (38.74,)},
+    ),
+    Quoted("CBDNet, trained with JPEG", "Guo et al., CVPR 2019", {"Nam25": (41.31,)}),
+    Quoted("RIDNet", "Anwar and Barnes, ICCV 2019", {"CC15": (36.83,)}),
+    Quoted("VDN", "Yue et al., NeurIPS 2019", {"CC15": (35.93,), "PolyU": (39.04,)}),
+    Quoted("DANet", "Yue et al., ECCV 2020", {"CC15": (37.20,)}),
+    Quoted("MIRNet", "Zamir et al., ECCV 2020", {"CC15": (36.32,), "PolyU": (39.18,)}),
+    Quoted(
+        "Learning to Translate Noise",
+        "Ha et al., arXiv 2412.04727",
+        {"CC15": (37.82,), "PolyU": (38.67,)},
+    ),
 )
 
 
-def published_records(task: str, dataset: str, levels: Collection[float]) -> list[Record]:
+def published_records(task: str, dataset: str, levels: Collection[float | None]) -> list[Record]:
     """Return the quoted figures for a task on a test set, those of ``levels`` only.
 
     Args:
         task: key of :data:`vheatir.tasks.TASKS`.
         dataset: the test set's name, such as ``"Set12"``.
-        levels: sigmas or qualities that the table shows.
+        levels: sigmas or qualities that the table shows; ``[None]`` for a task without a level.
     """
     if (task, dataset) not in COLUMNS:
         return []
@@ -150,3 +185,11 @@ def sources(methods: Collection[str]) -> str:
     """Return one line that says where the quoted ``methods`` were published."""
     named = [quoted for quoted in PUBLISHED if quoted.method in methods]
     return "; ".join(f"{quoted.method}: {quoted.source}" for quoted in named)
+
+
+def protocols(datasets: Collection[str]) -> str:
+    """Return one line that says whose protocol the quoted figures on ``datasets`` follow.
+
+    Empty where none of them has an entry in :data:`PROTOCOLS`.
+    """
+    return "; ".join(f"{name}: {PROTOCOLS[name]}" for name in datasets if name in PROTOCOLS)

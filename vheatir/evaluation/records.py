@@ -17,7 +17,7 @@ class Record:
     Attributes:
         task: key of :data:`vheatir.tasks.TASKS`.
         dataset: the test set's name.
-        level: sigma on 0..255, or JPEG quality.
+        level: sigma on 0..255, or JPEG quality; None for a task without a level.
         method: :data:`DEGRADED`, a baseline, or a model's name.
         published: quoted from a paper rather than measured.
         params: number of parameters, None where there are none or they are not known.
@@ -30,7 +30,7 @@ class Record:
 
     task: str
     dataset: str
-    level: float
+    level: float | None
     method: str
     published: bool
     params: int | None

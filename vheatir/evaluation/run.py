@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,14 +48,14 @@ class Plan:
     Attributes:
         task: the task.
         test_sets: on which.
-        levels: at which.
+        levels: at which; ``[None]`` for a task without a level.
         methods: the models and baselines; the degraded input is always measured.
         remarks: what the table's title has to say.
     """
 
     task: Task
     test_sets: list[TestSet]
-    levels: list[float]
+    levels: Sequence[float | None]
     methods: list[Method]
     remarks: list[str]
 
@@ -138,16 +138,15 @@ def make_plans(arguments: argparse.Namespace, note: Callable[[str], None]) -> li
             f"{', '.join(task.name for task in tasks)}: give weights for that task"
         )
     plans = []
-    for task in tasks:
+    for task in _with_level(arguments, tasks, note):
         own = [method for method in methods if method.task == task.name]
         levels = _levels(arguments, task, level_of_options, own if named else [])
         if not own and not named:
             note(f"no weights found for {task.name}: only its input is measured")
         for method in own:
             if not any(method.covers(level) for level in levels):
-                low, high = method.level_range
-                trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-                note(f"{method.name} is left out: it is trained for {task.level_name} {trained}")
+                trained = f"{task.level_name} {_range(method.level_range)}"
+                note(f"{method.name} is left out: it is trained for {trained}")
         if arguments.bm3d and task.degradation == "noise":
             own = [bm3d_method(task), *own]
         test_sets, remarks = _find_images(arguments, task, use_bundled)
@@ -181,19 +180,21 @@ def measure_plan(
     for model in plan.methods:
         if model.params is not None:  # the first call of a network also sets its device up
             warm_up = np.zeros((64, 64, 3)[: 3 if plan.task.color == "rgb" else 2], np.float32)
-            model.restore(warm_up, model.level_range[0])
+            model.restore(warm_up, None if model.level_range is None else model.level_range[0])
     for test_set in plan.test_sets:
         measured: list[Record] = []
         for level in plan.levels:
+            at = "" if level is None else f"{level:g}"
             for method in (None, *plan.methods):
                 if method is not None and not method.covers(level):
                     continue
                 name = "input" if method is None else method.name
-                follow(f"{plan.task.name} {test_set.name} {level:g}: {name}")
+                follow(f"{plan.task.name} {test_set.name} {at}".rstrip() + f": {name}")
 
-                def done(result: Measured, level: float = level, name: str = name) -> None:
+                def done(result: Measured, at: str = at, name: str = name) -> None:
                     if images is not None:
-                        folder = images / plan.task.name / f"{test_set.name}_{level:g}"  # noqa: B023
+                        place = f"{test_set.name}_{at}".rstrip("_")  # noqa: B023
+                        folder = images / plan.task.name / place
                         write_image(folder / f"{result.name}_{_slug(name)}.png", result.output)
                     advance()
 
@@ -221,8 +222,9 @@ def _find_methods(
 
         options = load_options(arguments.opt, arguments.force_yml)
         models = [load_experiment(options)]
-        low, high = options.level_range
-        levels = [low] if low == high else None
+        if options.level_range is not None:
+            low, high = options.level_range
+            levels = [low] if low == high else None
         roots = [root for each in options.datasets.val_sets.values() for root in each.dataroot_gt]
         bundled = bool(roots) and all(root == "bundled" for root in roots)
     elif arguments.weights:
@@ -239,13 +241,45 @@ def _find_methods(
     return tell_apart(methods), levels, bundled
 
 
+def _with_level(
+    arguments: argparse.Namespace, tasks: list[Task], note: Callable[[str], None]
+) -> list[Task]:
+    """Leave out the tasks that ``--level`` does not fit, unless they are asked for by name.
+
+    Raises:
+        VHeatIRError: ``--level`` is given, and such a task is asked for, or nothing else is there.
+    """
+    if not arguments.level:
+        return tasks
+    without = [task.name for task in tasks if not task.has_level]
+    if any(name in (arguments.task or ()) for name in without) or len(without) == len(tasks):
+        shown = ", ".join(f"{level:g}" for level in arguments.level)
+        raise VHeatIRError(
+            f"--level {shown}: task {without[0]} has no level, its models judge the damage from "
+            "the image: leave --level out"
+        )
+    for name in without:
+        note(f"{name} is left out: it has no level")
+    return [task for task in tasks if task.has_level]
+
+
+def _range(level_range: tuple[float, float] | None) -> str:
+    """Return a range of levels in words."""
+    if level_range is None:
+        return "no level"
+    low, high = level_range
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
 def _levels(
     arguments: argparse.Namespace,
     task: Task,
     level_of_options: list[float] | None,
     named: list[Method],
-) -> list[float]:
+) -> Sequence[float | None]:
     """Return the levels to measure: those asked for, else what option file or weights are for."""
+    if not task.has_level:
+        return [None]
     if arguments.level:
         levels = sorted(set(arguments.level))
         highest = 255 if task.degradation == "noise" else 100
@@ -257,10 +291,7 @@ def _levels(
                     f"--level {level:g}: {task.level_name} of {task.name} is {allowed}"
                 )
         if named and not any(method.covers(level) for method in named for level in levels):
-            trained = ", ".join(
-                f"{low:g}" if low == high else f"{low:g} to {high:g}"
-                for low, high in dict.fromkeys(method.level_range for method in named)
-            )
+            trained = ", ".join(dict.fromkeys(_range(method.level_range) for method in named))
             raise VHeatIRError(
                 f"--level {', '.join(f'{level:g}' for level in levels)}: the weights for "
                 f"{task.name} are trained for {task.level_name} {trained}"
@@ -273,7 +304,7 @@ def _levels(
         return levels
     covered = [level for level in levels if any(method.covers(level) for method in named)]
     # Weights for a level that no published table has are measured at that level.
-    return covered or sorted({method.level_range[0] for method in named})
+    return covered or sorted({m.level_range[0] for m in named if m.level_range is not None})
 
 
 def _find_images(
@@ -291,7 +322,15 @@ def _find_images(
             test_sets = [bundled_test_set()]
             missing = f" ({', '.join(task.benchmark_sets)} not found)" if not use_bundled else ""
             remarks = [f"on photographs bundled with scikit-image{missing}"]
+    if task.degradation == "photo" and not all(test_set.is_paired for test_set in test_sets):
+        remarks.append("with made damage: camera noise and JPEG" + _unpaired(test_sets))
     return [test_set.first(arguments.limit) for test_set in test_sets], remarks
+
+
+def _unpaired(test_sets: list[TestSet]) -> str:
+    """Name the sets of clean images where there are others too."""
+    names = [test_set.name for test_set in test_sets if not test_set.is_paired]
+    return f" (on {', '.join(names)})" if len(names) < len(test_sets) else ""
 
 
 def _footer(arguments: argparse.Namespace) -> str:

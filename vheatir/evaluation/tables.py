@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation.published import sources
+from vheatir.evaluation.published import protocols, sources
 from vheatir.evaluation.records import Record
 from vheatir.image_io import write_bytes_atomically
 from vheatir.metrics import CONVENTIONS
@@ -24,6 +24,7 @@ from vheatir.tasks import get_task
 
 NAME = "benchmark"
 _MISSING = "-"
+_SHOWN = {"noise": "PSNR/SSIM", "jpeg": "PSNR/SSIM/PSNR-B", "photo": "PSNR/SSIM"}
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,19 @@ class Cells:
 def lay_out(records: Sequence[Record], remarks: Iterable[str] = ()) -> Cells:
     """Arrange the records of one task: a row for each method, a column for each level.
 
+    A task without a level has one column of figures.
+
     Args:
         records: of one task, at least one.
         remarks: what the title has to say, such as that the photographs are the bundled ones.
     """
     task = get_task(records[0].task)
-    levels = sorted({record.level for record in records})
-    shown = "PSNR/SSIM/PSNR-B" if task.degradation == "jpeg" else "PSNR/SSIM"
+    levels = sorted({r.level for r in records if r.level is not None}) if task.has_level else [None]
+    shown = _SHOWN[task.degradation]
     header = [
         "method",
         "parameters",
-        *(f"{task.level_name} {level:g}: {shown}" for level in levels),
+        *(shown if level is None else f"{task.level_name} {level:g}: {shown}" for level in levels),
         "s/image",
     ]
     sections = []
@@ -71,10 +74,13 @@ def lay_out(records: Sequence[Record], remarks: Iterable[str] = ()) -> Cells:
                 [_row([r for r in own if (r.method, r.published) == key], levels) for key in rows],
             )
         )
-    quoted = [record.method for record in records if record.published]
+    quoted = [record for record in records if record.published]
     notes = [CONVENTIONS[task.name]]
     if quoted:
-        notes.append(f"Rows marked as published are quoted, not measured here. {sources(quoted)}.")
+        named = sources([record.method for record in quoted])
+        notes.append(f"Rows marked as published are quoted, not measured here. {named}.")
+    if followed := protocols(list(dict.fromkeys(record.dataset for record in quoted))):
+        notes.append(f"Published figures on {followed}.")
     return Cells(" - ".join([_capitalised(task.title), *remarks]), header, sections, notes)
 
 
@@ -107,7 +113,8 @@ def _terminal_table(cells: Cells, separator: str) -> Table:
     # Text, since names may hold rich's brackets.
     table.add_column(Text(cells.header[0]), overflow="fold", min_width=min(24, longest))
     for name in cells.header[1:]:
-        text = name.replace(": ", "\n").replace("/", separator) if ": " in name else name
+        figures = name.endswith(tuple(_SHOWN.values()))
+        text = name.replace(": ", "\n").replace("/", separator) if figures else name
         text = text.replace(" ", "\n").replace("parameters", "params") if stacked else text
         table.add_column(Text(text, justify="right"), justify="right", overflow="fold")
     for heading, rows in cells.sections:
@@ -198,7 +205,7 @@ def save_results(
     return files
 
 
-def _row(records: list[Record], levels: Sequence[float]) -> list[str]:
+def _row(records: list[Record], levels: Sequence[float | None]) -> list[str]:
     first = records[0]
     by_level = {record.level: record for record in records}
     seconds = [r.seconds_per_image for r in records if r.seconds_per_image is not None]

@@ -1,4 +1,9 @@
-"""Test sets: folders of clean images, or the photographs that scikit-image ships."""
+"""Test sets: folders of clean images, folders of pairs, or the photographs scikit-image ships.
+
+Pairs are for the task ``photo``: real noisy photographs and the means of many shots of the same
+scene. Two layouts are known: ``noisy/`` and ``clean/`` with files of equal names, and files
+``NAME_real`` beside ``NAME_mean``, as in the repositories of CC15 and PolyU.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +24,20 @@ from vheatir.tasks import TASKS, Task
 
 BUNDLED = "bundled"
 
+# Of pairs, by layout: folders, and endings of names.
+_NOISY, _CLEAN = "noisy", "clean"
+_REAL, _MEAN = "_real", "_mean"
+
 
 @dataclass(frozen=True)
 class TestSet:
-    """Clean images, read when they are needed.
+    """Clean images, alone or paired with noisy ones, read when they are needed.
 
     Attributes:
         name: for tables; the folder's name.
         names: of the images, without suffix, unique.
+        loaders: return each clean image.
+        noisy_loaders: return each noisy one; None where the damage has to be made.
         bundled: these are scikit-image's photographs.
         whole: no image of the set is left out.
     """
@@ -34,6 +45,7 @@ class TestSet:
     name: str
     names: tuple[str, ...]
     loaders: tuple[Callable[[], NDArray[Any]], ...]
+    noisy_loaders: tuple[Callable[[], NDArray[Any]], ...] | None = None
     bundled: bool = False
     whole: bool = True
 
@@ -42,15 +54,44 @@ class TestSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether each clean image has a noisy one."""
+        return self.noisy_loaders is not None
+
     def load(self, index: int, task: Task) -> NDArray[np.uint8]:
-        """Return an image in the colours of ``task``: ``uint8``, (H, W) or (H, W, 3)."""
+        """Return a clean image in the colours of ``task``: ``uint8``, (H, W) or (H, W, 3)."""
         return np.ascontiguousarray(to_color_mode(self.loaders[index](), task.color))
+
+    def load_pair(
+        self, index: int, task: Task
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Return a clean image and its noisy one, None for a set without pairs; see :meth:`load`.
+
+        Raises:
+            VHeatIRError: the two differ in size.
+        """
+        clean = self.load(index, task)
+        if self.noisy_loaders is None:
+            return clean, None
+        noisy = np.ascontiguousarray(to_color_mode(self.noisy_loaders[index](), task.color))
+        if noisy.shape != clean.shape:
+            sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (noisy, clean)]
+            raise VHeatIRError(
+                f"pair {self.names[index]!r} of {self.name} does not match: the noisy image has "
+                f"{sizes[0]} pixels, the clean one {sizes[1]}; give pairs of equal size"
+            )
+        return clean, noisy
 
     def first(self, limit: int | None) -> TestSet:
         """Return the set of the first ``limit`` images; all of them for None."""
         if limit is None or limit >= len(self):
             return self
-        return replace(self, names=self.names[:limit], loaders=self.loaders[:limit], whole=False)
+        noisy = self.noisy_loaders and self.noisy_loaders[:limit]
+        loaders = self.loaders[:limit]
+        return replace(
+            self, names=self.names[:limit], loaders=loaders, noisy_loaders=noisy, whole=False
+        )
 
 
 def folder_test_set(folder: str | os.PathLike[str]) -> TestSet:
@@ -68,6 +109,45 @@ def folder_test_set(folder: str | os.PathLike[str]) -> TestSet:
     )
     loaders = tuple(_reader(path) for path in paths)
     return TestSet(root.resolve().name, names, loaders)
+
+
+def paired_test_set(folder: str | os.PathLike[str]) -> TestSet:
+    """Return the pairs in a folder, sorted by name, as a test set of the folder's name.
+
+    Args:
+        folder: holds ``noisy/`` and ``clean/``, or images ``*_real`` and ``*_mean``; other files
+            in the second layout are left alone.
+
+    Raises:
+        VHeatIRError: no pairs are there, or an image has no partner.
+    """
+    root = Path(folder)
+    if (root / _NOISY).is_dir() or (root / _CLEAN).is_dir():
+        noisy, clean = _by_stem(root / _NOISY), _by_stem(root / _CLEAN)
+    else:
+        images = _by_stem(root)
+        noisy, clean = (
+            {name[: -len(end)]: images[name] for name in images if name.lower().endswith(end)}
+            for end in (_REAL, _MEAN)
+        )
+    if alone := sorted(noisy.keys() ^ clean.keys()):
+        missing = "clean" if alone[0] in noisy else "noisy"
+        more = f" (nor have {len(alone) - 1} others)" if len(alone) > 1 else ""
+        raise VHeatIRError(
+            f"{alone[0]!r} in {str(root)!r} has no {missing} image{more}: give each pair one name"
+            f" in {_NOISY}/ and {_CLEAN}/, or NAME{_REAL} and NAME{_MEAN}"
+        )
+    if not noisy:
+        raise VHeatIRError(
+            f"{str(root)!r} holds no pairs: give {_NOISY}/ and {_CLEAN}/ with images of equal "
+            f"names, or images NAME{_REAL} and NAME{_MEAN}"
+        )
+    return TestSet(
+        root.resolve().name,
+        tuple(sorted(noisy)),
+        tuple(_reader(clean[name]) for name in sorted(noisy)),
+        tuple(_reader(noisy[name]) for name in sorted(noisy)),
+    )
 
 
 def bundled_test_set() -> TestSet:
@@ -107,32 +187,65 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[TestSet]:
     """Return the test sets for ``task`` below ``folder``.
 
     Where any of the published test sets lies there, those of the task; otherwise the folder
-    itself if images lie in it, or each of its folders that holds images.
+    itself if images lie in it, or each of its folders that holds images. For ``photo`` a folder
+    of pairs is a set of pairs, see :func:`paired_test_set`; any other is one of clean images.
 
     Raises:
-        VHeatIRError: the folder is missing, or holds no images at all.
+        VHeatIRError: the folder is missing, holds no images at all, or holds half a pair.
     """
     root = Path(folder)
+    known = {name for any_task in TASKS.values() for name in any_task.benchmark_sets}
     if not root.is_dir():
         raise VHeatIRError(
-            f"data folder {str(root)!r} does not exist: give one that holds Set12, McMaster, LIVE1 "
-            "or classic5, or images of your own"
+            f"data folder {str(root)!r} does not exist: give one that holds test sets "
+            f"({', '.join(sorted(known))}) or images of your own"
         )
-    known = {name for any_task in TASKS.values() for name in any_task.benchmark_sets}
     if any(_holds_images(root / name) for name in known):
         found = [name for name in task.benchmark_sets if _holds_images(root / name)]
-        return [folder_test_set(root / name) for name in found]
+        return [_published_set(root / name, task) for name in found]
     if root.name in known:
-        return [folder_test_set(root)] if root.name in task.benchmark_sets else []
+        return [_published_set(root, task)] if root.name in task.benchmark_sets else []
+    pairs = task.degradation == "photo"
+    if pairs and _looks_paired(root):
+        return [paired_test_set(root)]
     if any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir()):
         return [folder_test_set(root)]
-    sets = [folder_test_set(path) for path in sorted(root.iterdir()) if _holds_images(path)]
+    sets = [
+        paired_test_set(path) if pairs and _looks_paired(path) else folder_test_set(path)
+        for path in sorted(root.iterdir())
+        if _holds_images(path)
+    ]
     if not sets:
         raise VHeatIRError(
-            f"data folder {str(root)!r} holds no images: give one that holds Set12, McMaster, "
-            "LIVE1 or classic5, or images of your own"
+            f"data folder {str(root)!r} holds no images: give one that holds test sets "
+            f"({', '.join(sorted(known))}) or images of your own"
         )
     return sets
+
+
+def _published_set(folder: Path, task: Task) -> TestSet:
+    """Return a published test set; those of ``photo`` are pairs, or the table would mislead."""
+    return paired_test_set(folder) if task.degradation == "photo" else folder_test_set(folder)
+
+
+def _looks_paired(folder: Path) -> bool:
+    names = [p.stem.lower() for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+    return (folder / _NOISY).is_dir() or all(
+        any(name.endswith(end) for name in names) for end in (_REAL, _MEAN)
+    )
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Return the images that lie in a folder itself, by name without suffix."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            if path.stem in found:
+                raise VHeatIRError(
+                    f"{str(folder)!r} holds two images called {path.stem!r}: remove one of them"
+                )
+            found[path.stem] = path
+    return found
 
 
 def _holds_images(folder: Path) -> bool:

@@ -63,9 +63,10 @@ def load_experiment(options: Options) -> LoadedModel:
     level: object = options.level
     trained = model.info.get("level")
     if model.info.get("task") != options.task or _pair(trained) != _pair(level):
+        at = f" at level {trained}" if trained is not None else ""
         raise VHeatIRError(
             f"experiment {options.name!r} has no weights in {str(models)!r}, and "
-            f"path:pretrain_network_g is for {model.info.get('task')} at level {trained}: "
+            f"path:pretrain_network_g is for {model.info.get('task')}{at}: "
             "train it first, or give --weights FILE"
         )
     return model

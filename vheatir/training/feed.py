@@ -15,6 +15,7 @@ from vheatir.data.device_crops import DeviceCrops, ImagePool
 from vheatir.data.restoration_dataset import RestorationDataset, collate, init_worker
 from vheatir.data.sampler import SampleStream
 from vheatir.data.sources import ImageSource
+from vheatir.degradations import PhotoDegradation
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import get_task
 from vheatir.training.distributed import Processes
@@ -43,15 +44,15 @@ class TrainingFeed:
         self._check_backend()
         data = options.datasets.train
         task = get_task(options.task)
-        level = options.level
-        low, high = level if isinstance(level, tuple) else (level, level)
+        low, high = options.level_range or (0.0, 0.0)
         self.degradation = DegradationRange(
-            task, low, high, data.jpeg_grid, tuple(data.subsampling), data.double_compression
-        )
+            task, low, high, data.jpeg_grid, tuple(data.subsampling), data.double_compression,
+            PhotoDegradation(**data.photo.model_dump()),
+        )  # fmt: skip
         keep = ("but", data.exclude_every) if data.exclude_every else None
         if options.train.data_on_device and task.degradation != "noise":
             log.warning(
-                "train:data_on_device is for noise: the loader's workers make the JPEG crops of %s",
+                "train:data_on_device is for noise: the loader's workers make the crops of %s",
                 options.task,
             )
         self.on_device = options.train.data_on_device and task.degradation == "noise"
@@ -60,6 +61,8 @@ class TrainingFeed:
             task.color,
             cache=data.cache or self.on_device,
             keep=keep,
+            include=data.include,
+            exclude=data.exclude,
             limit=data.limit,
         )
         self._pool: ImagePool | None = None
@@ -140,7 +143,7 @@ class TrainingFeed:
         stages: list[Stage | None] = [*(self.options.train.stages or ())]
         if not any(stage.until == 1 for stage in self.options.train.stages or ()):
             stages.append(None)
-        needed = max(self.shape(stage)[0] for stage in stages) + self.degradation.margin
+        needed = self.degradation.source_size(max(self.shape(stage)[0] for stage in stages))
         for index in range(len(self.source)):
             height, width = self.source.size(index)
             if min(height, width) < needed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vheatir._paths import checkout_root
+from vheatir._paths import checkout_root, options_folder
 
 
 def resolve_path(path: str | Path) -> Path:
@@ -18,6 +18,15 @@ def resolve_path(path: str | Path) -> Path:
     if not given.is_absolute() and root is not None and (root / given).exists():
         return root / given
     return Path.cwd() / given
+
+
+def resolve_list(path: str | Path) -> Path:
+    """Make the path of a list of file names absolute: as :func:`resolve_path`.
+
+    The project's own lists lie in ``options/lists``, which an installed package carries.
+    """
+    own = options_folder().parent / path
+    return own if own.is_file() else resolve_path(path)
 
 
 def resolve_output(path: str | Path) -> Path:

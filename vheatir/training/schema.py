@@ -28,6 +28,8 @@ Level = float | tuple[float, float]
 
 
 def _check_level(value: Any) -> Any:
+    if value is None:
+        return None
     numbers = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
     # bool is an int to Python, but never a level
     if any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
@@ -43,7 +45,8 @@ class Options(Section):
     Attributes:
         name: the experiment's name and folder.
         task: key of :data:`vheatir.tasks.TASKS`.
-        level: one level, or the range (lowest, highest) that the model is trained for.
+        level: one level, or the range (lowest, highest) that the model is trained for; None for a
+            task without a level, and only for that.
         manual_seed: seed of everything random.
         num_gpu: BasicSR's habit, accepted; the launcher decides.
         device: ``auto`` takes CUDA, else MPS, else the CPU.
@@ -56,7 +59,7 @@ class Options(Section):
     num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     manual_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     task: str
-    level: Annotated[Level, BeforeValidator(_check_level)]
+    level: Annotated[Level | None, BeforeValidator(_check_level)] = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     datasets: Datasets
     network_g: NetworkOptions
@@ -101,10 +104,16 @@ class Options(Section):
     @model_validator(mode="after")
     def _check_together(self) -> Options:
         task = self.task_info
-        low, high = (0.0, 255.0) if task.degradation == "noise" else (1.0, 100.0)
-        asked = [*self.level_range]
+        asked = [*(self.level_range or ())]
         for val_set in self.datasets.val_sets.values():
             asked += val_set.level or []
+        if not task.has_level and asked:
+            raise ValueError(f"task {task.name} has no level: leave level out")
+        if task.has_level and self.level is None:
+            raise ValueError(
+                f"'level' is missing: give a {task.level_name} or a range [lowest, highest]"
+            )
+        low, high = (0.0, 255.0) if task.degradation == "noise" else (1.0, 100.0)
         for level in asked:
             if not low <= level <= high:
                 raise ValueError(
@@ -126,9 +135,11 @@ class Options(Section):
         return get_task(self.task)
 
     @property
-    def level_range(self) -> tuple[float, float]:
-        """Lowest and highest level; equal where the model is for one level."""
-        return self.level if isinstance(self.level, tuple) else (self.level, self.level)
+    def level_range(self) -> tuple[float, float] | None:
+        """Lowest and highest level, equal where the model is for one; None without a level."""
+        if self.level is None or isinstance(self.level, tuple):
+            return self.level
+        return self.level, self.level
 
     def dump(self) -> dict[str, Any]:
         """Return plain dicts, lists, numbers and strings, which load as the same options."""

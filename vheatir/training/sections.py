@@ -14,14 +14,17 @@ from pydantic import (
     model_validator,
 )
 
+from vheatir.degradations import PhotoDegradation
 from vheatir.errors import unknown_name
-from vheatir.training.paths import resolve_output, resolve_path
+from vheatir.training.paths import resolve_list, resolve_output, resolve_path
 
 BUNDLED = "bundled"
 """The ``dataroot_gt`` that stands for the photographs scikit-image ships."""
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+_Positive = Annotated[float, Field(gt=0)]
+_Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 def _as_list(value: Any) -> Any:
@@ -44,8 +47,17 @@ def _known_network(name: str) -> str:
     return name
 
 
+def _resolve_list(entry: str) -> str:
+    return str(resolve_list(entry)) if entry.endswith(".txt") else entry
+
+
 InputPath = Annotated[str, AfterValidator(_resolve)]
 """A file or folder to read; relative ones become absolute, see ``resolve_path``."""
+
+NameEntries = Annotated[
+    list[Annotated[str, AfterValidator(_resolve_list)]], BeforeValidator(_as_list)
+]
+"""File names, patterns and list files: see :class:`vheatir.data.names.NameList`."""
 
 Roots = Annotated[list[InputPath], BeforeValidator(_as_list), Field(min_length=1)]
 
@@ -60,6 +72,42 @@ class IoBackend(Section):
     """How images are stored: single files, or BasicSR's LMDB folders."""
 
     type: Literal["disk", "lmdb"] = "disk"
+
+
+def _check_range(low_high: tuple[float, float]) -> tuple[float, float]:
+    if low_high[0] > low_high[1]:
+        raise ValueError("must be a range [lowest, highest], in this order")
+    return low_high
+
+
+_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_check_range)]
+_Qualities = Annotated[tuple[_Quality, _Quality], AfterValidator(_check_range)]
+
+
+class PhotoOptions(Section):
+    """``photo``: probabilities and ranges of the task ``photo``.
+
+    Names and defaults as in :class:`vheatir.degradations.PhotoDegradation`.
+    """
+
+    clean: Fraction = PhotoDegradation.clean
+    gray: Fraction = PhotoDegradation.gray
+    camera_noise: Fraction = PhotoDegradation.camera_noise
+    white_noise: Fraction = PhotoDegradation.white_noise
+    gray_noise: Fraction = PhotoDegradation.gray_noise
+    correlated_noise: Fraction = PhotoDegradation.correlated_noise
+    blurred_noise: Fraction = PhotoDegradation.blurred_noise
+    poisson_noise: Fraction = PhotoDegradation.poisson_noise
+    film_grain: Fraction = PhotoDegradation.film_grain
+    sigma: _Range = PhotoDegradation.sigma
+    resize: Fraction = PhotoDegradation.resize
+    resize_range: _Range = PhotoDegradation.resize_range
+    jpeg: Fraction = PhotoDegradation.jpeg
+    second_jpeg: Fraction = PhotoDegradation.second_jpeg
+    jpeg_last: Fraction = PhotoDegradation.jpeg_last
+    quality: _Qualities = PhotoDegradation.quality
+    low_quality: _Qualities = PhotoDegradation.low_quality
+    low_quality_share: Fraction = PhotoDegradation.low_quality_share
 
 
 class TrainSet(Section):
@@ -77,11 +125,15 @@ class TrainSet(Section):
             other sample.
         subsampling: chroma subsamplings to draw from (colour JPEG only).
         double_compression: share of samples that were compressed once before.
+        photo: probabilities of the damage (task ``photo`` only).
         dataset_enlarge_ratio: how often one epoch visits each image.
         batch_size_per_gpu: images per iteration and process.
         num_worker_per_gpu: loader processes per training process.
         limit: only the first ``limit`` images (None: all).
         exclude_every: leave out every n-th image, for validation (None: none).
+        include: use only these images: file names, patterns such as ``sunhays_*``, or ``.txt``
+            files that hold one such entry per line (empty: all).
+        exclude: leave these images out; entries as for ``include``.
     """
 
     name: str = "train"
@@ -97,11 +149,14 @@ class TrainSet(Section):
         list[Literal["4:2:0", "4:2:2", "4:4:4"]], BeforeValidator(_as_list), Field(min_length=1)
     ] = ["4:2:0"]
     double_compression: Fraction = 0.0
+    photo: PhotoOptions = PhotoOptions()
     dataset_enlarge_ratio: PositiveInt = 1
     batch_size_per_gpu: PositiveInt = 8
     num_worker_per_gpu: Annotated[int, Field(ge=0)] = 2
     limit: PositiveInt | None = None
     exclude_every: Annotated[int, Field(ge=2)] | None = None
+    include: NameEntries = []
+    exclude: NameEntries = []
 
 
 class ValSet(Section):
@@ -110,10 +165,11 @@ class ValSet(Section):
     Attributes:
         dataroot_gt: as in :class:`TrainSet`, whose folders are the default.
         level: levels to measure at (None: the model's level, or its task's benchmark levels where
-            the model covers a range).
+            the model covers a range; always None for a task without a level).
         limit: only the first ``limit`` images.
         holdout_every: of the folder, use only every n-th image: those that ``exclude_every`` with
             the same number leaves out of the training.
+        include: as in :class:`TrainSet`, as for ``exclude``.
     """
 
     name: str = "val"
@@ -121,6 +177,8 @@ class ValSet(Section):
     level: Annotated[list[float], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     limit: PositiveInt | None = None
     holdout_every: Annotated[int, Field(ge=2)] | None = None
+    include: NameEntries = []
+    exclude: NameEntries = []
 
 
 class Datasets(Section):

@@ -23,7 +23,7 @@ from vheatir.training.sections import ValSet
 
 METRICS = {"psnr": psnr, "ssim": ssim, "psnrb": psnrb}
 
-#: ``{"<set> <level>": {"psnr": …, "input_psnr": …}}``
+#: ``{"<set> <level>": {"psnr": …, "input_psnr": …}}``; ``"<set>"`` for a task without a level.
 Scores = dict[str, dict[str, float]]
 
 
@@ -70,11 +70,12 @@ class Validator:
                     sums["input_psnr"] += psnr(degraded, clean)
                     if folder is not None:
                         suffix = self.options.val.suffix or ""
-                        write_image(folder / name / f"{stem}_{level:g}{suffix}.png", restored)
+                        stem += "" if level is None else f"_{level:g}"
+                        write_image(folder / name / f"{stem}{suffix}.png", restored)
                     if tick is not None:
                         tick()
                 means = {metric: total / len(source) for metric, total in sums.items()}
-                scores[f"{name} {level:g}"] = means
+                scores[name if level is None else f"{name} {level:g}"] = means
         return scores
 
     def __len__(self) -> int:
@@ -82,7 +83,7 @@ class Validator:
         return sum(len(source) * len(levels) for _, source, levels in self.sets)
 
     def restore(
-        self, network: nn.Module, device: torch.device, source: ImageSource, level: float
+        self, network: nn.Module, device: torch.device, source: ImageSource, level: float | None
     ) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]]:
         """Yield (name, restored, degraded, clean) of every image, all uint8."""
         for name, clean in zip(source.names, (source[i] for i in range(len(source))), strict=True):
@@ -102,10 +103,11 @@ class Validator:
     def _source(self, data: ValSet) -> ImageSource:
         keep = ("every", data.holdout_every) if data.holdout_every else None
         return ImageSource(
-            data.dataroot_gt, self.task.color, cache=True, keep=keep, limit=data.limit, heldout=True
-        )
+            data.dataroot_gt, self.task.color, cache=True, keep=keep, include=data.include,
+            exclude=data.exclude, limit=data.limit, heldout=True,
+        )  # fmt: skip
 
-    def _levels(self, data: ValSet) -> list[float]:
+    def _levels(self, data: ValSet) -> list[float | None]:
         if data.level is not None:
             return list(data.level)
         if isinstance(self.options.level, tuple):

@@ -1,8 +1,4 @@
-"""Noise and JPEG compression: one definition, used by training, testing and the demo.
-
-Images in memory are RGB or gray: ``uint8`` on 0..255, or ``float32`` on [0, 1]. A noise level
-``sigma`` is on the scale 0..255, a JPEG ``quality`` is libjpeg's, 1 (worst) to 100.
-"""
+"""White Gaussian noise, JPEG compression, and the colours that a task works in."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vheatir.errors import VHeatIRError, unknown_name
-from vheatir.tasks import ColorMode, Task
+from vheatir.tasks import ColorMode
 
 Subsampling = Literal["4:2:0", "4:2:2", "4:4:4"]
 
@@ -155,26 +151,6 @@ def jpeg_compress(
     if image.ndim == 3:
         decoded = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return decoded.astype(np.uint8, copy=False)
-
-
-def degrade_for_benchmark(
-    clean: NDArray[np.uint8], task: Task, level: float
-) -> NDArray[np.float32]:
-    """Degrade an image as the published tables do: the network's input.
-
-    Args:
-        clean: ``uint8`` in the task's colours, (H, W) or (H, W, 3).
-        task: what to do to it.
-        level: sigma on 0..255, or a whole JPEG quality.
-
-    Returns:
-        ``float32`` on [0, 1] of the same shape; noise is neither clipped nor rounded.
-    """
-    if task.degradation == "noise":
-        return benchmark_noise(clean.astype(np.float32) / np.float32(255), level)
-    if level != int(level):
-        raise VHeatIRError(f"JPEG quality {level} is invalid: give a whole number from 1 to 100")
-    return jpeg_compress(clean, int(level)).astype(np.float32) / np.float32(255)
 
 
 def _check_sigma(sigma: float) -> None:

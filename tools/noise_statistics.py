@@ -1,0 +1,253 @@
+"""Compare made camera noise with real one: strength, autocorrelation, channels, gray levels.
+
+``python tools/noise_statistics.py --photos FOLDER --pairs FOLDER`` prints, for the smooth areas of
+images, the standard deviation of luma and chroma noise and its autocorrelation, of made noise as
+percentiles over many crops, of real pairs (``noisy/`` and ``clean/``) as means; and draws both. By
+default the photographs are scikit-image's, and the pairs those of $VHEATIR_DATA/test/Nam25.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from vheatir.data.sources import BUNDLED, ImageSource
+from vheatir.degradations import CameraNoise, add_camera_noise
+from vheatir.errors import run_entry_point
+from vheatir.image_io import list_images, read_image, write_bytes_atomically
+
+#: Share of the pixels that count as smooth: those with the smallest gradient.
+SMOOTH = 0.4
+#: Means over published sets of real noise, measured on their files.
+REAL: dict[str, dict[str, float]] = {
+    "CC15": {
+        "Y std": 3.7, "Y lag 1": 0.56, "Y lag 2": 0.14, "Y lag 4": 0.01, "Cb std": 2.5,
+        "Cr std": 2.6, "C lag 1": 0.86, "C lag 2": 0.68, "C lag 4": 0.36, "C lag 8": 0.10,
+        "R std": 5.7, "G std": 3.9, "B std": 5.3, "R-G": 0.41,
+    },
+    "PolyU": {
+        "Y std": 2.6, "Y lag 1": 0.62, "Y lag 2": 0.26, "Y lag 4": 0.12, "Cb std": 1.4,
+        "Cr std": 1.2, "C lag 1": 0.87, "C lag 2": 0.79, "C lag 4": 0.61, "C lag 8": 0.36,
+        "R std": 3.2, "G std": 2.8, "B std": 3.5, "R-G": 0.61,
+    },
+    "Nam25": {
+        "Y std": 2.1, "Y lag 1": 0.55, "Y lag 2": 0.15, "Y lag 4": 0.0, "Cb std": 1.7,
+        "Cr std": 1.8, "C lag 1": 0.86, "C lag 2": 0.71, "C lag 4": 0.39, "C lag 8": 0.08,
+        "R std": 3.6, "G std": 2.4, "B std": 3.5, "R-G": 0.24,
+    },
+}  # fmt: skip
+_COLUMNS = tuple(REAL["CC15"])
+_LEVELS = ((0, 32), (32, 64), (64, 96), (96, 128), (128, 160), (160, 192), (192, 224), (224, 256))
+
+
+def smooth_areas(clean: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return where the blurred luma of (H, W, 3) changes least: 40 % of the pixels, (H, W)."""
+    luma = cv2.GaussianBlur(cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 2)
+    gradient = np.hypot(cv2.Sobel(luma, -1, 1, 0), cv2.Sobel(luma, -1, 0, 1))
+    return gradient <= np.quantile(gradient, SMOOTH)
+
+
+def statistics(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> dict[str, float]:
+    """Measure the noise of an image, on 0..255, in its smooth areas."""
+    residual = np.asarray(noisy, np.float32) - clean
+    where = smooth_areas(clean)
+    y, cb, cr = cv2.split(_to_ycc(residual))
+    result = {"Y std": _std(y, where), "Cb std": _std(cb, where), "Cr std": _std(cr, where)}
+    result |= {f"Y lag {lag}": _correlation(y, where, lag) for lag in (1, 2, 4)}
+    for lag in (1, 2, 4, 8):
+        both = [_correlation(plane, where, lag) for plane in (cb, cr)]
+        result[f"C lag {lag}"] = float(np.mean(both))
+    channels = [residual[..., c][where] for c in range(3)]
+    result |= {f"{n} std": float(c.std()) for n, c in zip("RGB", channels, strict=True)}
+    result["R-G"] = float(np.corrcoef(channels[0], channels[1])[0, 1])
+    return {name: result[name] for name in _COLUMNS}
+
+
+def by_gray_level(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return sums of squared luma noise and their counts, for ranges of gray level: (2, 8)."""
+    luma = _to_ycc(np.asarray(noisy, np.float32) - clean)[..., 0]
+    gray = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY)
+    where = smooth_areas(clean)
+    luma = luma - luma[where].mean()
+    parts = [where & (gray >= low) & (gray < high) for low, high in _LEVELS]
+    return np.array([[np.square(luma[p]).sum() for p in parts], [p.sum() for p in parts]])
+
+
+def _to_ycc(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+    matrix = np.array(
+        [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]],
+        np.float32,
+    )
+    return np.asarray(cv2.transform(rgb, matrix))
+
+
+def _std(plane: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
+    return float(plane[where].std())
+
+
+def _correlation(plane: NDArray[np.float32], where: NDArray[np.bool_], lag: int) -> float:
+    """Autocorrelation at a lag, mean of rows and columns, over pairs that are both smooth."""
+    values = []
+    for a, mask in ((plane, where), (plane.T, where.T)):
+        both = mask[:, lag:] & mask[:, :-lag]
+        first, second = a[:, lag:][both], a[:, :-lag][both]
+        values.append(float(np.corrcoef(first, second)[0, 1]) if first.size > 2 else 0.0)
+    return float(np.mean(values))
+
+
+def made_crops(
+    source: ImageSource, count: int, size: int, seed: int
+) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
+    """Yield crops with made camera noise and without, uint8: what a file would hold."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        image = source[int(rng.integers(len(source)))]
+        height, width = (min(n, size) for n in image.shape[:2])
+        top = int(rng.integers(image.shape[0] - height + 1))
+        left = int(rng.integers(image.shape[1] - width + 1))
+        clean = np.ascontiguousarray(image[top : top + height, left : left + width])
+        unit = clean.astype(np.float32) / np.float32(255)
+        noisy = add_camera_noise(unit, CameraNoise.draw(rng), rng)
+        yield np.rint(noisy.clip(0, 1) * 255).astype(np.uint8), clean
+
+
+def real_pairs(folder: Path) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
+    """Yield (noisy, clean) of a folder of pairs."""
+    for path in list_images(folder / "noisy"):
+        clean = read_image(folder / "clean" / path.name)
+        yield read_image(path), np.asarray(clean, np.uint8)
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    data = os.environ.get("VHEATIR_DATA")
+    nam = Path(data) / "test" / "Nam25" if data else None
+    add("--photos", nargs="+", default=[BUNDLED], help="folders of clean photographs (bundled)")
+    add("--pairs", type=Path, default=nam, help="folder with noisy/ and clean/")
+    add("--crops", type=int, default=500, help="number of made crops (500)")
+    add("--size", type=int, default=256, help="largest side of a made crop (256)")
+    add("--seed", type=int, default=0)
+    add("--out", type=Path, default=Path("results/noise_statistics"), help="folder for everything")
+    arguments = parser.parse_args()
+    return run_entry_point(lambda: _run(arguments), "nothing was written")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    source = ImageSource(arguments.photos, "rgb", cache=True)
+    made, levels_made = [], np.zeros((2, len(_LEVELS)))
+    for noisy, clean in made_crops(source, arguments.crops, arguments.size, arguments.seed):
+        made.append(statistics(noisy, clean))
+        levels_made += by_gray_level(noisy, clean)
+    real = dict(REAL)
+    levels_real = None
+    if arguments.pairs is not None:
+        pairs = list(real_pairs(arguments.pairs))
+        measured = [statistics(*pair) for pair in pairs]
+        means = {name: float(np.mean([m[name] for m in measured])) for name in _COLUMNS}
+        real[f"{arguments.pairs.name} (here)"] = means
+        levels_real = sum(by_gray_level(*pair) for pair in pairs)
+    report = _report(made, real, levels_made, levels_real)
+    _print(report)
+    _save(report, arguments.out)
+    return 0
+
+
+def _report(
+    made: list[dict[str, float]],
+    real: dict[str, dict[str, float]],
+    levels_made: NDArray[np.float64],
+    levels_real: Any,
+) -> dict[str, Any]:
+    columns = {}
+    for name in _COLUMNS:
+        low, middle, high = np.percentile([m[name] for m in made], (10, 50, 90))
+        values = [means[name] for means in real.values()]
+        inside = bool(low <= min(values) and max(values) <= high)
+        off = max(abs(middle / value - 1) for value in values)
+        near = bool(off <= 0.25) if "lag 1" in name else None
+        columns[name] = {
+            "p10": float(low), "p50": float(middle), "p90": float(high),
+            **{key: means[name] for key, means in real.items()}, "inside": inside, "near": near,
+        }  # fmt: skip
+    curves = {"made": _curve(levels_made)}
+    if levels_real is not None:
+        curves["real"] = _curve(levels_real)
+    return {"columns": columns, "gray_levels": [list(level) for level in _LEVELS], "std": curves}
+
+
+def _curve(levels: NDArray[np.float64]) -> list[float]:
+    return [float(v) for v in np.sqrt(levels[0] / np.maximum(levels[1], 1))]
+
+
+def _print(report: dict[str, Any]) -> None:
+    console = Console()
+    table = Table(title="Noise on smooth areas: made (percentiles of crops) and real (means)")
+    keys = list(next(iter(report["columns"].values())))
+    for key in ("", *keys):
+        table.add_column(key, justify="right" if key else "left")
+    for name, row in report["columns"].items():
+        cells = ["" if row[k] is None else str(row[k]) if isinstance(row[k], bool)
+                 else f"{row[k]:.2f}" for k in keys]  # fmt: skip
+        table.add_row(name, *cells)
+    console.print(table)
+    levels = Table(title="Luma standard deviation by gray level")
+    levels.add_column("")
+    for low, high in report["gray_levels"]:
+        levels.add_column(f"{low}-{high - 1}", justify="right")
+    for name, values in report["std"].items():
+        levels.add_row(name, *(f"{v:.2f}" for v in values))
+    console.print(levels)
+
+
+def _save(report: dict[str, Any], folder: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=1) + "\n"
+    write_bytes_atomically(folder / "noise_statistics.json", text.encode())
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    columns = report["columns"]
+    names = [[n for n in columns if "std" in n], [n for n in columns if "std" not in n]]
+    for axis, group in zip(axes, names, strict=False):
+        places = np.arange(len(group))
+        low, middle, high = ([columns[n][p] for n in group] for p in ("p10", "p50", "p90"))
+        axis.bar(places, np.subtract(high, low), bottom=low, color="#f4c38a", label="made, 10-90 %")
+        axis.plot(places, middle, "_", color="#b35900", markersize=16, label="made, median")
+        for set_name, marker in zip(REAL, "os^", strict=False):
+            axis.plot(places, [columns[n][set_name] for n in group], marker, label=set_name)
+        axis.set_xticks(places, group, rotation=60)
+    axes[0].set_title("standard deviation, of 255")
+    axes[1].set_title("autocorrelation; R-G correlation")
+    axes[1].legend(fontsize=7)
+    centres = [sum(level) / 2 for level in report["gray_levels"]]
+    for name, values in report["std"].items():
+        axes[2].plot(centres, np.array(values) / max(values), label=name)
+    axes[2].set_title("luma noise over gray level, relative")
+    axes[2].legend()
+    figure.savefig(folder / "noise_statistics.png", dpi=110)
+    plt.close(figure)
+    sys.stdout.write(f"wrote {folder / 'noise_statistics.json'} and .png\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Lists of file names: which images of a folder a data set uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
+
+from vheatir.errors import VHeatIRError
+
+_WILDCARDS = frozenset("*?[")
+
+
+class NameList:
+    """A set of file names, from list files and patterns.
+
+    Args:
+        entries: each the path of a ``.txt`` file, which holds one entry per line (lines that start
+            with ``#`` are comments); a file name, such as ``"12003.jpg"``; or a pattern for file
+            names, such as ``"sunhays_*"``. Folders do not matter, so that a list fits any subset
+            or arrangement of a collection. Case matters.
+
+    Raises:
+        VHeatIRError: a list file is missing or empty.
+    """
+
+    def __init__(self, entries: Sequence[str]) -> None:
+        self._names: set[str] = set()
+        self._patterns: list[str] = []
+        for entry in entries:
+            for item in _read_list(Path(entry)) if entry.endswith(".txt") else [entry]:
+                if _WILDCARDS & set(item):
+                    self._patterns.append(item)
+                else:
+                    self._names.update((item, PurePath(item).stem))
+
+    def __contains__(self, name: str) -> bool:
+        """Whether an image is listed, by its path or by its key in an LMDB, which has no suffix."""
+        own = PurePath(name.rpartition("::")[2]).name
+        return own in self._names or any(fnmatchcase(own, each) for each in self._patterns)
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise VHeatIRError(
+            f"list of file names {str(path)!r} cannot be opened: {error.strerror}"
+        ) from None
+    items = [line for line in lines if line and not line.startswith("#")]
+    if not items:
+        raise VHeatIRError(f"list of file names {str(path)!r} is empty: give one name per line")
+    return items

@@ -1,0 +1,35 @@
+"""Degradations: one definition each, used by training, testing and the demo.
+
+``basic`` has white noise and JPEG compression, ``camera`` the noise of a camera, ``photo`` the
+chain of damage that photographs have gone through. Images in memory are RGB or gray: ``uint8`` on
+0..255, or ``float32`` on [0, 1]. A noise level ``sigma`` is on the scale 0..255, a JPEG
+``quality`` is libjpeg's, 1 (worst) to 100.
+"""
+
+from __future__ import annotations
+
+from vheatir.degradations.basic import (
+    Subsampling,
+    add_noise,
+    benchmark_noise,
+    jpeg_bytes,
+    jpeg_compress,
+    to_color_mode,
+)
+from vheatir.degradations.benchmark import degrade_for_benchmark
+from vheatir.degradations.camera import CameraNoise, add_camera_noise
+from vheatir.degradations.photo import PhotoDegradation, degrade_photo
+
+__all__ = [
+    "CameraNoise",
+    "PhotoDegradation",
+    "Subsampling",
+    "add_camera_noise",
+    "add_noise",
+    "benchmark_noise",
+    "degrade_for_benchmark",
+    "degrade_photo",
+    "jpeg_bytes",
+    "jpeg_compress",
+    "to_color_mode",
+]

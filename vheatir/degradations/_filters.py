@@ -1,0 +1,26 @@
+"""OpenCV's filters on float images, with types that say so."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FloatImage = NDArray[np.float32]
+
+
+def blur(image: FloatImage, sigma: float) -> FloatImage:
+    """Filter (H, W) or (H, W, C) by a Gaussian with a standard deviation of ``sigma`` pixels."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
+
+
+def transform(image: FloatImage, matrix: FloatImage) -> FloatImage:
+    """Multiply the colours of (H, W, C) by a matrix (C', C): (H, W, C'), or (H, W) for C' = 1."""
+    return np.asarray(cv2.transform(image, matrix), np.float32).reshape(
+        *image.shape[:2], *((len(matrix),) if len(matrix) > 1 else ())
+    )
+
+
+def stack(*planes: FloatImage) -> FloatImage:
+    """Join planes (H, W) to an image (H, W, C)."""
+    return np.asarray(cv2.merge(planes), np.float32)

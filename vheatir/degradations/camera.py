@@ -1,0 +1,313 @@
+"""The noise of a camera, as it is after the camera's own processing.
+
+Photon and read noise fall on the sensor's mosaic; demosaicing, white balance, colour matrix and
+tone curve carry them into the photograph, as in Brooks et al., "Unprocessing Images for Learned Raw
+Denoising" (CVPR 2019, arXiv 1811.11127). Then the camera filters luma and, far more, chroma, and
+sharpens. A photograph shows what is left of that: noise that is blotchy, coloured and strongest in
+the dark tones. So the strength is drawn at the end of the chain, not at the sensor, and luma and
+chroma are scaled to it.
+
+The noise has mean zero everywhere: the tone curve acts by its slope, so that brightness and colour
+of the noisy photograph are those of the clean one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vheatir.degradations._filters import FloatImage, blur, stack, transform
+
+Demosaicing = Literal["none", "bilinear", "edge-aware", "malvar"]
+
+#: Gray level, on 0..255, at which the noise has the strength that was drawn.
+REFERENCE_GRAY = 96
+
+_DEMOSAICINGS: tuple[Demosaicing, ...] = ("none", "bilinear", "edge-aware", "malvar")
+# Shares of the four; photographs without a mosaic were made smaller, or by other sensors.
+_DEMOSAICING_SHARES = (0.15, 0.25, 0.35, 0.25)
+# OpenCV names a mosaic by the colours of the second row's second and third pixel.
+_CODES = {
+    ("bilinear", 0): cv2.COLOR_BayerBG2RGB,
+    ("bilinear", 1): cv2.COLOR_BayerGB2RGB,
+    ("bilinear", 2): cv2.COLOR_BayerGR2RGB,
+    ("bilinear", 3): cv2.COLOR_BayerRG2RGB,
+    ("edge-aware", 0): cv2.COLOR_BayerBG2RGB_EA,
+    ("edge-aware", 1): cv2.COLOR_BayerGB2RGB_EA,
+    ("edge-aware", 2): cv2.COLOR_BayerGR2RGB_EA,
+    ("edge-aware", 3): cv2.COLOR_BayerRG2RGB_EA,
+}
+# Raw values for OpenCV's 16-bit demosaicing: black and the distance from black to white.
+_RAW_BLACK, _RAW_WHITE = 8192.0, 40960.0
+
+# RGB to Y, Cb, Cr of BT.601, and back; rows times RGB columns.
+_TO_YCC = np.array(
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
+)
+_FROM_YCC = np.linalg.inv(_TO_YCC.astype(np.float64)).astype(np.float32)
+
+# Tone curves are tabulated, so they are drawn from a grid.
+_CONTRASTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_SHOULDERS = (1.0, 1.5, 2.0, 3.0)
+_LARGEST_RELATIVE = 2.0
+
+
+@dataclass(frozen=True)
+class CameraNoise:
+    """One camera at one sensitivity.
+
+    Attributes:
+        luma_std: standard deviation of the luma noise on smooth areas of gray level
+            :data:`REFERENCE_GRAY`, after all processing, on 0..255.
+        blue_ratio: standard deviation of Cb over that of luma.
+        red_ratio: the same for Cr.
+        shot: variance of the photon noise on the sensor, as a share of the signal (white is 1).
+        read: variance of the read noise.
+        gains: white balance, red and blue over green.
+        saturation: strength of the colour matrix: 0 is the identity.
+        contrast: of the tone curve, 0 (sRGB's) to 1 (a full smoothstep of it).
+        shoulder: of the tone curve: exponent at least 1 that compresses the highlights.
+        demosaicing: how the mosaic is filled.
+        phase: 0 to 3, where the red pixel lies in the 2x2 mosaic.
+        luma_blur: standard deviation of the Gaussian filter of luma in pixels.
+        luma_tail: share of a luma filter four times as wide.
+        chroma_blur: the same for chroma.
+        chroma_tail: share of a chroma filter three times as wide.
+        sharpening: weight of an unsharp mask on luma.
+    """
+
+    luma_std: float
+    blue_ratio: float
+    red_ratio: float
+    shot: float
+    read: float
+    gains: tuple[float, float]
+    saturation: float
+    contrast: float
+    shoulder: float
+    demosaicing: Demosaicing
+    phase: int
+    luma_blur: float
+    luma_tail: float
+    chroma_blur: float
+    chroma_tail: float
+    sharpening: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, luma_std: float | None = None) -> CameraNoise:
+        """Draw a camera.
+
+        Args:
+            rng: source of randomness.
+            luma_std: see the attribute; log-uniform in 0.7 to 14 when None.
+        """
+        std = _log_uniform(rng, 0.7, 14.0) if luma_std is None else luma_std
+        ratio = _log_uniform(rng, 0.35, 2.0)
+        tilt = _log_uniform(rng, 0.8, 1.25)
+        shot = _log_uniform(rng, 1e-4, 0.012)
+        return cls(
+            luma_std=std,
+            blue_ratio=ratio * tilt,
+            red_ratio=ratio / tilt,
+            shot=shot,
+            # Brooks et al., section 3.1
+            read=math.exp(2.18 * math.log(shot) + 1.2 + 0.26 * float(rng.standard_normal())),
+            gains=(float(rng.uniform(1.9, 2.4)), float(rng.uniform(1.5, 1.9))),
+            saturation=float(rng.uniform(0.2, 0.9)),
+            contrast=float(rng.choice(_CONTRASTS)),
+            shoulder=float(rng.choice(_SHOULDERS)),
+            demosaicing=_DEMOSAICINGS[int(rng.choice(4, p=_DEMOSAICING_SHARES))],
+            phase=int(rng.integers(4)),
+            luma_blur=float(rng.uniform(0.2, 0.95)),
+            luma_tail=float(rng.uniform(0.05, 0.7)) if rng.random() < 0.35 else 0.0,
+            chroma_blur=_log_uniform(rng, 0.6, 4.0),
+            chroma_tail=float(rng.uniform(0.0, 0.6)),
+            sharpening=float(rng.uniform(0.1, 0.8)) if rng.random() < 0.35 else 0.0,
+        )
+
+
+def add_camera_noise(
+    image: FloatImage, camera: CameraNoise, rng: np.random.Generator
+) -> FloatImage:
+    """Add the noise of a camera to a clean photograph.
+
+    Args:
+        image: ``float32`` on [0, 1], (H, W, 3) RGB; of (H, W) gray only the luma noise is added.
+        camera: which camera.
+        rng: source of the noise.
+
+    Returns:
+        ``float32`` of the same shape, neither clipped nor rounded.
+    """
+    gray = image.ndim == 2
+    rgb = stack(image, image, image) if gray else image
+    values = np.rint(rgb.clip(0, 1) * np.float32(255)).astype(np.uint8)
+    linear, slope = _tone_tables(camera.contrast, camera.shoulder)
+    matrix = _color_matrix(camera.saturation)
+    gains = np.array([camera.gains[0], 1.0, camera.gains[1]], np.float32)
+    # To the sensor: tone curve, colour matrix and white balance undone.
+    raw = transform(linear[values], np.linalg.inv(matrix).astype(np.float32))
+    raw = np.maximum(raw, 0, out=raw)
+    raw /= gains
+    noise = _sensor_noise(raw, camera, rng)
+    # And forward again, for the noise alone.
+    noise = transform(noise * gains, matrix.astype(np.float32))
+    noise *= slope[values]
+    noise = transform(noise, _TO_YCC)
+    luma = _filter_luma(noise[..., 0], camera)
+    # Strength over gray level, from the same curves; the crop's own mean decides its scale.
+    relative = _relative_strength(linear, slope, camera)
+    luma_values = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)
+    expected = float(np.sqrt(np.mean(np.square(relative[luma_values]), dtype=np.float64)))
+    target = camera.luma_std / 255 * expected
+    luma *= _scale(luma, target)
+    if gray:
+        return image + luma
+    chroma = _filter_chroma(np.ascontiguousarray(noise[..., 1:]), camera)
+    chroma[..., 0] *= _scale(chroma[..., 0], target * camera.blue_ratio)
+    chroma[..., 1] *= _scale(chroma[..., 1], target * camera.red_ratio)
+    colored = transform(stack(luma, chroma[..., 0], chroma[..., 1]), _FROM_YCC)
+    colored += image
+    return colored
+
+
+def _sensor_noise(raw: FloatImage, camera: CameraNoise, rng: np.random.Generator) -> FloatImage:
+    """Return what photon and read noise of (H, W, 3) raw colours become by demosaicing."""
+    if camera.demosaicing == "none":
+        noise = rng.standard_normal(raw.shape, dtype=np.float32)
+        noise *= np.sqrt(camera.shot * raw + np.float32(camera.read))
+        return noise
+    mosaic = _mosaic(raw, camera.phase)
+    noise = rng.standard_normal(mosaic.shape, dtype=np.float32)
+    noise *= np.sqrt(camera.shot * mosaic + np.float32(camera.read))
+    if camera.demosaicing == "malvar":  # linear: the noise can be filtered alone
+        return _demosaic_malvar(noise, camera.phase)
+    code = _CODES[camera.demosaicing, camera.phase]
+    noisy, clean = (
+        cv2.cvtColor(np.rint(m * _RAW_WHITE + _RAW_BLACK).clip(0, 65535).astype(np.uint16), code)
+        for m in (mosaic + noise, mosaic)
+    )
+    difference = noisy.astype(np.float32)
+    difference -= clean
+    difference /= _RAW_WHITE
+    return difference
+
+
+def _mosaic(raw: FloatImage, phase: int) -> FloatImage:
+    """Keep one colour per pixel; red lies at (phase // 2, phase % 2) of each 2x2 cell."""
+    top, left = divmod(phase, 2)
+    mosaic = raw[..., 1].copy()
+    mosaic[top::2, left::2] = raw[top::2, left::2, 0]
+    mosaic[1 - top :: 2, 1 - left :: 2] = raw[1 - top :: 2, 1 - left :: 2, 2]
+    return mosaic
+
+
+# Malvar, He and Cutler, "High-quality linear interpolation for demosaicing of Bayer-patterned color
+# images" (ICASSP 2004), figure 2: green at red and blue pixels; red or blue at green pixels whose
+# neighbours in the row have that colour (transposed: in the column); red at blue and blue at red.
+_MALVAR_GREEN = np.array(
+    [[0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1], [0, 0, 2, 0, 0], [0, 0, -1, 0, 0]],
+    np.float32,
+) / np.float32(8)
+_MALVAR_ROW = np.array(
+    [[0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1], [0, -1, 0, -1, 0], [0, 0, 0.5, 0, 0]],
+    np.float32,
+) / np.float32(8)
+_MALVAR_CROSS = np.array(
+    [[0, 0, -1.5, 0, 0], [0, 2, 0, 2, 0], [-1.5, 0, 6, 0, -1.5], [0, 2, 0, 2, 0],
+     [0, 0, -1.5, 0, 0]],
+    np.float32,
+) / np.float32(8)  # fmt: skip
+
+
+def _demosaic_malvar(mosaic: FloatImage, phase: int) -> FloatImage:
+    """Return (H, W, 3) from a mosaic (H, W), by Malvar, He and Cutler's linear filters."""
+    green, row, column, cross = (
+        np.asarray(cv2.filter2D(mosaic, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.float32)
+        for kernel in (_MALVAR_GREEN, _MALVAR_ROW, _MALVAR_ROW.T.copy(), _MALVAR_CROSS)
+    )
+    top, left = divmod(phase, 2)
+    red = (slice(top, None, 2), slice(left, None, 2))
+    blue = (slice(1 - top, None, 2), slice(1 - left, None, 2))
+    red_row = (slice(top, None, 2), slice(1 - left, None, 2))  # green pixels in rows with red
+    blue_row = (slice(1 - top, None, 2), slice(left, None, 2))
+    out = np.empty((*mosaic.shape, 3), np.float32)
+    out[..., 1] = mosaic
+    out[(*red, 1)], out[(*blue, 1)] = green[red], green[blue]
+    for channel, own, other, own_row, other_row in (
+        (0, red, blue, red_row, blue_row),
+        (2, blue, red, blue_row, red_row),
+    ):
+        out[(*own, channel)] = mosaic[own]
+        out[(*other, channel)] = cross[other]
+        out[(*own_row, channel)] = row[own_row]
+        out[(*other_row, channel)] = column[other_row]
+    return out
+
+
+def _filter_luma(luma: FloatImage, camera: CameraNoise) -> FloatImage:
+    """Filter and sharpen the luma noise (H, W)."""
+    filtered = blur(luma, camera.luma_blur)
+    if camera.luma_tail:
+        # Four times as wide: a quarter of the standard deviation on noise.
+        wide = blur(luma, 4 * max(camera.luma_blur, 0.5))
+        filtered += np.float32(4 * camera.luma_tail) * wide
+    if camera.sharpening:
+        blurred = blur(filtered, 1.0)
+        filtered += np.float32(camera.sharpening) * (filtered - blurred)
+    return filtered
+
+
+def _filter_chroma(chroma: FloatImage, camera: CameraNoise) -> FloatImage:
+    """Filter the chroma noise (H, W, 2): a narrow Gaussian and the tail of a wide one."""
+    narrow = blur(chroma, camera.chroma_blur)
+    # A filter three times as wide has a third of the narrow one's standard deviation on noise.
+    wide = blur(narrow, math.sqrt(8) * camera.chroma_blur)
+    return narrow + np.float32(3 * camera.chroma_tail) * wide
+
+
+def _scale(noise: FloatImage, std: float) -> np.float32:
+    """Return the factor that gives ``noise`` the standard deviation ``std`` about zero."""
+    own = float(cv2.norm(noise, cv2.NORM_L2)) / math.sqrt(max(noise.size, 1))
+    return np.float32(std / own if own > 0 else 0.0)
+
+
+def _relative_strength(linear: FloatImage, slope: FloatImage, camera: CameraNoise) -> FloatImage:
+    """Return the noise of gray levels 0..255, relative to :data:`REFERENCE_GRAY`: (256,)."""
+    # Of a gray pixel the three raw channels differ by the gains alone; green stands for them.
+    noise = slope * np.sqrt(camera.shot * linear + np.float32(camera.read))
+    relative = noise / noise[REFERENCE_GRAY]
+    return np.minimum(relative, np.float32(_LARGEST_RELATIVE))
+
+
+@cache
+def _tone_tables(contrast: float, shoulder: float) -> tuple[FloatImage, FloatImage]:
+    """Return linear value and slope of a tone curve at the display values 0..255.
+
+    The curve is sRGB's behind a shoulder, mixed with a smoothstep of itself, as cameras compress
+    the highlights and raise the contrast.
+    """
+    linear = np.linspace(0, 1, 1 << 16)
+    pushed = 1 - (1 - linear) ** shoulder
+    srgb = np.where(pushed <= 0.0031308, 12.92 * pushed, 1.055 * pushed ** (1 / 2.4) - 0.055)
+    display = (1 - contrast) * srgb + contrast * srgb**2 * (3 - 2 * srgb)
+    at = np.arange(256) / 255
+    slope = np.gradient(display, linear)
+    inverse = np.interp(at, display, linear)
+    return inverse.astype(np.float32), np.interp(at, display, slope).astype(np.float32)
+
+
+def _color_matrix(saturation: float) -> NDArray[np.float64]:
+    """Return a camera-to-sRGB matrix: gray stays gray, each channel is less the other two."""
+    others = np.array([[0, 0.75, 0.25], [0.35, 0, 0.65], [0.1, 0.9, 0]])
+    return (1 + saturation) * np.eye(3) - saturation * others
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(math.exp(rng.uniform(math.log(low), math.log(high))))

@@ -1,0 +1,264 @@
+"""What happens to photographs between the lens and an upload: the chain of the task ``photo``.
+
+Camera noise and other noise, resizing and JPEG compression, each with a probability, in random
+order with JPEG most often last; in the spirit of SCUNet (Zhang et al., arXiv 2203.13278) and
+BSRGAN (Zhang et al., ICCV 2021). The clean target is resized too, so that colours, brightness
+and place of both agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vheatir.degradations._filters import FloatImage, blur, transform
+from vheatir.degradations.basic import Subsampling, jpeg_compress
+from vheatir.degradations.camera import CameraNoise, add_camera_noise
+
+# Chroma blocks of 4:2:0 span 16 pixels, so the phase of JPEG's grid is drawn from 16.
+_JPEG_UNIT = 16
+_SUBSAMPLINGS: tuple[Subsampling, ...] = ("4:2:0", "4:2:0", "4:4:4", "4:4:4", "4:2:2")
+_INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+
+
+@dataclass(frozen=True)
+class PhotoDegradation:
+    """Probabilities and ranges of the chain.
+
+    Attributes:
+        clean: share of samples without any damage.
+        gray: share of samples that are gray, in target and input.
+        camera_noise: probability of camera noise, see :class:`CameraNoise`.
+        white_noise: of Gaussian noise, independent in every pixel and channel.
+        gray_noise: of Gaussian noise, the same in all channels.
+        correlated_noise: of Gaussian noise that is correlated between the channels.
+        blurred_noise: of Gaussian noise, filtered by a Gaussian of 0.4 to 1.5 pixels.
+        poisson_noise: of noise whose variance is proportional to the brightness.
+        film_grain: of gray, slightly blurred noise that is strongest in the mid-tones.
+        sigma: smallest and largest standard deviation of these kinds of noise, camera noise
+            apart, on 0..255; log-uniform.
+        resize: probability that target and input are resized.
+        resize_range: smallest and largest factor; log-uniform.
+        jpeg: probability of a JPEG compression.
+        second_jpeg: probability of a second one, given the first.
+        jpeg_last: probability that the last compression comes after all other damage.
+        quality: of most compressions, smallest and largest; uniform.
+        low_quality: of the others.
+        low_quality_share: share of the others.
+    """
+
+    clean: float = 0.07
+    gray: float = 0.08
+    camera_noise: float = 0.65
+    white_noise: float = 0.12
+    gray_noise: float = 0.04
+    correlated_noise: float = 0.04
+    blurred_noise: float = 0.08
+    poisson_noise: float = 0.05
+    film_grain: float = 0.05
+    sigma: tuple[float, float] = (1.5, 50.0)
+    resize: float = 0.2
+    resize_range: tuple[float, float] = (0.6, 1.5)
+    jpeg: float = 0.75
+    second_jpeg: float = 0.2
+    jpeg_last: float = 0.85
+    quality: tuple[int, int] = (70, 98)
+    low_quality: tuple[int, int] = (15, 70)
+    low_quality_share: float = 0.25
+
+    def draw_scale(self, rng: np.random.Generator, size: int, shortest: int) -> float:
+        """Draw the factor that a sample is resized by; 1 for most.
+
+        Args:
+            rng: source of randomness.
+            size: side of the sample in pixels.
+            shortest: shorter side of the image that it comes from, which limits the reduction.
+        """
+        if rng.random() >= self.resize:
+            return 1.0
+        low, high = self.resize_range
+        scale = math.exp(rng.uniform(math.log(low), math.log(high)))
+        return max(scale, self.source_size(size) / shortest)
+
+    @staticmethod
+    def source_size(size: int, scale: float = 1.0) -> int:
+        """Return the side of the crop that a sample of side ``size`` is made from.
+
+        Args:
+            size: side of the sample in pixels.
+            scale: its resize factor.
+        """
+        return math.ceil((size + 2 * _JPEG_UNIT) / scale - 1e-6)
+
+
+@dataclass
+class _Sample:
+    """Target and input on their way through the chain: (H, W, 3), or (H, W) for gray."""
+
+    target: FloatImage
+    input: FloatImage
+    scale: float
+    rng: np.random.Generator = field(repr=False)
+
+
+def degrade_photo(
+    clean: NDArray[np.uint8],
+    size: int,
+    what: PhotoDegradation,
+    rng: np.random.Generator,
+    scale: float = 1.0,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Make one sample: a photograph as people have it, and what it should be.
+
+    Args:
+        clean: (S, S, 3) ``uint8`` RGB, with S = ``what.source_size(size, scale)``.
+        size: side of the sample.
+        what: probabilities and ranges.
+        rng: the sample's own generator.
+        scale: factor of the resizing, see :meth:`PhotoDegradation.draw_scale`.
+
+    Returns:
+        Input and target, both (size, size, 3) ``uint8``.
+    """
+    gray = rng.random() < what.gray
+    source = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY) if gray else clean
+    target = source.astype(np.float32)
+    target /= np.float32(255)
+    sample = _Sample(target, target, scale, rng)
+    if rng.random() >= what.clean:
+        for step in _draw_steps(what, rng, scale):
+            step(sample)
+    elif scale != 1.0:
+        _resize(sample)
+    height, width = sample.target.shape[:2]
+    top, left = (int(rng.integers(min(n - size, _JPEG_UNIT - 1) + 1)) for n in (height, width))
+    window = (slice(top, top + size), slice(left, left + size))
+    pair = [_to_uint8(image[window]) for image in (sample.input, sample.target)]
+    lq, gt = (np.repeat(image[..., None], 3, axis=2) if gray else image for image in pair)
+    return lq, gt
+
+
+def _draw_steps(
+    what: PhotoDegradation, rng: np.random.Generator, scale: float
+) -> list[Callable[[_Sample], None]]:
+    """Draw what happens to a sample, in order."""
+    kinds: list[tuple[float, Callable[[_Sample], None]]] = [
+        (what.camera_noise, _camera_noise),
+        (what.white_noise, lambda s: _gaussian(s, what, "white")),
+        (what.gray_noise, lambda s: _gaussian(s, what, "gray")),
+        (what.correlated_noise, lambda s: _gaussian(s, what, "correlated")),
+        (what.blurred_noise, lambda s: _gaussian(s, what, "blurred")),
+        (what.poisson_noise, lambda s: _poisson(s, what)),
+        (what.film_grain, lambda s: _film_grain(s, what)),
+    ]
+    steps = [step for probability, step in kinds if rng.random() < probability]
+    if scale != 1.0:
+        steps.append(_resize)
+
+    def jpeg(sample: _Sample) -> None:
+        _jpeg(sample, what)
+
+    last: list[Callable[[_Sample], None]] = []
+    if rng.random() < what.jpeg:
+        (last if rng.random() < what.jpeg_last else steps).append(jpeg)
+        if rng.random() < what.second_jpeg:
+            steps.append(jpeg)
+    order = rng.permutation(len(steps))
+    return [steps[i] for i in order] + last
+
+
+def _camera_noise(sample: _Sample) -> None:
+    sample.input = add_camera_noise(sample.input, CameraNoise.draw(sample.rng), sample.rng)
+
+
+def _draw_sigma(what: PhotoDegradation, rng: np.random.Generator) -> np.float32:
+    low, high = what.sigma
+    return np.float32(math.exp(rng.uniform(math.log(low), math.log(high))) / 255)
+
+
+def _normal(sample: _Sample, channels: int | None = None) -> FloatImage:
+    """Return standard normal noise of the sample's height and width."""
+    shape: tuple[int, ...] = sample.input.shape[:2]
+    if channels and sample.input.ndim == 3:
+        shape = (*shape, channels)
+    return sample.rng.standard_normal(shape, dtype=np.float32)
+
+
+def _per_channel(noise: FloatImage, sample: _Sample) -> FloatImage:
+    """Give gray noise (H, W) the sample's number of axes."""
+    return noise[..., None] if sample.input.ndim == 3 and noise.ndim == 2 else noise
+
+
+def _gaussian(sample: _Sample, what: PhotoDegradation, kind: str) -> None:
+    rng = sample.rng
+    noise = _normal(sample, None if kind == "gray" else 3)
+    if kind == "correlated" and noise.ndim == 3:
+        # Unit rows: every channel keeps its standard deviation.
+        mix = rng.uniform(-1, 1, (3, 3)) + np.eye(3)
+        mix /= np.linalg.norm(mix, axis=1, keepdims=True)
+        noise = transform(noise, mix.astype(np.float32))
+    if kind == "blurred":
+        noise = blur(noise, float(rng.uniform(0.4, 1.5)))
+        noise /= max(float(noise.std()), 1e-6)
+        noise *= np.float32(0.5)  # blotches of a given strength are worse to see than white noise
+    sample.input = sample.input + _per_channel(noise, sample) * _draw_sigma(what, rng)
+
+
+def _poisson(sample: _Sample, what: PhotoDegradation) -> None:
+    rng = sample.rng
+    gray = rng.random() < 0.4
+    noise = _per_channel(_normal(sample, None if gray else 3), sample)
+    # A Gaussian of the same variance; sigma is that of mid-gray.
+    strength = np.sqrt(np.maximum(sample.input, 0) * np.float32(2))
+    if gray and strength.ndim == 3:
+        strength = strength.mean(axis=2, keepdims=True)
+    sample.input = sample.input + noise * strength * _draw_sigma(what, rng)
+
+
+def _film_grain(sample: _Sample, what: PhotoDegradation) -> None:
+    rng = sample.rng
+    noise = blur(_normal(sample), float(rng.uniform(0.3, 1.2)))
+    noise /= max(float(noise.std()), 1e-6)
+    luma = sample.input if sample.input.ndim == 2 else sample.input.mean(axis=2)
+    inside = luma.clip(0.02, 0.98)
+    noise *= 2 * np.sqrt(inside * (1 - inside)) * min(_draw_sigma(what, rng), np.float32(20 / 255))
+    sample.input = sample.input + _per_channel(noise, sample)
+
+
+def _resize(sample: _Sample) -> None:
+    """Resize target and input alike."""
+    side = [max(1, round(n * sample.scale)) for n in sample.target.shape[:2]]
+    options: Any = _INTERPOLATIONS if sample.scale < 1 else _INTERPOLATIONS[1:]
+    how = options[int(sample.rng.integers(len(options)))]
+    same = sample.input is sample.target
+    sample.target, resized = (
+        np.asarray(cv2.resize(image, side[::-1], interpolation=how), np.float32)
+        for image in (sample.target, sample.input)
+    )
+    sample.target = sample.target.clip(0, 1)
+    sample.input = sample.target if same else resized
+
+
+def _jpeg(sample: _Sample, what: PhotoDegradation) -> None:
+    """Compress the input; the grid of an earlier compression then lies at another phase."""
+    rng = sample.rng
+    low, high = what.low_quality if rng.random() < what.low_quality_share else what.quality
+    quality = int(rng.integers(low, high + 1))
+    subsampling = _SUBSAMPLINGS[int(rng.integers(len(_SUBSAMPLINGS)))]
+    compressed = jpeg_compress(_to_uint8(sample.input), quality, subsampling)
+    top, left = (int(v) for v in rng.integers(_JPEG_UNIT // 2, size=2))
+    sample.input = compressed[top:, left:].astype(np.float32)
+    sample.input /= np.float32(255)
+    sample.target = sample.target[top:, left:]
+
+
+def _to_uint8(image: FloatImage) -> NDArray[np.uint8]:
+    rounded = image * np.float32(255)
+    np.rint(rounded, out=rounded)
+    return rounded.clip(0, 255).astype(np.uint8)
