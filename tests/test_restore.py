@@ -19,7 +19,8 @@ from vheatir.archs import build_network
 from vheatir.bundled import heldout_photographs
 from vheatir.degradations import add_noise, jpeg_compress, to_color_mode
 from vheatir.image_io import read_image, write_image
-from vheatir.inference import tiled
+from vheatir.inference import Restorer, tiled
+from vheatir.inference.jobs import Job, Runner, Settings
 from vheatir.metrics import psnr
 from vheatir.weights import save_weights
 
@@ -256,6 +257,11 @@ def test_through_a_pipe(tiny: str) -> None:
         (["a.png", "-o", "out", "--model", "denoise_grey"], "did you mean 'denoise_gray'"),
         (["a.png", "-o", "out", "--model", "denoise_gray_fast", "--task", "jpeg"], "leave out"),
         (["a.png", "-o", "out", "--level", "15"], "--task denoise or jpeg"),
+        (["a.png", "-o", "out", "--task", "photo", "--level", "20"], "photo takes no level"),
+        (["a.png", "-o", "out", "--task", "photo", "--model", "jpeg_gray_fast"], "task is photo"),
+        (["a.png", "-o", "out", "--strength", "160"], "0 (the input) to 150"),
+        (["a.png", "-o", "out", "--luma", "nan"], "0 (the input) to 150"),
+        (["a.png", "-o", "out", "--chroma", "-1"], "0 (the input) to 150"),
         (["a.png", "-o", "out", "--device", "abacus"], "abacus"),
         (["empty", "-o", "out"], "holds no image"),
     ],
@@ -284,7 +290,14 @@ def test_the_smallest_tile_is_the_tilings_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [["--tile", "x"], ["--tile", "8"], ["--level", "much"], ["--max-pixels", "0"]]
+    "option",
+    [
+        ["--tile", "x"],
+        ["--tile", "8"],
+        ["--level", "much"],
+        ["--max-pixels", "0"],
+        ["--strength", "full"],
+    ],
 )
 def test_malformed_options_are_refused(option: list[str]) -> None:
     with pytest.raises(SystemExit) as leave:
@@ -305,3 +318,118 @@ def test_pictures_that_do_not_fit_are_reported_one_by_one(tmp_path: Path, run: A
     status, said = run(tmp_path / "alpha.png", "-o", tmp_path / "out", "--format", "jpg")
     assert status == 1 and "transparency" in said
     assert not (tmp_path / "out/alpha.jpg").exists()
+
+
+def test_strength_scales_what_the_model_did(tmp_path: Path, run: Any) -> None:
+    image = np.clip(CLEAN, 0, 200)
+    write_image(tmp_path / "a.png", image)
+    arguments = (tmp_path / "a.png", "-o", tmp_path / "out.png", "--overwrite")
+    results = {}
+    for strength in (0, 50, 100, 150):
+        status, said = run(*arguments, "--strength", strength)
+        assert status == 0
+        assert (f", strength {strength} %" in said) == (strength != 100)
+        results[strength] = read_image(tmp_path / "out.png").astype(int)
+    np.testing.assert_array_equal(results[0], image)
+    assert np.abs(results[100] - brightened(image)).max() <= 1
+    for low, high in ((0, 50), (50, 100), (100, 150)):
+        assert (results[low] < results[high]).mean() > 0.99
+    # The default is the model's own result.
+    assert run(*arguments)[0] == 0
+    np.testing.assert_array_equal(read_image(tmp_path / "out.png"), results[100])
+
+
+def test_luma_and_chroma_override_the_strength(tmp_path: Path, run: Any) -> None:
+    """The model brightens: all of what it does is luma."""
+    image = np.clip(CLEAN, 0, 200)
+    write_image(tmp_path / "a.png", image)
+    arguments = (tmp_path / "a.png", "-o", tmp_path / "out.png", "--overwrite")
+    for options, expected, words in [
+        (("--luma", 0), image, "luma 0 %, chroma 100 %"),
+        (("--strength", 0, "--luma", 100), brightened(image), "luma 100 %, chroma 0 %"),
+        (("--strength", 0, "--chroma", 80), image, "luma 0 %, chroma 80 %"),
+        (("--strength", 30, "--luma", 100, "--chroma", 100), brightened(image), ""),
+    ]:
+        status, said = run(*arguments, *options)
+        assert status == 0 and words in said and (" %" in said) == bool(words)
+        result = read_image(tmp_path / "out.png").astype(int)
+        assert np.abs(result - expected).max() <= 1
+
+
+def test_another_strength_is_not_done_yet(tmp_path: Path, run: Any) -> None:
+    write_image(tmp_path / "in/a.png", CLEAN)
+    arguments = (tmp_path / "in", "-o", tmp_path / "out", "--resume")
+    assert "1 restored in" in run(*arguments, "--strength", 60)[1]
+    assert "0 restored, 1 done before" in run(*arguments, "--strength", 60)[1]
+    assert "0 restored, 1 done before" in run(*arguments, "--luma", 60, "--chroma", 60.0)[1]
+    assert "1 restored in" in run(*arguments, "--strength", 60, "--chroma", 61)[1]
+    assert "1 restored in" in run(*arguments)[1]
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model of the task without a level, untrained."""
+    torch.manual_seed(0)
+    net = build_network(
+        {"type": "VHeatIRUNet", "channels": [8, 8], "depths": [1, 1], "mixers": ["conv", "conv"]}
+    )
+    for parameter in net.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    path = tmp_path_factory.mktemp("weights") / "photo_tiny.safetensors"
+    save_weights(path, net, {"task": "photo", "level": None, "name": "photo_tiny"})
+    return str(path)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_photographs_have_no_level(tmp_path: Path, run: Any, photo: str, dtype: str) -> None:
+    gray, colour = noisy(GRAY, 10, dtype), noisy(CLEAN, 10, dtype)
+    alpha = gray[::-1].copy()
+    images = {
+        "gray": gray,
+        "gray_as_rgb": np.dstack([gray] * 3),
+        "gray_as_rgba": np.dstack([gray, gray, gray, alpha]),
+        "rgb": colour,
+        "rgba": np.dstack([colour, alpha]),
+    }
+    for name, image in images.items():
+        write_image(tmp_path / "in" / f"{name}.png", image)
+    status, said = run(tmp_path / "in", "-o", tmp_path / "out", "--task", "photo", model=photo)
+    assert status == 0 and said.count(".png: restored -> photo_tiny, ") == len(images)
+    plain = read_image(tmp_path / "out/gray.png")
+    for name, image in images.items():
+        after = read_image(tmp_path / "out" / f"{name}.png")
+        assert (after.shape, after.dtype) == (image.shape, image.dtype)
+        assert not np.array_equal(after[..., :3], image[..., :3])
+        if name.endswith("a"):
+            np.testing.assert_array_equal(after[..., 3], image[..., 3])
+        if name.startswith("gray_as"):
+            for channel in range(3):
+                np.testing.assert_array_equal(after[..., channel], plain)
+    status, said = run(tmp_path / "in", "-o", tmp_path / "out", "--level", 20, model=photo)
+    assert status == 2 and "photo takes no level" in said and said.count("\n") == 1
+
+
+def test_gray_and_alpha_through_the_photo_model(tmp_path: Path, run: Any, photo: str) -> None:
+    image = np.dstack([GRAY, GRAY[::-1]])
+    Image.fromarray(image).save(tmp_path / "a.png")
+    assert run(tmp_path / "a.png", "-o", tmp_path / "out.png", model=photo)[0] == 0
+    with Image.open(tmp_path / "out.png") as result:
+        assert result.mode == "LA"
+        after = np.asarray(result)
+    np.testing.assert_array_equal(after[..., 1], image[..., 1])
+    np.testing.assert_array_equal(after[..., 0], Restorer(photo, "cpu").restore(GRAY))
+
+
+def test_the_task_photo_asks_for_one_model_gray_or_colour(tmp_path: Path, photo: str) -> None:
+    asked = []
+
+    def load(name: str) -> Restorer:
+        asked.append(name)
+        return Restorer(photo, "cpu")
+
+    runner = Runner(Settings(degradation="photo", device="cpu"), load)
+    for index, image in enumerate((GRAY, CLEAN)):
+        write_image(tmp_path / f"{index}.png", image)
+        words = runner.run(Job(tmp_path / f"{index}.png", tmp_path / f"out{index}.png"))
+        assert words.startswith("restored -> photo_tiny, ")
+    assert asked == ["photo"]

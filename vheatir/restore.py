@@ -48,16 +48,33 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--task",
-        choices=["auto", "denoise", "jpeg"],
+        choices=["auto", "denoise", "jpeg", "photo"],
         default="auto",
-        help="what to remove; auto decides for each picture and says so (default)",
+        help="what to remove: noise, JPEG artifacts, or photo: whatever cameras and files do to "
+        "photographs; auto decides for each picture and says so (default)",
     )
     add(
         "--level",
         type=_level,
         default=None,
         metavar="auto|N",
-        help="sigma of the noise on 0..255, or JPEG quality; auto estimates it (default)",
+        help="sigma of the noise on 0..255, or JPEG quality; auto estimates it (default); the task "
+        "photo takes none",
+    )
+    add(
+        "--strength",
+        type=float,
+        default=100.0,
+        metavar="S",
+        help="how much of the restoration, in percent: 0 is the input, 100 the model's result "
+        "(default), up to 150; below 100 texture returns first, noise last",
+    )
+    add("--luma", type=float, metavar="S", help="strength of the luma alone (default: --strength)")
+    add(
+        "--chroma",
+        type=float,
+        metavar="S",
+        help="strength of the colours alone (default: --strength); gray pictures ignore it",
     )
     add(
         "--model",
@@ -137,6 +154,10 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = Settings(
         degradation={"denoise": "noise"}.get(arguments.task, arguments.task),
         level=arguments.level,
+        strength=(
+            arguments.strength if arguments.luma is None else arguments.luma,
+            arguments.strength if arguments.chroma is None else arguments.chroma,
+        ),
         tile=arguments.tile,
         device=arguments.device,
         self_ensemble=arguments.self_ensemble,

@@ -38,7 +38,8 @@ class LoadedModel:
 
     Attributes:
         network: in evaluation mode.
-        info: ``task``, ``level`` (a number or [lowest, highest]), ``name``, ``training``.
+        info: ``task``, ``level`` (a number, [lowest, highest], or None for a task
+            without a level), ``name``, ``training``.
         path: the file.
         sha256: of the file.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 
 from vheatir.archs import build_network
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import write_image
+from vheatir.image_io import read_image, write_image
 from vheatir.inference import Restorer
+from vheatir.weights import save_weights
 
 
 def make_restorer(network: nn.Module, **info: Any) -> Restorer:
@@ -193,8 +195,10 @@ def test_the_luma_model_sees_matlabs_luma() -> None:
 
 
 def test_colour_by_a_gray_denoiser_is_refused() -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[0, 0, 0] = 1  # gray but for one pixel
     with pytest.raises(VHeatIRError, match="'denoise_color' model"):
-        RESTORERS["gray"].restore(np.zeros((4, 4, 3), np.uint8))
+        RESTORERS["gray"].restore(image)
 
 
 @pytest.mark.parametrize(
@@ -332,3 +336,162 @@ def test_devices_and_models_that_are_not_there() -> None:
         Restorer(SimpleNamespace(network=Plain(1), info={}), "cuda:77")  # type: ignore[arg-type]
     with pytest.raises(VHeatIRError):
         Restorer("nowhere.safetensors")
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Restorer:
+    """A blind colour model of the task without a level, untrained, from its file."""
+    torch.manual_seed(0)
+    net = build_network(
+        {"type": "VHeatIRUNet", "channels": [8, 8], "depths": [1, 1], "mixers": ["none", "none"]}
+    )
+    for parameter in net.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    path = tmp_path_factory.mktemp("weights") / "photo_tiny.safetensors"
+    save_weights(path, net, {"task": "photo", "level": None, "name": "photo_tiny"})
+    return Restorer(path, "cpu")
+
+
+#: Every kind of image, from uint8 (16, 20, 4) with alpha.
+KINDS: dict[str, Callable[[np.ndarray[Any, Any], Path], Any]] = {
+    "gray": lambda image, _: image[..., 0].copy(),
+    "gray, one channel": lambda image, _: image[..., :1].copy(),
+    "gray and alpha": lambda image, _: image[..., 2:].copy(),
+    "gray as RGB": lambda image, _: image[..., [0, 0, 0]],
+    "gray as RGBA": lambda image, _: image[..., [0, 0, 0, 3]],
+    "RGB": lambda image, _: image[..., :3].copy(),
+    "RGBA": lambda image, _: image,
+    "RGBA, 16 bits": lambda image, _: image.astype(np.uint16) * 257,
+    "gray, 16 bits": lambda image, _: image[..., 0].astype(np.uint16) * 257,
+    "gray as RGB, 16 bits": lambda image, _: image[..., [0, 0, 0]].astype(np.uint16) * 257,
+    "float16": lambda image, _: (image / 255).astype(np.float16),
+    "float32": lambda image, _: (image[..., :3] / 255).astype(np.float32),
+    "float64": lambda image, _: image[..., 0] / 255,
+    "PIL L": lambda image, _: Image.fromarray(image[..., 0]),
+    "PIL LA": lambda image, _: Image.fromarray(image[..., 2:].copy()),
+    "PIL RGB": lambda image, _: Image.fromarray(image[..., :3]),
+    "PIL RGBA": lambda image, _: Image.fromarray(image),
+    "PIL I;16": lambda image, _: Image.fromarray(image[..., 0].astype(np.uint16) * 257),
+    "PIL F": lambda image, _: Image.fromarray((image[..., 0] / 255).astype(np.float32)),
+    "path": lambda image, folder: _written(folder / "a.png", image),
+    "tensor": lambda image, _: torch.from_numpy(image[..., 0]),
+    "tensor, RGBA": lambda image, _: torch.from_numpy(image).permute(2, 0, 1),
+    "tensor, bfloat16": lambda image, _: torch.from_numpy(image / 255).bfloat16()[..., 0],
+    "tensor, batch": lambda image, _: torch.from_numpy(
+        np.stack([image / 255, image[..., [1, 1, 1, 3]] / 255])
+    ).permute(0, 3, 1, 2),
+}  # fmt: skip
+
+
+def _written(path: Path, image: np.ndarray[Any, Any]) -> Path:
+    write_image(path, image)
+    return path
+
+
+def _array(image: Any) -> np.ndarray[Any, Any]:
+    """The pixels, channels last."""
+    if isinstance(image, Path):
+        return read_image(image)
+    if isinstance(image, Tensor):
+        array = image.double().numpy()
+        return array if image.ndim == 2 else np.moveaxis(array, -3, -1)
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_strength_of_each_kind_of_image(kind: str, photo: Restorer, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(60, 200, (16, 20, 4), dtype=np.uint8)
+    image = KINDS[kind](pixels, tmp_path)
+    before, whole = _array(image).astype(np.float64), photo.restore(image)
+    last = 0.0
+    for strength in (0, 40, (70, 70), 100, (100.0, 100), 140):
+        result = photo.restore(image, strength=strength)
+        assert type(result) is type(whole)
+        if isinstance(whole, Image.Image):
+            assert result.mode == whole.mode
+        else:
+            assert result.dtype == whole.dtype
+        out = _array(result).astype(np.float64)
+        assert out.shape == before.shape
+        if strength == 0:
+            np.testing.assert_array_equal(out, before)
+        if strength in (100, (100, 100)):
+            np.testing.assert_array_equal(out, _array(whole))
+        distance = float(np.linalg.norm(out - before))
+        assert distance >= last
+        last = distance
+        if before.ndim > 2 and before.shape[-1] in (2, 4):
+            np.testing.assert_array_equal(out[..., -1], before[..., -1])
+        if "gray as" in kind:
+            np.testing.assert_array_equal(out[..., 0], out[..., 1])
+            np.testing.assert_array_equal(out[..., 0], out[..., 2])
+    assert last > 0
+
+
+def test_luma_and_chroma_are_told_apart(photo: Restorer) -> None:
+    weights = np.array([0.299, 0.587, 0.114])
+    image = np.random.default_rng(0).uniform(0.3, 0.7, (16, 20, 3))
+    whole = photo.restore(image)
+    chroma = photo.restore(image, strength=(0, 100))
+    np.testing.assert_allclose(chroma @ weights, image @ weights, atol=1e-6)
+    np.testing.assert_allclose(np.diff(chroma), np.diff(whole), atol=1e-6)
+    luma = photo.restore_detailed(image, strength=(100, 0)).image
+    np.testing.assert_allclose(luma @ weights, whole @ weights, atol=1e-6)
+    gray = image[..., 0]
+    np.testing.assert_array_equal(photo.restore(gray, strength=(100, 0)), photo.restore(gray))
+    np.testing.assert_array_equal(photo.restore(gray, strength=(0, 100)), gray)
+
+
+def test_a_luma_model_has_strength_too() -> None:
+    image = np.random.default_rng(0).integers(60, 200, (16, 20, 3), dtype=np.uint8)
+    luma = make_restorer(Plain(1, lambda y: 0.05 + 0.9 * y), task="jpeg_gray")
+    whole = luma.restore(image)
+    for strength, expected in [(0, image), (100, whole), ((100, 0), whole), ((0, 100), image)]:
+        out = luma.restore(image, strength=strength).astype(int)
+        # The same step in each of the channels has no chroma, up to rounding.
+        assert np.abs(out - expected).max() <= (0 if strength in (0, 100) else 1)
+
+
+@pytest.mark.parametrize("strength", [-1, 151, math.nan, "half", (1, 2, 3), (50, 200)])
+def test_a_strength_out_of_range_is_told_before_any_work(strength: Any) -> None:
+    net = Recorder(1)
+    with pytest.raises(VHeatIRError, match="0 .*150") as caught:
+        make_restorer(net, task="denoise_gray").restore(np.zeros((9, 9)), 15, strength=strength)
+    assert "\n" not in str(caught.value) and net.levels == []
+
+
+def test_a_task_without_a_level_refuses_one(photo: Restorer) -> None:
+    image = np.zeros((16, 16, 3), np.uint8)
+    result = photo.restore_detailed(image)
+    assert (result.level, result.estimated) == (None, False)
+    assert photo.level_range is None and not photo.takes_level
+    for level in (20, 0, np.full((16, 16), 20.0)):
+        with pytest.raises(VHeatIRError, match="'photo' takes no level") as caught:
+            photo.restore(image, level=level)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_gray_through_the_photo_model(dtype: str, photo: Restorer) -> None:
+    """Equal channels in, gray out: the same for all the ways of storing it."""
+    rng = np.random.default_rng(0)
+    gray = rng.random((17, 22)).astype(np.float32)
+    alpha = rng.random((17, 22)).astype(np.float32)
+    if dtype != "float32":
+        gray, alpha = (np.rint(each * np.iinfo(dtype).max).astype(dtype) for each in (gray, alpha))
+    plain = photo.restore(gray)
+    assert not np.array_equal(plain, gray)
+    for channels in ([gray] * 3, [gray, alpha], [gray, gray, gray, alpha]):
+        image = np.stack(channels, axis=2)
+        out = photo.restore(image)
+        for index in range(3 if len(channels) > 2 else 1):
+            np.testing.assert_array_equal(out[..., index], plain)
+        if len(channels) in (2, 4):
+            np.testing.assert_array_equal(out[..., -1], alpha)
+
+
+@pytest.mark.parametrize("kind", ["gray", "luma"])
+def test_gray_stored_as_rgb_is_gray_to_a_gray_model(kind: str) -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (12, 14), dtype=np.uint8)
+    out = RESTORERS[kind].restore(np.dstack([gray] * 3))
+    np.testing.assert_array_equal(out, np.dstack([RESTORERS[kind].restore(gray)] * 3))

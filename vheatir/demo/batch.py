@@ -14,6 +14,7 @@ from vheatir.demo.shared import cached_file, tells_errors
 from vheatir.demo.uploads import refuse_addresses
 from vheatir.errors import VHeatIRError
 from vheatir.inference.jobs import Job, Runner, Settings
+from vheatir.inference.strength import STRONGEST
 
 #: Most files in one batch: nobody shall keep the others waiting for an hour.
 MOST = 50
@@ -42,13 +43,21 @@ class BatchTab:
                 refuse_addresses(files)
                 task = gr.Radio(list(_TASKS), value="Automatic", label="Remove")
                 form = gr.Radio(list(_SUFFIXES), value="PNG", label="Write")
+                luma, chroma = (
+                    gr.Slider(
+                        0, STRONGEST, value=100, step=1, label=f"Strength of {part} (%)",
+                        elem_id=f"batch_{part}", buttons=[],
+                    )
+                    for part in ("luma", "chroma")
+                )  # fmt: skip
                 button = gr.Button("Restore all", variant="primary", elem_id="batch")
             with gr.Column(scale=3, min_width=320):
                 archive = gr.File(label="Zip", interactive=False, elem_id="batch_zip")
                 report = gr.Markdown(elem_id="batch_report")
         button.click(
-            self.run, [files, task, form], [archive, report], api_name="restore_batch",
-            concurrency_limit=1, concurrency_id="compute", show_progress_on=archive,
+            self.run, [files, task, form, luma, chroma], [archive, report],
+            api_name="restore_batch", concurrency_limit=1, concurrency_id="compute",
+            show_progress_on=archive,
             api_description="Restore several files: a zip, and a line on each of them.",
         )  # fmt: skip
 
@@ -58,6 +67,8 @@ class BatchTab:
         files: list[str] | None,
         remove: str = "Automatic",
         write: str = "PNG",
+        luma: float = 100,
+        chroma: float = 100,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
     ) -> tuple[str | None, str]:
         """Restore all; what fails is told and does not stop the rest."""
@@ -65,7 +76,11 @@ class BatchTab:
             raise VHeatIRError("no files yet: upload some, then press Restore all")
         if len(files) > MOST:
             raise VHeatIRError(f"{len(files)} files: give {MOST} at most")
-        settings = Settings(degradation=_TASKS[remove], max_pixels=self._max_pixels)  # type: ignore[arg-type]
+        settings = Settings(
+            degradation=_TASKS[remove],  # type: ignore[arg-type]
+            strength=(luma, chroma),
+            max_pixels=self._max_pixels,
+        )
         runner = Runner(settings, self._catalogue.for_task)
         out, taken, lines, done = io.BytesIO(), set[str](), [], 0
         with (

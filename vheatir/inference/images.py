@@ -20,7 +20,12 @@ from torch import Tensor
 
 from vheatir.errors import VHeatIRError
 from vheatir.inference.files import read_photograph_file
+from vheatir.inference.strength import apply_strength
 
+#: Percentages of luma and chroma.
+Strength = tuple[float, float]
+
+_WHOLE: Strength = (100.0, 100.0)
 _ARRAY_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
 _PIL_MODES = frozenset({"L", "LA", "RGB", "RGBA", "I;16", "F"})
 
@@ -34,11 +39,13 @@ class Unpacked:
 
     Attributes:
         colors: (B, 1, H, W) for gray or (B, 3, H, W), float32, black at 0 and white at 1.
-        repack: makes an image of the original kind from restored ``colors``, clipping to [0, 1].
+        repack: makes an image of the original kind from restored ``colors``, clipping to [0, 1],
+            and from the strength of luma and chroma, see
+            :func:`vheatir.inference.strength.apply_strength`.
     """
 
     colors: Tensor
-    repack: Callable[[Tensor], Any]
+    repack: Callable[[Tensor, Strength], Any]
 
 
 def unpack(image: object) -> Unpacked:
@@ -93,12 +100,13 @@ def _unpack_array(image: NDArray[Any]) -> Unpacked:
     colors = torch.from_numpy(scaled)[None]
     _check_values(colors, image.dtype.name)
 
-    def repack(restored: Tensor) -> NDArray[Any]:
+    def repack(restored: Tensor, strength: Strength = _WHOLE) -> NDArray[Any]:
         # In place: a large photograph must not be copied at each step.
         scaled = restored[0].clamp(0, 1).mul_(white)
         plain = (scaled.round_() if white != 1 else scaled).permute(1, 2, 0).cpu().numpy()
         result = np.concatenate([plain.astype(image.dtype), alpha], axis=2)
-        return result.reshape(image.shape)
+        result = result.reshape(image.shape)
+        return result if strength == _WHOLE else apply_strength(image, result, *strength)
 
     return Unpacked(colors, repack)
 
@@ -114,8 +122,8 @@ def _unpack_pil(image: Image.Image) -> Unpacked:
         usual = image.convert("RGBA" if image.has_transparency_data else "RGB")
     parts = _unpack_array(np.asarray(usual))
 
-    def repack(restored: Tensor) -> Image.Image:
-        result = Image.fromarray(parts.repack(restored))
+    def repack(restored: Tensor, strength: Strength = _WHOLE) -> Image.Image:
+        result = Image.fromarray(parts.repack(restored, strength))
         # EXIF (with its orientation: the pixels are as stored), ICC profile, resolution.
         result.info = {key: value for key, value in image.info.items() if key != "transparency"}
         return result
@@ -144,12 +152,24 @@ def _unpack_tensor(image: Tensor) -> Unpacked:
     colors = planes[:, :count].to(torch.float32) / white
     _check_values(colors, str(image.dtype))
 
-    def repack(restored: Tensor) -> Tensor:
+    def repack(restored: Tensor, strength: Strength = _WHOLE) -> Tensor:
         plain = restored.to(image.device).clamp(0, 1) * white
         plain = (plain.round() if white != 1 else plain).to(image.dtype)
+        if strength != _WHOLE:
+            mixed = [_mix(*each, strength) for each in zip(planes[:, :count], plain, strict=True)]
+            plain = torch.stack(mixed)
         return torch.cat([plain, planes[:, count:]], dim=1).reshape(image.shape)
 
     return Unpacked(colors, repack)
+
+
+def _mix(before: Tensor, restored: Tensor, strength: Strength) -> Tensor:
+    """Apply the strength to colours (C, H, W)."""
+    # NumPy has no bfloat16; every other dtype stays what it is.
+    exact = torch.float32 if before.dtype == torch.bfloat16 else before.dtype
+    arrays = [each.permute(1, 2, 0).to("cpu", exact).numpy() for each in (before, restored)]
+    mixed = torch.from_numpy(apply_strength(arrays[0], arrays[1], *strength))
+    return mixed.permute(2, 0, 1).to(before)
 
 
 def _white(dtype: str) -> int:

@@ -27,9 +27,11 @@ from vheatir.inference.files import (
     to_8_bits,
 )
 from vheatir.inference.restorer import Restoration, Restorer
+from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
 
 STREAM = "-"
+_TASK_OF_DEGRADATION = {"noise": "denoise", "jpeg": "jpeg", "photo": "photo"}
 _COMPARE_SIDE = 2048
 _GAP = 8
 
@@ -158,8 +160,9 @@ class Settings:
     """What the command line asks for.
 
     Attributes:
-        degradation: ``"noise"``, ``"jpeg"``, or ``"auto"`` to decide for each picture.
-        level: sigma or JPEG quality; None to estimate it.
+        degradation: ``"noise"``, ``"jpeg"``, ``"photo"``, or ``"auto"`` to decide for each picture.
+        level: sigma or JPEG quality; None to estimate it; ``"photo"`` has none.
+        strength: of luma and chroma, percent, 0 to 150.
         tile: see :meth:`vheatir.Restorer.restore`, as for ``device`` and ``self_ensemble``.
         device: where to compute.
         self_ensemble: mean over eight flips and rotations.
@@ -168,8 +171,9 @@ class Settings:
         max_pixels: refuse larger pictures.
     """
 
-    degradation: Literal["auto", "noise", "jpeg"] = "auto"
+    degradation: Literal["auto", "noise", "jpeg", "photo"] = "auto"
     level: float | None = None
+    strength: tuple[float, float] = (100.0, 100.0)
     tile: Literal["auto"] | int | None = "auto"
     device: str = "auto"
     self_ensemble: bool = False
@@ -186,7 +190,8 @@ class Runner:
         load: makes the restorer for a model's name, its file or a task; ``Restorer`` by default.
 
     Raises:
-        VHeatIRError: a device or model that is not there, or a model of another task.
+        VHeatIRError: a device or model that is not there, a model of another task, a strength out
+            of range, or a level for a task that has none.
     """
 
     def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
@@ -194,13 +199,14 @@ class Runner:
         self._load = load or (lambda name: Restorer(name, settings.device))
         self._lock = threading.Lock()
         pick_device(settings.device)  # a mistake there should not wait for the first picture
+        parse_strength(settings.strength)
         self._restorers: dict[str, Restorer] = {}
         self._degradation = settings.degradation
         if settings.model is not None:
             task = self._restorer(settings.model).task
             own = task.degradation if task else None
             if own and self._degradation not in ("auto", own):
-                wanted = "denoise" if self._degradation == "noise" else "jpeg"
+                wanted = _TASK_OF_DEGRADATION[self._degradation]
                 raise VHeatIRError(
                     f"model {settings.model!r} is for {task.title if task else own}, but the task "
                     f"is {wanted}: leave out --task or --model"
@@ -209,6 +215,11 @@ class Runner:
         if settings.level is not None and self._degradation == "auto":
             raise VHeatIRError(
                 "a level is a sigma or a JPEG quality: say which with --task denoise or jpeg"
+            )
+        if settings.level is not None and self._degradation == "photo":
+            raise VHeatIRError(
+                "the task photo takes no level, its models judge the image themselves: "
+                "leave out --level, or give --task denoise or jpeg"
             )
 
     def run(
@@ -237,20 +248,18 @@ class Runner:
         del data
         pixels = photo.pixels
         # Gray stored as RGB has the same noise three times, which no colour model knows.
-        gray_as_colour = _has_equal_colours(pixels)
-        planes = pixels[:, :, [0, *range(3, pixels.shape[2])]] if gray_as_colour else pixels
-        found, restorer = self._choose(planes, photo.quality)
+        gray = pixels[:, :, 0] if _has_equal_colours(pixels) else pixels
+        found, restorer = self._choose(gray, photo.quality)
         settings = self.settings
         result = restorer.restore_detailed(
-            planes,
+            pixels,
             settings.level,
+            strength=settings.strength,
             tile=settings.tile,
             self_ensemble=settings.self_ensemble,
             progress=progress,
         )
         restored = result.image
-        if gray_as_colour:
-            restored = restored[:, :, [0, 0, 0, *range(1, restored.shape[2])]]
         fmt = _output_format(job, photo.format)
         encoded = encode_photograph(restored, fmt, photo.metadata)
         if job.target is None:
@@ -262,7 +271,7 @@ class Runner:
             beside = side_by_side(pixels, restored)
             icc = Metadata(icc=photo.metadata.icc)
             write_bytes_atomically(job.compare, encode_photograph(beside, "png", icc))
-        words = _describe(found, restorer, result)
+        words = _describe(found, restorer, result, settings.strength)
         if pixels.dtype == np.uint16 and fmt in ("jpg", "webp"):
             words += f"; 16 bits became 8 in {fmt}"
         return words
@@ -277,8 +286,10 @@ class Runner:
         if degradation == "auto":
             decision = decide_task(colours, quality)
             degradation, found = decision.degradation, f"found {decision.reason}"
-        task = "denoise" if degradation == "noise" else "jpeg"
-        name = self.settings.model or f"{task}_{'gray' if gray else 'color'}"
+        task = _TASK_OF_DEGRADATION[degradation]
+        # Photographs have one task, which takes gray as equal channels.
+        name = task if degradation == "photo" else f"{task}_{'gray' if gray else 'color'}"
+        name = self.settings.model or name
         return found, self._restorer(name)
 
     def _restorer(self, name: str) -> Restorer:
@@ -325,14 +336,19 @@ def _output_format(job: Job, source_format: str) -> str:
     return known.get(source_format, "png")
 
 
-def _describe(found: str, restorer: Restorer, result: Restoration) -> str:
+def _describe(
+    found: str, restorer: Restorer, result: Restoration, strength: tuple[float, float]
+) -> str:
     task = restorer.task
     parts = [found] if found else []
     if result.level is not None:
-        unit = task.level_name if task else "level"
+        unit = (task.level_name if task else None) or "level"
         how = "estimated" if result.estimated else "given"
         if f"{unit} {result.level:.1f}" not in found:
             parts.append(f"{unit} {result.level:.1f} ({how})")
     model = restorer.info.get("name") or restorer.model.path.stem
     tile = f", tile {result.tile}" if result.tile else ""
-    return f"{'; '.join(parts) or 'restored'} -> {model}{tile}, {result.seconds:.1f} s"
+    luma, chroma = strength
+    share = f"luma {luma:g} %, chroma {chroma:g} %" if luma != chroma else f"strength {luma:g} %"
+    share = "" if luma == chroma == 100 else f", {share}"
+    return f"{'; '.join(parts) or 'restored'} -> {model}{tile}{share}, {result.seconds:.1f} s"

@@ -18,6 +18,7 @@ from vheatir.hardware import has_native_bf16, pick_device, tf32_products
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.images import unpack
 from vheatir.inference.memory import memory_at_hand
+from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import MIN_TILE, Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
 from vheatir.tasks import TASKS, Task
@@ -70,9 +71,9 @@ class Restorer:
     """Restores images with one model.
 
     Gray images and a colour model: the gray is restored as an RGB image of equal channels, whose
-    mean is returned. Colour images and a luma model (task ``jpeg_gray``): the luma is restored
-    and the chroma kept. Colour images and a gray denoiser are refused, since the noise in the
-    chroma would stay.
+    mean is returned. Gray stored as RGB is treated as gray, and its channels stay equal. Colour
+    images and a luma model (task ``jpeg_gray``): the luma is restored and the chroma kept. Colour
+    images and a gray denoiser are refused, since the noise in the chroma would stay.
 
     Args:
         model: name of a released model or task, path of a weights file, or a loaded model.
@@ -113,7 +114,7 @@ class Restorer:
 
     @property
     def takes_level(self) -> bool:
-        """Whether the model takes a level (noise of a range of sigmas); JPEG models are blind."""
+        """Whether the model takes a level (noise of a range of sigmas); others are blind."""
         return self._takes_level
 
     @property
@@ -132,6 +133,7 @@ class Restorer:
         image: Any,
         level: float | np.ndarray[Any, Any] | Tensor | None = None,
         *,
+        strength: float | tuple[float, float] = 100,
         tile: Literal["auto"] | int | None = "auto",
         self_ensemble: bool = False,
         progress: Progress | None = None,
@@ -143,7 +145,11 @@ class Restorer:
                 :func:`vheatir.inference.images.unpack`. Alpha passes through untouched.
             level: sigma on the scale 0..255 or JPEG quality 1..100; (H, W) for one per pixel;
                 None to estimate sigma from the image. Ignored by a blind model, which only
-                checks that it is trained for it.
+                checks that it is trained for it. A model for a task without a level
+                (``photo``) refuses one.
+            strength: how much of the restoration, in percent, 0 to 150: one number, or (luma,
+                chroma). 0 gives the image itself and 100 the network's result, bit for bit; see
+                :func:`vheatir.inference.strength.apply_strength`.
             tile: largest side of the tiles in pixels, None for the whole image, ``"auto"`` to
                 choose by the image's size; auto halves the tiles when memory runs out.
             self_ensemble: mean over the eight flips and rotations: a little better, eight times
@@ -154,11 +160,16 @@ class Restorer:
             Image of the same kind, size, channels, dtype and range (a path gives an array).
 
         Raises:
-            VHeatIRError: an image or level the model cannot take, memory that does not suffice,
-                or a model that returns non-finite values.
+            VHeatIRError: an image or level the model cannot take, a strength out of range, memory
+                that does not suffice, or a model that returns non-finite values.
         """
         return self.restore_detailed(
-            image, level, tile=tile, self_ensemble=self_ensemble, progress=progress
+            image,
+            level,
+            strength=strength,
+            tile=tile,
+            self_ensemble=self_ensemble,
+            progress=progress,
         ).image
 
     def restore_detailed(
@@ -166,6 +177,7 @@ class Restorer:
         image: Any,
         level: float | np.ndarray[Any, Any] | Tensor | None = None,
         *,
+        strength: float | tuple[float, float] = 100,
         tile: Literal["auto"] | int | None = "auto",
         self_ensemble: bool = False,
         progress: Progress | None = None,
@@ -175,12 +187,14 @@ class Restorer:
         Args and errors: as for :meth:`restore`.
         """
         began = time.perf_counter()
+        wanted = parse_strength(strength)
         parts = unpack(image)
-        used, estimated = self._pick_level(level, parts.colors)
-        planes = self._to_network_channels(parts.colors)
+        colors = _without_equal_channels(parts.colors)
+        used, estimated = self._pick_level(level, colors)
+        planes = self._to_network_channels(colors)
         restored, used_tile, retried = self._run(planes, used, tile, self_ensemble, progress)
-        colors = self._from_network_channels(restored, planes, parts.colors)
-        result = parts.repack(colors)
+        restored = self._from_network_channels(restored, planes, colors)
+        result = parts.repack(restored.expand_as(parts.colors), wanted)
         told = float(used.float().mean()) if isinstance(used, Tensor) else used
         seconds = time.perf_counter() - began
         return Restoration(result, told, estimated, used_tile, seconds, retried)
@@ -196,7 +210,7 @@ class Restorer:
             (B, C, H, W) with the network's channels, float32 in [0, 1], on the network's device,
             and the level, or None for a model that takes none.
         """
-        colors = unpack(image).colors
+        colors = _without_equal_channels(unpack(image).colors)
         return self._to_network_channels(colors).to(self.device), self._pick_level(level, colors)[0]
 
     def _to_network_channels(self, colors: Tensor) -> Tensor:
@@ -222,6 +236,11 @@ class Restorer:
         return colors + (restored - planes) * (255 / 219)
 
     def _pick_level(self, level: object, colors: Tensor) -> tuple[float | Tensor | None, bool]:
+        if level is not None and self.task is not None and not self.task.has_level:
+            raise VHeatIRError(
+                f"a model for the task {self.task.name!r} takes no level, it judges the image "
+                "itself: leave the level out"
+            )
         if level is None:
             if not self._takes_level:
                 return None, False
@@ -332,6 +351,12 @@ def _load(model: str | os.PathLike[str] | LoadedModel) -> LoadedModel:
     import vheatir
 
     return vheatir.load_model(text)
+
+
+def _without_equal_channels(colors: Tensor) -> Tensor:
+    """Return one channel of (B, C, H, W) if all are equal in every image, else all."""
+    first = colors[:, :1]
+    return first if all(torch.equal(first, each) for each in colors.split(1, 1)[1:]) else colors
 
 
 def _luma(rgb: Tensor) -> Tensor:

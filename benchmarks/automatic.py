@@ -1,0 +1,320 @@
+"""Does Automatic choose well? Kinds of damage against models, and what Automatic loses.
+
+``python benchmarks/automatic.py --photos FOLDER`` damages clean photographs in every way that
+Automatic has to tell apart, restores them by every released model, each at several levels, and
+prints for each kind of damage: the input, what Automatic gives, the best model with one level for
+all images, and the difference (regret), as average PSNR. Photographs are cut to their centre. By
+default they are scikit-image's held-out ones; for figures, give folders whose photographs
+``options/lists/heldout_clean_licence.txt`` names, which no model was trained on.
+
+Everything is saved as JSON, with what was estimated of every image, Markdown and CSV.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks.graphics import clean_graphics
+from vheatir.data.sources import BUNDLED, ImageSource
+from vheatir.degradations import CameraNoise, add_camera_noise, add_noise, jpeg_compress
+from vheatir.degradations._filters import blur
+from vheatir.errors import run_entry_point
+from vheatir.image_io import write_bytes_atomically
+from vheatir.inference import Restorer
+from vheatir.inference.choose import choose_model
+from vheatir.inference.estimate import estimate_blockiness, estimate_sigma
+from vheatir.inference.noise_estimate import estimate_noise
+from vheatir.metrics import psnr
+from vheatir.training.paths import resolve_list
+from vheatir.zoo import list_models
+
+HELD_OUT = "options/lists/heldout_clean_licence.txt"
+LEVELS = (5.0, 10.0, 15.0, 20.0, 25.0, 35.0, 50.0)
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image: as it is uploaded, as it was, and the quality of its JPEG file."""
+
+    damaged: Pixels
+    clean: Pixels
+    quality: int | None = None
+
+
+def _rounded(image: NDArray[np.float32]) -> Pixels:
+    return np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _unit(image: Pixels) -> NDArray[np.float32]:
+    return image.astype(np.float32) / np.float32(255)
+
+
+def white(sigma: float) -> Callable[[Pixels, np.random.Generator], Case]:
+    """Return white Gaussian noise."""
+    return lambda clean, rng: Case(_rounded(add_noise(_unit(clean), sigma, rng)), clean)
+
+
+def blurred(sigma: float, filter_sigma: float) -> Callable[[Pixels, np.random.Generator], Case]:
+    """Return Gaussian noise of standard deviation ``sigma`` after a Gaussian filter."""
+
+    def damage(clean: Pixels, rng: np.random.Generator) -> Case:
+        noise = blur(rng.standard_normal(clean.shape, dtype=np.float32), filter_sigma)
+        return Case(_rounded(_unit(clean) + noise * np.float32(sigma / 255 / noise.std())), clean)
+
+    return damage
+
+
+def camera(luma_std: float) -> Callable[[Pixels, np.random.Generator], Case]:
+    """Return camera noise of a given strength, of a camera drawn for each image."""
+
+    def damage(clean: Pixels, rng: np.random.Generator) -> Case:
+        what = CameraNoise.draw(rng, luma_std=luma_std)
+        return Case(_rounded(add_camera_noise(_unit(clean), what, rng)), clean)
+
+    return damage
+
+
+def jpeg(
+    quality: int, before: Callable[[Pixels, np.random.Generator], Case] | None = None
+) -> Callable[[Pixels, np.random.Generator], Case]:
+    """Return JPEG compression, perhaps of an image that is damaged already."""
+
+    def damage(clean: Pixels, rng: np.random.Generator) -> Case:
+        damaged = clean if before is None else before(clean, rng).damaged
+        return Case(jpeg_compress(damaged, quality), clean, quality)
+
+    return damage
+
+
+def recompressed(first: int, second: int) -> Callable[[Pixels, np.random.Generator], Case]:
+    """Return two compressions, whose grids differ by three and five pixels."""
+
+    def damage(clean: Pixels, rng: np.random.Generator) -> Case:
+        damaged = jpeg_compress(clean, first)[3:, 5:]
+        return Case(jpeg_compress(np.ascontiguousarray(damaged), second), clean[3:, 5:], second)
+
+    return damage
+
+
+def _gray(damage: Callable[[Pixels, np.random.Generator], Case], mode: str) -> Callable[..., Case]:
+    """Return a damage of the photograph's gray version, stored as ``mode``."""
+
+    def gray_damage(clean: Pixels, rng: np.random.Generator) -> Case:
+        import cv2
+
+        case = damage(np.asarray(cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY), np.uint8), rng)
+        if mode == "L":
+            return case
+        both = [np.repeat(each[..., None], 3, axis=2) for each in (case.damaged, case.clean)]
+        return Case(both[0], both[1], case.quality)
+
+    return gray_damage
+
+
+ROWS: dict[str, Callable[[Pixels, np.random.Generator], Case]] = {
+    "clean": lambda clean, rng: Case(clean, clean),
+    "white noise 5": white(5),
+    "white noise 15": white(15),
+    "white noise 25": white(25),
+    "white noise 50": white(50),
+    "blurred noise 8": blurred(8, 0.8),
+    "JPEG 10": jpeg(10),
+    "JPEG 30": jpeg(30),
+    "JPEG 60": jpeg(60),
+    "JPEG 90": jpeg(90),
+    "JPEG 40, then 90": recompressed(40, 90),
+    "white noise 15, JPEG 75": jpeg(75, white(15)),
+    "blurred noise 8, JPEG 75": jpeg(75, blurred(8, 0.8)),
+    "camera noise 2": camera(2),
+    "camera noise 4": camera(4),
+    "camera noise 8": camera(8),
+    "camera noise 4, JPEG 90": jpeg(90, camera(4)),
+    "gray: white noise 15": _gray(white(15), "L"),
+    "gray: camera noise 4": _gray(camera(4), "L"),
+    "gray as RGB: camera noise 4": _gray(camera(4), "RGB"),
+    "gray: JPEG 30": _gray(jpeg(30), "L"),
+}
+GRAPHICS = "clean graphics"
+
+
+def cases(row: str, photos: list[Pixels]) -> Iterator[Case]:
+    """Yield the images of a row; the same at every call."""
+    if row == GRAPHICS:
+        yield from (Case(image, image) for image in clean_graphics().values())
+        return
+    for index, clean in enumerate(photos):
+        yield ROWS[row](clean, np.random.default_rng([list(ROWS).index(row), index]))
+
+
+class Study:
+    """Restores and measures; every network is loaded once."""
+
+    def __init__(self, device: str, photo: str | None = None) -> None:
+        self._device = device
+        self._photo = photo
+        self._restorers: dict[str, Restorer] = {}
+
+    def restorer(self, name: str) -> Restorer:
+        """Return a model, loaded."""
+        if name not in self._restorers:
+            file = self._photo if name == "photo" and self._photo else name
+            self._restorers[name] = Restorer(file, self._device)
+        return self._restorers[name]
+
+    def measure(self, name: str | None, level: float | None, case: Case) -> float:
+        """Return the PSNR that a model gives, at a level; None is the input itself."""
+        if name is None:
+            return min(psnr(case.damaged, case.clean), 99.0)
+        model = self.restorer(name)
+        restored = model.restore(case.damaged, level if model.takes_level else None)
+        return min(psnr(restored, case.clean), 99.0)
+
+    def candidates(self, sample: Case, models: list[str]) -> list[tuple[str, float | None]]:
+        """Return the models, and their levels, that fit the colours of a row."""
+        gray = sample.damaged.ndim == 2
+        found: list[tuple[str, float | None]] = []
+        for name in models:
+            model = self.restorer(name)
+            if gray != (model.task is not None and model.task.color != "rgb") and not (
+                gray and model.task is not None and model.task.degradation == "photo"
+            ):
+                continue
+            found += [(name, level) for level in (LEVELS if model.takes_level else (None,))]
+        return found
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--photos", nargs="+", default=[BUNDLED], help="folders of photographs (bundled)")
+    add("--models", nargs="+", help="models to compare (all that are released)")
+    add("--photo-model", metavar="FILE", help="weights for the task photo (the released ones)")
+    add("--rows", nargs="+", help=f"kinds of damage: {', '.join([*ROWS, GRAPHICS])} (all)")
+    add("--images", type=int, default=30, help="at most so many photographs (30)")
+    add("--size", type=int, default=256, help="of each, the central square of this side (256)")
+    add("--device", default="auto")
+    add("--out", type=Path, default=Path("results/automatic"), help="folder for the tables")
+    arguments = parser.parse_args()
+    return run_entry_point(lambda: _run(arguments), "rows measured before are saved")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    include = [] if arguments.photos == [BUNDLED] else [str(resolve_list(HELD_OUT))]
+    source = ImageSource(arguments.photos, "rgb", include=include, heldout=True)
+    every = max(1, len(source) // arguments.images)
+    chosen = range(0, len(source), every)[: arguments.images]
+    photos = [_centre(source[i], arguments.size) for i in chosen]
+    models = arguments.models or [entry.name for entry in list_models()]
+    study, results = Study(arguments.device, arguments.photo_model), []
+    console = Console()
+    rows = arguments.rows or [*ROWS, GRAPHICS]
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=len(rows))
+        for row in rows:
+            progress.update(bar, description=row)
+            results.append(measure_row(study, row, list(cases(row, photos)), models))
+            progress.advance(bar)
+            _save(results, arguments.out)
+    console.print(_table(results))
+    return 0
+
+
+def measure_row(study: Study, row: str, images: list[Case], models: list[str]) -> dict[str, Any]:
+    """Measure one kind of damage by every candidate and by Automatic."""
+    every = {}
+    for name, level in study.candidates(images[0], models):
+        label = name if level is None else f"{name} {level:g}"
+        every[label] = [study.measure(name, level, case) for case in images]
+    every["unchanged"] = [study.measure(None, None, case) for case in images]
+    choices = [choose_model(case.damaged, case.quality) for case in images]
+    automatic = [
+        study.measure(choice.model, choice.level, case)
+        for choice, case in zip(choices, images, strict=True)
+    ]
+    best = max(every, key=lambda label: float(np.mean(every[label])))
+    return {
+        "row": row,
+        "images": len(images),
+        "input": float(np.mean(every["unchanged"])),
+        "automatic": float(np.mean(automatic)),
+        "best": float(np.mean(every[best])),
+        "best_model": best,
+        "regret": float(np.mean(every[best]) - np.mean(automatic)),
+        "worst_gain": float(np.min(np.subtract(automatic, every["unchanged"]))),
+        "features": [features(case) for case in images],
+        "choices": [asdict(choice) for choice in choices],
+        "psnr": every,
+        "psnr_automatic": automatic,
+    }
+
+
+def features(case: Case) -> dict[str, Any]:
+    """Return all that could tell one kind of damage from another."""
+    unit = _unit(case.damaged)
+    return {
+        "sigma": estimate_sigma(unit),
+        "blockiness": estimate_blockiness(unit),
+        "quality": case.quality,
+        **asdict(estimate_noise(case.damaged)),
+    }
+
+
+def _centre(image: Pixels, size: int) -> Pixels:
+    top, left = (max(n - size, 0) // 2 for n in image.shape[:2])
+    return np.ascontiguousarray(image[top : top + size, left : left + size])
+
+
+_HEAD = ("damage", "images", "input", "Automatic", "best", "regret", "best model")
+
+
+def _cells(result: dict[str, Any]) -> list[str]:
+    values = [f"{result[key]:.2f}" for key in ("input", "automatic", "best", "regret")]
+    return [result["row"], str(result["images"]), *values, result["best_model"]]
+
+
+def _table(results: list[dict[str, Any]]) -> Table:
+    table = Table(title="Automatic: average PSNR in dB over RGB or gray")
+    for name in _HEAD:
+        table.add_column(name, justify="left" if "m" in name[-3:] else "right")
+    for result in results:
+        table.add_row(*_cells(result))
+    return table
+
+
+def _save(results: list[dict[str, Any]], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["| " + " | ".join(_HEAD) + " |", "|" + "---|" * len(_HEAD)]
+    lines += ["| " + " | ".join(_cells(result)) + " |" for result in results]
+    text = io.StringIO()
+    csv.writer(text).writerows([_HEAD, *(_cells(result) for result in results)])
+    for name, content in (
+        ("automatic.json", json.dumps(results, indent=1)),
+        ("automatic.md", "\n".join(lines)),
+        ("automatic.csv", text.getvalue().strip()),
+    ):
+        write_bytes_atomically(folder / name, (content + "\n").encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

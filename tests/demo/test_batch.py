@@ -1,0 +1,40 @@
+"""The batch tab's handler, without a browser."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from vheatir.demo.batch import BatchTab
+from vheatir.demo.models import Catalogue
+from vheatir.image_io import decode_image, write_image
+from vheatir.inference import Restorer
+
+
+def restore_batch(tab: BatchTab, file: Path, **options: Any) -> np.ndarray[Any, Any]:
+    archive, report = tab.run([str(file)], "Noise", **options)
+    assert archive is not None and "1 of 1 restored" in report
+    with zipfile.ZipFile(archive) as opened:
+        return decode_image(opened.read(opened.namelist()[0]))
+
+
+def test_strength_of_a_batch(
+    tmp_path: Path, weights: dict[str, Path], photograph: np.ndarray[Any, Any]
+) -> None:
+    image = photograph[:40, :48]
+    write_image(tmp_path / "a.png", image)
+    tab = BatchTab(Catalogue([weights["all_levels"]], "cpu"), 10**6)
+    restorer = Restorer(weights["all_levels"], "cpu")
+    np.testing.assert_array_equal(restore_batch(tab, tmp_path / "a.png"), restorer.restore(image))
+    np.testing.assert_array_equal(restore_batch(tab, tmp_path / "a.png", luma=0, chroma=0), image)
+    np.testing.assert_array_equal(
+        restore_batch(tab, tmp_path / "a.png", luma=60, chroma=130),
+        restorer.restore(image, strength=(60, 130)),
+    )
+    with pytest.raises(gr.Error, match="0 .*150"):
+        tab.run([str(tmp_path / "a.png")], luma=151)
