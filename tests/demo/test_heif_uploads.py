@@ -77,3 +77,18 @@ def test_the_page_takes_them(page: Any, files: dict[str, Path], name: str) -> No
     page.wait_for_selector(f"#about:has-text('96 × 64, {depth}-bit RGB')")
     page.click("#restore")
     page.wait_for_selector("#details:has-text(' s in all')")
+
+
+@pytest.mark.browser
+def test_the_page_takes_a_dropped_one(page: Any, files: dict[str, Path]) -> None:
+    """Browsers on systems that know no HEIC give its files no type."""
+    contents = list(files["a.heic"].read_bytes())
+    drop = """(contents) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(contents)], "a.heic"));
+        const at = document.querySelector("#upload input[type=file]").parentElement;
+        const place = at.querySelector("button") || at;
+        place.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true}));
+    }"""
+    page.evaluate(drop, contents)
+    page.wait_for_selector("#about:has-text('96 × 64, 8-bit RGB')")
