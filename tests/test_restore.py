@@ -172,6 +172,84 @@ def test_folders_keep_their_structure_and_bad_files_are_reported(tmp_path: Path,
     assert (tmp_path / "both/other/a.png").is_file()
 
 
+def heic(image: np.ndarray, **options: Any) -> bytes:
+    heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
+    mode = "RGB" if image.dtype == np.uint8 else "RGB;16"
+    out = io.BytesIO()
+    file = heif.from_bytes(mode, image.shape[1::-1], image.tobytes())
+    file.save(out, **{"quality": -1, "chroma": 444} | options)
+    return out.getvalue()
+
+
+def test_heic_becomes_jpeg_or_deep_png_unless_told_otherwise(tmp_path: Path, run: Any) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.HEIC").write_bytes(heic(CLEAN, color_primaries=12, transfer_characteristics=13))
+    (folder / "b.heif").write_bytes(heic(CLEAN.astype(np.uint16) * 257))
+    Image.fromarray(CLEAN).save(folder / "c.avif", quality=100, subsampling="4:4:4")
+    status, said = run(folder, "-o", tmp_path / "out")
+    assert status == 0, said
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.jpg", "b.png", "c.jpg"]
+    assert_brightened(tmp_path / "out/b.png", CLEAN.astype(np.uint16) * 257, 257)
+    with Image.open(tmp_path / "out/a.jpg") as result:
+        assert np.abs(np.asarray(result).astype(int) - brightened(CLEAN)).mean() < 3
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(result.info["icc_profile"]))
+        assert "Display P3" in ImageCms.getProfileDescription(profile)
+    for fmt in ("png", "jpg", "webp", "tiff"):
+        assert run(folder, "-o", tmp_path / fmt, "--format", fmt)[0] == 0
+        assert sorted(os.listdir(tmp_path / fmt)) == [f"{name}.{fmt}" for name in "abc"]
+    assert run(folder / "b.heif", "-o", tmp_path / "single.jpg")[0] == 0
+    with Image.open(tmp_path / "single.jpg") as result:
+        assert result.format == "JPEG"
+
+
+def test_folders_name_what_they_skip_and_why(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    write_image(folder / "a.png", CLEAN)
+    write_image(folder / "sub/a.png", CLEAN)
+    hdr = heic(CLEAN, color_primaries=9, transfer_characteristics=16)
+    (folder / "hdr.heic").write_bytes(hdr)
+    (folder / "plain.heic").write_bytes(heic(CLEAN))
+    (folder / "a.NEF").write_bytes(b"MM\0*of a camera")  # beside the JPEG or PNG that it made
+    (folder / "sub/b.dng").write_bytes(b"II*\0")
+    (folder / "notes.txt").write_text("no image")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    out = tmp_path / "out"
+    status, said = run(folder, "-o", out, "--resume")
+    lines = dict(line.split(": ", 1) for line in said.splitlines() if ": " in line)
+    assert status == 1
+    assert "skipped: is HDR (PQ)" in lines[str(folder / "hdr.heic")]
+    assert "pip install 'vheatir[heif]'" in lines[str(folder / "plain.heic")]
+    for name in ("a.NEF", "sub/b.dng"):
+        assert lines[str(folder / name)].startswith("skipped: is a raw file")
+    assert "notes.txt" not in said
+    assert "2 restored, 4 skipped, since their kind is not restored" in said
+    assert sorted(p.name for p in out.rglob("*.*") if p.is_file() and p.suffix != ".jsonl") == [
+        "a.png",
+        "a.png",
+    ]
+    # With the package there, a resumed run does what was skipped, and that alone.
+    monkeypatch.undo()
+    status, said = run(folder, "-o", out, "--resume")
+    assert status == 1
+    assert "1 restored, 2 done before, 3 skipped" in said
+    assert (out / "plain.jpg").is_file()
+    # Shards share the skipped ones out as they do the others.
+    said = "".join(run(folder, "-o", tmp_path / "n", "--shard", f"{i}/2")[1] for i in (1, 2))
+    for name in ("hdr.heic", "plain.heic", "a.NEF", "sub/b.dng", "a.png", "sub/a.png"):
+        assert said.count(f"{folder / name}: ") == 1
+
+
+def test_a_raw_file_given_by_name_is_skipped(tmp_path: Path, run: Any) -> None:
+    (tmp_path / "a.dng").write_bytes(b"II*\0")
+    for target in ("out", "b.jpg"):
+        status, said = run(tmp_path / "a.dng", "-o", tmp_path / target)
+        assert status == 1 and "a.dng: skipped: is a raw file" in said
+        assert not (tmp_path / target).is_file()
+
+
 def test_results_inside_the_folder_are_no_input(tmp_path: Path, run: Any) -> None:
     write_image(tmp_path / "a.png", CLEAN)
     for _ in range(2):
@@ -242,6 +320,16 @@ def test_through_a_pipe(tiny: str) -> None:
     assert b"standard input: " in done.stderr and b"1 restored" in done.stderr
 
 
+def test_a_format_for_the_standard_output(
+    tmp_path: Path, tiny: str, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (tmp_path / "a.heic").write_bytes(heic(CLEAN))
+    common = ["restore", str(tmp_path / "a.heic"), "-o", "-", "--model", tiny, "--device", "cpu"]
+    for options, kind in (([], "JPEG"), (["--format", "png"], "PNG")):
+        assert cli.main([*common, *options]) == 0
+        assert Image.open(io.BytesIO(capsysbinary.readouterr().out)).format == kind
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -251,6 +339,7 @@ def test_through_a_pipe(tiny: str) -> None:
         (["a.png", "b.png", "-o", "-"], "standard output"),
         (["a.png", "a.bmp", "-o", "out"], "would both be written"),
         (["a.png", "-o", "out.bmp"], "cannot write .bmp"),
+        (["a.png", "-o", "out.heic"], "cannot write .heic"),
         (["a.png", "-o", "out.jpg", "--format", "png"], "disagree"),
         (["a.png", "-o", "notes.txt"], "is a file"),
         (["a.png", "-o", "-", "--compare"], "--compare"),

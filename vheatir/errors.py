@@ -15,6 +15,10 @@ class VHeatIRError(Exception):
     """
 
 
+class UnsupportedImageError(VHeatIRError):
+    """A sound image file of a kind that is not restored: raw, HDR, or a package is missing."""
+
+
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> VHeatIRError:
     """Build the error for a name that is not among ``allowed``, with the nearest one suggested.
 

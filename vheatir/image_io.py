@@ -30,6 +30,9 @@ IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 )
 
+#: Suffixes of images that only :mod:`vheatir.inference` reads, not the readers of training data.
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
+
 #: Pillow's names of the formats that are read. Bytes of any other never reach a decoder, whatever
 #: the file is called.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
@@ -41,8 +44,14 @@ _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _PNG_FIRST_CHUNK, _PNG_AROUND = 8, 12  # bytes before the first chunk; around a chunk's contents
 
 
-def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+def list_images(
+    folder: str | os.PathLike[str], more_suffixes: frozenset[str] = frozenset()
+) -> list[Path]:
     """Return every image file below ``folder``, sorted by path.
+
+    Args:
+        folder: where to look.
+        more_suffixes: to take besides ``IMAGE_SUFFIXES``, in lower case.
 
     Raises:
         VHeatIRError: the folder is missing or holds no image.
@@ -53,11 +62,12 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
             f"image folder {str(root)!r} does not exist: give an existing folder, "
             "or fetch the data sets with datasets/prepare.py"
         )
-    images = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    wanted = IMAGE_SUFFIXES | more_suffixes
+    images = sorted(path for path in root.rglob("*") if path.suffix.lower() in wanted)
     if not images:
+        read = sorted(IMAGE_SUFFIXES | (more_suffixes & HEIF_SUFFIXES))
         raise VHeatIRError(
-            f"image folder {str(root)!r} holds no image: "
-            f"files ending in {', '.join(sorted(IMAGE_SUFFIXES))} are read"
+            f"image folder {str(root)!r} holds no image: files ending in {', '.join(read)} are read"
         )
     return images
 
@@ -89,19 +99,25 @@ def decode_image(
         raise refused from None
     if cut_off:
         raise refused
+    image = decode_with_opencv(data)
+    if image is None:
+        raise refused
+    if image.dtype not in (np.uint8, np.uint16):
+        raise VHeatIRError(f"{name} has {image.dtype} pixels: convert it to 8 or 16 bits")
+    return image
+
+
+def decode_with_opencv(data: bytes) -> NDArray[np.generic] | None:
+    """Decode bytes whose header was checked; None where OpenCV cannot. It prints nothing."""
     level = _cv2_logging.getLogLevel()
     _cv2_logging.setLogLevel(_CV2_SILENT)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
-        image = None
+        return None
     finally:
         _cv2_logging.setLogLevel(level)
-    if image is None:
-        raise refused
-    if image.dtype not in (np.uint8, np.uint16):
-        raise VHeatIRError(f"{name} has {image.dtype} pixels: convert it to 8 or 16 bits")
-    return _swap_red_and_blue(image)
+    return None if image is None else _swap_red_and_blue(image)
 
 
 def _is_cut_off(data: bytes, fmt: str | None) -> bool:
@@ -122,13 +138,16 @@ def _is_cut_off(data: bytes, fmt: str | None) -> bool:
 
 
 @contextlib.contextmanager
-def open_header(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
+def open_header(
+    data: bytes, name: str, max_pixels: int, formats: tuple[str, ...] = FORMATS
+) -> Iterator[Image.Image]:
     """Open an image with Pillow, which reads its header and decodes nothing.
 
     Args:
         data: the file's bytes.
         name: for messages.
         max_pixels: refuse larger images.
+        formats: Pillow's names of those that are opened.
 
     Raises:
         VHeatIRError: too large.
@@ -139,7 +158,7 @@ def open_header(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image
         with warnings.catch_warnings():
             # Pillow warns of large images, measured here, and of odd EXIF, which is dropped.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=formats) as image:
                 check_size(name, *image.size, max_pixels)
                 yield image
     except Image.DecompressionBombError:

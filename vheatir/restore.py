@@ -85,8 +85,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--format",
         choices=sorted(_FORMATS),
-        help="format to write (default: that of each input, else png); jpg has quality 95, the "
-        "others are lossless",
+        help="format to write (default: that of each input; jpg for HEIC and AVIF of 8 bits; else "
+        "png); jpg has quality 95, the others are lossless",
     )
     add("--overwrite", action="store_true", help="replace files that exist (default: skip them)")
     add(
@@ -184,7 +184,7 @@ def _run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     progress = _progress_bar(console)
     began = time.perf_counter()
-    counts = {"restored": 0, "existing": 0, "failed": 0}
+    counts = {"restored": 0, "existing": 0, "skipped": 0, "failed": 0}
     several = (arguments.jobs or 1) > 1
     with progress, _any_size():
         bar = progress.add_task("", total=len(jobs), tiles="")
@@ -210,9 +210,11 @@ def _run(arguments: argparse.Namespace) -> int:
     parts += [f"{done} done before"] if done else []
     existing = counts["existing"]
     parts += [f"{existing} skipped, since the target exists"] if existing else []
+    skipped = counts["skipped"]
+    parts += [f"{skipped} skipped, since their kind is not restored"] if skipped else []
     parts += [f"{counts['failed']} failed"] if counts["failed"] else []
     console.print(f"{', '.join(parts)} in {time.perf_counter() - began:.1f} s")
-    return 1 if counts["existing"] or counts["failed"] else 0
+    return 1 if existing or skipped or counts["failed"] else 0
 
 
 def _progress_bar(console: Console) -> Progress:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, features
 
 REFUSED, EITHER = "refused", "either"
 
@@ -70,7 +70,34 @@ def wholes() -> dict[str, tuple[str, bytes]]:
         "bmp": (".bmp", save(image, "BMP")),
         "ppm": (".ppm", save(image, "PPM")),
         "gif": (".png", save(image, "GIF")),
+        **heif_files(),
     }
+
+
+def heif_files() -> dict[str, tuple[str, bytes]]:
+    """Return good HEIF and AVIF files, as far as they can be made here."""
+    image, found = pixels(40, 52), {}
+    if features.check("avif"):
+        alpha = np.dstack([image, image[:, :, 0]])
+        found["avif"] = (".avif", save(image, "AVIF", quality=90))
+        found["alpha_avif"] = (".avif", save(alpha, "AVIF", quality=90))
+    try:
+        import pillow_heif
+    except ImportError:
+        return found
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, mode, options in (
+        ("heic", "RGB", {}),
+        ("tiled_heic", "RGB", {"tile_size": 32}),
+        ("deep_heic", "RGB;16", {}),
+        ("turned_heic", "RGB", {"exif": exif.tobytes()}),
+    ):
+        deep = image.astype(np.uint16) * 257 if ";" in mode else image
+        file, out = pillow_heif.from_bytes(mode, (52, 40), deep.tobytes()), io.BytesIO()
+        file.save(out, quality=80, **options)
+        found[name] = (".heic", out.getvalue())
+    return found
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -132,6 +159,34 @@ def bombs() -> list[Bad]:
              b"P5 1 2147483648 65535\n", b"P6 -4 4 255\n" + bytes(48), b"P6 4 4 0\n" + bytes(48),
              b"P6 4 4 70000\n" + bytes(96), b"P3 4 4 255\n 1 2 x"))),
     ]  # fmt: skip
+
+
+def heif_bombs() -> list[Bad]:
+    """Return HEIF and AVIF files whose boxes lie: of sizes, items, tiles, places and profiles."""
+    found = []
+    for name, (suffix, data) in heif_files().items():
+
+        def patched(box: bytes, after: int, new: bytes, data: bytes = data) -> bytes:
+            at = data.index(box) + 4 + after
+            return data[:at] + new + data[at + len(new) :]
+
+        for width, height in ((2**32 - 1, 2**32 - 1), (70_000, 70_000), (2**31, 1), (0, 9)):
+            size = patched(b"ispe", 4, struct.pack(">II", width, height))
+            found.append(Bad(f"wide_{width}_{height}_{name}{suffix}", size, REFUSED))
+        found += [
+            Bad(f"{what}_{name}{suffix}", bad, right)
+            for what, bad, right in (
+                ("count", patched(b"iloc", 6, b"\xff\xff"), EITHER),
+                ("primary", patched(b"pitm", 4, b"\x77\x77"), REFUSED),
+                ("associations", patched(b"ipma", 4, b"\xff\xff\xff\xff"), EITHER),
+                ("hdr", patched(b"colr", 6, b"\0\x10"), EITHER),
+                ("long_meta", patched(b"meta", -8, b"\xff\xff\xff\xff"), EITHER),
+                ("no_meta", data.replace(b"meta", b"free", 1), REFUSED),
+                ("in_64_bits", patched(b"meta", -8, b"\0\0\0\1"), REFUSED),
+                ("own_tile", data.replace(b"hvc1", b"grid").replace(b"av01", b"iden"), REFUSED),
+            )
+        ]
+    return found
 
 
 def strangers() -> list[Bad]:
@@ -210,7 +265,7 @@ def odd() -> list[Bad]:
 def make(seed: int = 0) -> list[Bad]:
     """Return the whole corpus, at least 200 files with different stems."""
     rng = random.Random(seed)
-    found = [*bombs(), *strangers(), *odd()]
+    found = [*bombs(), *heif_bombs(), *strangers(), *odd()]
     suffixes = [".png", ".jpg", ".tif", ".webp", ".bmp"]
     for name, (suffix, data) in wholes().items():
         right = REFUSED if name == "gif" else EITHER
@@ -225,7 +280,8 @@ def make(seed: int = 0) -> list[Bad]:
             for bit in rng.sample(range(end), 1 + number // 4):
                 flipped[bit // 8] ^= 1 << bit % 8
             found.append(Bad(f"flip_{name}_{number}{suffix}", bytes(flipped), right))
-        if name not in ("gif", "deep_png", "deep_tiff"):
+        # HEIF and AVIF have only one of the two readers
+        if name not in ("gif", "deep_png", "deep_tiff") and suffix in (*suffixes, ".ppm"):
             other = suffixes[(suffixes.index(suffix) + 1) % 5 if suffix in suffixes else 0]
             found.append(Bad(f"renamed_{name}{other}", data, decoded(data)))
         found.append(Bad(f"twice_{name}{suffix}", data + data, right))

@@ -13,13 +13,17 @@ from vheatir.demo.models import Catalogue
 from vheatir.demo.shared import cached_file, tells_errors
 from vheatir.demo.uploads import refuse_addresses
 from vheatir.errors import VHeatIRError
+from vheatir.inference.files import default_suffix
 from vheatir.inference.jobs import Job, Runner, Settings
 from vheatir.inference.strength import STRONGEST
 
 #: Most files in one batch: nobody shall keep the others waiting for an hour.
 MOST = 50
 _TASKS = {"Automatic": "auto", "Noise": "noise", "JPEG": "jpeg"}
-_SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tiff"}
+#: Suffixes to write; None for that of each file, as the command line does.
+_SUFFIXES = {
+    "As uploaded": None, "PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tiff"
+}  # fmt: skip
 
 
 class BatchTab:
@@ -42,7 +46,7 @@ class BatchTab:
                 )
                 refuse_addresses(files)
                 task = gr.Radio(list(_TASKS), value="Automatic", label="Remove")
-                form = gr.Radio(list(_SUFFIXES), value="PNG", label="Write")
+                form = gr.Radio(list(_SUFFIXES), value="As uploaded", label="Write")
                 luma, chroma = (
                     gr.Slider(
                         0, STRONGEST, value=100, step=1, label=f"Strength of {part} (%)",
@@ -66,7 +70,7 @@ class BatchTab:
         self,
         files: list[str] | None,
         remove: str = "Automatic",
-        write: str = "PNG",
+        write: str = "As uploaded",
         luma: float = 100,
         chroma: float = 100,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
@@ -87,9 +91,10 @@ class BatchTab:
             tempfile.TemporaryDirectory() as folder,
             zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive,  # pictures are compressed
         ):
-            target = Path(folder) / f"restored{_SUFFIXES[write]}"
             for index, file in enumerate(files):
                 path = Path(file)
+                suffix = _SUFFIXES[write] or default_suffix(path)
+                target = Path(folder) / f"restored{suffix}"
                 progress((index, len(files)), desc=path.name, unit="files")
                 try:
                     words = runner.run(Job(path, target, label=path.name))

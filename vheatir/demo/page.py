@@ -28,6 +28,7 @@ from vheatir.demo.handlers import (
     wants_level,
 )
 from vheatir.demo.heat import HeatTab
+from vheatir.demo.heif_uploads import HEAD
 from vheatir.demo.models import Catalogue
 from vheatir.demo.shared import (
     SAMPLES,
@@ -80,6 +81,7 @@ def serve(settings: Settings) -> None:
             max_file_size=settings.max_upload_mb * 1024 * 1024,
             theme=_theme(),
             css=_CSS,
+            head=HEAD,
             footer_links=["api", "settings"],
             ssr_mode=False,
             quiet=True,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import UnsupportedImageError, VHeatIRError
 from vheatir.inference.jobs import Job, Runner, Settings, TargetExistsError
 from vheatir.inference.manifest import Manifest
 
@@ -27,7 +27,7 @@ class Outcome:
     """What became of one job: its state, and words about it."""
 
     job: Job
-    state: Literal["restored", "existing", "failed"]
+    state: Literal["restored", "existing", "skipped", "failed"]
     words: str
 
 
@@ -41,6 +41,8 @@ def attempt(
         return Outcome(job, "existing", f"skipped: {error}")
     except (VHeatIRError, OSError, MemoryError) as error:
         reason = str(error).removeprefix(f"{job.name} ") or type(error).__name__
+        if isinstance(error, UnsupportedImageError):
+            return Outcome(job, "skipped", f"skipped: {reason}")
         return Outcome(job, "failed", f"failed: {reason}")
 
 

@@ -1,7 +1,8 @@
 """Photographs as files: pixels upright, and everything else in the file carried along.
 
 OpenCV keeps 16 bits but drops metadata, Pillow the reverse. Here Pillow opens every file and
-decodes 8 bits, OpenCV decodes 16; ICC profile, EXIF, XMP and resolution travel with the pixels.
+decodes 8 bits, OpenCV decodes 16, and pillow-heif reads HEIF; ICC profile, EXIF, XMP and
+resolution travel with the pixels, which stay in the file's own RGB.
 """
 
 from __future__ import annotations
@@ -18,11 +19,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
-from vheatir.errors import VHeatIRError
-from vheatir.image_io import MAX_PIXELS, decode_image, encode_image, open_header
+from vheatir.errors import UnsupportedImageError, VHeatIRError
+from vheatir.image_io import (
+    HEIF_SUFFIXES,
+    MAX_PIXELS,
+    decode_image,
+    decode_with_opencv,
+    encode_image,
+    open_header,
+)
 from vheatir.inference.estimate import jpeg_quality
+from vheatir.inference.heif import (
+    HeifHeader,
+    check_header,
+    decode_heif,
+    is_heif,
+    read_header,
+    to_16_bits,
+    written_suffix,
+)
+from vheatir.inference.profiles import HDR, icc_transfer, make_icc
+from vheatir.inference.raw import RAW_SUFFIXES, is_raw
 
 #: Formats that photographs are written in, by file suffix.
 FORMAT_OF_SUFFIX = {
@@ -92,10 +111,15 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
         max_pixels: refuse larger images by their header, before decoding them.
 
     Raises:
+        UnsupportedImageError: a raw file, HDR, or HEIF without the package that reads it.
         VHeatIRError: no image, damaged or cut off, too large, animated, of several pages, or of
             a colour space that is not restored.
     """
     try:
+        if is_raw(data):
+            raise _raw_error(name)
+        if is_heif(data):
+            return _read_heif(data, name, max_pixels)
         with open_header(data, name, max_pixels) as image:
             _check_kind(name, image)
             return _decode(data, name, image, max_pixels)
@@ -103,7 +127,8 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
         raise
     except UnidentifiedImageError:
         raise VHeatIRError(
-            f"{name} is no image that can be read: use PNG, JPEG, BMP, TIFF, WebP or PNM"
+            f"{name} is no image that can be read: "
+            "use PNG, JPEG, BMP, TIFF, WebP, PNM, HEIC or AVIF"
         ) from None
     except Exception as error:  # whatever a damaged file provokes in the reader of its format
         reason = str(error).splitlines()[0] if str(error) else "cut off"
@@ -124,11 +149,37 @@ def read_photograph_file(
         VHeatIRError: the file cannot be opened, or is no image that can be restored.
     """
     shown = repr(str(path)) if name is None else name
+    if Path(path).suffix.lower() in RAW_SUFFIXES:
+        raise _raw_error(shown)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise VHeatIRError(f"{shown} cannot be opened: {error.strerror}") from None
     return read_photograph(data, shown, max_pixels)
+
+
+def default_suffix(path: str | os.PathLike[str]) -> str:
+    """Return the suffix that a photograph is written with unless something else is asked for.
+
+    Its own, where that can be written; ``".jpg"`` for HEIF and AVIF of 8 bits without
+    transparency; else ``".png"``. Of a file of HEIF's suffixes the header is read.
+
+    Args:
+        path: the photograph's file.
+    """
+    suffix = Path(path).suffix
+    if suffix.lower() in FORMAT_OF_SUFFIX:
+        return suffix
+    return written_suffix(path) if suffix.lower() in HEIF_SUFFIXES else ".png"
+
+
+def default_format(photo: Photograph) -> str:
+    """Return the format that a photograph is written in where no suffix names one."""
+    if photo.format in ("HEIF", "AVIF"):
+        opaque = photo.pixels.ndim == 2 or photo.pixels.shape[2] == 3
+        return "jpg" if opaque and photo.pixels.dtype == np.uint8 else "png"
+    known = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "TIFF": "tiff"}
+    return known.get(photo.format, "png")
 
 
 def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> bytes:
@@ -193,6 +244,80 @@ def apply_orientation(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.ascontiguousarray(image)
 
 
+def _raw_error(name: str) -> UnsupportedImageError:
+    return UnsupportedImageError(
+        f"{name} is a raw file, which is not restored: develop it to TIFF, PNG or JPEG first"
+    )
+
+
+def _refuse_hdr(name: str, transfer: int | None) -> None:
+    if transfer in HDR:
+        raise UnsupportedImageError(
+            f"{name} is HDR ({HDR[transfer]}), which is not restored: convert it to SDR first"
+        )
+
+
+def _read_heif(data: bytes, name: str, max_pixels: int) -> Photograph:
+    """Read HEIF or AVIF: the boxes first, pixels only if they say that all is well."""
+    header = read_header(io.BytesIO(data))
+    check_header(name, header, max_pixels)
+    _refuse_hdr(name, header.cicp[1] if header.cicp else None)
+    if header.codec == "av01":
+        return _read_avif(data, name, header, max_pixels)
+    decoded = decode_heif(data, name)
+    exif = Image.Exif()
+    if decoded.exif:
+        try:
+            exif.load(decoded.exif)
+        except Exception:  # as in _read_exif
+            exif = Image.Exif()
+    # Its orientation is that of the sensor: the file's own irot and imir have been applied.
+    height, width = decoded.pixels.shape[:2]
+    metadata = Metadata(
+        _profile(name, decoded.icc, header.cicp or decoded.cicp, decoded.pixels),
+        _exif_block(exif, False, width, height),
+        _without_orientation(decoded.xmp),
+    )
+    return Photograph(decoded.pixels, "HEIF", metadata=metadata)
+
+
+def _read_avif(data: bytes, name: str, header: HeifHeader, max_pixels: int) -> Photograph:
+    if not features.check("avif"):
+        raise UnsupportedImageError(
+            f"{name} is AVIF, which this Pillow cannot read: pip install --upgrade pillow"
+        )
+    with open_header(data, name, max_pixels, ("AVIF",)) as image:
+        _check_kind(name, image)
+        image.load()
+        pixels: NDArray[Any] = np.array(image)
+        if header.depth > 8:  # Pillow decodes it to 8 bits
+            deep = decode_with_opencv(data)
+            if deep is None or deep.dtype != np.uint16 or deep.shape[:2] != pixels.shape[:2]:
+                raise UnsupportedImageError(
+                    f"{name} is AVIF of {header.depth} bits, which this OpenCV cannot read: "
+                    "pip install --upgrade opencv-python"
+                )
+            pixels = to_16_bits(deep, header.depth)
+        exif = _read_exif(image)
+        # Pillow says there what the file's own irot and imir ask for, and EXIF's no longer counts.
+        pixels = apply_orientation(pixels, int(exif.get(_ORIENTATION, 1)))
+        metadata = _read_metadata(data, image, exif, pixels.shape[1], pixels.shape[0])
+        icc = _profile(name, metadata.icc, header.cicp, pixels)
+        return Photograph(pixels, "AVIF", metadata=replace(metadata, icc=icc))
+
+
+def _profile(
+    name: str, icc: bytes | None, cicp: tuple[int, int] | None, pixels: NDArray[Any]
+) -> bytes | None:
+    """Return the profile to write: the file's own, or one for its code points."""
+    _refuse_hdr(name, cicp[1] if cicp else None)
+    if icc:
+        _refuse_hdr(name, icc_transfer(icc))
+        return icc
+    coloured = pixels.ndim == 3 and pixels.shape[2] >= 3
+    return make_icc(*cicp) if cicp and coloured else None
+
+
 def _check_kind(name: str, image: Image.Image) -> None:
     # An MPO is a JPEG with a preview or a second view behind it: its first picture is the photo.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
@@ -204,6 +329,10 @@ def _check_kind(name: str, image: Image.Image) -> None:
 
 
 def _decode(data: bytes, name: str, image: Image.Image, max_pixels: int) -> Photograph:
+    icc = image.info.get("icc_profile")
+    _refuse_hdr(name, icc_transfer(icc) if icc else None)
+    if image.format == "PNG":
+        _refuse_hdr(name, _png_transfer(data))
     deep = _is_deep(data, image)
     mode = image.mode
     # OpenCV fills up what a cut-off file lacks: that every byte is there is for Pillow to say.
@@ -253,17 +382,21 @@ def _read_metadata(
     xmp = info.get("xmp") or info.get(_XMP_KEYWORD.decode())
     if isinstance(xmp, str):
         xmp = xmp.encode()
-    if xmp:
-        # Readers that find no orientation in EXIF look here.
-        xmp = re.sub(rb'\s*tiff:Orientation\s*=\s*(["\'])\d+\1', b"", xmp)
-        xmp = re.sub(rb"<tiff:Orientation>\s*\d+\s*</tiff:Orientation>", b"", xmp)
     dpi = info.get("dpi")
     resolution = None
     if dpi and all(float(value) > 0 for value in dpi):
         resolution = (float(dpi[0]), float(dpi[1]))
     chunks = tuple(_kept_chunks(data)) if image.format == "PNG" else ()
     block = _exif_block(exif, image.format == "TIFF", width, height)
-    return Metadata(info.get("icc_profile"), block, xmp or None, resolution, chunks)
+    return Metadata(info.get("icc_profile"), block, _without_orientation(xmp), resolution, chunks)
+
+
+def _without_orientation(xmp: bytes | None) -> bytes | None:
+    """Take the orientation out of an XMP packet: readers that find none in EXIF look there."""
+    if not xmp:
+        return None
+    xmp = re.sub(rb'\s*tiff:Orientation\s*=\s*(["\'])\d+\1', b"", xmp)
+    return re.sub(rb"<tiff:Orientation>\s*\d+\s*</tiff:Orientation>", b"", xmp)
 
 
 def _exif_block(exif: Image.Exif, of_tiff: bool, width: int, height: int) -> bytes:
@@ -292,6 +425,11 @@ def _kept_chunks(data: bytes) -> Iterator[bytes]:
         if kind in _PNG_KEPT and not rewritten:
             yield data[at : at + 12 + length]
         at += 12 + length
+
+
+def _png_transfer(data: bytes) -> int | None:
+    """Return the transfer characteristics of a PNG file's cICP chunk."""
+    return next((c[9] for c in _kept_chunks(data) if c[4:8] == b"cICP" and len(c) > 12), None)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -16,22 +16,29 @@ from numpy.typing import NDArray
 
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import pick_device
-from vheatir.image_io import IMAGE_SUFFIXES, list_images, write_bytes_atomically
+from vheatir.image_io import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images, write_bytes_atomically
 from vheatir.inference.estimate import decide_task
 from vheatir.inference.files import (
     FORMAT_OF_SUFFIX,
     MAX_PIXELS,
     Metadata,
+    Photograph,
+    default_format,
+    default_suffix,
     encode_photograph,
     read_photograph,
+    read_photograph_file,
     to_8_bits,
 )
+from vheatir.inference.raw import RAW_SUFFIXES
 from vheatir.inference.restorer import Restoration, Restorer
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
 
 STREAM = "-"
 _TASK_OF_DEGRADATION = {"noise": "denoise", "jpeg": "jpeg", "photo": "photo"}
+# Raw files are named when they are skipped; others with unknown suffixes are passed over.
+_MORE_SUFFIXES = HEIF_SUFFIXES | RAW_SUFFIXES
 _COMPARE_SIDE = 2048
 _GAP = 8
 
@@ -45,12 +52,14 @@ class Job:
         target: where it goes; None for the standard output.
         compare: where the before/after picture goes, if one is wanted.
         label: what to call it in messages, if not by its path.
+        format: what to write to the standard output; None for that of the source.
     """
 
     source: Path | None
     target: Path | None
     compare: Path | None = None
     label: str | None = None
+    format: str | None = None
 
     @property
     def name(self) -> str:
@@ -71,8 +80,8 @@ def plan(
     Args:
         inputs: files, folders, patterns, or ``"-"`` for the standard input.
         out: file, folder, or ``"-"`` for the standard output.
-        suffix: of the files written, such as ``".png"``; None for the suffix of each source if
-            it can be written, else ``".png"``.
+        suffix: of the files written, such as ``".png"``; None for
+            :func:`~vheatir.inference.files.default_suffix` of each source.
         compare: also plan before/after pictures, ``NAME.compare.png`` beside each target.
 
     Raises:
@@ -84,7 +93,7 @@ def plan(
     # A file may be named twice, by itself and by a pattern.
     found = list(dict.fromkeys(found))
     target_is_file = (
-        Path(out).suffix.lower() in IMAGE_SUFFIXES
+        Path(out).suffix.lower() in IMAGE_SUFFIXES | _MORE_SUFFIXES
         and not Path(out).is_dir()
         and not out.endswith(("/", os.sep))
     )
@@ -94,7 +103,7 @@ def plan(
     if out == STREAM:
         if compare:
             raise VHeatIRError("--compare needs a file or folder to write beside: give one to -o")
-        return [Job(found[0][0], None)]
+        return [Job(found[0][0], None, format=FORMAT_OF_SUFFIX.get(suffix or ""))]
     if target_is_file:
         target = Path(out)
         if target.suffix.lower() not in FORMAT_OF_SUFFIX:
@@ -110,8 +119,11 @@ def plan(
     jobs: list[Job] = []
     taken: dict[Path | None, str] = {}
     for source, relative in found:
-        own = relative.suffix if relative.suffix.lower() in FORMAT_OF_SUFFIX else ".png"
+        own = default_suffix(relative if source is None else source)
         target = Path(out) / relative.with_suffix(suffix or own)
+        if relative.suffix.lower() in RAW_SUFFIXES:
+            # Never written: a JPEG or PNG of the same name beside it is no other claim to it.
+            target = Path(out) / f"{relative}.png"
         job = Job(source, target, _compare_path(target) if compare else None)
         for path in (job.target, job.compare):
             if path in taken:
@@ -139,7 +151,7 @@ def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]
         resolved_out, root = out.resolve(), path.resolve()
         # Results that lie inside the folder are no input of the next run.
         own = resolved_out if resolved_out != root else None
-        images = [p for p in list_images(path) if own not in p.resolve().parents]
+        images = [p for p in list_images(path, _MORE_SUFFIXES) if own not in p.resolve().parents]
         return [(each, below / each.relative_to(path)) for each in images]
     if path.exists():
         return [(path, Path(path.name))]
@@ -148,7 +160,8 @@ def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]
         fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
         root = Path(*parts[:fixed])
         matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
-        files = [p for p in matches if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
+        wanted = IMAGE_SUFFIXES | _MORE_SUFFIXES
+        files = [p for p in matches if p.is_file() and p.suffix.lower() in wanted]
         if files:
             return [(each, each.relative_to(root)) for each in files]
         raise VHeatIRError(f"{given!r} matches no image: check the pattern")
@@ -236,6 +249,7 @@ class Runner:
             What was found and done, in words.
 
         Raises:
+            UnsupportedImageError: a raw file, HDR, or HEIF without the package that reads it.
             VHeatIRError: the picture cannot be read, restored or written, or its target exists.
             OSError: from the file system.
         """
@@ -243,9 +257,10 @@ class Runner:
         for path in (job.target, job.compare):
             if path is not None and path.exists() and not replace:
                 raise TargetExistsError(f"{path} exists: give --overwrite to replace it")
-        data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
-        photo = read_photograph(data, job.name, self.settings.max_pixels)
-        del data
+        if job.source is None:
+            photo = read_photograph(sys.stdin.buffer.read(), job.name, self.settings.max_pixels)
+        else:
+            photo = read_photograph_file(job.source, self.settings.max_pixels, job.name)
         pixels = photo.pixels
         # Gray stored as RGB has the same noise three times, which no colour model knows.
         gray = pixels[:, :, 0] if _has_equal_colours(pixels) else pixels
@@ -260,7 +275,7 @@ class Runner:
             progress=progress,
         )
         restored = result.image
-        fmt = _output_format(job, photo.format)
+        fmt = _output_format(job, photo)
         encoded = encode_photograph(restored, fmt, photo.metadata)
         if job.target is None:
             sys.stdout.buffer.write(encoded)
@@ -329,11 +344,10 @@ def _has_equal_colours(pixels: NDArray[Any]) -> bool:
     return bool((first == pixels[:, :, 1]).all() and (first == pixels[:, :, 2]).all())
 
 
-def _output_format(job: Job, source_format: str) -> str:
+def _output_format(job: Job, photo: Photograph) -> str:
     if job.target is not None:
         return FORMAT_OF_SUFFIX[job.target.suffix.lower()]
-    known = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "TIFF": "tiff"}
-    return known.get(source_format, "png")
+    return job.format or default_format(photo)
 
 
 def _describe(

@@ -1,0 +1,32 @@
+"""HEIC uploads in browsers that do not know what HEIC is."""
+
+from __future__ import annotations
+
+#: For the page's head. gradio lets an image upload take files of an image's type alone, and
+#: browsers whose system knows no HEIC give such files none: here they get it, chosen or dropped.
+HEAD = """<script>
+(() => {
+  const types = {heic: "image/heic", heif: "image/heif", hif: "image/heif", avif: "image/avif"};
+  const typed = (files) => {
+    const out = new DataTransfer();
+    for (const file of files) {
+      const type = types[file.name.split(".").pop().toLowerCase()];
+      out.items.add(type && !file.type ? new File([file], file.name, {type}) : file);
+    }
+    return out;
+  };
+  const nameless = (files) => Array.from(files || []).some((file) => !file.type);
+  document.addEventListener("change", (event) => {
+    const input = event.target;
+    if (input.type === "file" && nameless(input.files)) input.files = typed(input.files).files;
+  }, true);
+  document.addEventListener("drop", (event) => {
+    if (!event.dataTransfer || !nameless(event.dataTransfer.files)) return;
+    Object.defineProperty(event, "dataTransfer", {value: typed(event.dataTransfer.files)});
+  }, true);
+  document.addEventListener("click", () => {
+    for (const input of document.querySelectorAll('input[type=file][accept="image/*"]'))
+      input.accept = "image/*,.heic,.heif,.hif,.avif";
+  }, true);
+})();
+</script>"""
