@@ -70,6 +70,18 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def photo_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the weights of a tiny random model for photographs, which has no level."""
+    torch.manual_seed(0)
+    shape = {"channels": [8, 8], "depths": [1, 1], "mixers": ["none", "hco_spread"]}
+    net = build_network({"type": "VHeatIRUNet", **shape})
+    for parameter in net.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    path = tmp_path_factory.mktemp("photo") / "photo_test.safetensors"
+    return save_weights(path, net, {"task": "photo", "level": None, "name": path.stem})
+
+
+@pytest.fixture(scope="session")
 def photograph() -> np.ndarray[Any, Any]:
     """Return a real, noisy photograph, 200 x 300 RGB."""
     from skimage import data

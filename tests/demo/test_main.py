@@ -17,6 +17,7 @@ import pytest
 from vheatir.demo import parse_arguments
 from vheatir.image_io import read_image, write_image
 from vheatir.inference import Restorer
+from vheatir.inference.strength import apply_strength
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,12 +121,25 @@ def test_the_api_from_a_client(
             client_module.handle_file(tmp_path / "photo.png"), label, False, 25,
             api_name="/restore",
         )  # fmt: skip
+        part, _, _ = client.predict(
+            client_module.handle_file(tmp_path / "photo.png"), label, False, 25, luma=50, chroma=0,
+            api_name="/restore",
+        )  # fmt: skip
+        with pytest.raises(Exception, match="150"):
+            client.predict(
+                client_module.handle_file(tmp_path / "photo.png"), label, luma=151,
+                api_name="/restore",
+            )  # fmt: skip
+        endpoints = client.view_api(return_format="dict")["named_endpoints"]
     finally:
         client.close()
+    assert set(endpoints) == {"/restore", "/restore_batch", "/try_clean"}
     assert "sigma 25.0 (chosen)" in details
     expected = Restorer(weights["all_levels"], "cpu").restore(photograph, 25)
     np.testing.assert_array_equal(read_image(file), expected)
     assert len(pictures) == 2
+    # As many percent of it as were asked for.
+    np.testing.assert_array_equal(read_image(part[1]), apply_strength(photograph, expected, 50, 0))
 
 
 def test_the_readmes_snippet(

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from vheatir import _paths
+from vheatir.archs import build_network
 from vheatir.demo.models import Catalogue
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import TASKS
+from vheatir.weights import save_weights
 
 
 def test_given_weights_are_listed_and_loaded(weights: dict[str, Path]) -> None:
@@ -62,6 +64,23 @@ def test_the_quickstarts_weights_are_found_and_damaged_ones_passed_over(
     catalogue.refresh()
     new = set(catalogue.entries) - before
     assert [catalogue.entry(label).path.name for label in new] == ["net_g.safetensors"]
+
+
+def test_a_model_for_photographs_has_no_level(photo_weights: Path) -> None:
+    catalogue = Catalogue([photo_weights], "cpu")
+    (label,) = (each for each in catalogue.labels(TASKS["photo"]) if each.startswith("photo_test"))
+    assert label.startswith("photo_test · blind · ") and label.endswith("k params")
+    entry = catalogue.entry(label)
+    assert entry.level is None and not entry.takes_level and entry.level_text == "blind"
+    assert catalogue.first_task() == TASKS["photo"]
+
+
+def test_a_level_is_needed_where_the_task_has_one(tmp_path: Path) -> None:
+    network = build_network({"type": "VHeatIR", "embed_dim": 8, "depths": [1], "downscale": 2})
+    path = tmp_path / "none.safetensors"
+    save_weights(path, network, {"task": "denoise_color", "level": None})
+    with pytest.raises(VHeatIRError, match=r"none\.safetensors .* task and its level"):
+        Catalogue([path], "cpu")
 
 
 def test_unknown_models_are_told() -> None:

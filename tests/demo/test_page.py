@@ -21,6 +21,11 @@ def upload(page: Any, path: Path) -> None:
     page.set_input_files("#upload input[type=file]", str(path))
 
 
+def open_options(page: Any) -> None:
+    page.click("#options button")
+    page.wait_for_selector("#model")
+
+
 def choose(page: Any, dropdown: str, text: str) -> None:
     page.click(f"{dropdown} input")
     page.click(f"{dropdown} [role=option]:has-text('{text}')")
@@ -71,6 +76,7 @@ def test_a_chosen_level_is_used(
     write_image(tmp_path / "photo.png", photograph)
     upload(page, tmp_path / "photo.png")
     page.wait_for_selector("#about:has-text('estimated noise')")
+    open_options(page)
     page.click("#automatic input")
     level = page.locator("#level input[type=number]")
     level.wait_for()
@@ -90,6 +96,7 @@ def test_the_slider_is_preset_to_the_estimate(
     write_image(tmp_path / "photo.png", photograph)
     upload(page, tmp_path / "photo.png")
     page.wait_for_selector("#about:has-text('estimated noise')")
+    open_options(page)
     estimate = float(re.search(r"sigma ([\d.]+)", page.inner_text("#about"))[1])
     value = float(page.input_value("#level input[type=number]"))
     assert value == pytest.approx(estimate, abs=0.3)
@@ -100,6 +107,7 @@ def test_other_models_and_tasks(
 ) -> None:
     write_image(tmp_path / "photo.png", photograph)
     upload(page, tmp_path / "photo.png")
+    open_options(page)
     choose(page, "#model", "sigma15")
     page.wait_for_selector("#level", state="hidden")
     restore(page)
@@ -194,4 +202,37 @@ def test_a_phone_sees_it_all(page: Any, tmp_path: Path, photograph: np.ndarray[A
     upload(page, tmp_path / "photo.png")
     restore(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    # The button, and the result below it, on one screen; the options are in neither's way.
+    button, result = (bottom_of(page, each) for each in ("#restore", "#result"))
+    assert bottom_of(page, "#upload") < button < result
+    assert result - bottom_of(page, "#upload") < 844
     page.shot("phone_dark")
+
+
+def bottom_of(page: Any, selector: str) -> float:
+    box = page.locator(selector).bounding_box()
+    return float(box["y"] + box["height"])
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (300, 200)])
+def test_a_small_screen_needs_no_scrolling(
+    page: Any, tmp_path: Path, photograph: np.ndarray[Any, Any], shape: tuple[int, int]
+) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    image = photograph if shape == (200, 300) else np.rot90(photograph)
+    write_image(tmp_path / "photo.png", image)
+    assert bottom_of(page, "#restore") <= 800
+    upload(page, tmp_path / "photo.png")
+    restore(page)
+    assert page.evaluate("scrollY") == 0
+    for each in ("#restore", "#result", "#luma", "#chroma"):
+        assert bottom_of(page, each) <= 800, each
+    page.shot(f"small_screen_{shape[1]}x{shape[0]}")
+
+
+@pytest.mark.parametrize(
+    ("sample", "name"), [("Camera noise", "cat_camera"), ("Phone JPEG", "coffee_phone")]
+)
+def test_samples_are_a_click_away(page: Any, sample: str, name: str) -> None:
+    with page.expect_response(lambda answer: name in answer.url):
+        page.click(f".sample:has-text('{sample}')")

@@ -56,10 +56,24 @@ def test_a_click_shows_where_the_heat_flows(page: Any) -> None:
     open_tab(page, "heat flows")
     page.wait_for_selector("#heat_upload img")
     page.wait_for_selector("#heat_swinir img")
-    page.click("#heat_upload img", position={"x": 150, "y": 90})
+    # The centre of the sample, without a click.
     page.wait_for_selector("#heat_maps img", timeout=4 * SLOW)
     page.wait_for_selector("#heat_curves img")
-    assert re.search(r"Point \d+, \d+", page.inner_text("#heat_point"))
+    assert "Point 150, 150," in page.inner_text("#heat_point")
+    first = page.get_attribute("#heat_maps img", "src")
+    page.shot("heat_opened")
+    page.click("#heat_upload img", position={"x": 150, "y": 90})
+    page.wait_for_function(
+        "first => document.querySelector('#heat_maps img').src !== first", arg=first,
+        timeout=4 * SLOW,
+    )  # fmt: skip
+    point = page.inner_text("#heat_point")
+    assert re.search(r"Point \d+, \d+", point) and "150, 150" not in point
+    # The tab keeps what it shows.
+    open_tab(page, "Restore")
+    open_tab(page, "heat flows")
+    page.wait_for_timeout(2000)
+    assert page.inner_text("#heat_point") == point
     page.shot("heat")
 
 

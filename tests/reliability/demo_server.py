@@ -115,7 +115,9 @@ def good_request(
             sent = server.upload(client, f"p{number}.png", encode_image(picture(number)))
             (path,) = sent.json()
             level = 5 * (number % 10) + 5
-            event, answer = server.restore(client, [as_file(path), label, False, level, False])
+            event, answer = server.restore(
+                client, [as_file(path), label, False, level, False, 100, 100]
+            )
             if event != "wait":
                 break
             waits += 1
@@ -132,7 +134,7 @@ def bad_request(server: Server, data: bytes, name: str, label: str) -> str:
             if sent.status_code != 200:
                 return "refused"
             (path,) = sent.json()
-            event, _ = server.restore(client, [as_file(path), label, False, 25, False])
+            event, _ = server.restore(client, [as_file(path), label, False, 25, False, 100, 100])
             if event != "wait":
                 return event
             time.sleep(0.5)

@@ -108,17 +108,21 @@ def test_attacks(
                 for extra in ({}, {"url": f"{inner}/u.png"}, {"orig_name": "../../x.png"},
                               {"is_stream": True}, {"size": -1, "mime_type": "x"}):  # fmt: skip
                     file = {**as_file(path), **extra}
-                    event, answer = server.restore(client, [file, label, False, 25, False])
+                    event, answer = server.restore(
+                        client, [file, label, False, 25, False, 100, 100]
+                    )
                     fine = event in ("error", "refused") and safe(json.dumps(answer))
                     row.case(fine, f"{path[:60]} {extra}: {event}")
             for file in (7, "x", [], {}, {"path": 7}, {"path": None}, ["/etc/passwd"], True):
-                event, answer = server.restore(client, [file, label, False, 25, False])
+                event, answer = server.restore(client, [file, label, False, 25, False, 100, 100])
                 row.case(event in ("error", "refused") and safe(json.dumps(answer)), f"{file}")
             row.case(not asked, f"the demo fetched {asked}")
 
         with ledger(7, "folders of the machine named in what the demo says") as row:
             (path,) = server.upload(client, "p.png", encode_image(picture(1))).json()
-            event, answer = server.restore(client, [as_file(path), label, False, 25, False])
+            event, answer = server.restore(
+                client, [as_file(path), label, False, 25, False, 100, 100]
+            )
             said = {"upload": path, f"restore, {event}": json.dumps(answer)}
             for address in ("/", "/config", "/gradio_api/info", "/openapi.json",
                             f"/gradio_api/file={server.cache}/none.png"):  # fmt: skip
@@ -163,7 +167,7 @@ def test_attacks(
             photo = as_file(path)
             most = 1e308
             absurd = [
-                [photo, label, False, level, False]
+                [photo, label, False, level, False, 100, 100]
                 for level in (
                     -1,
                     1e9,
@@ -177,10 +181,14 @@ def test_attacks(
                 )
             ]
             absurd += [
-                [photo, model, False, 25, False]
+                [photo, model, False, 25, False, 100, 100]
                 for model in ("../../etc/passwd", "", None, 7, [label], {"a": label}, "x" * 100_000)
             ]
-            absurd += [[], [photo], [photo] * 500, [None, label, False, 25, False]]
+            absurd += [
+                [photo, label, False, 25, False, *strength]
+                for strength in ((-1, 100), (100, 151), (most, 0), ("much", 100), (None, None))
+            ]
+            absurd += [[], [photo], [photo] * 500, [None, label, False, 25, False, 100, 100]]
             for data in absurd:
                 event, answer = server.restore(client, data)
                 fine = event in ("error", "refused") and safe(json.dumps(answer))

@@ -36,7 +36,7 @@ def dropped_request(server: Server, number: int, label: str) -> None:
     if number % 3 == 2:
         with client_of(server) as client:
             (path,) = server.upload(client, "d.png", encode_image(picture(number))).json()
-            data = [as_file(path), label, False, 25, False]
+            data = [as_file(path), label, False, 25, False, 100, 100]
             asked = client.post("/gradio_api/call/restore", json={"data": data})
             if asked.status_code == 200:
                 event = asked.json()["event_id"]

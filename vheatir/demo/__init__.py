@@ -26,6 +26,8 @@ class Settings:
         device: torch device, or ``"auto"``.
         max_pixels: largest image, in pixels, read from the file's header before it is decoded.
         max_upload_mb: largest upload, in megabytes.
+        max_results_mb: memory for the results that visitors can still change, in megabytes; the
+            oldest are forgotten first.
         queue: how many requests may wait.
         keep: seconds after which uploads and results are deleted.
     """
@@ -38,6 +40,7 @@ class Settings:
     device: str = "auto"
     max_pixels: int = 25_000_000
     max_upload_mb: int = 64
+    max_results_mb: int = 512
     queue: int = 20
     keep: int = 3600
 
@@ -73,6 +76,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
         help="largest upload in megabytes (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--max-results-mb", type=_positive, default=default.max_results_mb,
+        help="memory for results whose strength can still be changed, in megabytes (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--queue", type=_positive, default=default.queue,
         help="requests that may wait (%(default)s)",
     )  # fmt: skip
@@ -84,7 +91,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     return Settings(
         host=args.host, port=args.port, share=args.share, browser=not args.no_browser,
         weights=tuple(args.weights), device=args.device, max_pixels=args.max_pixels,
-        max_upload_mb=args.max_upload_mb, queue=args.queue, keep=args.keep,
+        max_upload_mb=args.max_upload_mb, max_results_mb=args.max_results_mb, queue=args.queue,
+        keep=args.keep,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from vheatir.inference.strength import STRONGEST
 
 #: Most files in one batch: nobody shall keep the others waiting for an hour.
 MOST = 50
-_TASKS = {"Automatic": "auto", "Noise": "noise", "JPEG": "jpeg"}
+_TASKS = {"Automatic": "auto", "Noise": "noise", "JPEG": "jpeg", "Photo": "photo"}
 #: Suffixes to write; None for that of each file, as the command line does.
 _SUFFIXES = {
     "As uploaded": None, "PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tiff"
@@ -45,7 +45,9 @@ class BatchTab:
                     label="Pictures", file_count="multiple", type="filepath", elem_id="batch_files"
                 )
                 refuse_addresses(files)
-                task = gr.Radio(list(_TASKS), value="Automatic", label="Remove")
+                task = gr.Radio(
+                    list(_TASKS), value="Automatic", label="Remove", elem_id="batch_task"
+                )  # fmt: skip
                 form = gr.Radio(list(_SUFFIXES), value="As uploaded", label="Write")
                 luma, chroma = (
                     gr.Slider(

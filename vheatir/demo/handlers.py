@@ -10,16 +10,16 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from vheatir.degradations import benchmark_noise
 from vheatir.demo import Settings
 from vheatir.demo.models import Catalogue, Entry
-from vheatir.demo.shared import cached_png, sample, shown_error, stem_of, tells_errors
+from vheatir.demo.panel import ResultPanel
+from vheatir.demo.shared import shown_error, stem_of, tells_errors
 from vheatir.demo.training import TrainingRun, quickstart_command
 from vheatir.demo.uploads import describe, read_quality, read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.inference import decide_task
 from vheatir.inference.memory import memory_used
-from vheatir.metrics import to_uint8
+from vheatir.inference.strength import parse_strength
 from vheatir.tasks import TASKS, Task
 
 #: The choice that leaves task and model to the image.
@@ -27,11 +27,12 @@ AUTOMATIC = "Automatic"
 
 
 class Handlers:
-    """What happens on the page; all state is the catalogue and the training that runs."""
+    """What happens on the page; all state is the catalogue, the panel's and the training's."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(self, catalogue: Catalogue, settings: Settings, panel: ResultPanel) -> None:
         self._catalogue = catalogue
         self._settings = settings
+        self._panel = panel
         self._training = TrainingRun(quickstart_command())
         # Strangers shall not start hours of work on the host.
         self.offers_training = settings.is_local
@@ -94,12 +95,16 @@ class Handlers:
         automatic: bool = True,
         level: float = 15,
         ensemble: bool = False,
+        luma: float = 100,
+        chroma: float = 100,
+        request: gr.Request | None = None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
     ) -> tuple[tuple[str, str], str, str]:
         """Restore an upload."""
         if not image:
             raise VHeatIRError("no image yet: upload one, then press Restore")
         began = time.perf_counter()
+        strength = parse_strength((luma, chroma))
         progress(0, desc="Reading the image")
         pixels = read_upload(image, self._settings.max_pixels)
         label, found = self._resolve(model, pixels, image)
@@ -115,8 +120,7 @@ class Handlers:
         )
         self._catalogue.measured(label, pixels.shape[0] * pixels.shape[1], result.seconds)
         stem = stem_of(image, "image")
-        before = cached_png(pixels, f"{stem}_before.png")
-        after = cached_png(result.image, f"{stem}_restored.png")
+        before, after = self._panel.show(request, pixels, result.image, strength, stem)
         if result.level is None:
             level_text = entry.level_text
         else:
@@ -170,12 +174,6 @@ class Handlers:
         return gr.Group(visible=visible), gr.Slider(**level_range(entry))
 
 
-def noisy_sample(title: str) -> str:
-    """Return a sample photograph with noise of sigma 25, as a file in the cache."""
-    clean = sample(title).astype(np.float32) / np.float32(255)
-    return cached_png(to_uint8(benchmark_noise(clean, 25)), f"{title.lower()}_noise25.png")
-
-
 def _colours(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return image if image.ndim == 2 else image[:, :, :3]
 
@@ -211,5 +209,5 @@ def wants_level(entry: Entry | None) -> bool:
 
 def level_range(entry: Entry | None) -> dict[str, float]:
     """Return the ends of the level slider."""
-    low, high = entry.level if entry is not None and entry.takes_level else (0.0, 55.0)
+    low, high = (entry.level if entry and entry.takes_level else None) or (0.0, 55.0)
     return {"minimum": low, "maximum": high}

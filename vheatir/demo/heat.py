@@ -64,7 +64,10 @@ class HeatTab:
         )  # fmt: skip
         tab.select(
             self.open, image, [image, swinir], api_visibility="private", show_progress="hidden"
-        )
+        ).success(
+            self.first, [image, model, maps], [maps, curves, point], api_visibility="private",
+            concurrency_limit=1, concurrency_id="compute", show_progress_on=maps,
+        )  # fmt: skip
         image.select(
             self.click, [image, model], [maps, curves, point], api_visibility="private",
             concurrency_limit=1, concurrency_id="compute", show_progress_on=maps,
@@ -78,15 +81,23 @@ class HeatTab:
         return (gr.skip() if image else cached_png(sample("Cat")[:side, :side], "cat.png")), swinir
 
     @tells_errors
+    def first(self, image: str | None, model: str | None, maps: str | None) -> tuple[Any, Any, Any]:
+        """Explain the centre of the picture when the tab opens, unless a point is shown already."""
+        if maps or model is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        height, width = picture(image, "Cat", self._max_pixels).shape[:2]
+        return self._shown(image, model, width // 2, height // 2)
+
+    @tells_errors
     def click(
         self, image: str | None, model: str | None, event: gr.SelectData
     ) -> tuple[str, str, str]:
         """Explain the point that was clicked."""
         column, row = (int(value) for value in event.index)
-        maps, curves = self._explain(image, model, column, row)
-        return maps, curves, f"Point {column}, {row}, of the picture as shown."
+        return self._shown(image, model, column, row)
 
-    def _explain(self, image: str | None, model: str | None, x: int, y: int) -> tuple[str, str]:
+    def _shown(self, image: str | None, model: str | None, x: int, y: int) -> tuple[str, str, str]:
+        """Return the maps and curves of a point, and what it is in words."""
         restorer = self._catalogue.restorer(model)
         pixels = picture(image, "Cat", self._max_pixels)
         if restorer.task is not None and restorer.task.channels == 1 and pixels.ndim == 3:
@@ -95,4 +106,8 @@ class HeatTab:
         stem = stem_of(image, "cat")
         maps = figures.to_png(figures.draw_influence(influence))
         curves = figures.to_png(figures.draw_diffusivity(diffusivities(restorer.network)))
-        return cached_file(maps, f"{stem}_influence.png"), cached_file(curves, "diffusivity.png")
+        return (
+            cached_file(maps, f"{stem}_influence.png"),
+            cached_file(curves, "diffusivity.png"),
+            f"Point {x}, {y}, of the picture as shown.",
+        )

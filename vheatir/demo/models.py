@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from vheatir import _paths, zoo
 from vheatir.errors import VHeatIRError, unknown_name
@@ -27,7 +28,7 @@ class Entry:
         label: words for the page, unique.
         task: what it restores.
         path: its weights file.
-        level: smallest and largest level it is trained for.
+        level: smallest and largest level it is trained for; None for a task without a level.
         takes_level: whether it wants to be told the level.
         params: number of weights.
     """
@@ -35,7 +36,7 @@ class Entry:
     label: str
     task: Task
     path: Path
-    level: tuple[float, float]
+    level: tuple[float, float] | None
     takes_level: bool
     params: int
 
@@ -46,7 +47,9 @@ class Entry:
 
     @property
     def level_text(self) -> str:
-        """The levels in words, such as ``"sigma 15"``."""
+        """The levels in words, such as ``"sigma 15"``; ``"blind"`` for a task without a level."""
+        if self.level is None:
+            return "blind"
         low, high = self.level
         return f"{self.task.level_name} " + (f"{low:g}" if low == high else f"{low:g} to {high:g}")
 
@@ -168,17 +171,23 @@ def _quickstart() -> list[Path]:
 def _read_entry(path: Path) -> Entry:
     """Read a weights file's header, not its weights."""
     info = read_info(path)
+    takes_level = info["network"].get("level_scale") is not None
     try:
-        task, level = TASKS[info["task"]], info["level"]
-        low, high = level if isinstance(level, (list, tuple)) else (level, level)
-        levels = (float(low), float(high))
+        task = TASKS[info["task"]]
+        levels = _levels(info["level"]) if task.has_level else None
+        if takes_level and levels is None:
+            raise ValueError("a network that takes a level for a task without one")
     except (KeyError, TypeError, ValueError):
         raise VHeatIRError(
-            f"{path} is no vHeatIR weights file with a task and a level: "
+            f"{path} is no vHeatIR weights file with a task and its level: "
             "give a file that training exported"
         ) from None
-    takes_level = info["network"].get("level_scale") is not None
     name, count = info.get("name") or path.stem, info["params"]
     plain = Entry("", task, path, levels, takes_level, count)
     size = f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"
     return replace(plain, label=f"{name} · {plain.level_text} · {size} params")
+
+
+def _levels(level: Any) -> tuple[float, float]:
+    low, high = level if isinstance(level, (list, tuple)) else (level, level)
+    return float(low), float(high)

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import webbrowser
-from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -23,17 +22,17 @@ from vheatir.demo.handlers import (
     Handlers,
     first_choices,
     level_range,
-    noisy_sample,
     task_choices,
     wants_level,
 )
 from vheatir.demo.heat import HeatTab
 from vheatir.demo.heif_uploads import HEAD
 from vheatir.demo.models import Catalogue
-from vheatir.demo.shared import (
-    SAMPLES,
-    upload_image,
-)
+from vheatir.demo.panel import CSS as PANEL_CSS
+from vheatir.demo.panel import ResultPanel
+from vheatir.demo.results import ResultStore
+from vheatir.demo.samples import DAMAGED
+from vheatir.demo.shared import upload_image
 from vheatir.demo.trial import TrialTab
 from vheatir.demo.uploads import delete_old
 from vheatir.errors import VHeatIRError
@@ -43,9 +42,9 @@ _SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "s
 _MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "monospace")
 _CSS = """
 .gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto !important; }
-#title h1 { margin-bottom: 0; letter-spacing: -0.02em; }
-#title p { margin-top: 0.2rem; opacity: 0.75; }
-#details p { margin: 0; font-variant-numeric: tabular-nums; }
+#title h1 { display: inline; font-size: 1.15rem; letter-spacing: -0.02em; }
+#title p { display: inline; margin-left: 0.5rem; opacity: 0.75; font-size: 0.9rem; }
+#about p, #details p { margin: 0; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 #log textarea { font-family: ui-monospace, Consolas, monospace; font-size: 0.8rem; }
 """
 
@@ -71,7 +70,8 @@ def serve(settings: Settings) -> None:
         VHeatIRError: bad weight files, or an address that cannot be listened on.
     """
     folder = _upload_folder()
-    page = build_page(settings)
+    panel = ResultPanel(settings)
+    page = build_page(settings, panel)
     page.queue(max_size=settings.queue)
     try:
         _, url, public_url = page.launch(
@@ -80,7 +80,7 @@ def serve(settings: Settings) -> None:
             share=settings.share,
             max_file_size=settings.max_upload_mb * 1024 * 1024,
             theme=_theme(),
-            css=_CSS,
+            css=_CSS + PANEL_CSS,
             head=HEAD,
             footer_links=["api", "settings"],
             ssr_mode=False,
@@ -94,7 +94,8 @@ def serve(settings: Settings) -> None:
             f"cannot listen on {settings.host}, port {settings.port or '7860 to 7959'}: "
             "it is in use or not this machine's; give another --port or --host"
         ) from None
-    threading.Thread(target=_sweep, args=(page, folder, settings.keep), daemon=True).start()
+    sweeping = (page, folder, settings.keep, panel.store)
+    threading.Thread(target=_sweep, args=sweeping, daemon=True).start()
     link = f"{url} and {public_url}" if public_url else url
     sys.stdout.write(f"vHeatIR demo: {link}  (Ctrl-C stops it)\n")
     sys.stdout.flush()
@@ -115,10 +116,11 @@ def _upload_folder() -> str:
     return folder
 
 
-def _sweep(page: gr.Blocks, folder: str, keep: int) -> None:
+def _sweep(page: gr.Blocks, folder: str, keep: int, results: ResultStore) -> None:
     while True:
         time.sleep(keep)
         delete_old(folder, page.temp_file_sets, keep)
+        results.delete_old()
 
 
 def _theme() -> gr.themes.Base:
@@ -142,14 +144,19 @@ def _theme() -> gr.themes.Base:
     )
 
 
-def build_page(settings: Settings) -> gr.Blocks:
+def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Blocks:
     """Build the page without serving it.
+
+    Args:
+        settings: what the flags say.
+        panel: the result's column, for who has to empty its store; a new one by default.
 
     Raises:
         VHeatIRError: one of the weight files given is missing or not ours.
     """
     catalogue = Catalogue(settings.weights, settings.device)
-    handlers = Handlers(catalogue, settings)
+    panel = panel or ResultPanel(settings)
+    handlers = Handlers(catalogue, settings, panel)
     task = catalogue.first_task()
     entry = next((catalogue.entry(label) for label in catalogue.labels(task)), None)
 
@@ -157,7 +164,7 @@ def build_page(settings: Settings) -> gr.Blocks:
         title="vHeatIR", analytics_enabled=False, delete_cache=(settings.keep, settings.keep)
     ) as page:
         gr.Markdown(
-            "# vHeatIR\nImage restoration by heat conduction: noise and JPEG artifacts.",
+            "# vHeatIR\nImage restoration by heat conduction: noise, JPEG, photographs.",
             elem_id="title",
         )
         training = _training_panel(visible=entry is None, offer=handlers.offers_training)
@@ -165,50 +172,46 @@ def build_page(settings: Settings) -> gr.Blocks:
             with gr.Tab("Restore"):
                 with gr.Row():
                     with gr.Column(scale=2, min_width=320):
-                        image = upload_image("Image", "upload")
-                        with gr.Row():
+                        image = upload_image("Image", "upload", height=260)
+                        with gr.Row(elem_id="samples"):
                             samples = [
-                                gr.Button(f"{title}, with noise", size="sm", elem_classes="sample")
-                                for title in SAMPLES
+                                gr.Button(title, size="sm", min_width=90, elem_classes="sample")
+                                for title in DAMAGED
                             ]
                         about = gr.Markdown(elem_id="about")
-                        task_input = gr.Radio(
-                            **task_choices(catalogue), label="Task", elem_id="task"
-                        )
-                        # Every model to begin with, so that the API takes each of them; the
-                        # page itself shows the chosen task's once it has loaded.
-                        model = gr.Dropdown(
-                            [AUTOMATIC, *catalogue.entries], label="Model", elem_id="model",
-                            value=first_choices(catalogue)["value"],
-                        )  # fmt: skip
-                        with gr.Group(visible=wants_level(entry)) as level_group:
-                            automatic = gr.Checkbox(
-                                True, label="Estimate the noise from the image", elem_id="automatic"
-                            )
-                            level = gr.Slider(
-                                **level_range(entry), step=0.5, value=15, interactive=False,
-                                label="Noise level (sigma, of 255)", elem_id="level", buttons=[],
-                            )  # fmt: skip
-                        ensemble = gr.Checkbox(
-                            False,
-                            label="Mean over 8 flips and rotations: better, 8 times slower",
-                            container=False, elem_id="ensemble",
-                        )  # fmt: skip
                         button = gr.Button(
                             "Restore",
                             variant="primary",
                             interactive=entry is not None,
                             elem_id="restore",
                         )
+                        with gr.Accordion("Options", open=False, elem_id="options"):
+                            task_input = gr.Radio(
+                                **task_choices(catalogue), label="Task", elem_id="task"
+                            )
+                            # Every model to begin with, so that the API takes each of them; the
+                            # page itself shows the chosen task's once it has loaded.
+                            model = gr.Dropdown(
+                                [AUTOMATIC, *catalogue.entries], label="Model", elem_id="model",
+                                value=first_choices(catalogue)["value"],
+                            )  # fmt: skip
+                            with gr.Group(visible=wants_level(entry)) as level_group:
+                                automatic = gr.Checkbox(
+                                    True, label="Estimate the noise from the image",
+                                    elem_id="automatic",
+                                )  # fmt: skip
+                                level = gr.Slider(
+                                    **level_range(entry), step=0.5, value=15, interactive=False,
+                                    label="Noise level (sigma, of 255)", elem_id="level",
+                                    buttons=[],
+                                )  # fmt: skip
+                            ensemble = gr.Checkbox(
+                                False,
+                                label="Mean over 8 flips and rotations: better, 8 times slower",
+                                container=False, elem_id="ensemble",
+                            )  # fmt: skip
                     with gr.Column(scale=3, min_width=320):
-                        slider = gr.ImageSlider(
-                            label="Before | after", type="filepath", format="png", max_height=640,
-                            interactive=False, buttons=["fullscreen"], elem_id="result",
-                        )  # fmt: skip
-                        details = gr.Markdown(elem_id="details")
-                        download = gr.DownloadButton(
-                            "Download PNG", interactive=False, elem_id="download"
-                        )
+                        panel.build()
 
             with gr.Tab("Try it on a clean image", elem_id="tab_try"):
                 TrialTab(catalogue, settings.max_pixels).build()
@@ -225,10 +228,9 @@ def build_page(settings: Settings) -> gr.Blocks:
             handlers.choose_task, task_input, [model, level_group, level], api_visibility="private"
         )
         model.input(handlers.choose_model, model, [level_group, level], api_visibility="private")
-        for each, title in zip(samples, SAMPLES, strict=True):
+        for each, make in zip(samples, DAMAGED.values(), strict=True):
             each.click(
-                partial(noisy_sample, title), outputs=image, api_visibility="private",
-                show_progress="hidden",
+                make, outputs=image, api_visibility="private", show_progress="hidden"
             )  # fmt: skip
         automatic.input(
             lambda on: gr.Slider(interactive=not on), automatic, level, api_visibility="private",
@@ -239,15 +241,18 @@ def build_page(settings: Settings) -> gr.Blocks:
             api_visibility="private", concurrency_limit=1, concurrency_id="inspect",
             show_progress="hidden",
         )  # fmt: skip
-        button.click(
-            handlers.restore, [image, model, automatic, level, ensemble],
-            [slider, details, download], api_name="restore", concurrency_limit=1,
-            concurrency_id="compute", show_progress_on=slider,
-            api_description="Restore one image: before and after, details, and the PNG file.",
+        restored = button.click(
+            handlers.restore, [image, model, automatic, level, ensemble, panel.luma, panel.chroma],
+            [panel.slider, panel.details, panel.download], api_name="restore", concurrency_limit=1,
+            concurrency_id="compute", show_progress_on=panel.slider,
+            api_description="Restore one image: before and after, details, and the PNG file. luma "
+            "and chroma: strength in percent, 0 (the input) to 150.",
         ).success(
-            lambda: gr.DownloadButton(interactive=True), outputs=download, api_visibility="private",
-            queue=False,
+            lambda: gr.DownloadButton(interactive=True), outputs=panel.download,
+            api_visibility="private", queue=False,
         )  # fmt: skip
+        panel.refresh_after(restored.then)
+        page.unload(panel.leave)
         if training.button is not None:
             training.button.click(
                 handlers.train, outputs=[training.log, training.button],

@@ -42,11 +42,11 @@ def shown_error(error: VHeatIRError) -> gr.Error:
     return gr.Error(html.escape(str(error)), print_exception=False)
 
 
-def upload_image(label: str, elem_id: str, **options: Any) -> gr.Image:
+def upload_image(label: str, elem_id: str, height: int = 300) -> gr.Image:
     """Return an upload whose handlers get the path of the file as it came, undecoded."""
     image = gr.Image(
-        label=label, type="filepath", image_mode=None, height=300,
-        sources=["upload", "clipboard", "webcam"], elem_id=elem_id, buttons=[], **options,
+        label=label, type="filepath", image_mode=None, height=height,
+        sources=["upload", "clipboard", "webcam"], elem_id=elem_id, buttons=[],
     )  # fmt: skip
     # The file as uploaded, unread: its header is looked at first. (A subclass would make gradio
     # write a .pyi file beside this one.)

@@ -10,19 +10,22 @@ import numpy as np
 
 from vheatir.degradations import degrade_for_benchmark, to_color_mode
 from vheatir.demo.models import Catalogue
+from vheatir.demo.samples import camera_noise
 from vheatir.demo.shared import SAMPLES, cached_png, picture, stem_of, tells_errors, upload_image
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation.baselines import bm3d_method, nlm_method
+from vheatir.inference import estimate_sigma
 from vheatir.metrics import psnr, ssim, to_uint8
-from vheatir.tasks import get_task
+from vheatir.tasks import Task, get_task
 
 #: Side of the part of a picture that is tried, for answers within seconds.
 SIDE = 512
-_NOISE, _JPEG = "Noise", "JPEG"
+_NOISE, _JPEG, _CAMERA = "Noise", "JPEG", "Camera noise"
 _NLM, _BM3D = "Non-local means", "BM3D (slower)"
-_RANGES = {
+_RANGES: dict[str, dict[str, Any]] = {
     _NOISE: {"minimum": 1, "maximum": 55, "value": 25, "label": "Noise level (sigma, of 255)"},
     _JPEG: {"minimum": 5, "maximum": 95, "value": 10, "label": "JPEG quality"},
+    _CAMERA: {"visible": False},
 }
 
 
@@ -43,7 +46,9 @@ class TrialTab:
             with gr.Column(scale=2, min_width=320):
                 image = upload_image("A clean image", "try_upload")
                 chosen = gr.Radio(list(SAMPLES), value="Cat", label="or a sample")
-                kind = gr.Radio([_NOISE, _JPEG], value=_NOISE, label="Damage", elem_id="try_kind")
+                kind = gr.Radio(
+                    list(_RANGES), value=_NOISE, label="Damage", elem_id="try_kind"
+                )  # fmt: skip
                 level = gr.Slider(**_RANGES[_NOISE], step=1, elem_id="try_level", buttons=[])
                 methods = [_NLM] + ([_BM3D] if importlib.util.find_spec("bm3d") else [])
                 baseline = gr.Radio(
@@ -62,8 +67,8 @@ class TrialTab:
                     )
                     clean = gr.Image(label="Clean", type="filepath", interactive=False, buttons=[])
         kind.input(
-            lambda name: gr.Slider(**_RANGES[name]), kind, level, api_visibility="private",
-            queue=False,
+            lambda name: gr.Slider(**{"visible": True, **_RANGES[name]}), kind, level,
+            api_visibility="private", queue=False,
         )  # fmt: skip
         button.click(
             self.run, [image, chosen, kind, level, baseline], [slider, table, other, clean],
@@ -84,21 +89,26 @@ class TrialTab:
     ) -> tuple[tuple[str, str], str, str, str]:
         """Damage, restore, measure."""
         if damage not in _RANGES:
-            raise VHeatIRError(f"damage {damage!r}: give {_NOISE} or {_JPEG}")
+            raise VHeatIRError(f"damage {damage!r}: give one of {', '.join(_RANGES)}")
         pixels = picture(image, sample, self._max_pixels)
         if pixels.ndim == 3 and pixels.shape[2] == 4:
             pixels = pixels[:, :, :3]
         colour = "gray" if pixels.ndim == 2 else "color"
-        task = get_task(f"{'denoise' if damage == _NOISE else 'jpeg'}_{colour}")
-        label = self._catalogue.label_for(task.name)
         reference = to_color_mode(_centre(pixels), "rgb" if colour == "color" else "gray")
-        degraded = degrade_for_benchmark(reference, task, level)
+        task = get_task(f"{'jpeg' if damage == _JPEG else 'denoise'}_{colour}")
+        known: float | None = level
+        if damage == _CAMERA:
+            degraded = camera_noise(reference).astype(np.float32) / np.float32(255)
+            label, known = self._for_photographs(task), None
+        else:
+            degraded = degrade_for_benchmark(reference, task, level)
+            label = self._catalogue.label_for(task.name)
         progress(0.1, desc="Restoring")
         restorer = self._catalogue.restorer(label)
-        restored = restorer.restore(degraded, level if restorer.takes_level else None)
+        restored = restorer.restore(degraded, known if restorer.takes_level else None)
         progress(0.6, desc=compare_with)
         method = bm3d_method(task) if self._uses_bm3d(compare_with, damage) else nlm_method(task)
-        classic = method.restore(degraded, level)
+        classic = method.restore(degraded, estimate_sigma(degraded) if known is None else known)
         rows = [
             ("damaged", to_uint8(degraded)),
             (f"**{label.split(' · ')[0]}**", to_uint8(restored)),
@@ -111,12 +121,18 @@ class TrialTab:
         stem = stem_of(image, sample)
         pictures = [cached_png(s, f"{stem}_{i}.png") for i, (_, s) in enumerate(rows)]
         clean = cached_png(reference, f"{stem}_clean.png")
-        note = f"\n\n{damage} {task.level_name} {level:g}, {reference.shape[1]} × {len(reference)}"
+        strength = "" if known is None else f" {task.level_name} {known:g}"
+        note = f"\n\n{damage}{strength}, {reference.shape[1]} × {len(reference)}"
         return (pictures[0], pictures[1]), "\n".join(lines) + note, pictures[2], clean
+
+    def _for_photographs(self, otherwise: Task) -> str:
+        """Return the first model for photographs, or that for another task where there is none."""
+        first = next(iter(self._catalogue.labels(get_task("photo"))), None)
+        return first or self._catalogue.label_for(otherwise.name)
 
     @staticmethod
     def _uses_bm3d(wanted: str, damage: str) -> bool:
-        return wanted == _BM3D and damage == _NOISE
+        return wanted == _BM3D and damage != _JPEG
 
 
 def _centre(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -24,6 +24,7 @@ from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
 from vheatir.tasks import TASKS, Task
 
 if TYPE_CHECKING:
+    from vheatir.inference.choose import Choice
     from vheatir.weights import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Restoration:
         tile: largest side of the tiles in pixels; None for the whole image at once.
         seconds: time from the image taken apart to the image put together.
         retried: whether low precision gave non-finite pixels and float32 had to be used.
+        choice: of ``Restorer("auto")``: which model, and why; None of others.
     """
 
     image: Any
@@ -65,6 +67,7 @@ class Restoration:
     tile: int | None
     seconds: float
     retried: bool
+    choice: Choice | None = None
 
 
 class Restorer:
@@ -76,7 +79,9 @@ class Restorer:
     images and a gray denoiser are refused, since the noise in the chroma would stay.
 
     Args:
-        model: name of a released model or task, path of a weights file, or a loaded model.
+        model: name of a released model or task, path of a weights file, or a loaded model;
+            ``"auto"`` chooses a released model for each image
+            (:class:`vheatir.inference.auto.AutoRestorer`).
         device: ``"auto"`` for CUDA or MPS where there is one, or any torch device.
         precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` under autocast, which a
             GPU (and a CPU with AMX) computes faster; ``"auto"``: bfloat16 where the device
@@ -89,6 +94,14 @@ class Restorer:
     Raises:
         VHeatIRError: no such model, or no such device.
     """
+
+    def __new__(cls, model: object = None, *args: Any, **kwargs: Any) -> Restorer:
+        """Make an ``AutoRestorer`` for ``"auto"``."""
+        if cls is Restorer and model == "auto":
+            from vheatir.inference.auto import AutoRestorer
+
+            return object.__new__(AutoRestorer)
+        return object.__new__(cls)
 
     def __init__(
         self,

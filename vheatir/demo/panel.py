@@ -1,0 +1,190 @@
+"""The result of the Restore tab: strength, before/after, what was removed, and a loupe."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from vheatir.demo import Settings
+from vheatir.demo.results import Result, ResultStore, amplified_residual, magnified
+from vheatir.demo.shared import cached_png, tells_errors
+from vheatir.errors import VHeatIRError
+from vheatir.inference.strength import STRONGEST, apply_strength, parse_strength
+
+#: Side of what the loupe shows, in pixels of the image, and of what it makes of it on the page.
+LOUPE, LOUPE_SHOWN = 160, 320
+_COMPARE, _REMOVED, _LOUPE = "compare", "removed", "loupe"
+
+CSS = """
+#views > .tab-wrapper button { padding: 0 0.8rem; }
+#loupe_row img { image-rendering: pixelated; object-fit: none; object-position: top left; }
+#loupe_map img { cursor: crosshair; }
+"""
+
+
+class ResultPanel:
+    """Builds the column of the result, keeps each visitor's last one and answers for it."""
+
+    slider: gr.ImageSlider
+    details: gr.Markdown
+    download: gr.DownloadButton
+    luma: gr.Slider
+    chroma: gr.Slider
+
+    def __init__(self, settings: Settings) -> None:
+        self.store = ResultStore(settings.max_results_mb * 1024 * 1024, settings.keep)
+
+    def build(self) -> None:
+        """Add the components to the page that is being built, and what they do."""
+        self._view = gr.State(_COMPARE)
+        with gr.Tabs(elem_id="views"):
+            with gr.Tab("Before | after") as compare:
+                self.slider = gr.ImageSlider(
+                    label="Before | after", type="filepath", format="png", max_height=400,
+                    show_label=False, interactive=False, buttons=["fullscreen"], elem_id="result",
+                )  # fmt: skip
+            with gr.Tab("Removed", elem_id="view_removed") as removed:
+                self._removed = gr.Image(
+                    label="What was removed", type="filepath", interactive=False, height=400,
+                    buttons=["fullscreen"], elem_id="removed",
+                )  # fmt: skip
+            with gr.Tab("Loupe 1:1", elem_id="view_loupe") as loupe:
+                self._map = gr.Image(
+                    label="Click a point", type="filepath", interactive=False, height=150,
+                    buttons=[], elem_id="loupe_map",
+                )  # fmt: skip
+                with gr.Row(elem_id="loupe_row"):
+                    self._loupes = [
+                        gr.Image(
+                            label=label, type="filepath", interactive=False, buttons=[],
+                            min_width=LOUPE_SHOWN, elem_id=f"loupe_{label.lower()}",
+                        )
+                        for label in ("Before", "After")
+                    ]  # fmt: skip
+        with gr.Row(elem_id="strength"):
+            self.luma, self.chroma = (
+                gr.Slider(
+                    0, STRONGEST, 100, step=1, label=f"{name} strength, %", min_width=140,
+                    elem_id=name.lower(), buttons=[],
+                )
+                for name in ("Luma", "Chroma")
+            )  # fmt: skip
+        self.details = gr.Markdown(elem_id="details")
+        self.download = gr.DownloadButton("Download PNG", interactive=False, elem_id="download")
+        for tab, name in ((compare, _COMPARE), (removed, _REMOVED), (loupe, _LOUPE)):
+            opened = tab.select(
+                partial(_same, name), outputs=self._view, api_visibility="private", queue=False
+            )
+            self.refresh_after(opened.then)
+        for strength in (self.luma, self.chroma):
+            adjusted = strength.input(
+                self.adjust, [self.details, self.luma, self.chroma], [self.slider, self.download],
+                api_visibility="private", concurrency_limit=2, concurrency_id="adjust",
+                trigger_mode="always_last", show_progress="hidden",
+            )  # fmt: skip
+            self.refresh_after(adjusted.success)
+        self._map.select(
+            self.look, outputs=self._loupes, api_visibility="private", concurrency_limit=2,
+            concurrency_id="adjust", show_progress="hidden",
+        )  # fmt: skip
+
+    def refresh_after(self, event: Any) -> None:
+        """Have an event, such as ``button.click``, bring the view that is open up to date."""
+        event(
+            self.refresh, [self.details, self._view], [self._removed, self._map, *self._loupes],
+            api_visibility="private", concurrency_limit=2, concurrency_id="adjust",
+            show_progress="hidden",
+        )  # fmt: skip
+
+    def show(
+        self,
+        request: gr.Request | None,
+        before: NDArray[Any],
+        restored: NDArray[Any],
+        strength: tuple[float, float],
+        stem: str,
+    ) -> tuple[str, str]:
+        """Take a new result in; returns the files of before and after."""
+        shown = _at_strength(before, restored, strength)
+        before_file = cached_png(before, f"{stem}_before.png")
+        shown_file = cached_png(shown, f"{stem}_restored.png")
+        height, width = before.shape[:2]
+        centre = (width // 2, height // 2)
+        result = Result(before, restored, shown, before_file, shown_file, stem, centre)
+        self.store.put(_owner(request), result)
+        return before_file, shown_file
+
+    @tells_errors
+    def adjust(
+        self, details: str, luma: float, chroma: float, request: gr.Request
+    ) -> tuple[Any, Any]:
+        """Change the strength of the result at hand, without the network."""
+        if not details:  # nothing restored yet
+            return gr.skip(), gr.skip()
+        owner = _owner(request)
+        result = self.store.get(owner)
+        shown = _at_strength(result.before, result.restored, (luma, chroma))
+        file = cached_png(shown, f"{result.stem}_restored.png")
+        self.store.change(owner, result, shown=shown, shown_file=file)
+        return (result.before_file, file), gr.DownloadButton(value=file, interactive=True)
+
+    @tells_errors
+    def refresh(self, details: str, view: str, request: gr.Request) -> tuple[Any, ...]:
+        """Return what the open view shows of the result at hand: residual, map and loupe."""
+        if not details or view == _COMPARE:
+            return (gr.skip(),) * 4
+        result = self.store.get(_owner(request))
+        if view == _LOUPE:
+            return gr.skip(), result.shown_file, *_loupes(result)
+        residual, factor = amplified_residual(result)
+        label = f"Before minus after, times {factor}: mid gray where nothing was removed"
+        file = cached_png(residual, f"{result.stem}_removed_x{factor}.png")
+        return gr.Image(file, label=label), gr.skip(), gr.skip(), gr.skip()
+
+    @tells_errors
+    def look(self, event: gr.SelectData, request: gr.Request) -> tuple[str, str]:
+        """Put the loupe on the point that was clicked."""
+        try:
+            column, row = (int(value) for value in event.index)
+        except (TypeError, ValueError, OverflowError):
+            raise VHeatIRError("this is no point of the image: click it") from None
+        owner = _owner(request)
+        result = self.store.get(owner)
+        return _loupes(self.store.change(owner, result, point=(column, row)))
+
+    def leave(self, request: gr.Request) -> None:
+        """Forget the result of a visitor who closes the page."""
+        self.store.forget(_owner(request))
+
+
+def _same(name: str) -> str:
+    return name
+
+
+def _owner(request: gr.Request | None) -> str | None:
+    """Return whose request it is; None for calls without a session, each of which is its own."""
+    if request is None or "/call/" in request.url.path:
+        return None
+    return request.session_hash
+
+
+def _at_strength(
+    before: NDArray[Any], restored: NDArray[Any], strength: tuple[float, float]
+) -> NDArray[Any]:
+    luma, chroma = parse_strength(strength)
+    # At full strength the same array, so that it is kept once.
+    return restored if luma == chroma == 100 else apply_strength(before, restored, luma, chroma)
+
+
+def _loupes(result: Result) -> tuple[str, str]:
+    scale = max(LOUPE_SHOWN // max(min(max(result.before.shape[:2]), LOUPE), 1), 1)
+
+    def shown(image: NDArray[Any], name: str) -> str:
+        part: NDArray[np.generic] = magnified(image, result.point, LOUPE, scale)
+        return cached_png(part, f"{result.stem}_{name}_loupe.png")
+
+    return shown(result.before, "before"), shown(result.shown, "restored")
