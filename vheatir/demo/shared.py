@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from abc import ABCMeta
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from gradio import processing_utils
 
 from vheatir.bundled import heldout_photographs
-from vheatir.demo.uploads import read_upload, refuse_addresses
+from vheatir.demo.uploads import check_no_address, read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import encode_image
 
@@ -44,15 +45,36 @@ def shown_error(error: VHeatIRError) -> gr.Error:
 
 def upload_image(label: str, elem_id: str, height: int = 300) -> gr.Image:
     """Return an upload whose handlers get the path of the file as it came, undecoded."""
-    image = gr.Image(
+    return _Upload(
         label=label, type="filepath", image_mode=None, height=height,
         sources=["upload", "clipboard", "webcam"], elem_id=elem_id, buttons=[],
     )  # fmt: skip
-    # The file as uploaded, unread: its header is looked at first. (A subclass would make gradio
-    # write a .pyi file beside this one.)
-    image.preprocess = lambda file: str(file.path) if file and file.path else None
-    refuse_addresses(image)
-    return image
+
+
+def _path_of(self: gr.Image, file: Any) -> str | None:
+    # The file as uploaded, unread: its header is looked at first.
+    return str(file.path) if file and file.path else None
+
+
+async def _refuse_address(self: gr.Image, source: Any) -> str | None:
+    check_no_address(source)
+    moved: str | None = await gr.Image.async_move_resource_to_block_cache(self, source)
+    return moved
+
+
+# After an event that may change an upload, gradio makes it anew from its class for the session, and
+# forgets what an instance was given: so it is a class. Made without the work of gradio's metaclass,
+# which would write a .pyi file beside this one; by its name gradio finds what draws it.
+_Upload = ABCMeta.__new__(
+    type(gr.Image),
+    "Image",
+    (gr.Image,),
+    {
+        "__module__": gr.Image.__module__,
+        "async_move_resource_to_block_cache": _refuse_address,
+        "preprocess": _path_of,
+    },
+)
 
 
 def cached_file(data: bytes, name: str) -> str:

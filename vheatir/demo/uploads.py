@@ -34,6 +34,12 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
     return pixels[:, :, [0, 0, 0, 1]] if gray_and_alpha else pixels
 
 
+def check_no_address(source: Any) -> None:
+    """Refuse a file that a request names by its address; see :func:`refuse_addresses`."""
+    if "://" in str(source):
+        raise ValueError("files are uploaded, not fetched from an address")
+
+
 def refuse_addresses(component: Any) -> None:
     """Keep a gradio component from fetching what a request names by its address.
 
@@ -43,8 +49,7 @@ def refuse_addresses(component: Any) -> None:
     keep = component.async_move_resource_to_block_cache
 
     async def refuse(source: Any) -> str | None:
-        if "://" in str(source):
-            raise ValueError("files are uploaded, not fetched from an address")
+        check_no_address(source)
         moved: str | None = await keep(source)
         return moved
 
