@@ -7,6 +7,10 @@ all images, and the difference (regret), as average PSNR. Photographs are cut to
 default they are scikit-image's held-out ones; for figures, give folders whose photographs
 ``options/lists/heldout_clean_licence.txt`` names, which no model was trained on.
 
+The last columns say how far Automatic shifts colours, as the largest of R, G and B, on 0..255: of
+flat gray cards of 32 to 224, and over the pixels of photographs whose clean value is 32 to 224.
+The mean of a result is compared with that of its input, since blotchy noise has a mean of its own.
+
 Everything is saved as JSON, with what was estimated of every image, Markdown and CSV.
 """
 
@@ -47,7 +51,8 @@ from vheatir.training.paths import resolve_list
 from vheatir.zoo import list_models
 
 HELD_OUT = "options/lists/heldout_clean_licence.txt"
-LEVELS = (5.0, 10.0, 15.0, 20.0, 25.0, 35.0, 50.0)
+CARDS = (32, 80, 128, 176, 224)
+LEVELS = (5.0, 10.0, 15.0, 20.0, 25.0, 50.0)
 
 Pixels = NDArray[np.uint8]
 
@@ -181,13 +186,17 @@ class Study:
             self._restorers[name] = Restorer(file, self._device)
         return self._restorers[name]
 
-    def measure(self, name: str | None, level: float | None, case: Case) -> float:
-        """Return the PSNR that a model gives, at a level; None is the input itself."""
+    def restore(self, name: str | None, level: float | None, case: Case) -> Pixels:
+        """Return what a model makes of an image, at a level; None is the input itself."""
         if name is None:
-            return min(psnr(case.damaged, case.clean), 99.0)
+            return case.damaged
         model = self.restorer(name)
-        restored = model.restore(case.damaged, level if model.takes_level else None)
-        return min(psnr(restored, case.clean), 99.0)
+        restored: Pixels = model.restore(case.damaged, level if model.takes_level else None)
+        return restored
+
+    def measure(self, name: str | None, level: float | None, case: Case) -> float:
+        """Return the PSNR of :meth:`restore`, 99 at most."""
+        return min(psnr(self.restore(name, level, case), case.clean), 99.0)
 
     def candidates(self, sample: Case, models: list[str]) -> list[tuple[str, float | None]]:
         """Return the models, and their levels, that fit the colours of a row."""
@@ -248,9 +257,12 @@ def measure_row(study: Study, row: str, images: list[Case], models: list[str]) -
         every[label] = [study.measure(name, level, case) for case in images]
     every["unchanged"] = [study.measure(None, None, case) for case in images]
     choices = [choose_model(case.damaged, case.quality) for case in images]
-    automatic = [
-        study.measure(choice.model, choice.level, case)
+    restored = [
+        study.restore(choice.model, choice.level, case)
         for choice, case in zip(choices, images, strict=True)
+    ]
+    automatic = [
+        min(psnr(image, case.clean), 99.0) for image, case in zip(restored, images, strict=True)
     ]
     best = max(every, key=lambda label: float(np.mean(every[label])))
     return {
@@ -262,11 +274,37 @@ def measure_row(study: Study, row: str, images: list[Case], models: list[str]) -
         "best_model": best,
         "regret": float(np.mean(every[best]) - np.mean(automatic)),
         "worst_gain": float(np.min(np.subtract(automatic, every["unchanged"]))),
+        "card_shift": card_shift(study, row),
+        "photo_shift": photo_shift(restored, images),
         "features": [features(case) for case in images],
         "choices": [asdict(choice) for choice in choices],
         "psnr": every,
         "psnr_automatic": automatic,
     }
+
+
+def card_shift(study: Study, row: str) -> float | None:
+    """Return how far Automatic shifts the mean of flat cards with a kind of damage, of 255."""
+    if row == GRAPHICS:
+        return None
+    shifts = []
+    for index, gray in enumerate(CARDS):
+        card = np.full((128, 128, 3), gray, np.uint8)
+        case = ROWS[row](card, np.random.default_rng([99, index]))
+        choice = choose_model(case.damaged, case.quality)
+        restored = study.restore(choice.model, choice.level, case)
+        shifts.append(restored.mean((0, 1)) - case.damaged.mean((0, 1)))
+    return float(np.abs(np.mean(shifts, axis=0)).max())
+
+
+def photo_shift(restored: list[Pixels], images: list[Case]) -> float:
+    """Return the same over pixels of photographs that are neither dark nor bright."""
+    shifts = []
+    for image, case in zip(restored, images, strict=True):
+        inside = ((case.clean >= 32) & (case.clean <= 224)).reshape(-1, *case.clean.shape[2:])
+        difference = (image.astype(float) - case.damaged).reshape(inside.shape)
+        shifts.append((difference * inside).sum(0) / np.maximum(inside.sum(0), 1))
+    return float(np.abs(np.mean(shifts, axis=0)).max())
 
 
 def features(case: Case) -> dict[str, Any]:
@@ -285,12 +323,17 @@ def _centre(image: Pixels, size: int) -> Pixels:
     return np.ascontiguousarray(image[top : top + size, left : left + size])
 
 
-_HEAD = ("damage", "images", "input", "Automatic", "best", "regret", "best model")
+_HEAD = (
+    "damage", "images", "input", "Automatic", "best", "regret", "best model", "card shift",
+    "photo shift",
+)  # fmt: skip
 
 
 def _cells(result: dict[str, Any]) -> list[str]:
     values = [f"{result[key]:.2f}" for key in ("input", "automatic", "best", "regret")]
-    return [result["row"], str(result["images"]), *values, result["best_model"]]
+    shifts = [result["card_shift"], result["photo_shift"]]
+    text = ["-" if shift is None else f"{shift:.2f}" for shift in shifts]
+    return [result["row"], str(result["images"]), *values, result["best_model"], *text]
 
 
 def _table(results: list[dict[str, Any]]) -> Table:

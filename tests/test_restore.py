@@ -92,7 +92,7 @@ def test_auto_decides_and_picks_gray_or_colour(tmp_path: Path, run: Any) -> None
     status, said = run(tmp_path / "in", "-o", tmp_path / "out", "--format", "png", model=None)
     assert status == 0
     lines = {name: next(x for x in said.splitlines() if name in x) for name in ("no", "bl", "sh")}
-    assert "found noise of sigma 1" in lines["no"] and best["denoise_gray"] in lines["no"]
+    assert "found white noise of sigma 1" in lines["no"] and best["denoise_gray"] in lines["no"]
     assert "found JPEG of quality 10" in lines["bl"] and best["jpeg_gray"] in lines["bl"]
     assert "found JPEG blocks" in lines["sh"] and best["jpeg_gray"] in lines["sh"]
     assert psnr(read_image(tmp_path / "out/noise.png"), GRAY) > psnr(noisy(GRAY, 15), GRAY) + 3

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from vheatir.demo import Settings
 from vheatir.demo.models import Catalogue, Entry
@@ -17,7 +16,7 @@ from vheatir.demo.shared import shown_error, stem_of, tells_errors
 from vheatir.demo.training import TrainingRun, quickstart_command
 from vheatir.demo.uploads import describe, read_quality, read_upload
 from vheatir.errors import VHeatIRError
-from vheatir.inference import decide_task
+from vheatir.inference import Choice, choose_model
 from vheatir.inference.memory import memory_used
 from vheatir.inference.strength import parse_strength
 from vheatir.tasks import TASKS, Task
@@ -69,17 +68,17 @@ class Handlers:
         except VHeatIRError as error:
             gr.Warning(html.escape(str(error)))
             return None, "", gr.skip()
-        decision = decide_task(_colours(image), read_quality(path))
-        about = f"{describe(image)} · estimated noise: sigma {decision.sigma:.1f}"
-        if decision.degradation == "jpeg":
-            about += f" · {decision.reason}"
+        choice = choose_model(image, read_quality(path))
+        about = f"{describe(image)} · found {choice.message}"
         try:
-            label = self._resolve(label, image, path)[0]
+            label = self._resolve(label, choice)
         except VHeatIRError:  # no model for what was found: told when Restore is pressed
             return gr.skip(), about, gr.skip()
+        if label is None:
+            return gr.skip(), about + " · Automatic leaves it as it is", gr.skip()
         seconds = self._catalogue.expected_seconds(label, image.shape[0] * image.shape[1])
         about += f" · about {max(seconds, 0.1):.1f} s with {label.split(' · ')[0]}"
-        sigma = decision.sigma
+        sigma = choice.estimate.luma if choice.level is None else choice.level
         entry = self._catalogue.entries.get(label or "")
         if not automatic or not wants_level(entry):
             return gr.skip(), about, gr.skip()
@@ -107,24 +106,31 @@ class Handlers:
         strength = parse_strength((luma, chroma))
         progress(0, desc="Reading the image")
         pixels = read_upload(image, self._settings.max_pixels)
-        label, found = self._resolve(model, pixels, image)
+        choice = choose_model(pixels, read_quality(image)) if model == AUTOMATIC else None
+        label = self._resolve(model, choice)
+        stem = stem_of(image, "image")
+        if label is None:
+            before, after = self._panel.show(request, pixels, pixels, strength, stem)
+            facts = [describe(pixels), "found no damage: left as it is"]
+            return (before, after), " · ".join(facts), after
         entry = self._catalogue.entry(label)
         progress(0, desc="Loading the model")
         restorer = self._catalogue.restorer(label)
         progress(0, desc="Restoring")
+        chosen = float(level) if entry.takes_level and not automatic else None
+        found = choice.level if choice and automatic else None
         result = restorer.restore_detailed(
             pixels,
-            float(level) if entry.takes_level and not automatic else None,
+            found if chosen is None else chosen,
             self_ensemble=ensemble,
             progress=lambda done, total: progress((done, total), desc="Restoring", unit="tiles"),
         )
         self._catalogue.measured(label, pixels.shape[0] * pixels.shape[1], result.seconds)
-        stem = stem_of(image, "image")
         before, after = self._panel.show(request, pixels, result.image, strength, stem)
         if result.level is None:
             level_text = entry.level_text
         else:
-            source = "estimated" if result.estimated else "chosen"
+            source = "estimated" if chosen is None else "chosen"
             level_text = f"{entry.task.level_name} {result.level:.1f} ({source})"
         facts = [
             describe(pixels),
@@ -133,8 +139,8 @@ class Handlers:
             f"tiles of {result.tile}" if result.tile else "whole image",
             f"on {restorer.device}",
         ]
-        if found:
-            facts.insert(1, f"found {found} -> {label.split(' · ')[0]}")
+        if choice is not None:
+            facts.insert(1, f"found {choice.message} -> {label.split(' · ')[0]}")
         used = memory_used(restorer.device)
         if used is not None:
             facts.append(f"memory of the server {used / 1e9:.1f} GB")
@@ -142,17 +148,11 @@ class Handlers:
             facts.append("repeated in float32")
         return (before, after), " · ".join(facts), after
 
-    def _resolve(
-        self, model: str | None, pixels: np.ndarray[Any, Any], path: str | None = None
-    ) -> tuple[str, str]:
-        """Return the model to use, and what was found where it was left to the image."""
-        if model != AUTOMATIC:
-            return self._catalogue.entry(model).label, ""
-        quality = None if path is None else read_quality(path)
-        decision = decide_task(_colours(pixels), quality)
-        task = "denoise" if decision.degradation == "noise" else "jpeg"
-        name = f"{task}_{'gray' if pixels.ndim == 2 else 'color'}"
-        return self._catalogue.label_for(name), decision.reason
+    def _resolve(self, model: str | None, choice: Choice | None) -> str | None:
+        """Return the label of the model to use; None for an image that Automatic leaves alone."""
+        if model != AUTOMATIC or choice is None:
+            return self._catalogue.entry(model).label
+        return None if choice.model is None else self._catalogue.label_for(choice.model)
 
     def train(self) -> Iterator[tuple[Any, Any]]:
         """Train the quickstart model, its log streamed to the page."""
@@ -172,10 +172,6 @@ class Handlers:
         entry = self._catalogue.entries.get(label or "")
         visible = wants_level(entry) or label == AUTOMATIC
         return gr.Group(visible=visible), gr.Slider(**level_range(entry))
-
-
-def _colours(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return image if image.ndim == 2 else image[:, :, :3]
 
 
 def _title(task: Task) -> str:

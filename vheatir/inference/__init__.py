@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from vheatir.inference.estimate import decide_task, estimate_sigma, jpeg_quality
+from vheatir.inference.choose import Choice, choose_model
+from vheatir.inference.estimate import estimate_sigma, jpeg_quality
 from vheatir.inference.noise_estimate import NoiseEstimate, estimate_noise
 from vheatir.inference.restorer import Restoration, Restorer
 from vheatir.inference.tiled import restore_tensor, self_ensemble
 
 __all__ = [
+    "Choice",
     "NoiseEstimate",
     "Restoration",
     "Restorer",
-    "decide_task",
+    "choose_model",
     "estimate_noise",
     "estimate_sigma",
     "jpeg_quality",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +28,6 @@ _STANDARD_TABLE = np.array(
     + [49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
 )
 
-# Where decide_task draws its lines. On the bundled photographs noise of sigma 5 is estimated at 5
-# or more and what JPEG leaves at 2.5 or less; JPEG of quality 75 has a blockiness of 1.2 to 1.8,
-# noise and clean photographs 1.00 to 1.07.
-_CLEAR_SIGMA = 4.0
-_CLEAR_BLOCKS = 1.15
-_GOOD_QUALITY = 90
 _MIN_SIDE_BLOCKS = 32
 
 
@@ -57,6 +50,55 @@ def estimate_sigma(image: NDArray[np.floating]) -> float:
     if min(image.shape[:2]) < _MIN_SIDE:
         return 0.0
     return float(np.mean([_estimate(part) for part in _parts(image)]))
+
+
+def estimate_white_sigma(image: NDArray[np.floating]) -> float:
+    """Estimate white noise by the differences of the colour channels, which texture hardly reaches.
+
+    As :func:`estimate_sigma`, but of (R - G) / sqrt 2 and (B - G) / sqrt 2, in which white noise is
+    as strong as in the channels. A camera's processing and JPEG leave almost nothing there, and
+    nor do most photographs; clipped noise is measured as too weak.
+
+    Args:
+        image: (H, W, 3) RGB, floating, black at 0 and white at 1.
+
+    Returns:
+        Sigma on the scale 0..255; 0 for an image too small or too flat to tell.
+    """
+    if min(image.shape[:2]) < _MIN_SIDE:
+        return 0.0
+    differences = (image[..., ::2] - image[..., 1:2]) / np.float32(np.sqrt(2))
+    # Gray is as far from black and white as can be.
+    return float(np.mean([_estimate(part) for part in _parts(differences + np.float32(0.5))]))
+
+
+def flat_share(image: NDArray[Any]) -> float:
+    """Return the share of pixels that equal the one below and the one to the right, 0 to 1.
+
+    Half and more in screenshots, drawings and text, and where JPEG of low quality has flattened
+    whole blocks; next to none in an image with noise.
+
+    Args:
+        image: (H, W) or (H, W, C), without alpha, of any dtype.
+    """
+    planes = image if image.ndim == 3 else image[..., None]
+    if min(planes.shape[:2]) < 2:
+        return 0.0
+    here = planes[:-1, :-1]
+    same = (planes[1:, :-1] == here).all(axis=2) & (planes[:-1, 1:] == here).all(axis=2)
+    return float(same.mean())
+
+
+def floating_parts(image: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
+    """Yield an image, or evenly spread crops of a large one, as the functions above take it.
+
+    Args:
+        image: (H, W) or (H, W, C), ``uint8`` or ``uint16``, or floating in [0, 1]; without alpha. A
+            large one is not made floating as a whole.
+    """
+    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+    for part in _parts(image):
+        yield (part[..., 0] if image.ndim == 2 else part).astype(np.float32) / np.float32(white)
 
 
 def estimate_blockiness(image: NDArray[np.floating]) -> float:
@@ -91,51 +133,6 @@ def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int:
     """
     total = sum(tables[min(tables)])
     return min(range(1, 101), key=lambda quality: abs(_table_sum(quality) - total))
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What :func:`decide_task` decided, and why.
-
-    Attributes:
-        degradation: ``"noise"`` or ``"jpeg"``.
-        reason: in words.
-        sigma: the estimated noise, on the scale 0..255.
-        blockiness: see :func:`estimate_blockiness`.
-    """
-
-    degradation: Literal["noise", "jpeg"]
-    reason: str
-    sigma: float
-    blockiness: float
-
-
-def decide_task(image: NDArray[Any], quality: int | None = None) -> Decision:
-    """Decide whether an image suffers from noise or from JPEG compression.
-
-    In this order: noise that can be measured while no block border shows is noise, even in a JPEG
-    file, whose compression then destroyed less; a JPEG file of quality 90 or less is JPEG; block
-    borders that show are JPEG, in whatever file they are now; all else is noise, perhaps of
-    sigma 0.
-
-    Args:
-        image: (H, W) or (H, W, C), ``uint8`` or ``uint16``, or floating in [0, 1]; without alpha.
-        quality: of the JPEG file the image came from, see :func:`jpeg_quality`; None for other
-            files.
-    """
-    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-    # In parts here already: a large image is not made floating as a whole.
-    parts = [part[..., 0] if image.ndim == 2 else part for part in _parts(image)]
-    floating = [part.astype(np.float32) / np.float32(white) for part in parts]
-    sigma = float(np.mean([estimate_sigma(part) for part in floating]))
-    blockiness = float(np.mean([estimate_blockiness(part) for part in floating]))
-    if sigma >= _CLEAR_SIGMA and blockiness < _CLEAR_BLOCKS:
-        return Decision("noise", f"noise of sigma {sigma:.1f}", sigma, blockiness)
-    if quality is not None and quality <= _GOOD_QUALITY:
-        return Decision("jpeg", f"JPEG of quality {quality}", sigma, blockiness)
-    if blockiness >= _CLEAR_BLOCKS:
-        return Decision("jpeg", f"JPEG blocks (blockiness {blockiness:.2f})", sigma, blockiness)
-    return Decision("noise", f"noise of sigma {sigma:.1f}", sigma, blockiness)
 
 
 def _parts(image: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import pick_device
 from vheatir.image_io import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images, write_bytes_atomically
-from vheatir.inference.estimate import decide_task
+from vheatir.inference.choose import choose_model
 from vheatir.inference.files import (
     FORMAT_OF_SUFFIX,
     MAX_PIXELS,
@@ -264,17 +264,22 @@ class Runner:
         pixels = photo.pixels
         # Gray stored as RGB has the same noise three times, which no colour model knows.
         gray = pixels[:, :, 0] if _has_equal_colours(pixels) else pixels
-        found, restorer = self._choose(gray, photo.quality)
+        found, restorer, level = self._choose(gray, photo.quality)
         settings = self.settings
-        result = restorer.restore_detailed(
-            pixels,
-            settings.level,
-            strength=settings.strength,
-            tile=settings.tile,
-            self_ensemble=settings.self_ensemble,
-            progress=progress,
-        )
-        restored = result.image
+        if restorer is None:
+            restored, words = pixels, f"found {found}: left as it is"
+        else:
+            result = restorer.restore_detailed(
+                pixels,
+                level,
+                strength=settings.strength,
+                tile=settings.tile,
+                self_ensemble=settings.self_ensemble,
+                progress=progress,
+            )
+            restored = result.image
+            given = settings.level is not None
+            words = _describe(found, restorer, result, settings.strength, given)
         fmt = _output_format(job, photo)
         encoded = encode_photograph(restored, fmt, photo.metadata)
         if job.target is None:
@@ -286,26 +291,25 @@ class Runner:
             beside = side_by_side(pixels, restored)
             icc = Metadata(icc=photo.metadata.icc)
             write_bytes_atomically(job.compare, encode_photograph(beside, "png", icc))
-        words = _describe(found, restorer, result, settings.strength)
         if pixels.dtype == np.uint16 and fmt in ("jpg", "webp"):
             words += f"; 16 bits became 8 in {fmt}"
         return words
 
-    def _choose(self, pixels: NDArray[Any], quality: int | None) -> tuple[str, Restorer]:
-        """Pick the model; says what is wrong with the picture."""
-        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-        gray = channels < 3
-        colours = pixels if channels in (1, 3) else pixels[:, :, : 1 if gray else 3]
-        degradation: str = self._degradation
-        found = f"JPEG of quality {quality}" if quality and degradation == "jpeg" else ""
+    def _choose(
+        self, pixels: NDArray[Any], quality: int | None
+    ) -> tuple[str, Restorer | None, float | None]:
+        """Return what is wrong with the image, the model for it (None: none) and its level."""
+        degradation = self._degradation
         if degradation == "auto":
-            decision = decide_task(colours, quality)
-            degradation, found = decision.degradation, f"found {decision.reason}"
+            choice = choose_model(pixels, quality)
+            restorer = None if choice.model is None else self._restorer(choice.model)
+            return choice.message, restorer, choice.level
+        found = f"JPEG of quality {quality}" if quality and degradation == "jpeg" else ""
         task = _TASK_OF_DEGRADATION[degradation]
+        gray = pixels.ndim == 2 or pixels.shape[2] < 3
         # Photographs have one task, which takes gray as equal channels.
         name = task if degradation == "photo" else f"{task}_{'gray' if gray else 'color'}"
-        name = self.settings.model or name
-        return found, self._restorer(name)
+        return found, self._restorer(self.settings.model or name), self.settings.level
 
     def _restorer(self, name: str) -> Restorer:
         with self._lock:
@@ -351,13 +355,17 @@ def _output_format(job: Job, photo: Photograph) -> str:
 
 
 def _describe(
-    found: str, restorer: Restorer, result: Restoration, strength: tuple[float, float]
+    found: str,
+    restorer: Restorer,
+    result: Restoration,
+    strength: tuple[float, float],
+    given: bool,
 ) -> str:
     task = restorer.task
-    parts = [found] if found else []
+    parts = [f"found {found}"] if found else []
     if result.level is not None:
         unit = (task.level_name if task else None) or "level"
-        how = "estimated" if result.estimated else "given"
+        how = "given" if given else "estimated"
         if f"{unit} {result.level:.1f}" not in found:
             parts.append(f"{unit} {result.level:.1f} ({how})")
     model = restorer.info.get("name") or restorer.model.path.stem

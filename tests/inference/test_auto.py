@@ -1,0 +1,82 @@
+"""``Restorer("auto")``: the model is chosen for each image, loaded lazily, and reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vheatir import Restorer
+from vheatir.bundled import heldout_photographs
+from vheatir.degradations import add_noise, jpeg_bytes, jpeg_compress
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_image
+from vheatir.inference.auto import AutoRestorer
+
+CLEAN = np.ascontiguousarray(heldout_photographs()["chelsea"][:160, :192])
+NOISY = np.rint(
+    add_noise(CLEAN / np.float32(255), 25, np.random.default_rng(0)).clip(0, 1) * 255
+).astype(np.uint8)
+
+
+@pytest.fixture
+def auto() -> AutoRestorer:
+    restorer = Restorer("auto", "cpu")
+    assert isinstance(restorer, AutoRestorer)
+    return restorer
+
+
+def test_models_are_loaded_when_they_are_needed_and_kept(auto: AutoRestorer) -> None:
+    loaded = []
+    auto = AutoRestorer(
+        device="cpu", load=lambda task: loaded.append(task) or Restorer(task, "cpu")
+    )
+    assert loaded == []
+    for _ in range(2):
+        result = auto.restore_detailed(NOISY)
+    assert loaded == ["denoise_color"]
+    assert result.choice is not None
+    assert result.choice.model == "denoise_color"
+    assert result.level == pytest.approx(25, abs=2)
+    assert result.estimated
+
+
+def test_the_result_is_that_of_the_model_chosen(auto: AutoRestorer) -> None:
+    result = auto.restore_detailed(NOISY)
+    assert result.choice is not None
+    expected = Restorer("denoise_color", "cpu").restore(NOISY, result.choice.level)
+    assert np.array_equal(result.image, expected)
+    assert np.array_equal(auto.restore(NOISY, strength=0), NOISY)
+
+
+def test_an_image_without_damage_comes_back_as_it_was(auto: AutoRestorer) -> None:
+    flat = np.full((64, 64, 3), 90, np.uint8)
+    result = auto.restore_detailed(flat)
+    assert result.choice is not None and result.choice.model is None
+    assert np.array_equal(result.image, flat)
+
+
+def test_a_file_tells_its_jpeg_quality(auto: AutoRestorer, tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(jpeg_bytes(CLEAN, 60))
+    choice = auto.restore_detailed(path).choice
+    assert choice is not None
+    assert (choice.model, choice.message) == ("jpeg_color", "JPEG of quality 60")
+    png = tmp_path / "x.png"
+    write_image(png, jpeg_compress(CLEAN, 30))
+    other = auto.restore_detailed(str(png)).choice
+    assert other is not None and "blocks" in other.message
+
+
+def test_tensors_and_what_is_refused(auto: AutoRestorer) -> None:
+    tensor = torch.from_numpy(NOISY).permute(2, 0, 1)
+    result = auto.restore(tensor)
+    assert result.shape == tensor.shape and result.dtype == torch.uint8
+    with pytest.raises(VHeatIRError, match="one image at a time"):
+        auto.restore(torch.stack([tensor, tensor]))
+    with pytest.raises(VHeatIRError, match="takes no level"):
+        auto.restore(NOISY, 20)
+    with pytest.raises(VHeatIRError, match="no network of its own"):
+        _ = auto.network

@@ -1,0 +1,150 @@
+"""Automatic's choice, on bundled photographs with every kind of damage."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.graphics import clean_graphics
+from vheatir.bundled import heldout_photographs, training_photographs
+from vheatir.degradations import (
+    CameraNoise,
+    add_camera_noise,
+    add_noise,
+    jpeg_compress,
+    to_color_mode,
+)
+from vheatir.inference import choose_model, jpeg_quality
+from vheatir.inference.estimate import estimate_blockiness, estimate_white_sigma
+
+# The tissue comes from a JPEG, as its blocks still show, and the stereo pair is one scene.
+PHOTOGRAPHS = {
+    name: image[-320:, -320:]
+    for name, image in {**heldout_photographs(), **training_photographs()}.items()
+    if name not in ("tissue", "motorcycle_right")
+}
+MODES = ("gray", "rgb")
+
+
+def noisy(image: NDArray, sigma: float, dtype: str = "uint8") -> NDArray:
+    white = np.iinfo(dtype).max
+    out = add_noise(image / np.float32(255), sigma, np.random.default_rng(0))
+    return np.rint(out.clip(0, 1) * white).astype(dtype)
+
+
+def photographed(image: NDArray, luma_std: float, seed: int = 0) -> NDArray:
+    rng = np.random.default_rng(seed)
+    camera = CameraNoise.draw(rng, luma_std=luma_std)
+    out = add_camera_noise(image / np.float32(255), camera, rng)
+    return np.rint(out.clip(0, 1) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_white_noise_is_for_the_denoiser_at_its_level(name: str, mode: str) -> None:
+    image = to_color_mode(PHOTOGRAPHS[name], mode)
+    for sigma in (15, 25, 50):
+        choice = choose_model(noisy(image, sigma))
+        assert choice.model == f"denoise_{'gray' if mode == 'gray' else 'color'}", (sigma, choice)
+        assert choice.level == pytest.approx(sigma, rel=0.3, abs=2)  # clipping hides some
+        assert choice.message == f"white noise of sigma {choice.level:.1f}"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_jpeg_is_found_by_its_blocks_alone_and_by_its_quality(name: str, mode: str) -> None:
+    image = to_color_mode(PHOTOGRAPHS[name], mode)
+    model = f"jpeg_{'gray' if mode == 'gray' else 'color'}"
+    for quality in (10, 20, 40, 60):
+        compressed = jpeg_compress(image, quality)
+        # Cropped off the grid too, as a screenshot would be.
+        for damaged in (compressed, compressed[3:, 5:]):
+            choice = choose_model(damaged)
+            assert (choice.model, choice.level) == (model, None), quality
+    known = choose_model(jpeg_compress(image, 85), 85)
+    assert (known.model, known.message) == (model, "JPEG of quality 85")
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_camera_noise_is_for_the_photo_model(name: str) -> None:
+    for seed in range(3):
+        damaged = photographed(PHOTOGRAPHS[name], 6.0, seed)
+        assert choose_model(damaged).model == "photo"
+        assert choose_model(jpeg_compress(damaged, 92), 92).model == "photo"
+    gray = photographed(to_color_mode(PHOTOGRAPHS[name], "gray"), 6.0)
+    assert choose_model(gray).model == "photo"
+
+
+def test_noise_that_jpeg_has_changed_is_for_the_photo_model() -> None:
+    for image in PHOTOGRAPHS.values():
+        assert choose_model(jpeg_compress(noisy(image, 25), 75), 75).model == "photo"
+
+
+def test_graphics_are_left_as_they_are() -> None:
+    kept = [choose_model(image).model is None for image in clean_graphics().values()]
+    assert np.mean(kept) > 0.85
+
+
+def test_gray_stored_as_rgb_and_alpha_do_not_change_the_choice() -> None:
+    gray = noisy(to_color_mode(PHOTOGRAPHS["chelsea"], "gray"), 25)
+    rgb = noisy(PHOTOGRAPHS["chelsea"], 25)
+    alpha = np.random.default_rng(0).integers(0, 255, gray.shape).astype(np.uint8)
+    expected = choose_model(gray)
+    for image in (
+        np.stack([gray] * 3, 2),
+        np.dstack([gray, alpha]),
+        np.dstack([gray] * 3 + [alpha]),
+    ):
+        assert choose_model(image) == expected
+    assert choose_model(np.dstack([rgb, alpha])) == choose_model(rgb)
+
+
+def test_sixteen_bits_floats_and_large_images_are_judged_alike() -> None:
+    image = PHOTOGRAPHS["chelsea"]
+    deep = choose_model(noisy(image, 15, "uint16"))
+    shallow = choose_model(noisy(image, 15))
+    unit = choose_model(noisy(image, 15) / np.float32(255))
+    assert deep.model == shallow.model == unit.model == "denoise_color"
+    assert deep.level == pytest.approx(shallow.level, abs=0.3)
+    assert unit.level == pytest.approx(shallow.level, abs=0.01)
+    large = np.tile(image, (7, 7, 1))  # 5 megapixels
+    assert choose_model(jpeg_compress(large, 20)).model == "jpeg_color"
+    assert choose_model(noisy(large, 15)).level == pytest.approx(15, abs=1.5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40, 3), (31, 64), (64, 64), (64, 64, 3), (9, 9, 4)])
+def test_small_and_flat_images_are_left_as_they_are(shape: tuple[int, ...]) -> None:
+    choice = choose_model(np.full(shape, 99, np.uint8))
+    assert (choice.model, choice.level, choice.blockiness) == (None, None, 1)
+    assert estimate_blockiness(np.full(shape, 0.4)) == 1
+
+
+def test_the_level_stays_within_the_models_range() -> None:
+    choice = choose_model(noisy(np.full((256, 256, 3), 128, np.uint8), 90))
+    assert (choice.model, choice.level) == ("denoise_color", 55)
+
+
+@pytest.mark.parametrize("sigma", [2, 5, 15, 30])
+def test_white_noise_is_measured_in_the_differences_of_channels(sigma: int) -> None:
+    flat = np.full((256, 256, 3), 0.5, np.float32)
+    damaged = add_noise(flat, sigma, np.random.default_rng(0))
+    assert estimate_white_sigma(damaged) == pytest.approx(sigma, rel=0.05)
+    gray = np.repeat(damaged[..., :1], 3, axis=2)
+    assert estimate_white_sigma(gray) == 0
+
+
+@pytest.mark.parametrize("quality", [*range(1, 101)])
+def test_the_quality_is_read_from_the_tables(quality: int) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "JPEG", quality=quality)
+    assert jpeg_quality(Image.open(out).quantization) == quality
+
+
+def test_tables_of_other_encoders_get_the_nearest_quality() -> None:
+    assert jpeg_quality({0: [1] * 64}) == 100
+    assert jpeg_quality({0: [255] * 64, 1: [1] * 64}) == 1
+    assert jpeg_quality({0: [17] * 63 + [18]}) in range(80, 90)

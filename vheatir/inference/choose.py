@@ -1,0 +1,149 @@
+"""Automatic: which model an image needs, and at which level, judged from the image alone.
+
+The rule and its thresholds come from ``benchmarks/automatic.py``, which measures every model on
+every kind of damage; docs/photographs.md has its table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vheatir.inference.estimate import (
+    estimate_blockiness,
+    estimate_sigma,
+    estimate_white_sigma,
+    flat_share,
+    floating_parts,
+)
+from vheatir.inference.noise_estimate import NoiseEstimate, estimate_noise
+from vheatir.tasks import TASKS
+
+# White noise of sigma 5 is measured as 4.9 or more in the differences of the channels; of cameras'
+# noise, and of white noise after JPEG, no more than 3 is left there.
+_WHITE = 4.0
+# Gray images have no such differences. Details of stride 1 hold 0.78 or more of white noise.
+_WHITE_GRAY = 7.0
+_WHITE_SHARE = 0.75
+# The channels' differences see clipped noise as too weak, single channels see texture as noise.
+_MOST_OVER_DIFFERENCES = 1.15
+_GOOD_QUALITY = 92
+_CLEAR_BLOCKS = 1.2
+# What compression leaves of a clean photograph is at most this strong, fine texture included.
+_NOISY_CHROMA = 2.0
+_NOISY_LUMA = 8.0
+# Drawn and written images are flat between their lines and have few colours. Flat photographs are
+# those that JPEG of low quality has flattened: they have block borders and more colours.
+_FLAT = 0.5
+_FEW_COLORS = 0.03
+# Weaker noise cannot be told from texture, and is not to be seen.
+_CLEAN_LUMA = 1.0
+_CLEAN_CHROMA = 0.85
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What Automatic does with an image, and why.
+
+    Attributes:
+        model: a task, for the best released model of it; None to leave the image as it is.
+        level: sigma of the noise on 0..255 for a model that takes a level, else None.
+        message: what was found, such as ``"noise (luma 3.7, chroma 2.5, correlated)"``.
+        estimate: the noise that was measured.
+        blockiness: see :func:`vheatir.inference.estimate.estimate_blockiness`.
+    """
+
+    model: str | None
+    level: float | None
+    message: str
+    estimate: NoiseEstimate
+    blockiness: float
+
+
+def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
+    """Choose the model for an image.
+
+    In this order: white noise, the same in every pixel, is for the denoiser, at the level that was
+    measured; screenshots, drawings and text, which are flat between their lines, are left as they
+    are; JPEG artifacts with little noise are for the JPEG model; an image with next to no noise is
+    left as it is; all else is for ``photo``.
+
+    Args:
+        image: (H, W), (H, W, 3) RGB, or either with alpha (which is ignored), ``uint8`` or
+            ``uint16``, or floating in [0, 1]. Gray stored as RGB counts as gray.
+        quality: of the JPEG file the image came from, see
+            :func:`vheatir.inference.estimate.jpeg_quality`; None for other files.
+    """
+    colors = _colors(image)
+    color = "gray" if colors.ndim == 2 else "color"
+    estimate = estimate_noise(colors)
+    parts = list(floating_parts(colors))
+    blockiness = _mean(estimate_blockiness, parts)
+    sigma = _white_sigma(parts, estimate)
+    if sigma is not None:
+        level = min(sigma, (TASKS[f"denoise_{color}"].level_range or (0.0, sigma))[1])
+        message = f"white noise of sigma {sigma:.1f}"
+        return Choice(f"denoise_{color}", level, message, estimate, blockiness)
+    known = quality is not None and quality <= _GOOD_QUALITY
+    if not known and _is_drawn(parts, blockiness):
+        return Choice(None, None, "no damage: flat areas without noise", estimate, blockiness)
+    compressed = known or blockiness >= _CLEAR_BLOCKS
+    noisy = estimate.luma >= _NOISY_LUMA or estimate.chroma >= _NOISY_CHROMA
+    if compressed and not noisy:
+        message = f"JPEG of quality {quality}" if quality else f"JPEG blocks ({blockiness:.2f})"
+        return Choice(f"jpeg_{color}", None, message, estimate, blockiness)
+    if not compressed and estimate.luma <= _CLEAN_LUMA and estimate.chroma <= _CLEAN_CHROMA:
+        return Choice(None, None, "no damage", estimate, blockiness)
+    message = f"noise ({estimate})" + (f", JPEG of quality {quality}" if quality else "")
+    return Choice("photo", None, message, estimate, blockiness)
+
+
+def _white_sigma(parts: Sequence[NDArray[np.float32]], estimate: NoiseEstimate) -> float | None:
+    """Return the sigma of white noise on 0..255, None if it is not white or hardly there."""
+    if parts[0].ndim == 3:
+        differences = _mean(estimate_white_sigma, parts)
+        if differences < _WHITE:
+            return None
+        return min(_mean(estimate_sigma, parts), _MOST_OVER_DIFFERENCES * differences)
+    if estimate.luma_scales[0] < _WHITE_SHARE * estimate.luma:
+        return None
+    sigma = _mean(estimate_sigma, parts)
+    return sigma if sigma >= _WHITE_GRAY else None
+
+
+def _is_drawn(parts: Sequence[NDArray[np.float32]], blockiness: float) -> bool:
+    """Whether an image is a screenshot, a drawing or text, with nothing to restore."""
+    if _mean(flat_share, parts) < _FLAT:
+        return False
+    if blockiness < _CLEAR_BLOCKS:
+        return True
+    # Gray photographs have few colours too.
+    return parts[0].ndim == 3 and _mean(_color_share, parts) <= _FEW_COLORS
+
+
+def _color_share(part: NDArray[np.float32]) -> float:
+    """Return the number of different colours of (H, W, 3), in 8 bits, over that of pixels."""
+    values = np.rint(part * 255).astype(np.uint32)
+    codes = (values[..., 0] << 16) + (values[..., 1] << 8) + values[..., 2]
+    return len(np.unique(codes)) / codes.size
+
+
+def _mean(
+    measure: Callable[[NDArray[np.float32]], float], parts: Sequence[NDArray[np.float32]]
+) -> float:
+    return float(np.mean([measure(part) for part in parts]))
+
+
+def _colors(image: NDArray[Any]) -> NDArray[Any]:
+    """Return (H, W) or (H, W, 3), without alpha; gray stored as RGB becomes (H, W)."""
+    if image.ndim == 2:
+        return image
+    first = image[..., 0]
+    if image.shape[2] < 3:
+        return first
+    gray = np.array_equal(first, image[..., 1]) and np.array_equal(first, image[..., 2])
+    return first if gray else image[..., :3]
