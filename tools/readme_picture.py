@@ -1,7 +1,8 @@
 """Draw bundled photographs degraded and restored by the released models, none trained on them.
 
-``docs/before_after.png`` for the README, and ``docs/results/unknown_levels.png``: crops at full
-size whose noise or JPEG quality the models are not told.
+``docs/before_after.png`` for the README, which Automatic restores, and
+``docs/results/unknown_levels.png``: crops at full size whose noise or JPEG quality the models are
+not given.
 """
 
 from __future__ import annotations
@@ -17,16 +18,24 @@ from numpy.typing import NDArray
 
 from vheatir import Restorer
 from vheatir.bundled import heldout_photographs, training_photographs
-from vheatir.degradations import degrade_for_benchmark, to_color_mode
+from vheatir.degradations import (
+    CameraNoise,
+    add_camera_noise,
+    degrade_for_benchmark,
+    jpeg_compress,
+    to_color_mode,
+)
 from vheatir.image_io import write_image
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import get_task
 
-# (photograph, rows, columns, task, level): none of them was trained on.
+# (photograph, rows, columns, damage, sigma or JPEG quality): none of them was trained on.
 SHOWN = (
-    ("chelsea", (30, 270), (90, 390), "denoise_color", 50),
-    ("coffee", (60, 300), (180, 480), "jpeg_color", 10),
+    ("chelsea", (30, 270), (90, 390), "photo", 90),
+    ("coffee", (60, 300), (180, 480), "jpeg", 10),
+    ("chelsea", (10, 250), (0, 300), "noise", 50),
 )
+CAMERA_LUMA_STD = 6.0
 # (photograph, top, left, task) of crops of CROP x CROP; the level is drawn.
 CROP = 256
 UNKNOWN = (
@@ -45,19 +54,34 @@ def main() -> None:
 
 def draw_readme_picture() -> None:
     """Write docs/before_after.png."""
+    auto = Restorer("auto")
     rows = []
-    for name, (top, bottom), (left, right), task, level in SHOWN:
+    for name, (top, bottom), (left, right), kind, level in SHOWN:
         clean = np.ascontiguousarray(heldout_photographs()[name])
-        degraded = degrade_for_benchmark(clean, get_task(task), level)
-        restorer = Restorer(task)
-        given = level if task.startswith("denoise") else None
-        restored = to_uint8(restorer.restore(degraded, given))
-        before, after = psnr(to_uint8(degraded), clean), psnr(restored, clean)
-        sys.stdout.write(f"{name}, {task} {level}: {before:.2f} -> {after:.2f} dB\n")
+        degraded = damage(clean, kind, level)
+        result = auto.restore_detailed(degraded)
+        assert result.choice is not None
+        before, after = psnr(degraded, clean), psnr(result.image, clean)
+        sys.stdout.write(
+            f"{name}, {kind} {level}: {before:.2f} -> {after:.2f} dB "
+            f"({result.choice.message} -> {result.choice.model})\n"
+        )
         window = (slice(top, bottom), slice(left, right))
-        rows.append(_beside(to_uint8(degraded)[window], restored[window], clean[window]))
+        rows.append(_beside(degraded[window], result.image[window], clean[window]))
     gap = np.full((8, rows[0].shape[1], 3), 255, np.uint8)
-    write_image(ROOT / "docs" / "before_after.png", np.concatenate([rows[0], gap, rows[1]]))
+    lines = [part for row in rows for part in (gap, row)][1:]
+    write_image(ROOT / "docs" / "before_after.png", np.concatenate(lines))
+
+
+def damage(clean: NDArray[np.uint8], kind: str, level: int) -> NDArray[np.uint8]:
+    """Return a damaged image: white noise, JPEG, or camera noise and JPEG."""
+    if kind == "photo":
+        rng = np.random.default_rng(2026)
+        camera = CameraNoise.draw(rng, luma_std=CAMERA_LUMA_STD)
+        noisy = add_camera_noise(clean.astype(np.float32) / np.float32(255), camera, rng)
+        return jpeg_compress(to_uint8(noisy), level)
+    task = get_task("denoise_color" if kind == "noise" else "jpeg_color")
+    return to_uint8(degrade_for_benchmark(clean, task, level))
 
 
 def draw_unknown_levels() -> None:
