@@ -26,7 +26,7 @@ import argparse
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,10 +38,16 @@ from rich.table import Table
 
 from benchmarks.graphics import clean_graphics
 from vheatir.data.sources import BUNDLED, ImageSource
-from vheatir.degradations import CameraNoise, add_camera_noise, add_noise, jpeg_compress
+from vheatir.degradations import (
+    CameraNoise,
+    add_camera_noise,
+    add_noise,
+    jpeg_compress,
+    to_color_mode,
+)
 from vheatir.degradations._filters import blur
 from vheatir.errors import run_entry_point
-from vheatir.image_io import write_bytes_atomically
+from vheatir.image_io import list_images, read_image, write_bytes_atomically
 from vheatir.inference import Restorer
 from vheatir.inference.choose import choose_model
 from vheatir.inference.estimate import estimate_blockiness, estimate_sigma
@@ -171,6 +177,16 @@ def cases(row: str, photos: list[Pixels]) -> Iterator[Case]:
         yield ROWS[row](clean, np.random.default_rng([list(ROWS).index(row), index]))
 
 
+def pairs(folder: Path) -> Iterator[Case]:
+    """Yield real pairs of images of equal names."""
+    for path in list_images(folder / "noisy"):
+        noisy, clean = (
+            to_color_mode(read_image(folder / kind / path.name), "rgb")
+            for kind in ("noisy", "clean")
+        )
+        yield Case(noisy, clean)
+
+
 class Study:
     """Restores and measures; every network is loaded once."""
 
@@ -212,11 +228,12 @@ class Study:
         return found
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--photos", nargs="+", default=[BUNDLED], help="folders of photographs (bundled)")
+    add("--pairs", type=Path, metavar="DIR", help="also real pairs, in DIR/noisy and DIR/clean")
     add("--models", nargs="+", help="models to compare (all that are released)")
     add("--photo-model", metavar="FILE", help="weights for the task photo (the released ones)")
     add("--rows", nargs="+", help=f"kinds of damage: {', '.join([*ROWS, GRAPHICS])} (all)")
@@ -224,7 +241,7 @@ def main() -> int:
     add("--size", type=int, default=256, help="of each, the central square of this side (256)")
     add("--device", default="auto")
     add("--out", type=Path, default=Path("results/automatic"), help="folder for the tables")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     return run_entry_point(lambda: _run(arguments), "rows measured before are saved")
 
 
@@ -244,6 +261,11 @@ def _run(arguments: argparse.Namespace) -> int:
             progress.update(bar, description=row)
             results.append(measure_row(study, row, list(cases(row, photos)), models))
             progress.advance(bar)
+            _save(results, arguments.out)
+        if arguments.pairs is not None:
+            progress.update(bar, description=arguments.pairs.name)
+            row = f"{arguments.pairs.name} (real)"
+            results.append(measure_row(study, row, list(pairs(arguments.pairs)), ["photo"]))
             _save(results, arguments.out)
     console.print(_table(results))
     return 0
@@ -285,7 +307,7 @@ def measure_row(study: Study, row: str, images: list[Case], models: list[str]) -
 
 def card_shift(study: Study, row: str) -> float | None:
     """Return how far Automatic shifts the mean of flat cards with a kind of damage, of 255."""
-    if row == GRAPHICS:
+    if row not in ROWS:
         return None
     shifts = []
     for index, gray in enumerate(CARDS):

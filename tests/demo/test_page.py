@@ -75,7 +75,7 @@ def test_a_chosen_level_is_used(
 ) -> None:
     write_image(tmp_path / "photo.png", photograph)
     upload(page, tmp_path / "photo.png")
-    page.wait_for_selector("#about:has-text('estimated noise')")
+    page.wait_for_selector("#about:has-text('found')")
     open_options(page)
     page.click("#automatic input")
     level = page.locator("#level input[type=number]")
@@ -95,7 +95,7 @@ def test_the_slider_is_preset_to_the_estimate(
 ) -> None:
     write_image(tmp_path / "photo.png", photograph)
     upload(page, tmp_path / "photo.png")
-    page.wait_for_selector("#about:has-text('estimated noise')")
+    page.wait_for_selector("#about:has-text('found')")
     open_options(page)
     estimate = float(re.search(r"sigma ([\d.]+)", page.inner_text("#about"))[1])
     value = float(page.input_value("#level input[type=number]"))

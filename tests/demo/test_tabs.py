@@ -122,7 +122,7 @@ def test_two_people_at_once(
     for (name, image), each in zip(images.items(), (page, other), strict=True):
         write_image(tmp_path / f"{name}.png", image)
         each.set_input_files("#upload input[type=file]", str(tmp_path / f"{name}.png"))
-        each.wait_for_selector("#about:has-text('estimated noise')")
+        each.wait_for_selector("#about:has-text('found')")
     for each in (page, other):
         each.click("#restore")
     for name, each in zip(images, (page, other), strict=True):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from vheatir.demo import Settings
 from vheatir.demo.models import Catalogue, Entry
@@ -17,6 +18,7 @@ from vheatir.demo.training import TrainingRun, quickstart_command
 from vheatir.demo.uploads import describe, read_quality, read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.inference import Choice, choose_model
+from vheatir.inference.estimate import estimate_sigma, floating_parts
 from vheatir.inference.memory import memory_used
 from vheatir.inference.strength import parse_strength
 from vheatir.tasks import TASKS, Task
@@ -78,10 +80,14 @@ class Handlers:
             return gr.skip(), about + " · Automatic leaves it as it is", gr.skip()
         seconds = self._catalogue.expected_seconds(label, image.shape[0] * image.shape[1])
         about += f" · about {max(seconds, 0.1):.1f} s with {label.split(' · ')[0]}"
-        sigma = choice.estimate.luma if choice.level is None else choice.level
         entry = self._catalogue.entries.get(label or "")
         if not automatic or not wants_level(entry):
             return gr.skip(), about, gr.skip()
+        sigma = choice.level
+        if sigma is None:  # a denoiser was chosen for other noise than white
+            parts = floating_parts(image[..., :3] if image.ndim == 3 else image)
+            sigma = float(np.mean([estimate_sigma(part) for part in parts]))
+            about += f" · sigma {sigma:.1f}"
         limits = level_range(entry)
         preset = min(max(round(2 * sigma) / 2, limits["minimum"]), limits["maximum"])
         return gr.skip(), about, preset
