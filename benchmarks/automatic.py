@@ -190,7 +190,10 @@ def pairs(folder: Path) -> Iterator[Case]:
 class Study:
     """Restores and measures; every network is loaded once."""
 
-    def __init__(self, device: str, photo: str | None = None) -> None:
+    def __init__(
+        self, device: str, photo: str | None = None, levels: Sequence[float] = LEVELS
+    ) -> None:
+        self._levels = levels
         self._device = device
         self._photo = photo
         self._restorers: dict[str, Restorer] = {}
@@ -224,7 +227,7 @@ class Study:
                 gray and model.task is not None and model.task.degradation == "photo"
             ):
                 continue
-            found += [(name, level) for level in (LEVELS if model.takes_level else (None,))]
+            found += [(name, level) for level in (self._levels if model.takes_level else (None,))]
         return found
 
 
@@ -236,6 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--pairs", type=Path, metavar="DIR", help="also real pairs, in DIR/noisy and DIR/clean")
     add("--models", nargs="+", help="models to compare (all that are released)")
     add("--photo-model", metavar="FILE", help="weights for the task photo (the released ones)")
+    add("--levels", nargs="+", type=float, default=LEVELS, metavar="N", help="sigmas to give")
     add("--rows", nargs="+", help=f"kinds of damage: {', '.join([*ROWS, GRAPHICS])} (all)")
     add("--images", type=int, default=30, help="at most so many photographs (30)")
     add("--size", type=int, default=256, help="of each, the central square of this side (256)")
@@ -252,7 +256,7 @@ def _run(arguments: argparse.Namespace) -> int:
     chosen = range(0, len(source), every)[: arguments.images]
     photos = [_centre(source[i], arguments.size) for i in chosen]
     models = arguments.models or [entry.name for entry in list_models()]
-    study, results = Study(arguments.device, arguments.photo_model), []
+    study, results = Study(arguments.device, arguments.photo_model, arguments.levels), []
     console = Console()
     rows = arguments.rows or [*ROWS, GRAPHICS]
     with Progress(console=Console(stderr=True), transient=True) as progress:

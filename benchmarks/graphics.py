@@ -21,7 +21,7 @@ def clean_graphics() -> dict[str, Pixels]:
     """Return eight screenshots, drawings and pages of text each, and scikit-image's two pages.
 
     Returns:
-        Name to ``uint8`` (256, 256, 3), RGB.
+        Name to ``uint8`` (256, 256, 3), RGB; scikit-image's page has fewer rows.
     """
     made = {f"screenshot {i}": _screenshot(i) for i in range(_COUNT)}
     made |= {f"drawing {i}": _drawing(i) for i in range(_COUNT)}

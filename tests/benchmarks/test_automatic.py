@@ -30,7 +30,7 @@ def test_graphics_are_eight_of_each_kind_and_are_the_same_at_every_call() -> Non
     for kind in ("screenshot", "drawing", "text"):
         assert sum(name.startswith(kind) for name in first) == 8
     for name, image in first.items():
-        assert image.shape == (256, 256, 3) and image.std() > 5
+        assert image.shape[1:] == (256, 3) and len(image) <= 256 and image.std() > 5
         assert np.array_equal(image, second[name])
 
 
