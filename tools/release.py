@@ -2,8 +2,8 @@
 
 ``python tools/release.py add EXPORT.safetensors --history history.json --facts facts.yml`` stores
 the weights in half precision, if that costs less than 0.005 dB, and enters them in the registry.
-``python tools/release.py cards --results results/benchmark.json`` writes every card anew, with its
-benchmark table.
+``python tools/release.py cards --results results/benchmark.json`` writes the cards of the models in
+these results anew, with their benchmark tables.
 """
 
 from __future__ import annotations
@@ -109,10 +109,12 @@ def plot(name: str, history: dict[str, Any]) -> None:
 
 
 def write_cards(arguments: argparse.Namespace) -> None:
-    """Write the card of every model in the registry."""
+    """Write the card of every model that the results have a row of."""
     records = [r for path in arguments.results for r in json.loads(path.read_text())]
+    measured = {(r["task"], r["method"]) for r in records}
     for entry in list_models():
-        write_bytes_atomically(entry.card, card(entry, records).encode())
+        if (entry.task, entry.name) in measured:
+            write_bytes_atomically(entry.card, card(entry, records).encode())
 
 
 def card(entry: ModelEntry, records: list[dict[str, Any]]) -> str:
