@@ -21,9 +21,9 @@ from benchmarks.mixer_measure import (
     receptive_field,
 )
 from benchmarks.mixer_runs import Level, Study, Training, level_text
-from benchmarks.trainings import HELD_OUT
+from benchmarks.trainings import split
 from vheatir.data.restoration_dataset import to_tensor
-from vheatir.data.sources import BUNDLED, ImageSource
+from vheatir.data.sources import ImageSource
 from vheatir.degradations import degrade_for_benchmark
 from vheatir.training.paths import resolve_list
 from vheatir.weights import load_weights
@@ -300,8 +300,10 @@ class _Told(nn.Module):
 
 def _field_images(study: Study, level: Level) -> list[Tensor]:
     """Return degraded crops of the validation split, those large enough."""
-    include = [] if study.roots == [BUNDLED] else [str(resolve_list(HELD_OUT))]
-    source = ImageSource(study.roots, study.task.color, include=include, heldout=True)
+    _, validation = split(study.roots)
+    include = [str(resolve_list(validation["include"]))] if "include" in validation else []
+    keep = ("every", validation["holdout_every"]) if "holdout_every" in validation else None
+    source = ImageSource(study.roots, study.task.color, include=include, keep=keep, heldout=True)
     images = []
     for index in range(len(source)):
         if min(source.size(index)) < FIELD_SIDE:

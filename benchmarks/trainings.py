@@ -6,11 +6,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vheatir.data.names import NameList
 from vheatir.data.sources import BUNDLED
+from vheatir.image_io import list_images
 from vheatir.tasks import Task
+from vheatir.training.paths import resolve_list
 
 #: The photographs that no training may use.
 HELD_OUT = "options/lists/heldout.txt"
+_EVERY = 20
+
+
+def split(roots: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of the training and of the validation set that keep them apart.
+
+    By the list of held-out photographs where ``roots`` hold some of them, else every 20th of each
+    folder is for validation; of the bundled photographs a part is held out anyhow.
+    """
+    if list(roots) == [BUNDLED]:
+        return {}, {}
+    held = NameList([str(resolve_list(HELD_OUT))])
+    if any(str(path) in held for root in roots for path in list_images(root)):
+        return {"exclude": HELD_OUT}, {"include": HELD_OUT}
+    return {"exclude_every": _EVERY}, {"holdout_every": _EVERY}
 
 
 def resolve_roots(text: str) -> list[str]:
@@ -43,11 +61,10 @@ def training_options(
 ) -> dict[str, Any]:
     """Return an option file for ``vheatir/train.py``: AdamW, warm-up, cosine to zero, average.
 
-    The photographs of ``roots`` that ``options/lists/heldout.txt`` names are the validation split,
-    of which ``validation_limit`` are measured; of the bundled photographs those held out. ``train``
-    adds to that section.
+    Of the validation split, see :func:`split`, ``validation_limit`` photographs are measured.
+    ``train`` adds to that section.
     """
-    bundled = list(roots) == [BUNDLED]
+    training, validation = split(roots)
     datasets: dict[str, Any] = {
         "train": {
             "name": "photographs",
@@ -57,12 +74,12 @@ def training_options(
             "batch_size_per_gpu": batch,
             "num_worker_per_gpu": workers,
             "dataset_enlarge_ratio": 100,
-            **({} if bundled else {"exclude": HELD_OUT}),
+            **training,
         },
         "val": {
             "name": "validation",
             "dataroot_gt": list(roots),
-            **({} if bundled else {"include": HELD_OUT, "limit": validation_limit}),
+            **({**validation, "limit": validation_limit} if validation else {}),
         },
     }
     if test_set is not None:
