@@ -124,7 +124,7 @@ class Handlers:
         restorer = self._catalogue.restorer(label)
         progress(0, desc="Restoring")
         chosen = float(level) if entry.takes_level and not automatic else None
-        found = choice.level if choice and automatic else None
+        found = restorer.nearest_level(choice.level) if choice and automatic else None
         result = restorer.restore_detailed(
             pixels,
             found if chosen is None else chosen,

@@ -90,16 +90,17 @@ class AutoRestorer(Restorer):
         if choice.model is None:
             seconds = time.perf_counter() - began
             return Restoration(image, None, False, None, seconds, False, choice)
-        result = self.restorer(choice.model).restore_detailed(
+        restorer = self.restorer(choice.model)
+        result = restorer.restore_detailed(
             image,
-            choice.level,
+            restorer.nearest_level(choice.level),
             strength=strength,
             tile=tile,
             self_ensemble=self_ensemble,
             progress=progress,
         )
         seconds = time.perf_counter() - began
-        estimated = choice.level is not None
+        estimated = result.level is not None
         return replace(result, estimated=estimated, seconds=seconds, choice=choice)
 
     def restorer(self, task: str) -> Restorer:

@@ -302,8 +302,10 @@ class Runner:
         degradation = self._degradation
         if degradation == "auto":
             choice = choose_model(pixels, quality)
-            restorer = None if choice.model is None else self._restorer(choice.model)
-            return choice.message, restorer, choice.level
+            if choice.model is None:
+                return choice.message, None, None
+            restorer = self._restorer(choice.model)
+            return choice.message, restorer, restorer.nearest_level(choice.level)
         found = f"JPEG of quality {quality}" if quality and degradation == "jpeg" else ""
         task = _TASK_OF_DEGRADATION[degradation]
         gray = pixels.ndim == 2 or pixels.shape[2] < 3

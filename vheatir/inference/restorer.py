@@ -141,6 +141,17 @@ class Restorer:
         low, high = trained
         return float(low), float(high)
 
+    def nearest_level(self, level: float | None) -> float | None:
+        """Return the level to give for one that was measured: None for a model that takes none.
+
+        Args:
+            level: sigma on 0..255; one that the model is not trained for becomes the nearest.
+        """
+        if level is None or not self._takes_level:
+            return None
+        low, high = self.level_range or (0.0, math.inf)
+        return min(max(level, low), high)
+
     def restore(
         self,
         image: Any,
