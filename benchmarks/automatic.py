@@ -52,7 +52,7 @@ from vheatir.inference import Restorer
 from vheatir.inference.choose import choose_model
 from vheatir.inference.estimate import estimate_blockiness, estimate_sigma
 from vheatir.inference.noise_estimate import estimate_noise
-from vheatir.metrics import psnr
+from vheatir.metrics import psnr, to_uint8
 from vheatir.training.paths import resolve_list
 from vheatir.zoo import list_models
 
@@ -72,17 +72,13 @@ class Case:
     quality: int | None = None
 
 
-def _rounded(image: NDArray[np.float32]) -> Pixels:
-    return np.rint(image.clip(0, 1) * 255).astype(np.uint8)
-
-
 def _unit(image: Pixels) -> NDArray[np.float32]:
     return image.astype(np.float32) / np.float32(255)
 
 
 def white(sigma: float) -> Callable[[Pixels, np.random.Generator], Case]:
     """Return white Gaussian noise."""
-    return lambda clean, rng: Case(_rounded(add_noise(_unit(clean), sigma, rng)), clean)
+    return lambda clean, rng: Case(to_uint8(add_noise(_unit(clean), sigma, rng)), clean)
 
 
 def blurred(sigma: float, filter_sigma: float) -> Callable[[Pixels, np.random.Generator], Case]:
@@ -90,7 +86,7 @@ def blurred(sigma: float, filter_sigma: float) -> Callable[[Pixels, np.random.Ge
 
     def damage(clean: Pixels, rng: np.random.Generator) -> Case:
         noise = blur(rng.standard_normal(clean.shape, dtype=np.float32), filter_sigma)
-        return Case(_rounded(_unit(clean) + noise * np.float32(sigma / 255 / noise.std())), clean)
+        return Case(to_uint8(_unit(clean) + noise * np.float32(sigma / 255 / noise.std())), clean)
 
     return damage
 
@@ -100,7 +96,7 @@ def camera(luma_std: float) -> Callable[[Pixels, np.random.Generator], Case]:
 
     def damage(clean: Pixels, rng: np.random.Generator) -> Case:
         what = CameraNoise.draw(rng, luma_std=luma_std)
-        return Case(_rounded(add_camera_noise(_unit(clean), what, rng)), clean)
+        return Case(to_uint8(add_camera_noise(_unit(clean), what, rng)), clean)
 
     return damage
 

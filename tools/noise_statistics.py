@@ -30,6 +30,7 @@ from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise
 from vheatir.errors import run_entry_point
 from vheatir.image_io import list_images, read_image, write_bytes_atomically
+from vheatir.metrics import to_uint8
 
 #: Share of the pixels that count as smooth: those with the smallest gradient.
 SMOOTH = 0.4
@@ -125,7 +126,7 @@ def made_crops(
         clean = np.ascontiguousarray(image[top : top + height, left : left + width])
         unit = clean.astype(np.float32) / np.float32(255)
         noisy = add_camera_noise(unit, CameraNoise.draw(rng), rng)
-        yield np.rint(noisy.clip(0, 1) * 255).astype(np.uint8), clean
+        yield to_uint8(noisy), clean
 
 
 def real_pairs(folder: Path) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vheatir.degradations.basic import benchmark_noise, jpeg_compress
 from vheatir.degradations.camera import CameraNoise, add_camera_noise
 from vheatir.errors import VHeatIRError
+from vheatir.metrics import to_uint8
 from vheatir.tasks import Task
 
 # Of the photographs that stand for real ones: moderate to high ISO, saved by a camera or a phone.
@@ -57,5 +58,4 @@ def _made_photo(clean: NDArray[np.uint8]) -> NDArray[np.uint8]:
     camera = CameraNoise.draw(rng, luma_std=float(np.exp(rng.uniform(low, high))))
     noisy = add_camera_noise(clean.astype(np.float32) / np.float32(255), camera, rng)
     quality = int(rng.integers(_QUALITIES[0], _QUALITIES[1] + 1))
-    rounded = np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)
-    return jpeg_compress(rounded, quality, "4:2:0" if rng.random() < 0.5 else "4:4:4")
+    return jpeg_compress(to_uint8(noisy), quality, "4:2:0" if rng.random() < 0.5 else "4:4:4")

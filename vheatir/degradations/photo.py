@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vheatir.degradations._filters import FloatImage, blur, transform
 from vheatir.degradations.basic import Subsampling, jpeg_compress
 from vheatir.degradations.camera import CameraNoise, add_camera_noise
+from vheatir.metrics import to_uint8
 
 # Chroma blocks of 4:2:0 span 16 pixels, so the phase of JPEG's grid is drawn from 16.
 _JPEG_UNIT = 16
@@ -139,7 +140,7 @@ def degrade_photo(
     height, width = sample.target.shape[:2]
     top, left = (int(rng.integers(min(n - size, _JPEG_UNIT - 1) + 1)) for n in (height, width))
     window = (slice(top, top + size), slice(left, left + size))
-    pair = [_to_uint8(image[window]) for image in (sample.input, sample.target)]
+    pair = [to_uint8(image[window]) for image in (sample.input, sample.target)]
     lq, gt = (np.repeat(image[..., None], 3, axis=2) if gray else image for image in pair)
     return lq, gt
 
@@ -251,14 +252,8 @@ def _jpeg(sample: _Sample, what: PhotoDegradation) -> None:
     low, high = what.low_quality if rng.random() < what.low_quality_share else what.quality
     quality = int(rng.integers(low, high + 1))
     subsampling = _SUBSAMPLINGS[int(rng.integers(len(_SUBSAMPLINGS)))]
-    compressed = jpeg_compress(_to_uint8(sample.input), quality, subsampling)
+    compressed = jpeg_compress(to_uint8(sample.input), quality, subsampling)
     top, left = (int(v) for v in rng.integers(_JPEG_UNIT // 2, size=2))
     sample.input = compressed[top:, left:].astype(np.float32)
     sample.input /= np.float32(255)
     sample.target = sample.target[top:, left:]
-
-
-def _to_uint8(image: FloatImage) -> NDArray[np.uint8]:
-    rounded = image * np.float32(255)
-    np.rint(rounded, out=rounded)
-    return rounded.clip(0, 255).astype(np.uint8)
