@@ -34,8 +34,9 @@ quickstart: $(READY)
 	$(RUN) vheatir/train.py -opt options/quickstart.yml
 	$(RUN) vheatir/test.py -opt options/quickstart.yml
 
+# One process per core, so one thread per process.
 test: $(READY)
-	$(RUN) -m pytest -q
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n auto --dist loadfile
 
 lint: $(READY)
 	$(RUN) -m ruff check .

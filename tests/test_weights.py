@@ -87,7 +87,8 @@ def test_a_fresh_process_rebuilds_the_network_from_the_file_alone(tmp_path: Path
             expected = network(kind)(x, 25.0).numpy()
         residual = np.sqrt(np.mean((expected - x.numpy()) ** 2))
         assert residual > 1e-3  # there is something to get wrong
-        np.testing.assert_array_equal(np.load(tmp_path / f"{kind}32.npy"), expected)
+        # Not to the bit: kernels may differ between processes, by alignment and threads.
+        np.testing.assert_allclose(np.load(tmp_path / f"{kind}32.npy"), expected, atol=1e-5)
         difference = np.load(tmp_path / f"{kind}16.npy") - expected
         assert 0 < np.sqrt(np.mean(difference**2)) < 0.01 * residual
         sizes = [(tmp_path / f"{kind}{bits}").stat().st_size for bits in (16, 32)]

@@ -170,12 +170,26 @@ def test_bf16_computes_in_bf16_and_learns() -> None:
 
 
 def test_auto_precision_asks_the_hardware() -> None:
-    info = Path("/proc/cpuinfo")
-    native = info.is_file() and "amx_bf16" in info.read_text()
-    assert has_native_bf16(CPU) == native
-    assert autocast_dtype("auto", CPU) == (torch.bfloat16 if native else None)
+    assert autocast_dtype("auto", CPU) == (torch.bfloat16 if has_native_bf16(CPU) else None)
     assert autocast_dtype("bf16", CPU) == torch.bfloat16
     assert autocast_dtype("float32", CPU) is None
+
+
+@pytest.mark.parametrize(
+    ("features", "native"),
+    [
+        ("avx2 fma", False),
+        ("avx2 avx512f avx512_bf16", True),
+        ("amx_bf16 amx_tile", True),
+        ("avx512f avx512_bf16x", False),
+    ],
+)
+def test_native_bf16_is_read_off_the_processor(
+    monkeypatch: pytest.MonkeyPatch, features: str, native: bool
+) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda self: True)
+    monkeypatch.setattr(Path, "read_text", lambda self: f"flags\t\t: {features}\n")
+    assert has_native_bf16(CPU) == native
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth of BasicSR", "bare pth"])

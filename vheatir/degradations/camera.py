@@ -56,6 +56,7 @@ _FROM_YCC = np.linalg.inv(_TO_YCC.astype(np.float64)).astype(np.float32)
 _CONTRASTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SHOULDERS = (1.0, 1.5, 2.0, 3.0)
 _LARGEST_RELATIVE = 2.0
+_LARGEST_CHROMA_STD = 12.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class CameraNoise:
             luma_std: see the attribute; log-uniform in 0.7 to 14 when None.
         """
         std = _log_uniform(rng, 0.7, 14.0) if luma_std is None else luma_std
-        ratio = _log_uniform(rng, 0.35, 2.0)
+        # Cameras filter strong chroma noise away; what is stronger here would hide coloured texture.
+        ratio = min(_log_uniform(rng, 0.35, 2.0), _LARGEST_CHROMA_STD / std)
         tilt = _log_uniform(rng, 0.8, 1.25)
         shot = _log_uniform(rng, 1e-4, 0.012)
         return cls(

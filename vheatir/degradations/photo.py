@@ -56,7 +56,7 @@ class PhotoDegradation:
 
     clean: float = 0.07
     gray: float = 0.08
-    camera_noise: float = 0.65
+    camera_noise: float = 0.55
     white_noise: float = 0.12
     gray_noise: float = 0.04
     correlated_noise: float = 0.04
@@ -71,7 +71,7 @@ class PhotoDegradation:
     jpeg_last: float = 0.85
     quality: tuple[int, int] = (70, 98)
     low_quality: tuple[int, int] = (15, 70)
-    low_quality_share: float = 0.25
+    low_quality_share: float = 0.3
 
     def draw_scale(self, rng: np.random.Generator, size: int, shortest: int) -> float:
         """Draw the factor that a sample is resized by; 1 for most.

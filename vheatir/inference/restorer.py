@@ -84,8 +84,8 @@ class Restorer:
             (:class:`vheatir.inference.auto.AutoRestorer`).
         device: ``"auto"`` for CUDA or MPS where there is one, or any torch device.
         precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` under autocast, which a
-            GPU (and a CPU with AMX) computes faster; ``"auto"``: bfloat16 where the device
-            multiplies it natively, else float32. Pictures two fifths or more of which are black
+            GPU (and a CPU with AMX or AVX-512 BF16) computes faster; ``"auto"``: bfloat16 where
+            the device multiplies it natively, else float32. Pictures two fifths or more of which are black
             or white are restored in float32 all the same.
 
     Attributes:
