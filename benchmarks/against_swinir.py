@@ -59,7 +59,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--task", default="denoise_color", help="task of both networks")
     add("--level", type=float, default=15.0, help="sigma or JPEG quality")
-    add("--size", choices=list(SIZES), default="fast", help="channels, depths and MLP ratio")
+    add("--size", choices=list(SIZES), default="mini", help="channels, depths and MLP ratio")
     add("--iterations", type=int, default=2000, help="of both trainings")
     add("--validations", type=int, default=10, help="points of the curves")
     add("--data", default="bundled", help="folders of photographs, comma-separated, or 'bundled'")

@@ -41,7 +41,7 @@ from benchmarks.measure import Result, interleaved
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.hardware import pick_device
 
-RELEASED_MODELS = ("denoise_color_light", "denoise_gray_fast")
+RELEASED_MODELS = ("denoise_color_medium", "denoise_gray_small")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

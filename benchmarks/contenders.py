@@ -40,9 +40,9 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 AUTO = "auto"
 
 # Side of the embedding's grid. A 16x16 grid for every group weighs little beside 180 channels but
-# 6 to 10 % beside 60: with it `light` and `fast` have 5.1 and 10.4 % more weights than SwinIR. The
+# 6 to 10 % beside 60: with it `light` and `mini` have 5.1 and 10.4 % more weights than SwinIR. The
 # smaller grids bring them within 5 %; neither time nor memory depends on the grid.
-GRID = {"base": 16, "light": 12, "fast": 10}
+GRID = {"base": 16, "light": 12, "mini": 10}
 LARGEST_DIFFERENCE = 0.05
 
 

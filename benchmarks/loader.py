@@ -42,7 +42,7 @@ def crops_per_second(task: str, workers: int, arguments: argparse.Namespace) -> 
         "train:stages=~",
         "train:data_on_device=false",
     ]
-    options = load_options(f"options/all_levels/{task}_fast.yml", force)
+    options = load_options(f"options/all_levels/{task}_small.yml", force)
     batches = TrainingFeed(options, torch.device("cpu"), Processes()).batches(None, 0)
     for _ in range(8 * max(workers, 1)):
         next(batches)

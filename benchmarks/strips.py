@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", default="light", choices=("base", "light", "fast"))
+    parser.add_argument("--size", default="light", choices=("base", "light", "mini"))
     parser.add_argument("--sides", default="128,256,512,768,1024")
     parser.add_argument("--threads", type=int, help="default: as many as PyTorch takes")
     parser.add_argument("--repetitions", type=int, default=9)

@@ -14,8 +14,8 @@ from vheatir.errors import VHeatIRError
 from vheatir.training.compat import import_basicsr
 
 WINDOW = 8
-# SwinIR's own heads for its two denoisers; `fast` has no SwinIR counterpart: 8 channels a head.
-HEADS = {"base": 6, "light": 6, "fast": 8}
+# SwinIR's own heads for its two denoisers; `mini` has no SwinIR counterpart: 8 channels a head.
+HEADS = {"base": 6, "light": 6, "mini": 8}
 
 
 class SwinIR(nn.Module):

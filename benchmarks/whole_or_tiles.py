@@ -39,7 +39,7 @@ from vheatir.hardware import pick_device
 from vheatir.inference.restorer import OVERLAP
 from vheatir.tasks import TASKS, get_task
 
-MODELS = ("denoise_gray_fast", "denoise_color_light", "jpeg_gray_fast")
+MODELS = ("denoise_gray_small", "denoise_color_medium", "jpeg_gray_small")
 LEVELS = {"noise": 50.0, "jpeg": 10.0}
 
 

@@ -11,7 +11,7 @@ from vheatir.zoo import load_model
 
 
 def test_a_folded_level_acts_as_a_given_one_away_from_the_border() -> None:
-    model = load_model("denoise_color_fast")
+    model = load_model("denoise_color_small")
     blind = fold_level(model, 25)
     assert not blind.takes_level
     x = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
@@ -25,4 +25,4 @@ def test_a_folded_level_acts_as_a_given_one_away_from_the_border() -> None:
 
 def test_a_blind_network_has_no_level_to_fold() -> None:
     with pytest.raises(VHeatIRError, match="takes no level"):
-        fold_level(load_model("jpeg_color_fast"), 25)
+        fold_level(load_model("jpeg_color_small"), 25)

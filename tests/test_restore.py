@@ -74,12 +74,12 @@ def assert_brightened(path: Path, before: np.ndarray, tolerance: int = 1) -> Non
 def test_released_models_remove_noise(tmp_path: Path, run: Any) -> None:
     write_image(tmp_path / "gray.png", noisy(GRAY))
     arguments = (tmp_path / "gray.png", "-o", tmp_path / "out.png", "--task", "denoise")
-    status, said = run(*arguments, model="denoise_gray_fast")
+    status, said = run(*arguments, model="denoise_gray_small")
     assert status == 0
-    assert "sigma 2" in said and "denoise_gray_fast" in said and "1 restored in" in said
+    assert "sigma 2" in said and "denoise_gray_small" in said and "1 restored in" in said
     before, after = psnr(noisy(GRAY), GRAY), psnr(read_image(tmp_path / "out.png"), GRAY)
     assert after > before + 5
-    assert run(*arguments, "--level", 25, "--overwrite", model="denoise_gray_fast")[0] == 0
+    assert run(*arguments, "--level", 25, "--overwrite", model="denoise_gray_small")[0] == 0
     assert psnr(read_image(tmp_path / "out.png"), GRAY) > before + 5
 
 
@@ -344,10 +344,10 @@ def test_a_format_for_the_standard_output(
         (["a.png", "-o", "notes.txt"], "is a file"),
         (["a.png", "-o", "-", "--compare"], "--compare"),
         (["a.png", "-o", "out", "--model", "denoise_grey"], "did you mean 'denoise_gray'"),
-        (["a.png", "-o", "out", "--model", "denoise_gray_fast", "--task", "jpeg"], "leave out"),
+        (["a.png", "-o", "out", "--model", "denoise_gray_small", "--task", "jpeg"], "leave out"),
         (["a.png", "-o", "out", "--level", "15"], "--task denoise or jpeg"),
         (["a.png", "-o", "out", "--task", "photo", "--level", "20"], "photo takes no level"),
-        (["a.png", "-o", "out", "--task", "photo", "--model", "jpeg_gray_fast"], "task is photo"),
+        (["a.png", "-o", "out", "--task", "photo", "--model", "jpeg_gray_small"], "task is photo"),
         (["a.png", "-o", "out", "--strength", "160"], "0 (the input) to 150"),
         (["a.png", "-o", "out", "--luma", "nan"], "0 (the input) to 150"),
         (["a.png", "-o", "out", "--chroma", "-1"], "0 (the input) to 150"),
@@ -401,7 +401,7 @@ def test_pictures_that_do_not_fit_are_reported_one_by_one(tmp_path: Path, run: A
     assert status == 1 and "large.png: failed: has 40 x 40 pixels" in said and "1 restored" in said
     # A gray denoiser would leave the noise of the colours.
     write_image(tmp_path / "in/colour.png", CLEAN[:20, :20])
-    status, said = run(tmp_path / "in", "-o", tmp_path / "gray", model="denoise_gray_fast")
+    status, said = run(tmp_path / "in", "-o", tmp_path / "gray", model="denoise_gray_small")
     assert status == 1 and "colour.png: failed: " in said and "2 restored, 1 failed" in said
     write_image(tmp_path / "alpha.png", np.full((9, 9, 4), 99, np.uint8))
     status, said = run(tmp_path / "alpha.png", "-o", tmp_path / "out", "--format", "jpg")

@@ -1,6 +1,6 @@
 """Make a blind network of one that takes a level: the start of a blind model's training.
 
-``python tools/fold_level.py denoise_color_fast --level 25 -o start.safetensors`` writes weights of
+``python tools/fold_level.py denoise_color_small --level 25 -o start.safetensors`` writes weights of
 the same network without its level plane. A constant plane adds a constant to the first convolution,
 so it is folded into that one's bias; only within a pixel of the border do the results differ, where
 the convolution pads the plane with zeros.

@@ -85,7 +85,7 @@ def damage(clean: NDArray[np.uint8], kind: str, level: int) -> NDArray[np.uint8]
 
 
 def draw_unknown_levels() -> None:
-    """Write docs/results/unknown_levels.png: degraded, ``fast``, ``light``, original."""
+    """Write docs/results/unknown_levels.png: degraded, ``small``, ``medium``, original."""
     photographs = {**training_photographs(), **heldout_photographs()}
     rng = np.random.default_rng(2026)
     rows = []
@@ -96,7 +96,7 @@ def draw_unknown_levels() -> None:
         clean = to_color_mode(np.ascontiguousarray(photographs[name]), task.color)
         degraded = to_uint8(degrade_for_benchmark(clean, task, level))
         shown = [degraded]
-        for size in ("fast", "light"):
+        for size in ("small", "medium"):
             result = Restorer(f"{kind}_{size}").restore_detailed(degraded)
             shown.append(to_uint8(result.image))
             found = "" if result.level is None else f", estimated {result.level:.1f}"

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from vheatir.archs import build_network, network_config
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
+from vheatir.renamed import current_file
 
 _KEY = "vheatir"
 _FORMAT = 1
@@ -82,7 +83,7 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str = "cpu
         VHeatIRError: the file is missing, damaged, not ours, or its weights do not fit its network
             or are not finite.
     """
-    file = Path(path)
+    file = current_file(Path(path))
     data = _read(file)
     state, metadata = _parse(file, data)
     header = _header(file, metadata)
@@ -108,7 +109,7 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         VHeatIRError: the file is missing, damaged or not ours.
     """
-    file = Path(path)
+    file = current_file(Path(path))
     _read(file, 0)  # a missing file has an error of its own
     try:
         with safetensors.safe_open(str(file), framework="pt") as opened:  # type: ignore[no-untyped-call]
@@ -127,7 +128,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         VHeatIRError: missing, damaged, or a pickle that holds more than tensors.
     """
-    file = Path(path)
+    file = current_file(Path(path))
     if file.suffix == ".safetensors":
         return _parse(file, _read(file))[0]
     _read(file, 0)  # a missing file has an error of its own

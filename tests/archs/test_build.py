@@ -32,16 +32,16 @@ def test_base_is_swinirs_denoiser_with_heat() -> None:
     assert count(net, "fve") < 0.03 * count(net)
 
 
-@pytest.mark.parametrize(("size", "least", "most"), [("light", 0.9e6, 1e6), ("fast", 0.5e6, 1e6)])
+@pytest.mark.parametrize(("size", "least", "most"), [("light", 0.9e6, 1e6), ("mini", 0.5e6, 1e6)])
 def test_the_smaller_sizes(size: str, least: float, most: float) -> None:
     net = build_network({"type": "VHeatIR", "size": size})
     assert least < count(net) < most
-    assert net.downscale == (2 if size == "fast" else 1)
+    assert net.downscale == (2 if size == "mini" else 1)
     assert count(VHeatIR(**VHeatIR.SIZES[size])) == count(net)
 
 
 def test_what_stands_beside_a_size_wins() -> None:
-    net = build_network({"type": "VHeatIR", "size": "fast", "depths": [1], "in_chans": 1})
+    net = build_network({"type": "VHeatIR", "size": "mini", "depths": [1], "in_chans": 1})
     assert len(net.groups) == 1 and net.in_chans == 1  # type: ignore[arg-type]
     assert net.conv_first.out_channels == 64  # type: ignore[union-attr]
 
@@ -50,7 +50,7 @@ def test_what_stands_beside_a_size_wins() -> None:
     "config",
     [
         {"type": "VHeatIR", "embed_dim": 8, "depths": (1, 1), "mixer": "adaptive"},
-        {"type": "VHeatIR", "size": "fast", "level_scale": 255.0, "in_chans": 1},
+        {"type": "VHeatIR", "size": "mini", "level_scale": 255.0, "in_chans": 1},
         {"type": "VHeatIRUNet", "channels": [8, 8], "depths": [1, 1], "mixers": ["conv", "none"]},
     ],
 )

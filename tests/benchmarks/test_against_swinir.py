@@ -40,7 +40,7 @@ def test_without_padding_it_is_the_published_network() -> None:
 
 
 def test_both_networks_have_the_same_shape() -> None:
-    for size in ("base", "light", "fast"):
+    for size in ("base", "light", "mini"):
         both = against_swinir.networks(size, get_task("denoise_color"))
         ours, theirs = both["vheatir"], both["swinir"]
         for key in ("embed_dim", "depths", "mlp_ratio", "in_chans"):

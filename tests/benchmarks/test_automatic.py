@@ -39,12 +39,12 @@ def test_the_table_says_what_automatic_loses(tmp_path: Path) -> None:
     for kind, image in (("noisy", noisy), ("clean", clean)):
         write_image(tmp_path / "pairs" / kind / "a.png", image)
     arguments = ["--images", "1", "--size", "96", "--rows", "white noise 25", "JPEG 30"]
-    arguments += ["--models", "denoise_color_fast", "jpeg_color_fast", "--device", "cpu"]
+    arguments += ["--models", "denoise_color_small", "jpeg_color_small", "--device", "cpu"]
     arguments += ["--pairs", str(tmp_path / "pairs"), "--out", str(tmp_path)]
     assert automatic.main(arguments) == 0
     white, jpeg, real = json.loads((tmp_path / "automatic.json").read_text())
-    assert white["best_model"].startswith("denoise_color_fast")
-    assert jpeg["best_model"] == "jpeg_color_fast"
+    assert white["best_model"].startswith("denoise_color_small")
+    assert jpeg["best_model"] == "jpeg_color_small"
     assert white["choices"][0]["model"] == "denoise_color"
     for row in (white, jpeg):
         assert row["best"] > row["input"]

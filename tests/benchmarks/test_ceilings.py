@@ -23,7 +23,7 @@ def test_counts_what_must_move_and_be_multiplied() -> None:
 
 
 def test_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--device", "cpu", "--dtype", "float32", "--size", "fast", "--sides", "16"]
+    arguments = ["--device", "cpu", "--dtype", "float32", "--size", "mini", "--sides", "16"]
     assert ceilings.main([*arguments, "--repetitions", "1", "--out", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "ceilings.json").read_text())
     assert len(content["parts"]) == 6

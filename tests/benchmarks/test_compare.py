@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
 
 
 def test_writes_records_and_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--device", "cpu", "--size", "fast", "--sizes", "16,16x24", "--repetitions", "1"]
+    arguments = ["--device", "cpu", "--size", "mini", "--sizes", "16,16x24", "--repetitions", "1"]
     assert compare.main([*arguments, "--no-layers", "--out", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "compare.json").read_text())
     records = content["records"]
@@ -52,7 +52,7 @@ def test_an_interrupted_run_keeps_the_sizes_measured(
         return measured[0]
 
     monkeypatch.setattr(compare, "interleaved", once)
-    arguments = ["--device", "cpu", "--size", "fast", "--methods", "vheatir", "--repetitions", "1"]
+    arguments = ["--device", "cpu", "--size", "mini", "--methods", "vheatir", "--repetitions", "1"]
     assert compare.main([*arguments, "--sizes", "16x24,32", "--out", str(tmp_path)]) == 130
     (record,) = json.loads((tmp_path / "compare.json").read_text())["records"]
     assert (record["height"], record["width"], record["status"]) == (16, 24, "ok")
@@ -63,8 +63,8 @@ def test_an_interrupted_run_keeps_the_sizes_measured(
 def test_refuses_networks_of_different_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(contenders.GRID, "fast", 24)
-    assert compare.main(["--size", "fast", "--out", str(tmp_path)]) == 2
+    monkeypatch.setitem(contenders.GRID, "mini", 24)
+    assert compare.main(["--size", "mini", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "not comparable" in error and "+2" in error
     assert not list(tmp_path.iterdir())
@@ -81,7 +81,7 @@ def test_an_impossible_size_is_refused(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_over_budget_is_a_result() -> None:
-    case = contenders.Case("hco", "fast", 16, 16)
+    case = contenders.Case("hco", "mini", 16, 16)
     (result,) = measure.interleaved([case], repetitions=1, budget=1e-9)
     assert result.status == "over budget" and result.seconds is None
     rows = report.table("", [result], "swin-layer").columns[4]
@@ -89,9 +89,9 @@ def test_over_budget_is_a_result() -> None:
 
 
 def test_shared_masks_leave_swinir_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = contenders.build("swinir", "fast").eval()
+    shared = contenders.build("swinir", "mini").eval()
     monkeypatch.setattr(contenders, "share_masks", lambda network: None)
-    published = contenders.build("swinir", "fast").eval()
+    published = contenders.build("swinir", "mini").eval()
     with torch.no_grad():
         for x in (torch.rand(1, 3, 24, 32), torch.rand(2, 3, 64, 64), torch.rand(1, 3, 24, 32)):
             torch.testing.assert_close(shared(x), published(x))
@@ -100,8 +100,8 @@ def test_shared_masks_leave_swinir_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_dense_network_computes_the_same() -> None:
     x = torch.rand(1, 3, 24, 32)
     with torch.no_grad():
-        fast = contenders.build("vheatir", "fast").eval()(x)
-        dense = contenders.build("vheatir-dense", "fast").eval()(x)
+        fast = contenders.build("vheatir", "mini").eval()(x)
+        dense = contenders.build("vheatir-dense", "mini").eval()(x)
     torch.testing.assert_close(dense, fast, rtol=1e-4, atol=1e-5)
 
 
@@ -138,6 +138,6 @@ def test_the_measuring_process_finds_the_packages_that_this_one_does(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(f"open({str(tmp_path / 'seen')!r}, 'w').close()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    answer, _ = measure.probe(contenders.Case("heat", size="fast", height=16, width=16), 60)
+    answer, _ = measure.probe(contenders.Case("heat", size="mini", height=16, width=16), 60)
     assert answer["status"] == measure.OK and answer["peak_bytes"] >= 0
     assert (tmp_path / "seen").exists()

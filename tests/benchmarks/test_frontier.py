@@ -34,16 +34,16 @@ def test_every_card_tells_the_psnr(entry: frontier.ModelEntry) -> None:
 
 
 def test_writes_table_records_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--tasks", "jpeg_gray", "--methods", "jpeg_gray_fast", "--out", str(tmp_path)]
+    arguments = ["--tasks", "jpeg_gray", "--methods", "jpeg_gray_small", "--out", str(tmp_path)]
     assert frontier.main([*arguments, *TINY]) == 0
     (record,) = json.loads((tmp_path / "frontier.json").read_text())["records"]
-    (entry,) = [e for e in list_models() if e.name == "jpeg_gray_fast"]
+    (entry,) = [e for e in list_models() if e.name == "jpeg_gray_small"]
     assert record["ours"] and record["params"] == entry.params
     assert record["psnr"] == frontier.psnr_of_card(entry, "LIVE1", 10)
     assert record["seconds_per_megapixel"] > 0 and record["status"] == "ok"
     (row,) = csv.DictReader((tmp_path / "frontier.csv").read_text().splitlines())
-    assert row["method"] == "jpeg_gray_fast" and float(row["psnr"]) == record["psnr"]
-    assert "| **jpeg_gray_fast** |" in (tmp_path / "frontier.md").read_text()
+    assert row["method"] == "jpeg_gray_small" and float(row["psnr"]) == record["psnr"]
+    assert "| **jpeg_gray_small** |" in (tmp_path / "frontier.md").read_text()
     assert (tmp_path / "frontier.png").stat().st_size > 1000
     assert "LIVE1, quality 10" in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ with warnings.catch_warnings():
 def test_a_terminal_of_80_columns_shows_names_whole() -> None:
     header = ["method", "parameters", "s/megapixel", "peak memory", "PSNR", "of"]
     rows = [
-        ["**denoise_color_light**", "3.90 M", "3.04", "69 MB", "34.84", "its card"],
+        ["**denoise_color_medium**", "3.90 M", "3.04", "69 MB", "34.84", "its card"],
         ["SwinIR", "11.50 M", "386 (over budget, one run)", "824 MB", "35.61", "[1] " * 20],
     ]
     console = Console(width=80, force_terminal=False)
@@ -22,7 +22,7 @@ def test_a_terminal_of_80_columns_shows_names_whole() -> None:
         console.print(report.text_table("McMaster", header, rows))
     lines = capture.get().splitlines()
     assert max(map(len, lines)) <= 80 and not any("…" in line or "*" in line for line in lines)
-    assert any(line.split()[:3] == ["denoise_color_light", "3.90", "M"] for line in lines)
+    assert any(line.split()[:3] == ["denoise_color_medium", "3.90", "M"] for line in lines)
     assert sum(line.count("[1]") for line in lines) == 20  # not taken for markup
 
 

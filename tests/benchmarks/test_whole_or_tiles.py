@@ -19,7 +19,7 @@ from vheatir.image_io import write_image
 def test_measures_quality_and_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ramp = np.linspace(0, 255, 80).astype(np.uint8)[None].repeat(96, 0)
     write_image(tmp_path / "images" / "ramp.png", ramp)
-    arguments = ["--models", "denoise_gray_fast", "--tiles", "64,128", "--sides", "72"]
+    arguments = ["--models", "denoise_gray_small", "--tiles", "64,128", "--sides", "72"]
     arguments += ["--images", str(tmp_path / "images"), "--repetitions", "1", "--threads", "1"]
     out = tmp_path / "out"
     assert whole_or_tiles.main([*arguments, "--device", "cpu", "--out", str(out)]) == 0

@@ -109,7 +109,7 @@ def test_the_command_saves_figures(tmp_path: Path, capsys: pytest.CaptureFixture
     pytest.importorskip("matplotlib")
     write_image(tmp_path / "a.png", np.full((40, 50), 90, np.uint8))
     arguments = ["explain", str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]
-    model = ["--model", "denoise_gray_fast", "--device", "cpu"]
+    model = ["--model", "denoise_gray_small", "--device", "cpu"]
     assert cli.main([*arguments, *model, "--point", "3", "4"]) == 0
     names = ["diffusivity.png", "influence.png", "swinir_windows.png"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names

@@ -83,7 +83,7 @@ def test_tensors_and_what_is_refused(auto: AutoRestorer) -> None:
 
 
 def test_a_measured_level_becomes_one_that_the_model_takes() -> None:
-    denoiser, blind = Restorer("denoise_color_fast", "cpu"), Restorer("jpeg_color_fast", "cpu")
+    denoiser, blind = Restorer("denoise_color_small", "cpu"), Restorer("jpeg_color_small", "cpu")
     assert denoiser.nearest_level(20.0) == 20.0
     assert denoiser.nearest_level(80.0) == 55.0
     assert denoiser.nearest_level(None) is None

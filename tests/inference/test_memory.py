@@ -38,5 +38,5 @@ def test_little_memory_makes_small_tiles(
 ) -> None:
     monkeypatch.setattr(restorer, "memory_at_hand", lambda device: at_hand)
     image = np.full((200, 260), 0.5, np.float32)
-    result = Restorer("denoise_gray_fast", "cpu").restore_detailed(image, 0)
+    result = Restorer("denoise_gray_small", "cpu").restore_detailed(image, 0)
     assert result.tile == tile

@@ -99,7 +99,7 @@ def test_a_network_is_the_same_with_and_without_kernels(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    network = VHeatIR(**VHeatIR.SIZES["fast"]).cuda().eval()
+    network = VHeatIR(**VHeatIR.SIZES["mini"]).cuda().eval()
     nn.init.normal_(network.conv_last.weight, std=0.02)
     x = torch.rand(2, 3, 61, 90, device="cuda")
     half = torch.autocast("cuda", dtype, enabled=dtype != torch.float32)

@@ -113,12 +113,12 @@ def test_crops_made_on_the_device_have_names(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["denoise_gray_fast", "denoise_gray_light", "denoise_color_light"]
+    "model", ["denoise_gray_small", "denoise_gray_medium", "denoise_color_medium"]
 )
 def test_bf16_on_extreme_images(ledger: Any, full: bool, model: str) -> None:
     from vheatir import Restorer
 
-    if not full and model != "denoise_gray_fast":
+    if not full and model != "denoise_gray_small":
         pytest.skip("in the long form: pytest -m reliability")
     side, rng = 64, np.random.default_rng(0)
     channels = () if "gray" in model else (3,)

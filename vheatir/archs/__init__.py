@@ -11,6 +11,7 @@ from torch import nn
 from vheatir.archs.vheatir_arch import VHeatIR
 from vheatir.archs.vheatir_unet_arch import VHeatIRUNet
 from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.renamed import SIZES, current_name
 
 #: Network types of option and weight files. Put your own class in to train it with the same loop:
 #: ``forward(x, level=None)`` on images (B, C, H, W), and the attributes ``in_chans``, ``out_chans``
@@ -34,6 +35,8 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
     sizes: Mapping[str, Mapping[str, Any]] = getattr(ARCHS[name], "SIZES", {})
     if sizes and "size" in arguments:
         size = arguments.pop("size")
+        if size not in sizes and isinstance(size, str):
+            size = current_name(size, SIZES)
         if size not in sizes:
             raise unknown_name(f"size of {name}", size, sizes)
         arguments = {**sizes[size], **arguments}

@@ -26,7 +26,7 @@ _RGB_MEAN = (0.4488, 0.4371, 0.4040)
 class VHeatIR(nn.Module):
     """3x3 conv -> heat groups -> LN -> 3x3 conv + residual -> 3x3 conv; out = in + residual.
 
-    Three sizes have names: ``base`` (SwinIR's denoiser), ``light`` (SwinIR-light) and ``fast`` (for
+    Three sizes have names: ``base`` (SwinIR's denoiser), ``light`` (SwinIR-light) and ``mini`` (for
     CPUs). ``build_network({"type": "VHeatIR", "size": "light"})`` and
     ``VHeatIR(**VHeatIR.SIZES["light"])`` build the same network.
 
@@ -54,7 +54,7 @@ class VHeatIR(nn.Module):
     SIZES: ClassVar[dict[str, dict[str, Any]]] = {
         "base": {"embed_dim": 180, "depths": [6] * 6, "mlp_ratio": 2.0},
         "light": {"embed_dim": 60, "depths": [6] * 4, "mlp_ratio": 2.0},
-        "fast": {"embed_dim": 64, "depths": [3] * 4, "mlp_ratio": 2.0, "downscale": 2},
+        "mini": {"embed_dim": 64, "depths": [3] * 4, "mlp_ratio": 2.0, "downscale": 2},
     }
 
     mean: Tensor

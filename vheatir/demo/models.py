@@ -12,6 +12,7 @@ from typing import Any
 from vheatir import _paths, zoo
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.inference import Restorer
+from vheatir.renamed import MODELS, current_name
 from vheatir.tasks import TASKS, Task, get_task
 from vheatir.weights import read_info
 
@@ -117,9 +118,21 @@ class Catalogue:
         Raises:
             VHeatIRError: there is none.
         """
+        if label in (former := self.former_labels()):
+            current_name(label.split(" ", 1)[0], MODELS)  # for the notice
+            label = former[label]
         if label not in self.entries:
             raise unknown_name("model", label, self.entries)
         return self.entries[label]
+
+    def former_labels(self) -> dict[str, str]:
+        """Return the labels of release 0.1, which the API still accepts, with today's."""
+        former = {new: old for old, new in MODELS.items()}
+        return {
+            former[name] + label.removeprefix(name): label
+            for label in self.entries
+            if (name := label.split(" ", 1)[0]) in former
+        }
 
     def label_for(self, task: str) -> str:
         """Return the first model for a task, by the task's name.

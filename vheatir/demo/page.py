@@ -192,7 +192,8 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
                             # Every model to begin with, so that the API takes each of them; the
                             # page itself shows the chosen task's once it has loaded.
                             model = gr.Dropdown(
-                                [AUTOMATIC, *catalogue.entries], label="Model", elem_id="model",
+                                [AUTOMATIC, *catalogue.entries, *catalogue.former_labels()],
+                                label="Model", elem_id="model",
                                 value=first_choices(catalogue)["value"],
                             )  # fmt: skip
                             with gr.Group(visible=wants_level(entry)) as level_group:

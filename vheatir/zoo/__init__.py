@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.renamed import MODELS, current_name
 from vheatir.tasks import get_task
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class ModelEntry:
     """One released model.
 
     Attributes:
-        name: such as ``"denoise_color_light"``.
+        name: such as ``"denoise_color_medium"``.
         task: key of :data:`vheatir.tasks.TASKS`.
         sha256: of the weight file.
         params: number of weights.
@@ -82,6 +83,7 @@ def load_model(name: str, device: torch.device | str = "cpu") -> LoadedModel:
     """
     from vheatir.weights import load_weights
 
+    name = current_name(name, MODELS)
     models = list_models()
     entry = next((m for m in models if name in (m.name, m.task)), None)
     if entry is None:

@@ -1,0 +1,51 @@
+"""Names of release 0.1 that are still accepted, each with one notice in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+_TASKS = ("denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color")
+
+#: Released models, old name to new.
+MODELS = {
+    f"{task}_{old}": f"{task}_{new}"
+    for task in _TASKS
+    for old, new in (("fast", "small"), ("light", "medium"))
+}
+#: Sizes of ``VHeatIR``, old name to new.
+SIZES = {"fast": "mini"}
+
+log = logging.getLogger(__name__)
+
+
+def current_name(name: str, renamed: Mapping[str, str]) -> str:
+    """Return the new name of ``name``, or ``name`` itself where it was not renamed.
+
+    Args:
+        name: as the user gave it.
+        renamed: :data:`MODELS` or :data:`SIZES`.
+    """
+    if name not in renamed:
+        return name
+    _notify(name, renamed[name])
+    return renamed[name]
+
+
+def current_file(path: Path) -> Path:
+    """Return the new path of a released model's weight file that is not there by its old name."""
+    name = path.stem
+    if path.suffix != ".safetensors" or name not in MODELS or path.exists():
+        return path
+    renamed = path.with_stem(MODELS[name])
+    if not renamed.exists():
+        return path
+    _notify(name, MODELS[name])
+    return renamed
+
+
+@cache  # once per name
+def _notify(old: str, new: str) -> None:
+    log.warning("%s is now called %s; the old name will stop working in the next release", old, new)
