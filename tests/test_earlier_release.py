@@ -1,7 +1,7 @@
 """Files of release 0.1 are still read, and its training goes on where it stopped.
 
-``tests/fixtures/release_0_1`` holds what ``tiny.yml`` wrote there after 4 and 8 iterations, with two
-workers and two batches per step.
+``tests/fixtures/release_0_1`` holds what ``tiny.yml`` wrote there after 4 and 8 iterations, with
+two workers and two batches per step.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -113,3 +116,17 @@ def test_wandb_mirrors_tensorboard(
     settings, finished = sys.modules.pop("wandb").calls
     assert (settings["project"], settings["id"], settings["name"]) == ("heat", "abc", "tiny")
     assert settings["sync_tensorboard"] is True and finished == "finished"
+
+
+def test_log_lines_in_a_pipe_are_one_line_each(tiny: Any) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    root = "a_long_name_for_the_folder_of_all_experiments_" * 3
+    done = subprocess.run(
+        tiny.command("train:total_iter=2", root=root),
+        capture_output=True, text=True, check=True, env={**environment, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    start = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING) \S")
+    assert lines and all(start.match(line) for line in lines)
+    weights = tiny.folder / root / "tiny" / "models" / "tiny.safetensors"
+    assert any(line.endswith(f"weights: {weights}") for line in lines)

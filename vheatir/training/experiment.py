@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import logging
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -135,10 +136,32 @@ class Experiment:
 
 
 def log_to_console(is_main: bool) -> None:
-    """Send the log to the terminal; other processes stay quiet unless something is wrong."""
+    """Log to standard output: in colour on a terminal, one line per record elsewhere.
+
+    Args:
+        is_main: whether this is the first process; the others log warnings and errors alone.
+    """
     log.setLevel(logging.INFO if is_main else logging.WARNING)
-    if not any(isinstance(handler, RichHandler) for handler in log.handlers):
+    if any(isinstance(handler, (RichHandler, _StdoutHandler)) for handler in log.handlers):
+        return
+    handler: logging.Handler
+    if sys.stdout.isatty():
         handler = RichHandler(show_path=False, omit_repeated_times=False, markup=False)
         handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
-        log.propagate = False
+    else:  # rich would fold long lines at 80 columns
+        handler = _StdoutHandler()
+        layout = "%(asctime)s %(levelname)s %(message)s"
+        handler.setFormatter(logging.Formatter(layout, "%Y-%m-%d %H:%M:%S"))
+    log.addHandler(handler)
+    log.propagate = False
+
+
+class _StdoutHandler(logging.Handler):
+    """Writes to the current ``sys.stdout``, as rich does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stdout.write(self.format(record) + "\n")
+            sys.stdout.flush()
+        except Exception:
+            self.handleError(record)
