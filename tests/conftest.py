@@ -1,0 +1,52 @@
+"""Every test leaves the process as it found it, so that order does not matter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import pytest
+import torch
+
+
+# Set by libraries on first use.
+LIBRARIES = ("TORCHINDUCTOR_", "TRITON_", "KMP_", "GRADIO_", "MPL")
+
+
+def process_state() -> dict[str, Any]:
+    """Return what changes results or later tests when a test leaves it changed."""
+    return {
+        "threads of torch": torch.get_num_threads(),
+        "threads of OpenCV": cv2.getNumThreads(),
+        "default dtype": torch.get_default_dtype(),
+        "gradient mode": torch.is_grad_enabled(),
+        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "oneDNN": torch.backends.mkldnn.enabled,
+        "cuDNN benchmark": torch.backends.cudnn.benchmark,
+        "flush denormals": torch.tensor(1e-40).item() * 1.0 == 0.0,
+        "working directory": os.getcwd(),
+        "environment": dict(os.environ),
+    }
+
+
+@pytest.fixture(autouse=True)
+def process_is_left_as_it_was() -> Iterator[None]:
+    before = process_state()
+    yield
+    after = process_state()
+    changed = {
+        key: (before[key], after[key])
+        for key in before
+        if before[key] != after[key] and key != "environment"
+    }
+    names = {*before["environment"], *after["environment"]} - {"PYTEST_CURRENT_TEST"}
+    for name in sorted(names):
+        if name.startswith(LIBRARIES):
+            continue
+        old, new = before["environment"].get(name), after["environment"].get(name)
+        if old != new:
+            changed[name] = (old, new)
+    assert not changed, f"left behind, before and after: {changed}"
