@@ -1,4 +1,4 @@
-# Sets up its own virtual environment and needs nothing but Python >= 3.10.
+# Sets up its own virtual environment; needs only Python >= 3.10.
 #   make quickstart   train a small network on bundled photographs, print the table
 #   make test         run the tests
 # Variables: PYTHON (interpreter), VENV (where to install), TORCH (the pair to install),
@@ -18,8 +18,8 @@ READY := $(VENV)/.ready
 
 setup: $(READY)
 
-# torch and torchvision first and together, so that their builds match. basicsr's sdist asks for
-# torch to build: without build isolation nothing is downloaded twice (see tools/basicsr_build).
+# torch and torchvision first and together, so that their builds match. basicsr's sdist needs torch
+# to build: without build isolation nothing is downloaded twice (see tools/basicsr_build).
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV) || { echo 'no venv module: on Debian and Ubuntu, apt install python3-venv'; exit 1; }
