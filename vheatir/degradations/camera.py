@@ -109,7 +109,7 @@ class CameraNoise:
             luma_std: see the attribute; log-uniform in 0.7 to 14 when None.
         """
         std = _log_uniform(rng, 0.7, 14.0) if luma_std is None else luma_std
-        # Cameras filter strong chroma noise away; what is stronger here would hide coloured texture.
+        # Cameras filter strong chroma noise out; stronger noise would hide coloured texture.
         ratio = min(_log_uniform(rng, 0.35, 2.0), _LARGEST_CHROMA_STD / std)
         tilt = _log_uniform(rng, 0.8, 1.25)
         shot = _log_uniform(rng, 1e-4, 0.012)

@@ -53,7 +53,7 @@ def estimate_sigma(image: NDArray[np.floating]) -> float:
 
 
 def estimate_white_sigma(image: NDArray[np.floating]) -> float:
-    """Estimate white noise from the differences of the colour channels, which contain little texture.
+    """Estimate white noise from differences of colour channels, which contain little texture.
 
     As :func:`estimate_sigma`, but on (R - G) / sqrt 2 and (B - G) / sqrt 2, where white noise is as
     strong as in the channels. Camera noise (after in-camera processing), JPEG artifacts and most
@@ -69,7 +69,8 @@ def estimate_white_sigma(image: NDArray[np.floating]) -> float:
         return 0.0
     differences = (image[..., ::2] - image[..., 1:2]) / np.float32(np.sqrt(2))
     # Differences are centred on mid-gray, so that none counts as clipped.
-    return float(np.mean([_estimate_channels(part) for part in _parts(differences + np.float32(0.5))]))
+    centred = differences + np.float32(0.5)
+    return float(np.mean([_estimate_channels(part) for part in _parts(centred)]))
 
 
 def flat_share(image: NDArray[Any]) -> float:
@@ -93,8 +94,8 @@ def floating_parts(image: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
     """Yield an image, or evenly spaced crops of a large one, in the format of the functions above.
 
     Args:
-        image: (H, W) or (H, W, C), ``uint8`` or ``uint16``, or floating in [0, 1]; without alpha. Only
-            the crops of a large image are converted to floating point.
+        image: (H, W) or (H, W, C), ``uint8`` or ``uint16``, or floating in [0, 1]; without alpha.
+            Only the crops of a large image are converted to floating point.
     """
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     for part in _parts(image):
