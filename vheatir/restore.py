@@ -28,8 +28,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="vheatir restore",
         description="Restore photographs: remove noise and JPEG artifacts. EXIF orientation is "
         "applied; ICC profile, EXIF, bit depth and transparency are kept.",
-        epilog="Exit status: 0 if all images were restored, 1 if some were skipped or failed, 2 for "
-        "an error in the command.",
+        epilog="Exit status: 0 if all images were restored, 1 if some were skipped or failed, 2 "
+        "for an error in the command.",
     )
     add = parser.add_argument
     add(
@@ -103,13 +103,17 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "memory (default)",
     )
     add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
-    add("--self-ensemble", action="store_true", help="average over the eight flips and rotations (8 times slower)")
+    add(
+        "--self-ensemble",
+        action="store_true",
+        help="average over the eight flips and rotations (8 times slower)",
+    )
     add(
         "--jobs",
         type=_count,
         metavar="N",
-        help="number of images processed in parallel (default: 1; with --engine ray: one per GPU, or "
-        "per CPU core without GPUs)",
+        help="number of images processed in parallel (default: 1; with --engine ray: one per GPU, "
+        "or per CPU core without GPUs)",
     )
     add(
         "--resume",
@@ -127,7 +131,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--engine",
         choices=["local", "ray"],
         default="local",
-        help="ray: run on the Ray cluster, or a local one if there is none (default: local, in this "
+        help="ray: run on a Ray cluster, started locally if there is none (default: local, in this "
         "process)",
     )
     add(
@@ -135,7 +139,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=_count,
         default=150_000_000,
         metavar="N",
-        help="reject images with more pixels (default: 150e6)",
+        help="reject images with more than N pixels (default: 150e6)",
     )
     return parser.parse_args(argv)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Memory at hand, and the tiles that it leaves room for."""
+"""Available memory, and the tile size chosen for it."""
 
 from __future__ import annotations
 

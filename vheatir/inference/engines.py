@@ -114,9 +114,9 @@ def run_ray(
         import ray
         import ray.data
     except ImportError:
-        raise VHeatIRError("--engine ray needs Ray: pip install 'vheatir[ray]'") from None
+        raise VHeatIRError("--engine ray requires Ray: pip install 'vheatir[ray]'") from None
     if any(job.source is None or job.target is None for job in jobs):
-        raise VHeatIRError("--engine ray takes files, not the standard input or output")
+        raise VHeatIRError("--engine ray requires files, not the standard input or output")
     Runner(settings)  # report invalid settings here, not in every actor
     if not jobs:
         return

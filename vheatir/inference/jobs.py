@@ -102,7 +102,9 @@ def plan(
         raise VHeatIRError(f"{len(found)} images cannot be written to {where}: give a folder to -o")
     if out == STREAM:
         if compare:
-            raise VHeatIRError("--compare cannot be used with the standard output: give a file or folder to -o")
+            raise VHeatIRError(
+                "--compare cannot be used with the standard output: give a file or folder to -o"
+            )
         return [Job(found[0][0], None, format=FORMAT_OF_SUFFIX.get(suffix or ""))]
     if target_is_file:
         target = Path(out)
@@ -112,7 +114,9 @@ def plan(
             )
         wanted = FORMAT_OF_SUFFIX.get(suffix or "")
         if wanted not in (None, FORMAT_OF_SUFFIX[target.suffix.lower()]):
-            raise VHeatIRError(f"-o {out} and --format {wanted} contradict each other: omit --format")
+            raise VHeatIRError(
+                f"-o {out} and --format {wanted} contradict each other: omit --format"
+            )
         return [Job(found[0][0], target, _compare_path(target) if compare else None)]
     if Path(out).is_file():
         raise VHeatIRError(f"-o {out} is a file: give a folder, or a file with an image suffix")
@@ -263,7 +267,7 @@ class Runner:
         else:
             photo = read_photograph_file(job.source, self.settings.max_pixels, job.name)
         pixels = photo.pixels
-        # Gray stored as RGB has equal noise in all channels, unlike the training data of colour models.
+        # Gray stored as RGB has equal noise in all channels, unknown to colour models.
         gray = pixels[:, :, 0] if _has_equal_colours(pixels) else pixels
         found, restorer, level = self._choose(gray, photo.quality)
         settings = self.settings
@@ -299,7 +303,7 @@ class Runner:
     def _choose(
         self, pixels: NDArray[Any], quality: int | None
     ) -> tuple[str, Restorer | None, float | None]:
-        """Return the detected degradation, the model (None: leave the image unchanged), the level."""
+        """Return detected degradation, model (None to leave the image unchanged) and level."""
         degradation = self._degradation
         if degradation == "auto":
             choice = choose_model(pixels, quality)

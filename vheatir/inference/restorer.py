@@ -328,8 +328,7 @@ class Restorer:
                 if not auto or smaller is None:
                     work = f"tiles of {side}" if side else "the whole image"
                     raise VHeatIRError(
-                        f"not enough memory for {work}: "
-                        "give a smaller tile, or a smaller model"
+                        f"not enough memory for {work}: give a smaller tile, or a smaller model"
                     ) from None
             else:
                 if torch.isfinite(out).all():
