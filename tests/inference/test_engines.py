@@ -67,7 +67,7 @@ def test_several_at_a_time_give_the_same(folder: Path, run: Any) -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_shards_share_all_pictures_out(folder: Path, run: Any) -> None:
+def test_shards_cover_all_images(folder: Path, run: Any) -> None:
     seen: list[str] = []
     for index in range(1, 6):
         status, _ = run("--shard", f"{index}/5", "--task", "denoise", out=f"out{index}")
@@ -104,7 +104,7 @@ def test_resume_does_what_is_left_and_trusts_no_name(folder: Path, run: Any) -> 
 
 
 @pytest.mark.reliability
-def test_a_crash_between_picture_and_record_is_repaired(folder: Path, run: Any, model: str) -> None:
+def test_a_crash_between_image_and_record_is_repaired(folder: Path, run: Any, model: str) -> None:
     settings = Settings(model=model, device="cpu")
     jobs = plan([str(folder / "in")], str(folder / "out"))
     manifest = Manifest(folder / "out", settings)

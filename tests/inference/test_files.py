@@ -110,7 +110,7 @@ def test_profile_exif_xmp_and_resolution_are_kept(kind: str, target: str) -> Non
 @pytest.mark.parametrize("fmt", ["png", "tiff", "webp"])
 def test_lossless_formats_keep_every_bit(fmt: str, shape: tuple[int, ...], dtype: Any) -> None:
     if fmt == "webp" and dtype == np.uint16:
-        pytest.skip("WebP holds 8 bits")
+        pytest.skip("WebP is limited to 8 bits")
     pixels = random_pixels(*shape, dtype=dtype)
     data = encode_photograph(pixels, fmt, Metadata(icc=ICC, exif=make_exif(1).tobytes()))
     if len(shape) == 3 and shape[2] == 2 and dtype == np.uint16 and fmt == "tiff":

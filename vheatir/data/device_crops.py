@@ -85,7 +85,7 @@ class DeviceCrops:
         self._block: tuple[int, tuple[Tensor, ...]] | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield batches: ``lq``, ``gt`` float32, white is 1; ``level``; ``first`` (crop corners)."""
+        """Yield batches: float32 ``lq``, ``gt`` (white is 1); ``level``; crop corners ``first``."""
         position = self.start
         while True:
             yield self.batch(position)

@@ -45,7 +45,7 @@ def estimate_sigma(image: NDArray[np.floating]) -> float:
         image: (H, W) or (H, W, C) without alpha, floating, black at 0 and white at 1.
 
     Returns:
-        Sigma on the scale 0..255; 0 for an image too small or too flat to tell.
+        Sigma on the scale 0..255; 0 for an image too small or too flat to estimate it.
     """
     if min(image.shape[:2]) < _MIN_SIDE:
         return 0.0
@@ -63,7 +63,7 @@ def estimate_white_sigma(image: NDArray[np.floating]) -> float:
         image: (H, W, 3) RGB, floating, black at 0 and white at 1.
 
     Returns:
-        Sigma on the scale 0..255; 0 for an image too small or too flat to tell.
+        Sigma on the scale 0..255; 0 for an image too small or too flat to estimate it.
     """
     if min(image.shape[:2]) < _MIN_SIDE:
         return 0.0
