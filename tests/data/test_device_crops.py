@@ -12,7 +12,7 @@ if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
 
 from vheatir.data.degrade import DegradationRange
-from vheatir.data.device_crops import _BLOCK, DeviceCrops, ImagePool
+from vheatir.data.device_crops import _DRAW_BLOCK, DeviceCrops, ImagePool
 from vheatir.data.sources import ImageSource
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
@@ -70,7 +70,7 @@ def test_without_augmentation_crops_stay_upright(source: ImageSource) -> None:
 def test_stream_can_be_entered_anywhere(source: ImageSource) -> None:
     # crosses into the next block of draws, with a batch that straddles the border
     batch = 96
-    whole = list(itertools.islice(crops(source, batch), _BLOCK // batch + 3))
+    whole = list(itertools.islice(crops(source, batch), _DRAW_BLOCK // batch + 3))
     late = list(itertools.islice(crops(source, batch, start=9 * batch), len(whole) - 9))
     for one, other in zip(whole[9:], late, strict=True):
         assert all(torch.equal(one[key], other[key]) for key in ("lq", "gt", "level"))

@@ -118,4 +118,4 @@ def test_the_command_saves_figures(tmp_path: Path, capsys: pytest.CaptureFixture
         with Image.open(tmp_path / "out" / name) as figure:
             assert min(figure.size) > 200
     assert cli.main([*arguments, *model, "--point", "50", "4"]) == 2
-    assert "50, 4 is not in the image" in capsys.readouterr().err
+    assert "50, 4 is outside the image" in capsys.readouterr().err
