@@ -60,11 +60,11 @@ def draw_diffusivity(found: list[Diffusivity]) -> Figure:
         frequency, k = _over_frequency(each.k)
         order = np.argsort(each.k[0, 0])
         shown = np.log10(np.maximum(k[:, order].T, 1e-3))
-        mesh = left.imshow(
+        heatmap = left.imshow(
             shown, aspect="auto", origin="lower", cmap="inferno",
             extent=(0, (n - 1) / n, 0, shown.shape[0]),
         )  # fmt: skip
-        figure.colorbar(mesh, ax=left, label="log10 k (tokens squared)")
+        figure.colorbar(heatmap, ax=left, label="log10 k (tokens squared)")
         left.set(xlabel="frequency / pi", ylabel="channel, sorted by k at 0")
         left.set_title(f"{each.title}: learned diffusivity", fontsize=9)
         for quantile in (0.1, 0.5, 0.9):
