@@ -1,4 +1,4 @@
-"""``vheatir restore`` as people type it, on photographs and a tiny network of each kind."""
+"""``vheatir restore`` from the command line, on photographs with a tiny network of each kind."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def noisy(image: np.ndarray, sigma: float = 25, dtype: str = "uint8") -> np.ndar
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A colour model that brightens by 20 of 255, so that its work can be told anywhere."""
+    """A colour model that brightens by 20 of 255, so that its effect is visible everywhere."""
     torch.manual_seed(0)
     net = build_network({"type": "VHeatIR", "in_chans": 3, "embed_dim": 8, "depths": [1]})
     for parameter in net.conv_last.parameters():  # type: ignore[union-attr]
@@ -87,7 +87,7 @@ def test_auto_decides_and_picks_gray_or_colour(tmp_path: Path, run: Any) -> None
     best = {name: zoo.list_models(name)[0].name for name in ("denoise_gray", "jpeg_gray")}
     write_image(tmp_path / "in/noise.png", noisy(GRAY, 15))
     Image.fromarray(GRAY).save(tmp_path / "in/block.jpg", quality=10)
-    # A screenshot of a JPEG: no table tells, and gray is stored as RGB.
+    # A screenshot of a JPEG: no quantisation table, and gray stored as RGB.
     write_image(tmp_path / "in/shot.png", np.stack([jpeg_compress(GRAY, 10)] * 3, axis=2))
     status, said = run(tmp_path / "in", "-o", tmp_path / "out", "--format", "png", model=None)
     assert status == 0
@@ -127,7 +127,7 @@ def test_exif_rotation_and_profile(tmp_path: Path, run: Any, suffix: str) -> Non
         assert result.getexif()[0x010F] == "Kamera"
     expected = brightened(np.rot90(CLEAN, -1))
     assert pixels.shape == expected.shape
-    assert np.abs(pixels.astype(int) - expected).mean() < 6  # lossy, twice
+    assert np.abs(pixels.astype(int) - expected).mean() < 6  # compressed twice
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -181,7 +181,7 @@ def heic(image: np.ndarray, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def test_heic_becomes_jpeg_or_deep_png_unless_told_otherwise(tmp_path: Path, run: Any) -> None:
+def test_heic_becomes_jpeg_or_deep_png_by_default(tmp_path: Path, run: Any) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "a.HEIC").write_bytes(heic(CLEAN, color_primaries=12, transfer_characteristics=13))
@@ -203,7 +203,7 @@ def test_heic_becomes_jpeg_or_deep_png_unless_told_otherwise(tmp_path: Path, run
         assert result.format == "JPEG"
 
 
-def test_folders_name_what_they_skip_and_why(
+def test_skipped_files_of_a_folder_are_reported_with_a_reason(
     tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "in"
@@ -212,7 +212,7 @@ def test_folders_name_what_they_skip_and_why(
     hdr = heic(CLEAN, color_primaries=9, transfer_characteristics=16)
     (folder / "hdr.heic").write_bytes(hdr)
     (folder / "plain.heic").write_bytes(heic(CLEAN))
-    (folder / "a.NEF").write_bytes(b"MM\0*of a camera")  # beside the JPEG or PNG that it made
+    (folder / "a.NEF").write_bytes(b"MM\0*of a camera")  # beside the JPEG or PNG developed from it
     (folder / "sub/b.dng").write_bytes(b"II*\0")
     (folder / "notes.txt").write_text("no image")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
@@ -225,18 +225,18 @@ def test_folders_name_what_they_skip_and_why(
     for name in ("a.NEF", "sub/b.dng"):
         assert lines[str(folder / name)].startswith("skipped: is a raw file")
     assert "notes.txt" not in said
-    assert "2 restored, 4 skipped, since their kind is not restored" in said
+    assert "2 restored, 4 skipped (unsupported format)" in said
     assert sorted(p.name for p in out.rglob("*.*") if p.is_file() and p.suffix != ".jsonl") == [
         "a.png",
         "a.png",
     ]
-    # With the package there, a resumed run does what was skipped, and that alone.
+    # With the package installed, a resumed run processes only what was skipped.
     monkeypatch.undo()
     status, said = run(folder, "-o", out, "--resume")
     assert status == 1
-    assert "1 restored, 2 done before, 3 skipped" in said
+    assert "1 restored, 2 already done, 3 skipped" in said
     assert (out / "plain.jpg").is_file()
-    # Shards share the skipped ones out as they do the others.
+    # Skipped files are distributed over shards like the others.
     said = "".join(run(folder, "-o", tmp_path / "n", "--shard", f"{i}/2")[1] for i in (1, 2))
     for name in ("hdr.heic", "plain.heic", "a.NEF", "sub/b.dng", "a.png", "sub/a.png"):
         assert said.count(f"{folder / name}: ") == 1
@@ -250,14 +250,14 @@ def test_a_raw_file_given_by_name_is_skipped(tmp_path: Path, run: Any) -> None:
         assert not (tmp_path / target).is_file()
 
 
-def test_results_inside_the_folder_are_no_input(tmp_path: Path, run: Any) -> None:
+def test_results_inside_the_folder_are_not_inputs(tmp_path: Path, run: Any) -> None:
     write_image(tmp_path / "a.png", CLEAN)
     for _ in range(2):
         status, said = run(tmp_path, "-o", tmp_path / "out", "--overwrite")
         assert status == 0 and "1 restored in" in said
 
 
-def test_nothing_is_overwritten_unless_told(tmp_path: Path, run: Any) -> None:
+def test_nothing_is_overwritten_without_the_option(tmp_path: Path, run: Any) -> None:
     for name in ("a.png", "b.png"):
         write_image(tmp_path / "in" / name, CLEAN)
     (tmp_path / "out").mkdir()
@@ -295,7 +295,7 @@ def test_formats_are_converted(tmp_path: Path, run: Any) -> None:
     for suffix, kind in (("jpg", "JPEG"), ("webp", "WEBP"), ("tiff", "TIFF")):
         status, said = run(tmp_path / "a.png", "-o", tmp_path / "out/", "--format", suffix)
         assert status == 0
-        assert ("16 bits became 8" in said) == (suffix != "tiff")
+        assert ("16 bits reduced to 8" in said) == (suffix != "tiff")
         with Image.open(tmp_path / f"out/a.{suffix}") as result:
             assert result.format == kind
     write_image(tmp_path / "b.bmp", CLEAN)
@@ -335,16 +335,16 @@ def test_a_format_for_the_standard_output(
     [
         (["missing.png", "-o", "out"], "does not exist"),
         (["*.gif", "-o", "out"], "matches no image"),
-        (["a.png", "b.png", "-o", "out.png"], "2 pictures do not fit 'out.png'"),
+        (["a.png", "b.png", "-o", "out.png"], "2 images cannot be written to 'out.png'"),
         (["a.png", "b.png", "-o", "-"], "standard output"),
         (["a.png", "a.bmp", "-o", "out"], "would both be written"),
         (["a.png", "-o", "out.bmp"], "cannot write .bmp"),
         (["a.png", "-o", "out.heic"], "cannot write .heic"),
-        (["a.png", "-o", "out.jpg", "--format", "png"], "disagree"),
+        (["a.png", "-o", "out.jpg", "--format", "png"], "contradict"),
         (["a.png", "-o", "notes.txt"], "is a file"),
         (["a.png", "-o", "-", "--compare"], "--compare"),
         (["a.png", "-o", "out", "--model", "denoise_grey"], "did you mean 'denoise_gray'"),
-        (["a.png", "-o", "out", "--model", "denoise_gray_small", "--task", "jpeg"], "leave out"),
+        (["a.png", "-o", "out", "--model", "denoise_gray_small", "--task", "jpeg"], "omit --task"),
         (["a.png", "-o", "out", "--level", "15"], "--task denoise or jpeg"),
         (["a.png", "-o", "out", "--task", "photo", "--level", "20"], "photo takes no level"),
         (["a.png", "-o", "out", "--task", "photo", "--model", "jpeg_gray_small"], "task is photo"),
@@ -355,7 +355,7 @@ def test_a_format_for_the_standard_output(
         (["empty", "-o", "out"], "holds no image"),
     ],
 )
-def test_mistakes_are_told_before_any_work(
+def test_invalid_arguments_are_reported_before_any_work(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -394,12 +394,12 @@ def test_malformed_options_are_refused(option: list[str]) -> None:
     assert leave.value.code == 2
 
 
-def test_pictures_that_do_not_fit_are_reported_one_by_one(tmp_path: Path, run: Any) -> None:
+def test_unsupported_images_are_reported_individually(tmp_path: Path, run: Any) -> None:
     write_image(tmp_path / "in/large.png", np.zeros((40, 40), np.uint8))
     write_image(tmp_path / "in/small.png", np.zeros((20, 20), np.uint8))
     status, said = run(tmp_path / "in", "-o", tmp_path / "out", "--max-pixels", "1e3")
     assert status == 1 and "large.png: failed: has 40 x 40 pixels" in said and "1 restored" in said
-    # A gray denoiser would leave the noise of the colours.
+    # A gray denoiser would leave the chroma noise.
     write_image(tmp_path / "in/colour.png", CLEAN[:20, :20])
     status, said = run(tmp_path / "in", "-o", tmp_path / "gray", model="denoise_gray_small")
     assert status == 1 and "colour.png: failed: " in said and "2 restored, 1 failed" in said
@@ -423,41 +423,41 @@ def test_strength_scales_what_the_model_did(tmp_path: Path, run: Any) -> None:
     assert np.abs(results[100] - brightened(image)).max() <= 1
     for low, high in ((0, 50), (50, 100), (100, 150)):
         assert (results[low] < results[high]).mean() > 0.99
-    # The default is the model's own result.
+    # The default is the model's result.
     assert run(*arguments)[0] == 0
     np.testing.assert_array_equal(read_image(tmp_path / "out.png"), results[100])
 
 
 def test_luma_and_chroma_override_the_strength(tmp_path: Path, run: Any) -> None:
-    """The model brightens: all of what it does is luma."""
+    """The model brightens, so it only changes luma."""
     image = np.clip(CLEAN, 0, 200)
     write_image(tmp_path / "a.png", image)
     arguments = (tmp_path / "a.png", "-o", tmp_path / "out.png", "--overwrite")
-    for options, expected, words in [
+    for options, expected, message in [
         (("--luma", 0), image, "luma 0 %, chroma 100 %"),
         (("--strength", 0, "--luma", 100), brightened(image), "luma 100 %, chroma 0 %"),
         (("--strength", 0, "--chroma", 80), image, "luma 0 %, chroma 80 %"),
         (("--strength", 30, "--luma", 100, "--chroma", 100), brightened(image), ""),
     ]:
         status, said = run(*arguments, *options)
-        assert status == 0 and words in said and (" %" in said) == bool(words)
+        assert status == 0 and message in said and (" %" in said) == bool(message)
         result = read_image(tmp_path / "out.png").astype(int)
         assert np.abs(result - expected).max() <= 1
 
 
-def test_another_strength_is_not_done_yet(tmp_path: Path, run: Any) -> None:
+def test_another_strength_is_not_done(tmp_path: Path, run: Any) -> None:
     write_image(tmp_path / "in/a.png", CLEAN)
     arguments = (tmp_path / "in", "-o", tmp_path / "out", "--resume")
     assert "1 restored in" in run(*arguments, "--strength", 60)[1]
-    assert "0 restored, 1 done before" in run(*arguments, "--strength", 60)[1]
-    assert "0 restored, 1 done before" in run(*arguments, "--luma", 60, "--chroma", 60.0)[1]
+    assert "0 restored, 1 already done" in run(*arguments, "--strength", 60)[1]
+    assert "0 restored, 1 already done" in run(*arguments, "--luma", 60, "--chroma", 60.0)[1]
     assert "1 restored in" in run(*arguments, "--strength", 60, "--chroma", 61)[1]
     assert "1 restored in" in run(*arguments)[1]
 
 
 @pytest.fixture(scope="session")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model of the task without a level, untrained."""
+    """An untrained model of the task without a level."""
     torch.manual_seed(0)
     net = build_network(
         {"type": "VHeatIRUNet", "channels": [8, 8], "depths": [1, 1], "mixers": ["conv", "conv"]}
@@ -519,6 +519,6 @@ def test_the_task_photo_asks_for_one_model_gray_or_colour(tmp_path: Path, photo:
     runner = Runner(Settings(degradation="photo", device="cpu"), load)
     for index, image in enumerate((GRAY, CLEAN)):
         write_image(tmp_path / f"{index}.png", image)
-        words = runner.run(Job(tmp_path / f"{index}.png", tmp_path / f"out{index}.png"))
-        assert words.startswith("restored -> photo_tiny, ")
+        message = runner.run(Job(tmp_path / f"{index}.png", tmp_path / f"out{index}.png"))
+        assert message.startswith("restored -> photo_tiny, ")
     assert asked == ["photo"]

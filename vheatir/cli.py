@@ -1,4 +1,4 @@
-"""The ``vheatir`` command: one name for what the scripts do."""
+"""The ``vheatir`` command, which dispatches to the subcommands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vheatir.errors import VHeatIRError, unknown_name
 
 _COMMANDS = {
     "restore": ("vheatir.restore", "restore photographs: files, folders, pipes"),
-    "explain": ("vheatir.explain", "show where the heat flows in a network"),
+    "explain": ("vheatir.explain", "visualise the heat conduction of a network"),
     "train": ("vheatir.train", "train a network from an option file"),
     "test": ("vheatir.test", "print benchmark tables"),
     "demo": ("vheatir.demo", "restore images in the browser"),
@@ -22,11 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``vheatir COMMAND ...``.
 
     Args:
-        argv: arguments without the program's name; those of the process by default. All behind
-            the command go to it unchanged.
+        argv: arguments without the program name; ``sys.argv[1:]`` by default. Arguments after the
+            command are passed to it unchanged.
 
     Returns:
-        The exit status: 0, or 2 for a problem that the user can solve.
+        The exit status of the command: 0, or 2 for an error that the user can fix.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -59,7 +59,7 @@ def _usage() -> str:
     return (
         "usage: vheatir COMMAND [ARGUMENTS]\n\n"
         f"commands (each takes --help):\n{commands}\n"
-        "options:\n  --version  print the version\n  --help     print this\n"
+        "options:\n  --version  print the version\n  --help     print this help\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Restore photographs: ``vheatir restore INPUT... -o OUT``; ``--help`` names the options."""
+"""Restore photographs: ``vheatir restore INPUT... -o OUT``; see ``--help`` for the options."""
 
 from __future__ import annotations
 
@@ -19,131 +19,139 @@ if TYPE_CHECKING:
     from vheatir.inference.jobs import Job
 
 _FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
-_SMALLEST_TILE = 16  # vheatir.inference.tiled.MIN_TILE, without importing torch
+_SMALLEST_TILE = 16  # equals vheatir.inference.tiled.MIN_TILE, without importing torch
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="vheatir restore",
-        description="Restore photographs: remove noise or JPEG artifacts. Orientation is applied, "
-        "ICC profile, EXIF, bit depth and transparency are kept.",
-        epilog="Exit status: 0 when all were restored, 1 when some were skipped, 2 for a mistake "
-        "in the command.",
+        description="Restore photographs: remove noise and JPEG artifacts. EXIF orientation is "
+        "applied; ICC profile, EXIF, bit depth and transparency are kept.",
+        epilog="Exit status: 0 if all images were restored, 1 if some were skipped or failed, 2 "
+        "for an error in the command.",
     )
     add = parser.add_argument
     add(
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="files, folders, patterns such as 'photos/**/*.jpg', or - for the standard input",
+        help="files, folders, patterns such as 'photos/**/*.jpg', or - for standard input",
     )
     add(
         "-o",
         "--output",
         required=True,
         metavar="OUT",
-        help="folder (the inputs' folders are kept), a file for one picture, or - for the "
-        "standard output",
+        help="output folder (the folder structure of the input is kept), output file for a single "
+        "image, or - for standard output",
     )
     add(
         "--task",
         choices=["auto", "denoise", "jpeg", "photo"],
         default="auto",
-        help="what to remove: noise, JPEG artifacts, or photo: whatever cameras and files do to "
-        "photographs; auto decides for each picture and says so (default)",
+        help="what to remove: denoise: white noise; jpeg: JPEG artifacts; photo: camera noise and "
+        "the other degradations of photographs; auto: detect it for each image (default)",
     )
     add(
         "--level",
         type=_level,
         default=None,
         metavar="auto|N",
-        help="sigma of the noise on 0..255, or JPEG quality; auto estimates it (default); the task "
-        "photo takes none",
+        help="sigma of the noise on 0..255, or JPEG quality; auto estimates it (default); not "
+        "available for the task photo",
     )
     add(
         "--strength",
         type=float,
         default=100.0,
         metavar="S",
-        help="how much of the restoration, in percent: 0 is the input, 100 the model's result "
-        "(default), up to 150; below 100 texture returns first, noise last",
+        help="strength of the restoration in percent, 0 to 150: 0 is the input, 100 the model's "
+        "result (default); below 100, texture returns before noise",
     )
-    add("--luma", type=float, metavar="S", help="strength of the luma alone (default: --strength)")
+    add("--luma", type=float, metavar="S", help="strength for luma only (default: --strength)")
     add(
         "--chroma",
         type=float,
         metavar="S",
-        help="strength of the colours alone (default: --strength); gray pictures ignore it",
+        help="strength for colour only (default: --strength); no effect on gray images",
     )
     add(
         "--model",
         metavar="NAME|FILE",
-        help="one model for all pictures: a released one or a .safetensors file (default: the "
-        "best for the task, gray or colour)",
+        help="one model for all images: name of a released model or a .safetensors file (default: "
+        "the best for the task, gray or colour)",
     )
     add(
         "--format",
         choices=sorted(_FORMATS),
-        help="format to write (default: that of each input; jpg for HEIC and AVIF of 8 bits; else "
-        "png); jpg has quality 95, the others are lossless",
+        help="output format (default: that of the input if it can be written; jpg for 8-bit HEIC "
+        "and AVIF; else png); jpg has quality 95, the others are lossless",
     )
-    add("--overwrite", action="store_true", help="replace files that exist (default: skip them)")
+    add("--overwrite", action="store_true", help="replace existing files (default: skip them)")
     add(
         "--compare",
         action="store_true",
-        help="also write NAME.compare.png: before and after, side by side",
+        help="also write NAME.compare.png with before and after side by side",
     )
     add(
         "--tile",
         type=_tile,
         default="auto",
         metavar="auto|none|N",
-        help="restore in tiles of at most N pixels; auto chooses by the memory at hand (default)",
+        help="process in tiles of at most N x N pixels; auto chooses by image size and available "
+        "memory (default)",
     )
     add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
-    add("--self-ensemble", action="store_true", help="mean of eight flips and rotations (slow)")
+    add(
+        "--self-ensemble",
+        action="store_true",
+        help="average over the eight flips and rotations (8 times slower)",
+    )
     add(
         "--jobs",
         type=_count,
         metavar="N",
-        help="pictures at a time (default: 1; with --engine ray one a GPU or core)",
+        help="number of images processed in parallel (default: 1; with --engine ray: one per GPU, "
+        "or per CPU core without GPUs)",
     )
     add(
         "--resume",
         action="store_true",
-        help="go on with an interrupted run: skip what its manifest in OUT says is done",
+        help="continue an interrupted run: skip images that its manifest in OUT lists as done",
     )
     add(
         "--shard",
         type=_shard,
         metavar="I/N",
-        help="only every N-th picture, beginning with the I-th (1 to N): one machine of several",
+        help="process every N-th image, starting with the I-th (1 to N), to distribute a run over "
+        "machines",
     )
     add(
         "--engine",
         choices=["local", "ray"],
         default="local",
-        help="ray: on the cluster that Ray finds (default: this process)",
+        help="ray: run on a Ray cluster, started locally if there is none (default: local, in this "
+        "process)",
     )
     add(
         "--max-pixels",
         type=_count,
         default=150_000_000,
         metavar="N",
-        help="refuse larger pictures, by their header (default: 150e6)",
+        help="reject images with more than N pixels (default: 150e6)",
     )
     return parser.parse_args(argv)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Restore what the command line names; returns the exit status."""
+    """Run the command; return the exit status."""
     arguments = parse_arguments(argv)
-    return run_entry_point(lambda: _run(arguments), "the files written before are whole")
+    return run_entry_point(lambda: _run(arguments), "the files written before are complete")
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # Behind the parsing, so that --help answers at once.
+    # Imported after parsing, so that --help is fast.
     from vheatir.inference import engines
     from vheatir.inference.jobs import Runner, Settings, plan
     from vheatir.inference.manifest import Manifest, pick_shard
@@ -171,7 +179,7 @@ def _run(arguments: argparse.Namespace) -> int:
     manifest, done = None, 0
     if arguments.resume:
         if any(job.source is None or job.target is None for job in jobs):
-            raise VHeatIRError("--resume takes files, not the standard input or output")
+            raise VHeatIRError("--resume requires files, not the standard input or output")
         parents = [job.target.parent for job in jobs if job.target]
         out = Path(arguments.output)
         folder = parents[0] if len(jobs) == 1 and jobs[0].target == out else out
@@ -180,18 +188,18 @@ def _run(arguments: argparse.Namespace) -> int:
         done, jobs = len(jobs) - len(left), left
     from rich.console import Console
 
-    # Pictures may go to the standard output: all words go to the other stream.
+    # The standard output may carry an image: all messages go to the standard error.
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     progress = _progress_bar(console)
     began = time.perf_counter()
     counts = {"restored": 0, "existing": 0, "skipped": 0, "failed": 0}
     several = (arguments.jobs or 1) > 1
-    with progress, _any_size():
+    with progress, _without_pillow_limit():
         bar = progress.add_task("", total=len(jobs), tiles="")
 
         def report(job: Job, part: int, total: int) -> None:
             if several:
-                return  # of several pictures at a time, each has tiles of its own
+                return  # no tile progress for several images at a time
             tiles = f"tile {part}/{total}" if total > 1 else ""
             finished = sum(counts.values()) + part / total
             progress.update(bar, description=job.name[-40:], completed=finished, tiles=tiles)
@@ -207,11 +215,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if manifest is not None:
         manifest.close()
     parts = [f"{counts['restored']} restored"]
-    parts += [f"{done} done before"] if done else []
+    parts += [f"{done} already done"] if done else []
     existing = counts["existing"]
-    parts += [f"{existing} skipped, since the target exists"] if existing else []
+    parts += [f"{existing} skipped (target exists)"] if existing else []
     skipped = counts["skipped"]
-    parts += [f"{skipped} skipped, since their kind is not restored"] if skipped else []
+    parts += [f"{skipped} skipped (unsupported format)"] if skipped else []
     parts += [f"{counts['failed']} failed"] if counts["failed"] else []
     console.print(f"{', '.join(parts)} in {time.perf_counter() - began:.1f} s")
     return 1 if existing or skipped or counts["failed"] else 0
@@ -235,8 +243,8 @@ def _progress_bar(console: Console) -> Progress:
 
 
 @contextmanager
-def _any_size() -> Iterator[None]:
-    """Lift Pillow's own limit of pixels: --max-pixels is the one that counts here."""
+def _without_pillow_limit() -> Iterator[None]:
+    """Disable Pillow's limit on image size; --max-pixels applies instead."""
     from PIL import Image
 
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -260,7 +268,7 @@ def _tile(text: str) -> str | int | None:
         return "auto" if text == "auto" else None
     if not text.isdecimal() or int(text) < _SMALLEST_TILE:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: give auto, none or a number of pixels from {_SMALLEST_TILE} on"
+            f"{text!r}: give auto, none or a number of pixels, at least {_SMALLEST_TILE}"
         )
     return int(text)
 
@@ -278,7 +286,7 @@ def _count(text: str) -> int:
     except (ValueError, OverflowError):
         count = 0
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 1 on, such as 50e6")
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of at least 1, such as 50e6")
     return count
 
 

@@ -12,7 +12,7 @@ if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
 
 from vheatir.data.degrade import DegradationRange
-from vheatir.data.device_crops import _BLOCK, DeviceCrops, ImagePool
+from vheatir.data.device_crops import _DRAW_BLOCK, DeviceCrops, ImagePool
 from vheatir.data.sources import ImageSource
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
@@ -67,10 +67,10 @@ def test_without_augmentation_crops_stay_upright(source: ImageSource) -> None:
     assert pool.cut(first, down, right, 16).shape == (64, pool.channels, 16, 16)
 
 
-def test_stream_goes_on_where_it_is_entered(source: ImageSource) -> None:
-    # far enough to cross into the next block of draws, with a batch that straddles the border
+def test_stream_can_be_entered_anywhere(source: ImageSource) -> None:
+    # crosses into the next block of draws, with a batch that straddles the border
     batch = 96
-    whole = list(itertools.islice(crops(source, batch), _BLOCK // batch + 3))
+    whole = list(itertools.islice(crops(source, batch), _DRAW_BLOCK // batch + 3))
     late = list(itertools.islice(crops(source, batch, start=9 * batch), len(whole) - 9))
     for one, other in zip(whole[9:], late, strict=True):
         assert all(torch.equal(one[key], other[key]) for key in ("lq", "gt", "level"))
@@ -106,8 +106,8 @@ def test_some_crops_are_of_other_colours(source: ImageSource) -> None:
     assert torch.allclose(noise, (plain["lq"] - plain["gt"]) * 255, atol=1e-3)
 
 
-def test_what_it_cannot_do_is_refused(source: ImageSource) -> None:
+def test_unsupported_tasks_and_sizes_are_refused(source: ImageSource) -> None:
     with pytest.raises(VHeatIRError, match="16 pixels across, smaller than the crop of 17"):
         crops(source, size=17)
-    with pytest.raises(VHeatIRError, match="data_on_device makes noise only"):
+    with pytest.raises(VHeatIRError, match="data_on_device supports noise only"):
         DeviceCrops(source, DegradationRange(get_task("jpeg_color"), 5, 95), 16, 8, 3, CPU)

@@ -1,4 +1,4 @@
-"""Colours changed at random, against the formula written out."""
+"""Random colour transforms against the explicit formula."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples: a pure function of seed, epoch and index, in an order that can be entered anywhere."""
+"""Samples as a pure function of seed, epoch and index, in an order with random access."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
 from vheatir.tasks import get_task
 
-# three workers on two cores are what is tested
+# the test needs three workers, even on two cores
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 SIZE = 24
@@ -99,11 +99,11 @@ def test_order_and_first_sample_have_generators_of_their_own() -> None:
     assert [i for _, i in order] != list(np.random.default_rng([3, 0, 0]).permutation(1000))
 
 
-def test_stream_goes_on_where_it_is_entered(folder: Path) -> None:
+def test_stream_can_be_entered_anywhere(folder: Path) -> None:
     data = dataset(folder)
     whole = batches(data, 9)
     assert same(whole[5:], batches(data, 4, workers=2, start=5 * 4))
-    # after the batch size changed, as at a new stage
+    # with another batch size, as in a new stage
     assert torch.equal(
         torch.cat([b["lq"] for b in whole[4:8]]),
         torch.cat([b["lq"] for b in batches(data, 2, batch_size=8, start=16)]),
@@ -143,7 +143,7 @@ def test_lmdb_of_basicsr_is_read_equal_to_the_folder(
     for index in range(3):
         assert np.array_equal(stored[index], plain[index])
         assert stored.size(index) == plain[index].shape[:2]
-    # through workers, each with a database handle of its own, while this process holds one
+    # in workers, each with its own database handle, while one is open in this process
     what = {"degradation": DegradationRange(get_task(task), 15, 15)}
     one, other = dataset(folder, task, **what), dataset(folder, task, source=stored, **what)
     for a, b in zip(batches(one, 4), batches(other, 4, workers=2), strict=True):
@@ -160,7 +160,7 @@ def test_damaged_lmdb_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(VHeatIRError, match="should read"):
         ImageSource([root], "rgb")
     (root / "meta_info.txt").write_text("\n")
-    with pytest.raises(VHeatIRError, match="empty"):
+    with pytest.raises(VHeatIRError, match="contains no image: its meta_info.txt is empty"):
         ImageSource([root], "rgb")
 
 
@@ -169,7 +169,7 @@ def test_holdout_splits_and_an_empty_one_is_named(folder: Path) -> None:
     others = ImageSource([folder], "rgb", keep=("but", 2)).names
     assert sorted(every + others) == sorted(ImageSource([folder], "rgb").names)
     assert not set(every) & set(others)
-    with pytest.raises(VHeatIRError, match=r"holds 3 image\(s\).*holdout_every 20"):
+    with pytest.raises(VHeatIRError, match=r"has 3 image\(s\).*holdout_every 20"):
         ImageSource([folder], "rgb", keep=("every", 20))
 
 
@@ -179,7 +179,7 @@ def test_image_smaller_than_the_crop_is_named(folder: Path) -> None:
         [data[0, index] for index in range(len(data))]
 
 
-# --- what befalls a crop
+# --- degradation of a crop
 
 
 def test_crops_reach_every_place_and_all_eight_orientations_occur_equally() -> None:
@@ -236,7 +236,7 @@ def jpeg_samples(task: str, count: int, **options: object) -> list[tuple]:
 
 
 def phase(lq: np.ndarray) -> tuple[int, int]:
-    """Find JPEG's grid: on it, most coefficients of the 8x8 blocks are zero but for rounding."""
+    """Find the JPEG grid, where most coefficients of the 8x8 blocks are zero up to rounding."""
 
     def zeros(top: int, left: int) -> float:
         blocks = lq[top : top + 56, left : left + 56].astype(float).reshape(7, 8, 7, 8)
@@ -281,7 +281,7 @@ def test_double_compression_leaves_two_grids() -> None:
     once = jpeg_samples("jpeg_gray", 200, double_compression=share)
     twice = [not np.array_equal(lq, jpeg_compress(gt, int(q))) for lq, gt, q in once]
     assert sum(twice) / 200 == pytest.approx(share, abs=0.12)
-    # still the clean crop is the target, and the second compression's grid is the aligned one
+    # the clean crop is still the target, and the grid of the second compression is aligned
     for lq, gt, _ in jpeg_samples("jpeg_gray", 40, double_compression=1.0, jpeg_grid="half"):
         assert lq.shape == gt.shape == (64, 64)
         assert 5 < 10 * np.log10(255**2 / np.mean((lq.astype(float) - gt) ** 2)) < 45
@@ -296,7 +296,7 @@ def test_lists_of_names_choose_images(folder: Path, tmp_path: Path) -> None:
     )
     without = ImageSource([folder], "rgb", exclude=[str(listed), f"{everything[1][0]}*"])
     assert [Path(name).name for name in without.names] == everything[2:]
-    with pytest.raises(VHeatIRError, match="of which include and exclude takes none"):
+    with pytest.raises(VHeatIRError, match="of which include and exclude selects none"):
         ImageSource([folder], "rgb", include=[str(listed)], exclude=["*"])
     listed.write_text("# nothing\n")
     with pytest.raises(VHeatIRError, match="is empty"):

@@ -1,4 +1,4 @@
-"""Noise and JPEG: determinism, statistics, OpenCV's own result, and the published input rows."""
+"""Noise and JPEG: determinism, statistics, agreement with OpenCV and published input PSNR."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_compressed_test_sets_have_the_published_psnr(
 
 
 def test_compressed_live1_has_the_published_psnrb() -> None:
-    """As printed for the JPEG input in the tables of QGAC and FBCNN."""
+    """As published for the JPEG input in the tables of QGAC and FBCNN."""
     luma = [to_color_mode(read_image(path), "luma") for path in _test_set("LIVE1")]
     for quality, expected in zip((10, 20, 30, 40), (25.33, 27.57, 28.92, 29.96), strict=True):
         mean = np.mean([psnrb(jpeg_compress(image, quality), image) for image in luma])

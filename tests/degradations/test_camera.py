@@ -1,4 +1,4 @@
-"""Camera noise: its strength, colour and correlation, against what was asked and what is real."""
+"""Camera noise: strength, colour and correlation against its parameters and real photographs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_demosaicing_of_one_colour_is_that_colour(phase: int) -> None:
     assert mosaic[top, left] == color[0] and mosaic[1 - top, 1 - left] == color[2]
     filled = _demosaic_malvar(mosaic, phase)
     assert np.allclose(filled, color, atol=1e-6)
-    # of OpenCV's, the colour of a strong red signal says whether the phase fits its code
+    # for OpenCV, the colour of a strong red signal shows whether the phase matches its code
     red = np.zeros((24, 24, 3), np.float32)
     red[..., 0] = 0.9
     for how in ("bilinear", "edge-aware"):
@@ -105,7 +105,7 @@ def test_every_demosaicing_is_drawn() -> None:
     assert {CameraNoise.draw(rng).demosaicing for _ in range(60)} == set(_DEMOSAICINGS)
 
 
-def test_made_noise_is_like_real_noise() -> None:
+def test_synthetic_noise_is_like_real_noise() -> None:
     source = ImageSource([BUNDLED], "rgb", cache=True)
     made = [statistics(*pair) for pair in made_crops(source, 250, 160, seed=0)]
     for name in REAL["CC15"]:

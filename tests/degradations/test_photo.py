@@ -1,4 +1,4 @@
-"""The chain of damage of the task photo."""
+"""The degradation pipeline of the task ``photo``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_small_images_limit_the_reduction() -> None:
         assert what.source_size(SIZE, scale) <= shortest
 
 
-def test_without_damage_the_input_is_the_target() -> None:
+def test_without_degradation_the_input_is_the_target() -> None:
     for what in (NONE, replace(PhotoDegradation(), clean=1.0)):
         lq, gt = sample(what, 1)
         assert np.array_equal(lq, gt)
@@ -72,12 +72,12 @@ NOISES = [f.name for f in fields(PhotoDegradation) if f.name.endswith(("_noise",
 
 @pytest.mark.parametrize("name", [*NOISES, "jpeg"])
 @pytest.mark.parametrize("gray", [0.0, 1.0])
-def test_every_damage_keeps_brightness_and_colour(name: str, gray: float) -> None:
+def test_every_degradation_keeps_brightness_and_colour(name: str, gray: float) -> None:
     what = replace(NONE, **{name: 1.0}, gray=gray, sigma=(2.0, 10.0))
     shifts = []
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        # not quite flat: of a flat field JPEG keeps a rounded colour
+        # not quite flat: JPEG would round the colour of a flat field
         flat = rng.integers(-9, 10, (SIZE + 32, SIZE + 32, 3)) + (90, 120, 150)
         lq, gt = degrade_photo(flat.astype(np.uint8), SIZE, what, rng)
         if gray:
@@ -130,7 +130,7 @@ def test_option_files_have_the_same_names_and_defaults() -> None:
     assert PhotoDegradation(**PhotoOptions().model_dump()) == PhotoDegradation()
 
 
-def test_training_samples_are_what_the_chain_makes() -> None:
+def test_training_samples_match_the_pipeline() -> None:
     what = DegradationRange(TASKS["photo"])
     assert what.source_size(SIZE) == SIZE + 32
     assert what.draw_scale(np.random.default_rng(0), SIZE, 300) > 0

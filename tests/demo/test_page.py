@@ -169,7 +169,7 @@ def test_a_rotated_photograph_is_shown_upright(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("notes.png", b"not an image at all", "'notes.png' is no image that can be read"),
+        ("notes.png", b"not an image at all", "'notes.png' is not an image that can be read"),
         ("large.png", None, "0.1 megapixels at most"),
     ],
 )

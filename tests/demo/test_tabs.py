@@ -100,7 +100,7 @@ def test_several_files_become_a_zip(
     page.click("#batch")
     page.wait_for_selector("#batch_report:has-text('2 of 3 restored')")
     report = page.inner_text("#batch_report")
-    assert "no image that can be read" in report and "/" not in report.split("failed")[1]
+    assert "not an image that can be read" in report and "/" not in report.split("failed")[1]
     page.shot("batch")
     with page.expect_download() as waiting:
         page.click("#batch_zip a >> nth=0")

@@ -77,7 +77,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"<svg></svg>"])
 def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file.png").write_bytes(content)
-    with pytest.raises(VHeatIRError, match="'file.png' is no image") as caught:
+    with pytest.raises(VHeatIRError, match="'file.png' is not an image") as caught:
         read_upload(tmp_path / "file.png", 1000)
     assert str(tmp_path) not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Where the heat flows: against what is known of a network's reach, and of k."""
+"""Influence and diffusivity against the known reach of a network and known values of k."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vheatir.weights import save_weights
 def restorer_of(tmp_path: Path, **config: object) -> Restorer:
     torch.manual_seed(0)
     net = build_network({"in_chans": 1, **config})
-    for parameter in net.parameters():  # the identity it starts as has no influence
+    for parameter in net.parameters():  # the initial network is the identity, without influence
         parameter.data += 0.05 * torch.randn_like(parameter)
     path = save_weights(tmp_path / "w.safetensors", net, {"task": "denoise_gray", "level": [0, 55]})
     return Restorer(path, "cpu")
@@ -34,7 +34,7 @@ def unet(tmp_path: Path, mixer: str) -> Restorer:
 
 
 def reach(values: np.ndarray, pixel: int, point: tuple[int, int]) -> int:
-    """Return the largest distance along an axis, in image pixels, at which anything changed."""
+    """Return the largest distance along an axis, in image pixels, with any change."""
     rows, columns = np.nonzero(values > 1e-6 * values.max())
     return max(
         np.abs(rows * pixel + pixel // 2 - point[0]).max(),
@@ -49,7 +49,7 @@ def test_convolutions_reach_as_far_as_their_kernels_and_heat_everywhere(tmp_path
     heat = trace_influence(unet(tmp_path, "hco_spread"), image, point)
     assert [stage.title for stage in heat.stages] == ["down 1", "coarsest scale", "up 1", "result"]
     assert [stage.pixel for stage in heat.stages] == [2, 4, 2, 1]
-    # Unshuffled by 2: three 3x3 convolutions before the stage's end, of 2 pixels each.
+    # Pixel-unshuffle by 2, then three 3x3 convolutions up to the end of the stage, 2 pixels each.
     assert reach(heat.stages[0].values, 2, point) <= 3 * 2 + 2
     assert reach(plain.stages[1].values, 4, point) < 30
     assert (heat.stages[1].values > 0).mean() > 0.9
@@ -118,4 +118,4 @@ def test_the_command_saves_figures(tmp_path: Path, capsys: pytest.CaptureFixture
         with Image.open(tmp_path / "out" / name) as figure:
             assert min(figure.size) > 200
     assert cli.main([*arguments, *model, "--point", "50", "4"]) == 2
-    assert "50, 4 is not in the image" in capsys.readouterr().err
+    assert "50, 4 is outside the image" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Automatic's choice, on bundled photographs with every kind of damage."""
+"""Automatic model choice on bundled photographs with every kind of degradation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vheatir.degradations import (
 from vheatir.inference import choose_model, jpeg_quality
 from vheatir.inference.estimate import estimate_blockiness, estimate_white_sigma
 
-# The tissue comes from a JPEG, as its blocks still show, and the stereo pair is one scene.
+# The tissue image has visible JPEG blocks, and the stereo pair is a single scene.
 PHOTOGRAPHS = {
     name: image[-320:, -320:]
     for name, image in {**heldout_photographs(), **training_photographs()}.items()
@@ -50,7 +50,7 @@ def test_white_noise_is_for_the_denoiser_at_its_level(name: str, mode: str) -> N
     for sigma in (15, 25, 50):
         choice = choose_model(noisy(image, sigma))
         assert choice.model == f"denoise_{'gray' if mode == 'gray' else 'color'}", (sigma, choice)
-        assert choice.level == pytest.approx(sigma, rel=0.3, abs=2)  # clipping hides some
+        assert choice.level == pytest.approx(sigma, rel=0.3, abs=2)  # clipping hides part of it
         assert choice.message == f"white noise of sigma {choice.level:.1f}"
 
 
@@ -61,7 +61,7 @@ def test_jpeg_is_found_by_its_blocks_alone_and_by_its_quality(name: str, mode: s
     model = f"jpeg_{'gray' if mode == 'gray' else 'color'}"
     for quality in (10, 20, 40, 60):
         compressed = jpeg_compress(image, quality)
-        # Cropped off the grid too, as a screenshot would be.
+        # Also cropped off the grid, as in a screenshot.
         for damaged in (compressed, compressed[3:, 5:]):
             choice = choose_model(damaged)
             assert (choice.model, choice.level) == (model, None), quality

@@ -1,4 +1,4 @@
-"""Many pictures at a time: in threads, in shards, after an interruption, and on Ray."""
+"""Many images: in threads, in shards, after an interruption, and on Ray."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_several_at_a_time_give_the_same(folder: Path, run: Any) -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_shards_share_all_pictures_out(folder: Path, run: Any) -> None:
+def test_shards_cover_all_images(folder: Path, run: Any) -> None:
     seen: list[str] = []
     for index in range(1, 6):
         status, _ = run("--shard", f"{index}/5", "--task", "denoise", out=f"out{index}")
@@ -86,29 +86,29 @@ def test_impossible_shards_are_refused(run: Any, shard: str) -> None:
 
 def test_resume_does_what_is_left_and_trusts_no_name(folder: Path, run: Any) -> None:
     assert run("--resume", "--shard", "1/2")[0] == 0
-    # A stranger's file of the right name is not ours.
+    # An unrelated file with the right name must not be replaced.
     (folder / "out/01.png").write_bytes(b"precious")
     status, said = run("--resume")
-    assert status == 1 and "7 restored, 8 done before, 1 skipped" in said
+    assert status == 1 and "7 restored, 8 already done, 1 skipped" in said
     assert (folder / "out/01.png").read_bytes() == b"precious"
     (folder / "out/01.png").unlink()
     (folder / "out/02.png").unlink()
     status, said = run("--resume")
-    assert status == 0 and "2 restored, 14 done before" in said
+    assert status == 0 and "2 restored, 14 already done" in said
     assert_restored(folder / "out", NAMES)
-    # A source that has changed, or other settings: not done.
+    # A changed source or other settings: not done.
     write_image(folder / "in/05.png", np.full((24, 24), 50, np.uint8)[:20])
-    assert "1 restored, 15 done before" in run("--resume")[1]
+    assert "1 restored, 15 already done" in run("--resume")[1]
     assert read_image(folder / "out/05.png").shape == (20, 24)
     assert "16 restored" in run("--resume", "--level", "10", "--task", "denoise")[1]
 
 
 @pytest.mark.reliability
-def test_a_crash_between_picture_and_record_is_repaired(folder: Path, run: Any, model: str) -> None:
+def test_a_crash_between_image_and_record_is_repaired(folder: Path, run: Any, model: str) -> None:
     settings = Settings(model=model, device="cpu")
     jobs = plan([str(folder / "in")], str(folder / "out"))
     manifest = Manifest(folder / "out", settings)
-    manifest.begin(jobs[0])  # then the picture, and there the power went
+    manifest.begin(jobs[0])  # then the image is written, and the process crashes
     (folder / "out/00.png").write_bytes((folder / "in/00.png").read_bytes())
     manifest.close()
     record = folder / "out/.vheatir-restored.jsonl"
@@ -116,7 +116,7 @@ def test_a_crash_between_picture_and_record_is_repaired(folder: Path, run: Any, 
     status, said = run("--resume")
     assert status == 0 and "16 restored" in said
     assert_restored(folder / "out", NAMES)
-    assert "0 restored, 16 done before" in run("--resume")[1]
+    assert "0 restored, 16 already done" in run("--resume")[1]
 
 
 def parent_of(process: int) -> int:
@@ -125,7 +125,7 @@ def parent_of(process: int) -> int:
 
 
 def workers_of(driver: int) -> list[int]:
-    """Return Ray Data's actors: children of the node manager, which is the driver's."""
+    """Return Ray Data's actors: children of the node manager, itself a child of the driver."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -134,13 +134,13 @@ def workers_of(driver: int) -> list[int]:
                 if named and parent_of(parent_of(int(entry.name))) == driver:
                     found.append(int(entry.name))
             except OSError:
-                continue  # it has ended meanwhile
+                continue  # it has ended in the meantime
     return sorted(found)
 
 
 @pytest.mark.reliability
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
-@pytest.mark.filterwarnings("ignore")  # Ray's own, of every kind
+@pytest.mark.filterwarnings("ignore")  # from Ray itself
 def test_ray_loses_nothing_when_a_worker_is_killed(folder: Path, model: str) -> None:
     ray = pytest.importorskip("ray", reason="needs Ray: pip install 'vheatir[ray]'")
     (folder / "in/bad.png").write_bytes(b"nothing")

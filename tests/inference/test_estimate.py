@@ -1,4 +1,4 @@
-"""The noise estimate against noise that is known."""
+"""The noise estimate against known noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_known_noise_on_photographs(name: str, sigma: float) -> None:
 def test_clipping_hides_no_noise(name: str, sigma: float) -> None:
     image = getattr(data, name)()
     noisy = image + np.random.default_rng(0).normal(0, sigma, image.shape)
-    stored = np.clip(np.rint(noisy), 0, 255) / 255  # as a file holds it
+    stored = np.clip(np.rint(noisy), 0, 255) / 255  # as stored in a file
     assert estimate_sigma(stored.astype(np.float32)) == pytest.approx(sigma, abs=2.0)
 
 

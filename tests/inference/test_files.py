@@ -1,4 +1,4 @@
-"""Photographs in and out: what other programs read back, not what was meant."""
+"""Reading and writing photographs, checked with independent readers."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def test_profile_exif_xmp_and_resolution_are_kept(kind: str, target: str) -> Non
     assert (details[0xA002], details[0xA003]) == photo.pixels.shape[1::-1]
     packet = again.info.get("xmp") or again.info.get("XML:com.adobe.xmp")
     assert b'dc:title="a"' in packet and b"Orientation" not in packet
-    if "WEBP" not in (kind, again.format):  # which has no place for it
-        expected = (200, 100) if kind == "TIFF" else (100, 200)  # the others were turned
+    if "WEBP" not in (kind, again.format):  # which cannot store it
+        expected = (200, 100) if kind == "TIFF" else (100, 200)  # the others were rotated
         assert again.info["dpi"] == pytest.approx(expected, abs=0.1)
     if (kind, target) == ("PNG", "png"):
         assert again.text["Comment"] == "kept"
@@ -110,7 +110,7 @@ def test_profile_exif_xmp_and_resolution_are_kept(kind: str, target: str) -> Non
 @pytest.mark.parametrize("fmt", ["png", "tiff", "webp"])
 def test_lossless_formats_keep_every_bit(fmt: str, shape: tuple[int, ...], dtype: Any) -> None:
     if fmt == "webp" and dtype == np.uint16:
-        pytest.skip("WebP holds 8 bits")
+        pytest.skip("WebP is limited to 8 bits")
     pixels = random_pixels(*shape, dtype=dtype)
     data = encode_photograph(pixels, fmt, Metadata(icc=ICC, exif=make_exif(1).tobytes()))
     if len(shape) == 3 and shape[2] == 2 and dtype == np.uint16 and fmt == "tiff":
@@ -126,7 +126,7 @@ def test_lossless_formats_keep_every_bit(fmt: str, shape: tuple[int, ...], dtype
     assert photo.metadata.icc == ICC
 
 
-def test_deep_pictures_carry_their_metadata() -> None:
+def test_deep_images_keep_their_metadata() -> None:
     pixels = random_pixels(6, 9, 3, dtype=np.uint16)
     metadata = Metadata(ICC, make_exif(1).tobytes(), XMP, (300.0, 300.0))
     for fmt in ("png", "tiff"):
@@ -192,15 +192,15 @@ PAGES = encode(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no image"),
-        (b"hello", "no image"),
-        (b"<svg></svg>", "no image"),
-        (b"\x89PNG\r\n\x1a\n", "no image"),
+        (b"", "not an image"),
+        (b"hello", "not an image"),
+        (b"<svg></svg>", "not an image"),
+        (b"\x89PNG\r\n\x1a\n", "not an image"),
         (cut("JPEG"), "damaged"),
         (cut("PNG"), "damaged"),
         (cut("PNG", deep=True), "damaged"),
-        (cut("WEBP"), "damaged|no image"),
-        (cut("TIFF"), "damaged|no image"),
+        (cut("WEBP"), "damaged|not an image"),
+        (cut("TIFF"), "damaged|not an image"),
         (encode(Image.new("CMYK", (4, 4)), "JPEG"), "colour mode CMYK"),
         (encode(Image.new("F", (4, 4)), "TIFF"), "colour mode F"),
         (encode(Image.new("L", (101, 100)), "PNG"), "101 x 100"),
@@ -214,7 +214,7 @@ def test_what_cannot_be_restored_says_why(data: bytes, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_damaged_exif_does_not_cost_the_picture() -> None:
+def test_damaged_exif_does_not_prevent_reading() -> None:
     pixels = random_pixels(4, 6, 3)
     data = encode(Image.fromarray(pixels), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7fgarbage")
     np.testing.assert_array_equal(read_photograph(data, "p", 100).pixels, pixels)

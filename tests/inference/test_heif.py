@@ -1,4 +1,4 @@
-"""HEIC, HEIF and AVIF: turned once, in their own colours, and what is not restored says why."""
+"""HEIC, HEIF and AVIF: orientation, colours, and clear errors for unsupported files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KINDS = ["HEIF", "AVIF"]
 
 
 def encode(kind: str, pixels: np.ndarray = PHOTO, **options: Any) -> bytes:
-    """Encode as exactly as the encoders can."""
+    """Encode as losslessly as the encoders allow."""
     out = io.BytesIO()
     if kind == "AVIF":
         if not features.check("avif"):
@@ -56,7 +56,7 @@ def encode(kind: str, pixels: np.ndarray = PHOTO, **options: Any) -> bytes:
 
 
 def deep(kind: str, depth: int = 10) -> tuple[bytes, np.ndarray]:
-    """Return a file of 10 or 12 bits and its pixels, stretched over 16."""
+    """Return a file of 10 or 12 bits and its pixels, rescaled to 16 bits."""
     pixels = PHOTO.astype(np.uint16) * (1 << depth - 8) + 1
     if kind == "AVIF":
         if not cv2.haveImageWriter(".avif"):
@@ -91,7 +91,7 @@ def assert_near(pixels: np.ndarray, expected: np.ndarray, tolerance: int) -> Non
 
 
 def heif_turned(orientation: int) -> bytes:
-    """Return a HEIF file with irot and imir, and the orientation in its EXIF block besides."""
+    """Return a HEIF file with irot and imir, and the orientation in its EXIF block too."""
     heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
     out = io.BytesIO()
     file = heif.from_bytes("RGB", PHOTO.shape[1::-1], PHOTO.tobytes())
@@ -118,7 +118,7 @@ def test_orientation_is_applied_once(kind: str, orientation: int) -> None:
 
 
 def test_orientation_in_exif_alone_does_not_count() -> None:
-    """As by the standard, and in other readers: the file's own boxes are the ones that count."""
+    """As in the standard and in other readers: only the boxes of the file are used."""
     data = heif_turned(6).replace(b"irot", b"free").replace(b"imir", b"free")
     photo = read_photograph(data, "photo", MOST)
     assert_near(photo.pixels, PHOTO, 3)
@@ -148,7 +148,7 @@ def test_channels_stay_and_say_what_is_written(kind: str, shape: str, tmp_path: 
     photo = read_photograph(data, "photo", MOST)
     assert photo.format == kind and photo.quality is None
     assert_near(photo.pixels, pixels, 3)
-    fmt = "png" if shape == "rgba" else "jpg"  # which holds no transparency
+    fmt = "png" if shape == "rgba" else "jpg"  # which does not support transparency
     assert default_format(photo) == fmt
     for suffix in (".heic", ".HEIF", ".hif", ".avif"):
         path = tmp_path / f"a{suffix}"
@@ -182,7 +182,7 @@ def test_white_is_white_in_any_depth() -> None:
 def test_display_p3_by_code_points_alone_gets_its_profile(target: str) -> None:
     data = encode("HEIF", color_primaries=12, transfer_characteristics=13)
     photo = read_photograph(data, "photo", MOST)
-    assert_near(photo.pixels, PHOTO, 3)  # in the file's own RGB
+    assert_near(photo.pixels, PHOTO, 3)  # in the RGB colour space of the file
     again = Image.open(io.BytesIO(encode_photograph(photo.pixels, target, photo.metadata)))
     profile = ImageCms.ImageCmsProfile(io.BytesIO(again.info["icc_profile"]))
     assert "Display P3" in ImageCms.getProfileDescription(profile)
@@ -201,7 +201,7 @@ def patched_nclx(data: bytes, primaries: int, transfer: int) -> bytes:
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("depth", [8, 10])
-def test_hdr_says_so(kind: str, depth: int, transfer: int, name: str) -> None:
+def test_hdr_is_refused(kind: str, depth: int, transfer: int, name: str) -> None:
     data = encode(kind) if depth == 8 else deep(kind)[0]
     hdr = patched_nclx(data, 9, transfer)
     with pytest.raises(UnsupportedImageError, match=rf"a.heic is HDR \({name}\), .*SDR first"):
@@ -213,12 +213,12 @@ def test_hdr_in_an_av1_stream_without_a_box_is_seen() -> None:
     sequence = read_header(io.BytesIO(data))
     data[data.index(b"colrnclx") : data.index(b"colrnclx") + 4] = b"free"
     without = read_header(io.BytesIO(data))
-    # Pillow's encoder writes the code points into the stream as well.
+    # Pillow's encoder also writes the code points into the stream.
     assert without.cicp == sequence.cicp == (1, 13)
 
 
 @pytest.mark.parametrize("transfer", [16, 18])
-def test_hdr_in_png_and_in_profiles_says_so(transfer: int) -> None:
+def test_hdr_in_png_and_in_profiles_is_refused(transfer: int) -> None:
     tag = b"cicp" + bytes(4) + bytes([9, transfer, 0, 1])
     head = bytes(128) + (1).to_bytes(4, "big") + b"cicp"
     icc = head + (144).to_bytes(4, "big") + (12).to_bytes(4, "big") + tag
@@ -247,7 +247,7 @@ def test_sequences_are_refused() -> None:
     if not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     Image.fromarray(PHOTO).save(out, "AVIF", save_all=True, append_images=frames)
-    with pytest.raises(VHeatIRError, match="several pictures"):
+    with pytest.raises(VHeatIRError, match="several images"):
         read_photograph(out.getvalue(), "moving", MOST)
     data = bytearray(encode("HEIF"))
     data[8:12] = b"hevc"
@@ -262,8 +262,8 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         read_photograph(data, "a.heic", MOST)
     assert "\n" not in str(caught.value)
     (tmp_path / "a.heic").write_bytes(data)
-    assert default_suffix(tmp_path / "a.heic") == ".jpg"  # the plan is the same without it
-    # AVIF needs it not.
+    assert default_suffix(tmp_path / "a.heic") == ".jpg"  # planning does not need the package
+    # AVIF does not need it.
     assert_near(read_photograph(encode("AVIF"), "a.avif", MOST).pixels, PHOTO, 3)
 
 
@@ -274,7 +274,7 @@ def test_pillows_own_readers_are_left_as_they_were() -> None:
 
 
 def with_tiles() -> bytes:
-    """Return a file as phones write it: a grid of tiles."""
+    """Return a file with a grid of tiles, as written by phones."""
     pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
     return encode("HEIF", tile_size=32)
 
@@ -288,7 +288,7 @@ def test_tiles_are_joined() -> None:
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "tiles", "deep HEIF", "deep AVIF"])
-def test_cut_off_files_are_refused_wherever_they_end(kind: str) -> None:
+def test_truncated_files_are_refused_wherever_they_end(kind: str) -> None:
     if kind == "tiles":
         data = with_tiles()
     else:
@@ -315,7 +315,7 @@ def test_large_ones_are_refused_by_their_header(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_small_size_that_a_large_stream_belies_is_refused(kind: str) -> None:
+def test_a_large_stream_behind_a_small_size_is_refused(kind: str) -> None:
     fast: dict[str, Any] = {"speed": 10}
     if kind == "HEIF":
         fast = {"enc_params": {"preset": "ultrafast"}, "chroma": 420}
@@ -323,7 +323,7 @@ def test_a_small_size_that_a_large_stream_belies_is_refused(kind: str) -> None:
     lying = patched_size(data, 96, 64)
     with pytest.raises(VHeatIRError, match=r"needs 5\.\d+ megapixels"):
         read_photograph(lying, "photo", MOST)
-    for part in (b"hvcC", b"av1C"):  # nor does it help to leave the codec's box out
+    for part in (b"hvcC", b"av1C"):  # also refused without the codec's box
         with pytest.raises(VHeatIRError):
             read_photograph(lying.replace(part, b"free"), "photo", MOST)
 
@@ -336,11 +336,11 @@ def test_odd_sizes(kind: str, shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", bytes(99), b"\0\0\0\x18ftypheic" + bytes(50)])
-def test_what_holds_no_image(data: bytes) -> None:
+def test_files_without_an_image_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError):
         read_header(io.BytesIO(data))
     assert is_heif(data) == (b"heic" in data)
-    with pytest.raises(VHeatIRError, match="damaged|no image"):
+    with pytest.raises(VHeatIRError, match="damaged|not an image"):
         read_photograph(data, "photo", MOST)
 
 
@@ -351,7 +351,7 @@ def test_other_codecs_are_named() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".avif"])
-def test_a_jpeg_by_another_name_stays_a_jpeg(suffix: str, tmp_path: Path) -> None:
+def test_a_jpeg_with_a_heif_suffix_stays_a_jpeg(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(encode_photograph(PHOTO, "jpg", Metadata()))
     assert default_suffix(path) == ".jpg"

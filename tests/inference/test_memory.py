@@ -1,4 +1,4 @@
-"""Memory at hand, and the tiles that it leaves room for."""
+"""Available memory, and the tile size chosen for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vheatir.inference import memory, restorer
 def test_the_kernel_is_asked() -> None:
     at_hand = memory.memory_at_hand(torch.device("cpu"))
     if at_hand is None:
-        pytest.skip("only Linux tells")
+        pytest.skip("only known under Linux")
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     assert 0 < at_hand <= total
 

@@ -1,4 +1,4 @@
-"""The estimate of white and correlated noise against made noise whose strength is known."""
+"""The estimate of white and correlated noise against synthetic noise of known strength."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vheatir.bundled import heldout_photographs, training_photographs
 from vheatir.degradations import CameraNoise, add_camera_noise, jpeg_compress
 from vheatir.inference import NoiseEstimate, estimate_noise, estimate_sigma
 
-# The tissue comes from a JPEG and the stereo pair, one scene, holds noise of its own.
+# The tissue image comes from a JPEG; the stereo pair, a single scene, is itself noisy.
 PHOTOGRAPHS = {
     name: image
     for name, image in {**heldout_photographs(), **training_photographs()}.items()
     if name in ("astronaut", "rocket", "coffee", "chelsea")
 }
-# Standard deviations of Y and of Cb, Cr (root mean square) where R, G, B have independent noise of
-# standard deviation 1: norms of the rows of BT.601's matrix.
+# Standard deviations of Y and of Cb, Cr (root mean square) for independent noise of standard
+# deviation 1 in R, G, B: norms of the rows of BT.601's matrix.
 LUMA_OF_RGB = float(np.linalg.norm([0.299, 0.587, 0.114]))
 CB, CR = [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]
 CHROMA_OF_RGB = float(np.linalg.norm([CB, CR]) / np.sqrt(2))
@@ -36,7 +36,7 @@ def blurred_noise(shape: tuple[int, ...], blur: float, seed: int = 0) -> np.ndar
 
 
 def smooth(clean: np.ndarray) -> np.ndarray:
-    """Tell which 40 % of the pixels have the smallest gradient when blurred."""
+    """Return the mask of the 40 % of pixels with the smallest gradient after blurring."""
     blurred = gaussian_filter(clean @ [0.299, 0.587, 0.114], 2)
     gradient = np.hypot(*np.gradient(blurred))
     return gradient <= np.quantile(gradient, 0.4)
@@ -74,7 +74,7 @@ def test_it_agrees_with_the_estimate_of_white_noise(name: str, sigma: float) -> 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_correlated_noise_is_found_where_the_finest_details_hide_it(name: str, std: float) -> None:
     clean = PHOTOGRAPHS[name]
-    # The autocorrelation of luma at lag 1 is .6, as cameras leave it.
+    # The autocorrelation of luma at lag 1 is 0.6, as in camera images.
     noisy = stored(clean + std * blurred_noise(clean.shape[:2], 0.7)[..., None])
     found = estimate_noise(noisy)
     assert found.luma == pytest.approx(true_luma(noisy, clean), rel=0.3)
@@ -85,7 +85,7 @@ def test_correlated_noise_is_found_where_the_finest_details_hide_it(name: str, s
 def test_luma_and_chroma_are_told_apart() -> None:
     gray = np.full((256, 256), 110.0)
     luma, red = blurred_noise(gray.shape, 0.6, 1), blurred_noise(gray.shape, 1.5, 2)
-    # Cr of BT.601 is 0.713 (R - Y); with Cb = 0, B = Y and G makes Y what it is.
+    # Cr of BT.601 is 0.713 (R - Y); with Cb = 0, B = Y, and G follows from Y.
     for y, cr in ((6, 1), (1, 6), (4, 4)):
         value = gray + y * luma
         difference = cr * red / 0.713

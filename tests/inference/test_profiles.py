@@ -1,4 +1,4 @@
-"""Profiles made from code points, by LittleCMS and by the matrices that others publish."""
+"""ICC profiles made from code points, checked with LittleCMS and published matrices."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def to_srgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
     return np.asarray(converted).astype(float)
 
 
-# Muted colours, which lie inside sRGB too: clipping differs from program to program.
+# Muted colours inside sRGB: clipping differs between programs.
 PIXELS = np.random.default_rng(0).integers(90, 170, (16, 16, 3), dtype=np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Raw files are told by their content; ordinary TIFFs are none."""
+"""Raw files are detected by their content; ordinary TIFFs are not raw."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tiff(*images: dict[str, Any], **writer: Any) -> bytes:
 
 
 def with_nested(preview: dict[str, Any], nested: dict[str, Any], **writer: Any) -> bytes:
-    """Return a file whose first image is a preview and the next one nested in it."""
+    """Return a file whose first image is a preview, with a nested second image."""
     first = {"data": PREVIEW, "photometric": "rgb", "subifds": 1, **preview}
     return tiff(first, {"data": SENSOR, **nested}, **writer)
 
@@ -74,7 +74,7 @@ def test_raw_files_are_refused_under_any_name(name: str, tmp_path: Path) -> None
 
 
 def test_their_previews_would_be_read_otherwise() -> None:
-    """The nested preview is what Pillow shows of such a file: it must not be restored."""
+    """Pillow opens the preview of such a file, which must not be restored."""
     for name in ("dng", "nef"):
         with Image.open(io.BytesIO(FILES[name])) as image:
             np.testing.assert_array_equal(np.asarray(image), PREVIEW)

@@ -1,4 +1,4 @@
-"""The Restorer: output like input, and honest about everything it cannot do."""
+"""The Restorer: output of the same type as the input, and clear errors."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def tiny_network(in_chans: int, **options: Any) -> nn.Module:
     net = build_network(
         {"type": "VHeatIR", "in_chans": in_chans, "embed_dim": 8, "depths": [1], **options}
     )
-    for parameter in net.parameters():  # not the identity it starts as
+    for parameter in net.parameters():  # the initial network is the identity
         parameter.data += 0.05 * torch.randn_like(parameter)
     return net
 
 
 class Plain(nn.Module):
-    """A network that is its formula."""
+    """A network that applies a formula."""
 
     takes_level = False
 
@@ -52,7 +52,7 @@ class Plain(nn.Module):
 
 
 class Recorder(Plain):
-    """Returns its input and keeps the levels it was given."""
+    """Return the input and record the levels."""
 
     takes_level = True
 
@@ -196,7 +196,7 @@ def test_the_luma_model_sees_matlabs_luma() -> None:
 
 def test_colour_by_a_gray_denoiser_is_refused() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
-    image[0, 0, 0] = 1  # gray but for one pixel
+    image[0, 0, 0] = 1  # gray except for one pixel
     with pytest.raises(VHeatIRError, match="'denoise_color' model"):
         RESTORERS["gray"].restore(image)
 
@@ -204,20 +204,20 @@ def test_colour_by_a_gray_denoiser_is_refused() -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 4, 5), np.uint8), "no image"),
-        (np.zeros(4, np.uint8), "no image"),
+        (np.zeros((4, 4, 5), np.uint8), "not an image"),
+        (np.zeros(4, np.uint8), "not an image"),
         (np.zeros((0, 4), np.uint8), "empty"),
         (np.zeros((4, 4), np.int32), "int32"),
         (np.full((4, 4), 200, np.float32), "divide"),
         (np.full((4, 4), np.nan, np.float32), "NaN"),
         (torch.zeros(3, 0, 4), "empty"),
-        (torch.zeros(5, 4, 4), "no image"),
+        (torch.zeros(5, 4, 4), "not an image"),
         (torch.zeros(4, 4, dtype=torch.int64), "int64"),
         ([[1, 2]], "NumPy array"),
         (Path("missing.png"), "missing.png"),
     ],
 )
-def test_what_is_no_image_is_refused(image: Any, message: str) -> None:
+def test_invalid_images_are_refused(image: Any, message: str) -> None:
     with pytest.raises(VHeatIRError, match=message) as caught:
         make_restorer(Plain(1)).restore(image)
     assert "\n" not in str(caught.value)
@@ -270,7 +270,7 @@ def test_blind_models_take_no_level_but_check_it() -> None:
 
 def test_non_finite_pixels_are_retried_in_float32(caplog: pytest.LogCaptureFixture) -> None:
     net = Plain(1)
-    # 3e4 * 4 overflows float16, so that inf - inf is NaN; float32 holds it.
+    # 3e4 * 4 overflows float16, so that inf - inf is NaN; float32 does not overflow.
     net.conv = nn.Conv2d(1, 1, 1, bias=False)
     net.conv.weight.data.fill_(1.2e5 / 2)
     net.formula = lambda x: (net.conv(x + 1) - net.conv(x + 1)).float() + 0.5
@@ -279,7 +279,7 @@ def test_non_finite_pixels_are_retried_in_float32(caplog: pytest.LogCaptureFixtu
     result = restorer.restore_detailed(np.full((8, 8), 0.9, np.float32))
     assert result.retried and "float32" in caplog.text
     np.testing.assert_array_equal(result.image, np.full((8, 8), 0.5, np.float32))
-    # flat white never sees float16
+    # flat white is never run in float16
     assert not restorer.restore_detailed(np.ones((8, 8), np.float32)).retried
 
 
@@ -331,7 +331,7 @@ def test_large_images_are_tiled_and_small_ones_whole() -> None:
     assert restorer.restore_detailed(np.zeros((1000, 2500), np.uint8)).tile == 512
 
 
-def test_devices_and_models_that_are_not_there() -> None:
+def test_missing_devices_and_models() -> None:
     with pytest.raises(VHeatIRError, match="not available here"):
         Restorer(SimpleNamespace(network=Plain(1), info={}), "cuda:77")  # type: ignore[arg-type]
     with pytest.raises(VHeatIRError):
@@ -352,7 +352,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Restorer:
     return Restorer(path, "cpu")
 
 
-#: Every kind of image, from uint8 (16, 20, 4) with alpha.
+#: Converters from a uint8 RGBA image (16, 20, 4) to every image type.
 KINDS: dict[str, Callable[[np.ndarray[Any, Any], Path], Any]] = {
     "gray": lambda image, _: image[..., 0].copy(),
     "gray, one channel": lambda image, _: image[..., :1].copy(),
@@ -389,7 +389,7 @@ def _written(path: Path, image: np.ndarray[Any, Any]) -> Path:
 
 
 def _array(image: Any) -> np.ndarray[Any, Any]:
-    """The pixels, channels last."""
+    """Return the pixels, channels last."""
     if isinstance(image, Path):
         return read_image(image)
     if isinstance(image, Tensor):
@@ -428,7 +428,7 @@ def test_strength_of_each_kind_of_image(kind: str, photo: Restorer, tmp_path: Pa
     assert last > 0
 
 
-def test_luma_and_chroma_are_told_apart(photo: Restorer) -> None:
+def test_luma_and_chroma_have_separate_strengths(photo: Restorer) -> None:
     weights = np.array([0.299, 0.587, 0.114])
     image = np.random.default_rng(0).uniform(0.3, 0.7, (16, 20, 3))
     whole = photo.restore(image)
@@ -448,12 +448,12 @@ def test_a_luma_model_has_strength_too() -> None:
     whole = luma.restore(image)
     for strength, expected in [(0, image), (100, whole), ((100, 0), whole), ((0, 100), image)]:
         out = luma.restore(image, strength=strength).astype(int)
-        # The same step in each of the channels has no chroma, up to rounding.
+        # An equal change of all channels has no chroma, up to rounding.
         assert np.abs(out - expected).max() <= (0 if strength in (0, 100) else 1)
 
 
 @pytest.mark.parametrize("strength", [-1, 151, math.nan, "half", (1, 2, 3), (50, 200)])
-def test_a_strength_out_of_range_is_told_before_any_work(strength: Any) -> None:
+def test_a_strength_out_of_range_is_refused_before_any_work(strength: Any) -> None:
     net = Recorder(1)
     with pytest.raises(VHeatIRError, match="0 .*150") as caught:
         make_restorer(net, task="denoise_gray").restore(np.zeros((9, 9)), 15, strength=strength)
@@ -473,7 +473,7 @@ def test_a_task_without_a_level_refuses_one(photo: Restorer) -> None:
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_gray_through_the_photo_model(dtype: str, photo: Restorer) -> None:
-    """Equal channels in, gray out: the same for all the ways of storing it."""
+    """Gray images give the same result in every storage format."""
     rng = np.random.default_rng(0)
     gray = rng.random((17, 22)).astype(np.float32)
     alpha = rng.random((17, 22)).astype(np.float32)

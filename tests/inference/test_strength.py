@@ -26,14 +26,14 @@ def white_of(image: Array) -> float:
 
 
 def as_dtype(image: Array, dtype: str) -> Array:
-    """From [0, 1] to the values of ``dtype``."""
+    """Convert from [0, 1] to the values of ``dtype``."""
     if dtype.startswith("uint"):
         return np.rint(image.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
     return image.astype(dtype)
 
 
 def pair(dtype: str, channels: tuple[int, ...], seed: int = 0, size: int = 40) -> list[Array]:
-    """A noisy image, away from black and white, and one smoother."""
+    """Return a noisy image, away from black and white, and a smoother one."""
     rng = np.random.default_rng(seed)
     ramp = np.linspace(0.35, 0.65, size).reshape(-1, *[1] * (1 + len(channels)))
     noisy = ramp + rng.normal(0, 0.03, (size, size + 3, *channels))
@@ -82,7 +82,7 @@ def test_gray_ignores_chroma(dtype: str, channels: tuple[int, ...]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_gray_moves_from_the_input_in_every_pixel(data: st.DataObject) -> None:
-    """Whatever the two images are, and in whole steps of their own depth."""
+    """For arbitrary image pairs, in integer steps of their bit depth."""
     dtype = data.draw(st.sampled_from(DTYPES))
     shape = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 30))
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
@@ -108,7 +108,7 @@ def test_colours_move_from_the_input_in_luma_and_chroma(data: st.DataObject) -> 
     before, restored = pair(dtype, (3,), data.draw(st.integers(0, 1000)))
     low, high = sorted(data.draw(st.lists(st.floats(0, 150), min_size=2, max_size=2)))
     other = data.draw(st.floats(0, 150))
-    # Rounding moves each of the channels by half a step at most.
+    # Rounding changes each channel by at most half a step.
     rounding = 1.0 if dtype.startswith("uint") else 1e-5
 
     def distances(luma: float, chroma: float) -> tuple[Array, Array]:
@@ -119,7 +119,7 @@ def test_colours_move_from_the_input_in_luma_and_chroma(data: st.DataObject) -> 
 
     (luma_low, chroma_low), (luma_high, chroma_high) = distances(low, other), distances(high, other)
     assert (luma_high >= luma_low - rounding).all()
-    if other <= 100:  # above, how much room there is depends on both
+    if other <= 100:  # above 100, the remaining range depends on both
         assert np.abs(chroma_high - chroma_low).max() <= 2 * rounding
     (luma_low, chroma_low), (luma_high, chroma_high) = distances(other, low), distances(other, high)
     if other <= 100:
@@ -152,7 +152,7 @@ def test_chroma_alone_leaves_luma_and_luma_alone_leaves_chroma() -> None:
     np.testing.assert_allclose(luma_of(chroma_only), luma_of(before), atol=1e-6)
     luma_only = apply_strength(before, restored, 100, 0)
     np.testing.assert_allclose(luma_of(luma_only), luma_of(restored), atol=1e-6)
-    # What is equal in all channels is luma: the differences between channels stay.
+    # Luma changes all channels equally, so the channel differences stay.
     np.testing.assert_allclose(np.diff(luma_only), np.diff(before), atol=1e-6)
     np.testing.assert_allclose(np.diff(chroma_only), np.diff(restored), atol=1e-6)
 
@@ -187,7 +187,7 @@ def test_texture_returns_before_noise(strength: float) -> None:
     returned = np.abs(out - restored) / np.maximum(np.abs(before - restored), 1e-9)
     noise, texture = returned[8:-8, 8:150].mean(), returned[8:-8, 170:-8].mean()
     assert texture > noise + 0.15
-    # The line between the two is one straight mixture: both on their side of it.
+    # A uniform mixture lies on the line between the two; each must lie on its own side of it.
     assert noise < 1 - strength / 100 < texture
 
 
@@ -212,7 +212,7 @@ def test_removed_detail_that_follows_the_kept_structure_is_texture() -> None:
     assert returned[8:-8, 144:-8].mean() > returned[8:-8, 8:112].mean() + 0.2
 
 
-def test_noise_that_grows_with_brightness_is_no_texture() -> None:
+def test_noise_that_grows_with_brightness_is_not_texture() -> None:
     rng = np.random.default_rng(0)
     level = np.linspace(0.2, 0.8, 256)[None].repeat(256, 0)
     before = level + rng.normal(size=level.shape) * (0.01 + 0.05 * level)
@@ -318,7 +318,7 @@ def test_parse_refuses_in_one_line(strength: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_what_does_not_belong_together_is_refused() -> None:
+def test_mismatched_images_are_refused() -> None:
     image = np.zeros((4, 5, 3), np.uint8)
     for other in (image[:3], image[..., 0], image.astype(np.uint16)):
         with pytest.raises(VHeatIRError, match="two versions of one image"):

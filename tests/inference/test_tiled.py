@@ -1,4 +1,4 @@
-"""Tiling: no seams, any size, level maps cropped along; the self-ensemble by its formula."""
+"""Tiling: no seams, any size, level maps cropped too; the self-ensemble against its formula."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vheatir.inference.tiled import restore_tensor, self_ensemble
 
 
 class AddLevel(nn.Module):
-    """Adds the level to the image, whatever its shape."""
+    """Adds the level, of any shape, to the image."""
 
     def forward(self, x: Tensor, level: float | Tensor | None = None) -> Tensor:
         if level is None:
@@ -51,7 +51,7 @@ def test_level_maps_are_cropped_along(height: int, width: int, tile: int) -> Non
 
 
 @pytest.mark.parametrize("level", [0.25, torch.tensor([0.25, 0.5]), torch.full((2, 1, 1, 1), 0.25)])
-def test_levels_that_are_no_maps_reach_every_tile(level: float | Tensor) -> None:
+def test_other_levels_reach_every_tile(level: float | Tensor) -> None:
     x = torch.rand(2, 1, 50, 70)
     y = restore_tensor(AddLevel(), x, level, tile=32, overlap=8)
     torch.testing.assert_close(y, AddLevel()(x, level), rtol=0, atol=1e-6)
@@ -89,7 +89,7 @@ def test_a_step_between_tiles_is_blended_smoothly() -> None:
 
 def test_pixel_unshuffle_keeps_its_phase_in_tiles() -> None:
     class EveryOther(nn.Module):
-        """Clears every second row and column, counted from its input's corner."""
+        """Clears every second row and column, counted from the corner of its input."""
 
         def forward(self, x: Tensor) -> Tensor:
             mask = torch.zeros_like(x)
@@ -124,7 +124,7 @@ def test_tiles_are_few_aligned_overlapping_and_even(size: int, tile: int, share:
     spans: list[tuple[int, int]] = []
 
     class Spy(nn.Module):
-        """Reads from a ramp where a tile lies."""
+        """Reads the position of a tile from a ramp."""
 
         def forward(self, x: Tensor) -> Tensor:
             spans.append((int(x.min()), int(x.max()) + 1))
@@ -137,7 +137,7 @@ def test_tiles_are_few_aligned_overlapping_and_even(size: int, tile: int, share:
     assert max(sides) <= tile
     assert all(start % 8 == 0 for start, _ in spans)
     assert all(a[1] - b[0] >= overlap for a, b in pairwise(spans))
-    # The fewest, up to the alignment; and as even as it permits.
+    # As few tiles as possible up to the alignment, and as even as it permits.
     step = max(8, (tile - overlap) // 8 * 8)
     assert len(spans) == 1 + max(0, -(-(size - tile) // step))
     if len(spans) > 1:
@@ -168,7 +168,7 @@ def test_impossible_tiles_are_refused(tile: int, overlap: int) -> None:
 @pytest.mark.parametrize("tile", [None, 16])
 def test_self_ensemble_is_the_mean_over_eight(tile: int | None) -> None:
     class Shift(nn.Module):
-        """Depends on direction: the mean of the image and its left neighbour, plus the level."""
+        """Direction-dependent: the mean of each pixel and its left neighbour, plus the level."""
 
         def forward(self, x: Tensor, level: Tensor) -> Tensor:
             left = torch.cat([x[..., :1], x[..., :-1]], dim=-1)

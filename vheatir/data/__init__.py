@@ -1,1 +1,1 @@
-"""Training data: BasicSR datasets, the order of samples, and crops made on the device."""
+"""Training data: BasicSR dataset, sample order, and crops generated on the device."""

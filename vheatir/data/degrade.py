@@ -1,4 +1,4 @@
-"""Random crops and degradations of training samples, from one generator each."""
+"""Random crops and degradations of training samples, with one generator per sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vheatir.degradations import (
 )
 from vheatir.tasks import Task
 
-#: Where JPEG's 8x8 grid lies in a crop: at its corner, anywhere, or half of each.
+#: Phase of the 8x8 JPEG grid in a crop: aligned to its corner, random, or half of each.
 JpegGrid = Literal["aligned", "random", "half"]
 
 # Chroma blocks of 4:2:0 span 16 pixels, so a random phase is drawn from 16.
@@ -27,17 +27,17 @@ _JPEG_UNIT = 16
 
 @dataclass(frozen=True)
 class DegradationRange:
-    """The random degradation of training samples.
+    """Random degradation of training samples.
 
     Attributes:
-        task: kind of degradation and colours.
+        task: task, which determines degradation and colour mode.
         low: smallest level; unused by a task without a level.
-        high: largest level; equal to ``low`` for a single one.
+        high: largest level; equal to ``low`` for a fixed level.
         jpeg_grid: see :data:`JpegGrid`.
         subsampling: chroma subsamplings to draw from.
-        double_compression: probability of an earlier compression at a quality of its own, and at
-            a phase of its own unless the grid is aligned.
-        photo: probabilities of the task ``photo``.
+        double_compression: probability of an earlier compression with independent quality, and
+            independent grid phase unless the grid is aligned.
+        photo: pipeline of the task ``photo``.
     """
 
     task: Task
@@ -50,23 +50,23 @@ class DegradationRange:
 
     @property
     def margin(self) -> int:
-        """Pixels needed around a JPEG crop, so that the grid can lie at any phase."""
+        """Extra pixels of a JPEG crop that allow any grid phase."""
         return _JPEG_UNIT if self.task.degradation == "jpeg" and self.jpeg_grid != "aligned" else 0
 
     def draw_scale(self, rng: np.random.Generator, size: int, shortest: int) -> float:
-        """Draw the factor by which a sample is resized: 1 but for the task ``photo``.
+        """Draw the resize factor of a sample: 1 except for the task ``photo``.
 
         Args:
-            rng: the sample's own generator.
+            rng: random generator of the sample.
             size: side of the sample in pixels.
-            shortest: shorter side of its image, which limits the reduction.
+            shortest: shorter side of its image, which limits downscaling.
         """
         if self.task.degradation != "photo":
             return 1.0
         return self.photo.draw_scale(rng, size, shortest)
 
     def source_size(self, size: int, scale: float = 1.0) -> int:
-        """Return the side of the clean crop that a sample of side ``size`` is made from.
+        """Return the side of the clean source crop of a sample of side ``size``.
 
         Args:
             size: side of the sample in pixels.
@@ -78,14 +78,14 @@ class DegradationRange:
 
 
 def crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Cut a random square of side ``size`` out of (H, W) or (H, W, 3)."""
+    """Crop a random square of side ``size`` from (H, W) or (H, W, 3)."""
     top = int(rng.integers(image.shape[0] - size + 1))
     left = int(rng.integers(image.shape[1] - size + 1))
     return image[top : top + size, left : left + size]
 
 
 def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Apply one of the eight flips and rotations of a square."""
+    """Apply a random one of the eight flips and rotations of a square."""
     code = int(rng.integers(8))
     image = np.rot90(image, code % 4)
     return np.ascontiguousarray(image[:, ::-1] if code >= 4 else image)
@@ -103,12 +103,12 @@ def degrade(
     Args:
         clean: (S, S[, 3]) uint8, with S = ``what.source_size(size, scale)``.
         size: side of the result.
-        what: the range.
-        rng: the sample's own generator.
-        scale: factor of the resizing, see :meth:`DegradationRange.draw_scale`.
+        what: the random degradation.
+        rng: random generator of the sample.
+        scale: resize factor, see :meth:`DegradationRange.draw_scale`.
 
     Returns:
-        Degraded crop (noise: float32 in [0, 1] and beyond; JPEG, photo: uint8), clean crop
+        Degraded crop (noise: float32, may exceed [0, 1]; JPEG, photo: uint8), clean crop
         (uint8), level (0 for a task without one).
     """
     if what.task.degradation == "photo":
@@ -119,11 +119,11 @@ def degrade(
         return add_noise(unit, sigma, rng), clean, sigma
     degraded, top, left = clean, 0, 0
     if rng.random() < what.double_compression:
-        degraded = jpeg_compress(clean, _quality(what, rng), _subsampling(what, rng))
+        degraded = jpeg_compress(clean, _draw_quality(what, rng), _draw_subsampling(what, rng))
         if what.margin:
             top, left = (int(v) for v in rng.integers(_JPEG_UNIT // 2, size=2))
-    quality = _quality(what, rng)
-    degraded = jpeg_compress(degraded[top:, left:], quality, _subsampling(what, rng))
+    quality = _draw_quality(what, rng)
+    degraded = jpeg_compress(degraded[top:, left:], quality, _draw_subsampling(what, rng))
     clean = clean[top:, left:]
     row = column = 0
     if what.margin and not (what.jpeg_grid == "half" and rng.random() < 0.5):
@@ -133,9 +133,9 @@ def degrade(
     return degraded[window], clean[window], float(quality)
 
 
-def _quality(what: DegradationRange, rng: np.random.Generator) -> int:
+def _draw_quality(what: DegradationRange, rng: np.random.Generator) -> int:
     return int(rng.integers(round(what.low), round(what.high) + 1))
 
 
-def _subsampling(what: DegradationRange, rng: np.random.Generator) -> Subsampling:
+def _draw_subsampling(what: DegradationRange, rng: np.random.Generator) -> Subsampling:
     return what.subsampling[int(rng.integers(len(what.subsampling)))]

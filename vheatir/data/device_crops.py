@@ -1,4 +1,4 @@
-"""Noisy crops made on the device itself: every image in its memory, no loader in between."""
+"""Noisy crops generated on the device, with all images in device memory and no data loader."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from vheatir.data.recolor import DRAWS, color_matrices, recolor
 from vheatir.data.sources import ImageSource
 from vheatir.errors import VHeatIRError
 
-# What is random about a sample, its noise apart, is drawn for so many samples at once: a GPU's
-# work on one batch is done sooner than Python can ask for it piece by piece.
-_BLOCK = 1024
+# Number of samples whose random parameters (all but the noise) are drawn at once: drawing them per
+# batch would be dominated by kernel launch overhead.
+_DRAW_BLOCK = 1024
 
 
 class DeviceCrops:
-    """An endless stream of noisy batches whose images, crops, flips and noise live on a device.
+    """An infinite stream of noisy batches generated entirely on a device.
 
-    Images are drawn in proportion to their area. Place, orientation and level of sample p of the
-    stream depend on (manual_seed, p) alone, its noise on (manual_seed, first sample of its global
-    batch) too; so a resumed run continues exactly, and two processes make what one would make with
-    twice the batch. Devices of different kinds draw different numbers.
+    Images are drawn in proportion to their area. Position, orientation and level of sample p of the
+    stream depend only on (manual_seed, p), its noise on (manual_seed, first sample of its global
+    batch). A resumed run therefore continues exactly, and two processes generate the same samples
+    as one with twice the batch size. Random numbers differ between device types.
 
     Args:
         source: clean images.
-        degradation: noise range; JPEG is made by a loader's workers instead.
+        degradation: noise range; JPEG is not supported (use data loader workers).
         size: side of a crop.
-        batch_size: crops a batch.
-        seed: the run's ``manual_seed``.
-        device: where batches are made.
+        batch_size: crops per batch and process.
+        seed: ``manual_seed`` of the run.
+        device: device of the batches.
         start: samples already used, over all processes.
-        rank: this process.
+        rank: rank of this process.
         world_size: number of processes.
-        pool: the uint8 tensors of an earlier stage on the same source, to be used again.
-        augment: whether crops are turned and flipped.
-        recolored: share of crops in other colours.
+        pool: image pool of an earlier stage with the same source, to be reused.
+        augment: whether crops are flipped and rotated.
+        recolored: fraction of crops with colour augmentation.
 
     Raises:
         VHeatIRError: the task is not denoising, or an image is smaller than the crop.
@@ -62,8 +62,8 @@ class DeviceCrops:
     ) -> None:
         if degradation.task.degradation != "noise":
             raise VHeatIRError(
-                "data_on_device makes noise only: set it to false for JPEG tasks, "
-                "whose loader workers compress in parallel"
+                "data_on_device supports noise only: set it to false for other tasks, whose "
+                "degradations are computed by data loader workers"
             )
         self.pool = pool or ImagePool(source, device)
         if self.pool.shortest < size:
@@ -85,47 +85,47 @@ class DeviceCrops:
         self._block: tuple[int, tuple[Tensor, ...]] | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield batches: ``lq``, ``gt`` float32 in [0, 1], ``level``, and ``first`` for names."""
+        """Yield batches: float32 ``lq``, ``gt`` (white is 1); ``level``; crop corners ``first``."""
         position = self.start
         while True:
             yield self.batch(position)
             position += self.batch_size * self.world_size
 
     def batch(self, position: int) -> dict[str, Any]:
-        """Return this process's part of the global batch that begins at a stream position."""
-        mine = self.rank * self.batch_size
-        first, down, across, level, *colors = self._samples(position + mine)
+        """Return this process's part of the global batch that starts at a stream position."""
+        own_offset = self.rank * self.batch_size
+        first, down, across, level, *colors = self._samples(position + own_offset)
         gt = self.pool.cut(first, down, across, self.size).float().div_(255)
         if colors:
             gt = recolor(gt, colors[0])
         shape = (self.batch_size * self.world_size, *gt.shape[1:])
         noise = torch.randn(shape, device=self.device, generator=self._seeded(position, 1))
         sigma = (level / 255)[:, None, None, None]
-        lq = gt + noise[mine : mine + self.batch_size] * sigma
+        lq = gt + noise[own_offset : own_offset + self.batch_size] * sigma
         return {"lq": lq, "gt": gt, "level": level, "first": first}
 
     def _samples(self, position: int) -> list[Tensor]:
-        """Return first pixel, strides, level and perhaps colour matrix of a batch's samples."""
+        """Return first pixel, strides, level and, if used, colour matrix for a batch of samples."""
         parts: list[tuple[Tensor, ...]] = []
         end = position + self.batch_size
         while position < end:
-            number, place = divmod(position, _BLOCK)
+            number, place = divmod(position, _DRAW_BLOCK)
             if self._block is None or self._block[0] != number:
                 self._block = (number, self._draw(number))
-            count = min(end - position, _BLOCK - place)
+            count = min(end - position, _DRAW_BLOCK - place)
             parts.append(tuple(values[place : place + count] for values in self._block[1]))
             position += count
         return [torch.cat(values) for values in zip(*parts, strict=True)]
 
     def _draw(self, number: int) -> tuple[Tensor, ...]:
         generator = self._seeded(number, 0)
-        where = self.pool.draw(_BLOCK, self.size, generator, self.augment)
+        where = self.pool.draw(_DRAW_BLOCK, self.size, generator, self.augment)
         low, high = self.degradation.low, self.degradation.high
-        fraction = torch.rand(_BLOCK, device=self.device, generator=generator)
+        fraction = torch.rand(_DRAW_BLOCK, device=self.device, generator=generator)
         drawn = (*where, low + (high - low) * fraction)
         if not self.recolored:
             return drawn
-        uniform = torch.rand(DRAWS, _BLOCK, device=self.device, generator=generator)
+        uniform = torch.rand(DRAWS, _DRAW_BLOCK, device=self.device, generator=generator)
         return (*drawn, color_matrices(self.recolored, uniform))
 
     def _seeded(self, number: int, purpose: int) -> torch.Generator:
@@ -138,7 +138,7 @@ class ImagePool:
 
     Args:
         source: images, (H, W) or (H, W, 3).
-        device: where the pool lives.
+        device: device of the pool.
     """
 
     def __init__(self, source: ImageSource, device: torch.device) -> None:
@@ -150,24 +150,24 @@ class ImagePool:
         areas = self.heights * self.widths
         self.offsets = (areas.cumsum(0) - areas) * self.channels
         self.weights = areas.double()
-        # through one array on the CPU, which takes a GPU no time to copy
+        # concatenate on the CPU, so that a single copy to the device suffices
         flat = np.concatenate([image.reshape(-1) for image in images])
         self.pixels = torch.from_numpy(flat).to(device)
 
     def draw(
         self, count: int, size: int, generator: torch.Generator, augment: bool = True
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw random places and orientations.
+        """Draw random positions and orientations.
 
         Args:
-            count: crops.
+            count: number of crops.
             size: side of a crop.
-            generator: on the pool's device.
-            augment: one of the eight flips and rotations each.
+            generator: random generator on the pool's device.
+            augment: whether to draw one of the eight flips and rotations for each crop.
 
         Returns:
             int64 tensors (count,) for :meth:`cut`: index in ``pixels`` of a crop's corner, and the
-            steps in ``pixels`` from a pixel to the one below it and to the one right of it.
+            strides in ``pixels`` to the next row and to the next column.
         """
         device = self.pixels.device
 
@@ -190,11 +190,11 @@ class ImagePool:
         return first, down, right
 
     def images(self, first: Tensor) -> list[int]:
-        """Return the index in the source of the image that each crop of :meth:`draw` is from."""
+        """Return the source image index of each crop of :meth:`draw`."""
         return (torch.searchsorted(self.offsets, first, right=True) - 1).tolist()
 
     def cut(self, first: Tensor, down: Tensor, right: Tensor, size: int) -> Tensor:
-        """Return the crops that :meth:`draw` drew, uint8 (count, C, size, size)."""
+        """Return the crops drawn by :meth:`draw`, uint8 (count, C, size, size)."""
         steps = torch.arange(size, device=self.pixels.device)
         rows = first[:, None] + steps * down[:, None]
         place = (rows[:, :, None] + steps * right[:, None, None])[:, None]

@@ -1,4 +1,4 @@
-"""Lists of file names: which images of a folder a data set uses."""
+"""Lists of file names that select the images of a dataset."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class NameList:
     """A set of file names, from list files and patterns.
 
     Args:
-        entries: each the path of a ``.txt`` file, which holds one entry per line (lines that start
-            with ``#`` are comments); a file name, such as ``"12003.jpg"``; or a pattern for file
-            names, such as ``"sunhays_*"``. Folders do not matter, so that a list fits any subset
-            or arrangement of a collection. Case matters.
+        entries: each the path of a ``.txt`` file with one entry per line (lines starting with ``#``
+            are comments); a file name, such as ``"12003.jpg"``; or a file name pattern, such as
+            ``"sunhays_*"``. Folders are ignored, so that a list applies to any subset or
+            arrangement of a collection. Case-sensitive.
 
     Raises:
         VHeatIRError: a list file is missing or empty.
@@ -35,7 +35,7 @@ class NameList:
                     self._names.update((item, PurePath(item).stem))
 
     def __contains__(self, name: str) -> bool:
-        """Whether an image is listed, by its path or by its key in an LMDB, which has no suffix."""
+        """Whether an image is listed, given its path or its LMDB key, which has no suffix."""
         own = PurePath(name.rpartition("::")[2]).name
         return own in self._names or any(fnmatchcase(own, each) for each in self._patterns)
 

@@ -1,11 +1,10 @@
-"""Photographs in other colours: what a network should restore need not have natural ones.
+"""Colour augmentation: random saturation, channel order and channel gains.
 
-Photographs are mostly pale, and most were once stored with chroma at half resolution, so that
-their fine detail is gray: above a quarter of the sampling frequency, chroma has 1 to 8 per cent of
-luma's energy in the usual training sets. Film scans, paintings and screens are neither; where
-colours are saturated, what light and shadow draw on them is as fine in chroma as in luma (42 per
-cent in McMaster). A gain for each channel, as of coloured light, makes the one from the other; what
-that brings is in docs/studies.md.
+Photographs mostly have low saturation, and most were once stored with chroma at half resolution, so
+that their fine detail is gray: above a quarter of the sampling frequency, chroma has 1 to 8 % of
+the energy of luma in the usual training sets. Film scans, paintings and screenshots differ: where
+colours are saturated, shading has as much fine detail in chroma as in luma (42 % in McMaster). A
+random gain per channel, as of coloured light, simulates this. docs/studies.md has the ablation.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: Largest factor of the saturation; its inverse is the smallest.
+#: Largest saturation factor; the smallest is its inverse.
 LARGEST_SATURATION = 2.0
 #: Smallest gain of a channel; the largest of the three is 1.
 SMALLEST_GAIN = 0.2
-#: Random numbers that a sample needs.
+#: Random numbers per sample.
 DRAWS = 6
 
 _LUMA = torch.tensor([0.299, 0.587, 0.114])  # BT.601
@@ -29,20 +28,20 @@ _ORDERS = torch.tensor(list(permutations(range(3))))
 
 
 def color_matrices(share: float, uniform: Tensor) -> Tensor:
-    """Return random colour transforms: saturation times 0.5 to 2, channels' order and gains.
+    """Return random colour transforms: saturation factor of 0.5 to 2, channel order and gains.
 
     Args:
-        share: probability of a transform; the others are the identity.
-        uniform: (6, B) random numbers in [0, 1): whether, how saturated, in which order, and how
-            much of each channel.
+        share: probability of a transform; otherwise the identity.
+        uniform: (6, B) random numbers in [0, 1): whether to transform, saturation, channel order,
+            and three gains.
 
     Returns:
-        (B, 3, 3) float32: new = M old for RGB columns.
+        (B, 3, 3) float32: new = M old for RGB column vectors.
     """
     device = uniform.device
     saturation = LARGEST_SATURATION ** (2 * uniform[1].float() - 1)
     identity = torch.eye(3, device=device)
-    # s I + (1 - s) [luma, luma, luma]^T: colours move away from the gray of the same luma
+    # s I + (1 - s) [luma, luma, luma]^T: scales the distance from the gray of equal luma
     vivid = saturation[:, None, None] * identity
     vivid = vivid + (1 - saturation)[:, None, None] * _LUMA.to(device).expand(3, 3)
     orders = _ORDERS.to(device)
@@ -54,14 +53,14 @@ def color_matrices(share: float, uniform: Tensor) -> Tensor:
 
 
 def recolor(image: Tensor, matrices: Tensor) -> Tensor:
-    """Transform the colours of (B, 3, H, W) in [0, 1] by matrices (B, 3, 3); clipped to [0, 1]."""
+    """Apply colour matrices (B, 3, 3) to images (B, 3, H, W) in [0, 1]; clips to [0, 1]."""
     return torch.einsum("bij,bjhw->bihw", matrices, image).clamp_(0, 1)
 
 
 def recolor_array(
     image: NDArray[np.uint8], share: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Transform the colours of (H, W, 3) at random, as :func:`color_matrices`; gray is returned."""
+    """Apply a random transform of :func:`color_matrices` to (H, W, 3); gray is unchanged."""
     uniform = torch.from_numpy(rng.random((DRAWS, 1)))
     if image.ndim == 2 or float(uniform[0, 0]) >= share:
         return image

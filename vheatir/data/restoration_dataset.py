@@ -1,4 +1,4 @@
-"""The BasicSR dataset of clean images degraded on the fly."""
+"""BasicSR dataset of clean images degraded on the fly."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from basicsr.utils.registry import DATASET_REGISTRY  # noqa: E402
 class RestorationDataset(Dataset[dict[str, Any]]):
     """Random degraded crops for training.
 
-    A sample's randomness is a function of (manual_seed, epoch, index) alone: crops differ in
-    every epoch and repeat exactly, whatever the number of workers or processes.
+    The randomness of a sample depends only on (manual_seed, epoch, index): crops differ between
+    epochs and are reproducible for any number of workers or processes.
 
     Args:
         opt: ``source`` (:class:`ImageSource`), ``degradation`` (:class:`DegradationRange`),
-            ``gt_size``, ``manual_seed``, ``augment``, ``recolor`` (share of samples in other
-            colours), ``enlarge`` (samples per image and epoch).
+            ``gt_size``, ``manual_seed``, ``augment``, ``recolor`` (fraction of samples with
+            colour augmentation), ``enlarge`` (samples per image and epoch).
 
     Item ``(epoch, index)``: dict of ``lq`` and ``gt``, tensors (C, size, size), ``float32`` in
     [0, 1] or ``uint8``; ``level``, a float; ``gt_path``, the name of the clean image.
@@ -88,10 +88,10 @@ def to_tensor(image: NDArray[np.uint8 | np.float32]) -> Tensor:
 
 
 def init_worker(_: int) -> None:
-    """Keep a loader's worker on one core, and out of the way of signals.
+    """Limit a data loader worker to one thread, and shield it from signals.
 
-    The workers are the parallelism. Ctrl-C and a scheduler's SIGTERM go to the whole group of
-    processes: a worker that they end would take the training with it before its state is saved.
+    The workers already provide the parallelism. Ctrl-C and a scheduler's SIGTERM are sent to the
+    whole process group: a worker killed by them would abort the training before its state is saved.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):

@@ -1,4 +1,4 @@
-"""Which sample comes when: a pure function of the seed and the position in the stream."""
+"""Sample order as a pure function of the seed and the position in the stream."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-#: A sample: (epoch, index). With the seed it fixes everything random about the sample.
+#: Sample key (epoch, index). With the seed, it determines all randomness of the sample.
 SampleKey = tuple[int, int]
 
 
 class SampleStream(Sampler[list[SampleKey]]):
-    """An endless stream of batches over shuffled epochs that can be entered anywhere.
+    """An infinite stream of batches over shuffled epochs, with random access.
 
-    The global stream concatenates the epochs' permutations. The processes of a distributed run
-    cut each global batch between them, so the samples of an iteration do not depend on their
-    number, nor on the number of workers, nor on interruptions.
+    The global stream concatenates one permutation per epoch. The processes of a distributed run
+    split each global batch, so the samples of an iteration do not depend on the number of
+    processes or workers, or on interruptions.
 
     Args:
         length: samples in an epoch.
         batch_size: samples in one process's batch.
-        seed: the run's ``manual_seed``.
-        start: samples of the stream (over all processes) that are already used.
-        rank: this process.
+        seed: ``manual_seed`` of the run.
+        start: samples already used, over all processes.
+        rank: rank of this process.
         world_size: number of processes.
     """
 
@@ -42,10 +42,10 @@ class SampleStream(Sampler[list[SampleKey]]):
         self.start = start
         self.rank = rank
         self.world_size = world_size
-        self._shuffled: tuple[int, np.ndarray] | None = None
+        self._cached_permutation: tuple[int, np.ndarray] | None = None
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        """Yield this process's batches, without end."""
+        """Yield the batches of this process, endlessly."""
         position = self.start + self.rank * self.batch_size
         while True:
             yield [self._key(position + i) for i in range(self.batch_size)]
@@ -56,10 +56,10 @@ class SampleStream(Sampler[list[SampleKey]]):
         return epoch, int(self._permutation(epoch)[place])
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        if self._shuffled is None or self._shuffled[0] != epoch:
-            # A spawn key keeps this apart from the samples' own (seed, epoch, index): NumPy pads
+        if self._cached_permutation is None or self._cached_permutation[0] != epoch:
+            # A spawn key separates this from the sample seeds (seed, epoch, index): NumPy pads
             # a short seed with zeros, so (seed, epoch) would be the generator of sample 0.
             sequence = np.random.SeedSequence([self.seed, epoch], spawn_key=(1,))
             order = np.random.default_rng(sequence).permutation(self.length)
-            self._shuffled = (epoch, order)
-        return self._shuffled[1]
+            self._cached_permutation = (epoch, order)
+        return self._cached_permutation[1]

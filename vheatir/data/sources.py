@@ -1,4 +1,4 @@
-"""Where clean images come from: folders, LMDB files, scikit-image's photographs."""
+"""Sources of clean images: folders, LMDB files, photographs bundled with scikit-image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vheatir.errors import VHeatIRError
 from vheatir.image_io import decode_image, list_images, read_image
 from vheatir.tasks import ColorMode
 
-#: Root that stands for the photographs which scikit-image ships.
+#: Root name of the photographs bundled with scikit-image.
 BUNDLED = "bundled"
 
 # A line of BasicSR's meta_info.txt: "folder/name.png (height,width,channels) compression".
@@ -33,14 +33,14 @@ class ImageSource:
     Args:
         roots: folders, LMDB files (as BasicSR writes them, with ``meta_info.txt``) or
             ``"bundled"``.
-        color: colour convention the images are converted to.
+        color: colour mode to which the images are converted.
         cache: decode every image once and keep it in memory.
-        keep: None for all images, ``("every", n)`` for every n-th of each root only, ``("but", n)``
-            for all the others: a validation split without a list of files.
-        include: use only the images that this list names; see :class:`NameList`.
-        exclude: leave out the images that this list names.
-        limit: use the first ``limit`` images only.
-        heldout: of the bundled photographs, use those held out for testing.
+        keep: None for all images, ``("every", n)`` for only every n-th image of each root,
+            ``("but", n)`` for all others: a validation split without a list of files.
+        include: use only the images in this list; see :class:`NameList`.
+        exclude: skip the images in this list.
+        limit: use only the first ``limit`` images.
+        heldout: use the held-out test set of the bundled photographs instead of the training set.
 
     Raises:
         VHeatIRError: a root or a list is missing or empty, or no image is left.
@@ -77,9 +77,9 @@ class ImageSource:
             split = {"every": f"holdout_every {every}", "but": f"exclude_every {every}"}
             used = [split.get(kind, ""), "include" if include else "", "exclude" if exclude else ""]
             raise VHeatIRError(
-                f"no image is left: {', '.join(str(root) for root in roots)} holds {found} "
-                f"image(s), of which {' and '.join(filter(None, used))} takes none; change that, "
-                "or leave it out (holdout_every: n takes every n-th image of a folder)"
+                f"no image is left: {', '.join(str(root) for root in roots)} has {found} "
+                f"image(s), of which {' and '.join(filter(None, used))} selects none; change or "
+                "omit it (holdout_every: n selects every n-th image of a folder)"
             )
         self._cache: list[NDArray[np.uint8]] | None = None
         if cache:
@@ -95,10 +95,10 @@ class ImageSource:
         return self._cache[index] if self._cache is not None else self._load(self.names[index])
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return the height and width of image ``index``, from the file's header if that will do.
+        """Return the height and width of image ``index``, from the file header if possible.
 
         Raises:
-            VHeatIRError: the file is no image.
+            VHeatIRError: the file is not an image.
         """
         name = self.names[index]
         if self._cache is not None or name in self._bundled:
@@ -137,7 +137,7 @@ class ImageSource:
             lines = (root / "meta_info.txt").read_text(encoding="utf-8").splitlines()
         except OSError:
             raise VHeatIRError(
-                f"{str(root)!r} is no LMDB that BasicSR wrote: meta_info.txt is missing in it"
+                f"{str(root)!r} is not an LMDB written by BasicSR: its meta_info.txt is missing"
             ) from None
         names = []
         for line in filter(str.strip, lines):
@@ -145,13 +145,13 @@ class ImageSource:
             if match is None:
                 raise VHeatIRError(
                     f"{root / 'meta_info.txt'}: {line!r} should read 'name.png (height,width,"
-                    "channels) compression', as BasicSR writes it"
+                    "channels) compression', as written by BasicSR"
                 )
             name = f"{root}::{match[1]}"
             self._lmdb_sizes[name] = int(match[2]), int(match[3])
             names.append(name)
         if not names:
-            raise VHeatIRError(f"{str(root)!r} holds no image: its meta_info.txt is empty")
+            raise VHeatIRError(f"{str(root)!r} contains no image: its meta_info.txt is empty")
         return names
 
     def _load(self, name: str) -> NDArray[np.uint8]:
@@ -165,10 +165,11 @@ class ImageSource:
 
 
 class _Databases:
-    """The LMDB environments this process has open.
+    """The open LMDB environments of this process.
 
-    One environment serves all sources, for LMDB opens a file only once in a process; and none may
-    cross a fork, so all are closed before one and opened again on demand.
+    Environments are shared by all sources, since LMDB allows a file to be opened only once per
+    process. They must not be used across a fork, so all are closed before it and reopened
+    on demand.
     """
 
     def __init__(self) -> None:
@@ -189,7 +190,7 @@ class _Databases:
             with self._open[root].begin() as transaction:
                 value = transaction.get(key.encode())
         if value is None:
-            raise VHeatIRError(f"{root} holds no image {key!r}, which its meta_info.txt names")
+            raise VHeatIRError(f"{root} has no image {key!r}, which its meta_info.txt lists")
         return bytes(value)
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
-"""Degradations: one definition each, used by training, testing and the demo.
+"""Degradations, shared by training, testing and the demo.
 
-``basic`` has white noise and JPEG compression, ``camera`` the noise of a camera, ``photo`` the
-chain of damage that photographs have gone through. Images in memory are RGB or gray: ``uint8`` on
-0..255, or ``float32`` on [0, 1]. A noise level ``sigma`` is on the scale 0..255, a JPEG
-``quality`` is libjpeg's, 1 (worst) to 100.
+``basic`` has white noise and JPEG compression, ``camera`` camera noise, ``photo`` the degradation
+pipeline of photographs. Images are RGB or gray: ``uint8`` in 0..255, or ``float32`` in [0, 1]. A
+noise level ``sigma`` is on the scale 0..255; a JPEG ``quality`` is that of libjpeg, 1 (worst) to
+100.
 """
 
 from __future__ import annotations

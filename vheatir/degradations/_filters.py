@@ -1,4 +1,4 @@
-"""OpenCV's filters on float images, with types that say so."""
+"""Typed wrappers of OpenCV filters for float32 images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FloatImage = NDArray[np.float32]
 
 
 def blur(image: FloatImage, sigma: float) -> FloatImage:
-    """Filter (H, W) or (H, W, C) by a Gaussian with a standard deviation of ``sigma`` pixels."""
+    """Apply a Gaussian blur with a standard deviation of ``sigma`` pixels to (H, W[, C])."""
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
 
 
@@ -22,5 +22,5 @@ def transform(image: FloatImage, matrix: FloatImage) -> FloatImage:
 
 
 def stack(*planes: FloatImage) -> FloatImage:
-    """Join planes (H, W) to an image (H, W, C)."""
+    """Stack planes (H, W) into an image (H, W, C)."""
     return np.asarray(cv2.merge(planes), np.float32)

@@ -1,4 +1,4 @@
-"""White Gaussian noise, JPEG compression, and the colours that a task works in."""
+"""White Gaussian noise, JPEG compression, and conversion to the colour mode of a task."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _LUMA = np.array([65.481, 128.553, 24.966]) / 255
 
 
 def to_color_mode(image: NDArray[Any], mode: ColorMode) -> NDArray[np.uint8]:
-    """Convert a decoded image to the colours a task works in.
+    """Convert a decoded image to the colour mode of a task.
 
     Args:
         image: ``uint8`` or ``uint16``, (H, W), (H, W, 3) RGB or (H, W, 4) RGBA. Alpha is dropped;
-            16 bits become 8 by the nearest value.
+            16 bits are rounded to 8.
         mode: ``"gray"``, OpenCV's gray (0.299 R + 0.587 G + 0.114 B); ``"luma"``, Y of MATLAB's
-            ``rgb2ycbcr`` (16..235), rounded; or ``"rgb"``. A gray image is left as it is in
-            ``"luma"``, as the field does with classic5, and repeated three times in ``"rgb"``.
+            ``rgb2ycbcr`` (16..235), rounded; or ``"rgb"``. A gray image is unchanged in ``"luma"``,
+            as is usual for classic5, and repeated three times in ``"rgb"``.
 
     Returns:
-        ``uint8`` of shape (H, W), or (H, W, 3) for ``"rgb"``; the input itself, not a copy, where
+        ``uint8`` of shape (H, W), or (H, W, 3) for ``"rgb"``; the input itself, not a copy, if
         nothing changes.
 
     Raises:
-        VHeatIRError: another dtype or shape, or an unknown mode.
+        VHeatIRError: unsupported dtype or shape, or unknown mode.
     """
     if mode not in ("gray", "luma", "rgb"):
         raise unknown_name("colour mode", mode, ("gray", "luma", "rgb"))
@@ -64,12 +64,12 @@ def to_color_mode(image: NDArray[Any], mode: ColorMode) -> NDArray[np.uint8]:
 def add_noise(
     image: NDArray[np.float32], sigma: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Add white Gaussian noise of mean zero.
+    """Add white Gaussian noise with zero mean.
 
     Args:
-        image: ``float32`` on [0, 1], of any shape.
+        image: ``float32`` in [0, 1], of any shape.
         sigma: standard deviation on the scale 0..255, at least 0.
-        rng: source of the noise.
+        rng: random generator.
 
     Returns:
         ``float32`` of the same shape, neither clipped nor rounded.
@@ -82,13 +82,13 @@ def add_noise(
 
 
 def benchmark_noise(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Add the noise that published denoising tables use, the same for every call.
+    """Add the noise of published denoising tables, identical in every call.
 
     NumPy's legacy generator is seeded with 0 for each image; values for colour images are drawn
-    in OpenCV's B, G, R order (SwinIR's protocol). The global generator is not touched.
+    in OpenCV's B, G, R order (SwinIR's protocol). The global generator is not used.
 
     Args:
-        image: ``float32`` on [0, 1], (H, W) or (H, W, 3) RGB.
+        image: ``float32`` in [0, 1], (H, W) or (H, W, 3) RGB.
         sigma: standard deviation on the scale 0..255, at least 0.
 
     Returns:
@@ -107,8 +107,8 @@ def jpeg_bytes(image: NDArray[np.uint8], quality: int, subsampling: Subsampling 
     Args:
         image: ``uint8``, (H, W) or (H, W, 3) RGB. The 8x8 blocks start at pixel (0, 0).
         quality: 1 to 100.
-        subsampling: of the chroma planes: ``"4:2:0"``, ``"4:2:2"`` or ``"4:4:4"``; without effect
-            on gray images.
+        subsampling: chroma subsampling, ``"4:2:0"``, ``"4:2:2"`` or ``"4:4:4"``; no effect on gray
+            images.
 
     Raises:
         VHeatIRError: invalid quality, subsampling or image.
@@ -138,16 +138,16 @@ def jpeg_compress(
     """Compress an image as JPEG and decode it again.
 
     Args:
-        image: see :func:`jpeg_bytes`, as for the other arguments.
+        image: see :func:`jpeg_bytes`, also for the other arguments.
         quality: 1 to 100.
-        subsampling: of the chroma planes.
+        subsampling: chroma subsampling.
 
     Returns:
         ``uint8`` of the same shape, RGB or gray.
     """
     data = np.frombuffer(jpeg_bytes(image, quality, subsampling), np.uint8)
     decoded = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if image.ndim == 2 else cv2.IMREAD_COLOR)
-    assert decoded is not None  # it was encoded a moment ago
+    assert decoded is not None  # encoded just above
     if image.ndim == 3:
         decoded = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return decoded.astype(np.uint8, copy=False)

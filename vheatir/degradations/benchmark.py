@@ -1,4 +1,4 @@
-"""The degraded input of the published tables and of validation: the same for every call."""
+"""Deterministic degraded inputs of the published tables and of validation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vheatir.errors import VHeatIRError
 from vheatir.metrics import to_uint8
 from vheatir.tasks import Task
 
-# Of the photographs that stand for real ones: moderate to high ISO, saved by a camera or a phone.
+# Synthetic photographs: moderate to high ISO, JPEG quality of cameras and phones.
 _LUMA_STDS = (2.0, 8.0)
 _QUALITIES = (75, 97)
 
@@ -21,29 +21,29 @@ _QUALITIES = (75, 97)
 def degrade_for_benchmark(
     clean: NDArray[np.uint8], task: Task, level: float | None
 ) -> NDArray[np.float32]:
-    """Degrade an image as the published tables do: the network's input.
+    """Degrade an image as in the published tables to obtain the network input.
 
-    For the task ``photo``, whose tables are of real photographs, this is a stand-in: camera noise
+    The tables of the task ``photo`` use real photographs; here they are simulated: camera noise
     with a luma standard deviation of 2 to 8, then JPEG of quality 75 to 97, both drawn from a
-    generator that the image's pixels seed.
+    generator seeded by the pixels of the image.
 
     Args:
         clean: ``uint8`` in the task's colours, (H, W) or (H, W, 3).
-        task: what to do to it.
-        level: sigma on 0..255, or a whole JPEG quality; None for a task without a level.
+        task: the task, which determines the degradation.
+        level: sigma on 0..255, or an integer JPEG quality; None for a task without a level.
 
     Returns:
-        ``float32`` on [0, 1] of the same shape; noise is neither clipped nor rounded, but for the
-        task ``photo``.
+        ``float32`` in [0, 1] of the same shape; noise is neither clipped nor rounded, except in
+        the task ``photo``.
 
     Raises:
-        VHeatIRError: an invalid level, or one where the task has none.
+        VHeatIRError: an invalid or missing level, or one for a task without a level.
     """
     if (level is None) == task.has_level:
         needed = f"{task.level_name} is needed" if task.has_level else "it has none"
         raise VHeatIRError(f"level {level!r} for task {task.name}: {needed}")
     if task.degradation == "photo":
-        return _made_photo(clean).astype(np.float32) / np.float32(255)
+        return _synthetic_photo(clean).astype(np.float32) / np.float32(255)
     assert level is not None
     if task.degradation == "noise":
         return benchmark_noise(clean.astype(np.float32) / np.float32(255), level)
@@ -52,7 +52,7 @@ def degrade_for_benchmark(
     return jpeg_compress(clean, int(level)).astype(np.float32) / np.float32(255)
 
 
-def _made_photo(clean: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _synthetic_photo(clean: NDArray[np.uint8]) -> NDArray[np.uint8]:
     rng = np.random.default_rng(zlib.crc32(np.ascontiguousarray(clean).tobytes()))
     low, high = np.log(_LUMA_STDS)
     camera = CameraNoise.draw(rng, luma_std=float(np.exp(rng.uniform(low, high))))

@@ -1,14 +1,13 @@
-"""The noise of a camera, as it is after the camera's own processing.
+"""Camera noise after in-camera processing.
 
-Photon and read noise fall on the sensor's mosaic; demosaicing, white balance, colour matrix and
-tone curve carry them into the photograph, as in Brooks et al., "Unprocessing Images for Learned Raw
-Denoising" (CVPR 2019, arXiv 1811.11127). Then the camera filters luma and, far more, chroma, and
-sharpens. A photograph shows what is left of that: noise that is blotchy, coloured and strongest in
-the dark tones. So the strength is drawn at the end of the chain, not at the sensor, and luma and
-chroma are scaled to it.
+Shot and read noise arise on the sensor's mosaic and pass through demosaicing, white balance, colour
+matrix and tone curve, as in Brooks et al., "Unprocessing Images for Learned Raw Denoising" (CVPR
+2019, arXiv 1811.11127). Then the camera filters luma and, much more strongly, chroma, and sharpens.
+The remaining noise is blotchy, coloured and strongest in the shadows. Its strength is therefore
+drawn at the end of the pipeline, not at the sensor, and luma and chroma are scaled to it.
 
-The noise has mean zero everywhere: the tone curve acts by its slope, so that brightness and colour
-of the noisy photograph are those of the clean one.
+The noise has zero mean everywhere: the tone curve is linearised (applied by its slope), so that the
+noisy photograph keeps the brightness and colour of the clean one.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from vheatir.degradations._filters import FloatImage, blur, stack, transform
 
 Demosaicing = Literal["none", "bilinear", "edge-aware", "malvar"]
 
-#: Gray level, on 0..255, at which the noise has the strength that was drawn.
+#: Gray level, on 0..255, at which the noise has the drawn strength.
 REFERENCE_GRAY = 96
 
 _DEMOSAICINGS: tuple[Demosaicing, ...] = ("none", "bilinear", "edge-aware", "malvar")
-# Shares of the four; photographs without a mosaic were made smaller, or by other sensors.
-_DEMOSAICING_SHARES = (0.15, 0.25, 0.35, 0.25)
-# OpenCV names a mosaic by the colours of the second row's second and third pixel.
+# Probabilities of the four; "none" covers downscaled photographs and sensors without a mosaic.
+_DEMOSAICING_PROBABILITIES = (0.15, 0.25, 0.35, 0.25)
+# OpenCV names a mosaic by the second and third pixel of the second row.
 _CODES = {
     ("bilinear", 0): cv2.COLOR_BayerBG2RGB,
     ("bilinear", 1): cv2.COLOR_BayerGB2RGB,
@@ -46,40 +45,40 @@ _CODES = {
 # Raw values for OpenCV's 16-bit demosaicing: black and the distance from black to white.
 _RAW_BLACK, _RAW_WHITE = 8192.0, 40960.0
 
-# RGB to Y, Cb, Cr of BT.601, and back; rows times RGB columns.
+# RGB to Y, Cb, Cr of BT.601, and back; applied to column vectors.
 _TO_YCC = np.array(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
 )
 _FROM_YCC = np.linalg.inv(_TO_YCC.astype(np.float64)).astype(np.float32)
 
-# Tone curves are tabulated, so they are drawn from a grid.
+# Tone curves are cached as tables, so their parameters are drawn from a grid.
 _CONTRASTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SHOULDERS = (1.0, 1.5, 2.0, 3.0)
-_LARGEST_RELATIVE = 2.0
-_LARGEST_CHROMA_STD = 12.0
+_MAX_RELATIVE = 2.0
+_MAX_CHROMA_STD = 12.0
 
 
 @dataclass(frozen=True)
 class CameraNoise:
-    """One camera at one sensitivity.
+    """Noise parameters of one camera at one sensitivity.
 
     Attributes:
         luma_std: standard deviation of the luma noise on smooth areas of gray level
             :data:`REFERENCE_GRAY`, after all processing, on 0..255.
-        blue_ratio: standard deviation of Cb over that of luma.
+        blue_ratio: ratio of the standard deviation of Cb to that of luma.
         red_ratio: the same for Cr.
-        shot: variance of the photon noise on the sensor, as a share of the signal (white is 1).
-        read: variance of the read noise.
-        gains: white balance, red and blue over green.
-        saturation: strength of the colour matrix: 0 is the identity.
-        contrast: of the tone curve, 0 (sRGB's) to 1 (a full smoothstep of it).
-        shoulder: of the tone curve: exponent at least 1 that compresses the highlights.
-        demosaicing: how the mosaic is filled.
-        phase: 0 to 3, where the red pixel lies in the 2x2 mosaic.
+        shot: variance of the shot noise on the sensor, relative to the signal (white is 1).
+        read: variance of the read noise on the sensor.
+        gains: white balance gains of red and blue relative to green.
+        saturation: strength of the colour matrix; 0 is the identity.
+        contrast: contrast of the tone curve, 0 (sRGB) to 1 (smoothstep of sRGB).
+        shoulder: exponent of the tone curve, at least 1, that compresses the highlights.
+        demosaicing: demosaicing algorithm.
+        phase: position of the red pixel in the 2x2 mosaic, 0 to 3.
         luma_blur: standard deviation of the Gaussian filter of luma in pixels.
-        luma_tail: share of a luma filter four times as wide.
-        chroma_blur: the same for chroma.
-        chroma_tail: share of a chroma filter three times as wide.
+        luma_tail: weight of a luma filter four times as wide.
+        chroma_blur: standard deviation of the Gaussian filter of chroma in pixels.
+        chroma_tail: weight of a chroma filter three times as wide.
         sharpening: weight of an unsharp mask on luma.
     """
 
@@ -102,15 +101,15 @@ class CameraNoise:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, luma_std: float | None = None) -> CameraNoise:
-        """Draw a camera.
+        """Draw random parameters.
 
         Args:
-            rng: source of randomness.
-            luma_std: see the attribute; log-uniform in 0.7 to 14 when None.
+            rng: random generator.
+            luma_std: see the attribute; None to draw it log-uniformly from 0.7 to 14.
         """
         std = _log_uniform(rng, 0.7, 14.0) if luma_std is None else luma_std
-        # Cameras filter strong chroma noise; more of it would hide coloured texture.
-        ratio = min(_log_uniform(rng, 0.35, 2.0), _LARGEST_CHROMA_STD / std)
+        # Cameras filter strong chroma noise out; stronger noise would hide coloured texture.
+        ratio = min(_log_uniform(rng, 0.35, 2.0), _MAX_CHROMA_STD / std)
         tilt = _log_uniform(rng, 0.8, 1.25)
         shot = _log_uniform(rng, 1e-4, 0.012)
         return cls(
@@ -124,7 +123,7 @@ class CameraNoise:
             saturation=float(rng.uniform(0.2, 0.9)),
             contrast=float(rng.choice(_CONTRASTS)),
             shoulder=float(rng.choice(_SHOULDERS)),
-            demosaicing=_DEMOSAICINGS[int(rng.choice(4, p=_DEMOSAICING_SHARES))],
+            demosaicing=_DEMOSAICINGS[int(rng.choice(4, p=_DEMOSAICING_PROBABILITIES))],
             phase=int(rng.integers(4)),
             luma_blur=float(rng.uniform(0.2, 0.95)),
             luma_tail=float(rng.uniform(0.05, 0.7)) if rng.random() < 0.35 else 0.0,
@@ -140,9 +139,9 @@ def add_camera_noise(
     """Add the noise of a camera to a clean photograph.
 
     Args:
-        image: ``float32`` on [0, 1], (H, W, 3) RGB; of (H, W) gray only the luma noise is added.
-        camera: which camera.
-        rng: source of the noise.
+        image: ``float32`` in [0, 1], (H, W, 3) RGB; or (H, W) gray, which gets luma noise only.
+        camera: noise parameters.
+        rng: random generator.
 
     Returns:
         ``float32`` of the same shape, neither clipped nor rounded.
@@ -153,17 +152,17 @@ def add_camera_noise(
     linear, slope = _tone_tables(camera.contrast, camera.shoulder)
     matrix = _color_matrix(camera.saturation)
     gains = np.array([camera.gains[0], 1.0, camera.gains[1]], np.float32)
-    # To the sensor: tone curve, colour matrix and white balance undone.
+    # To sensor values: invert tone curve, colour matrix and white balance.
     raw = transform(linear[values], np.linalg.inv(matrix).astype(np.float32))
     raw = np.maximum(raw, 0, out=raw)
     raw /= gains
     noise = _sensor_noise(raw, camera, rng)
-    # And forward again, for the noise alone.
+    # Apply them again, to the noise alone.
     noise = transform(noise * gains, matrix.astype(np.float32))
     noise *= slope[values]
     noise = transform(noise, _TO_YCC)
     luma = _filter_luma(noise[..., 0], camera)
-    # Strength over gray level, from the same curves; the crop's own mean decides its scale.
+    # Normalise by the expected strength at the gray levels of this crop.
     relative = _relative_strength(linear, slope, camera)
     luma_values = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)
     expected = float(np.sqrt(np.mean(np.square(relative[luma_values]), dtype=np.float64)))
@@ -180,7 +179,7 @@ def add_camera_noise(
 
 
 def _sensor_noise(raw: FloatImage, camera: CameraNoise, rng: np.random.Generator) -> FloatImage:
-    """Return what photon and read noise of (H, W, 3) raw colours become by demosaicing."""
+    """Return shot and read noise of raw colours (H, W, 3) after demosaicing."""
     if camera.demosaicing == "none":
         noise = rng.standard_normal(raw.shape, dtype=np.float32)
         noise *= np.sqrt(camera.shot * raw + np.float32(camera.read))
@@ -188,7 +187,7 @@ def _sensor_noise(raw: FloatImage, camera: CameraNoise, rng: np.random.Generator
     mosaic = _mosaic(raw, camera.phase)
     noise = rng.standard_normal(mosaic.shape, dtype=np.float32)
     noise *= np.sqrt(camera.shot * mosaic + np.float32(camera.read))
-    if camera.demosaicing == "malvar":  # linear: the noise can be filtered alone
+    if camera.demosaicing == "malvar":  # linear, so the noise can be demosaiced alone
         return _demosaic_malvar(noise, camera.phase)
     code = _CODES[camera.demosaicing, camera.phase]
     noisy, clean = (
@@ -202,7 +201,7 @@ def _sensor_noise(raw: FloatImage, camera: CameraNoise, rng: np.random.Generator
 
 
 def _mosaic(raw: FloatImage, phase: int) -> FloatImage:
-    """Keep one colour per pixel; red lies at (phase // 2, phase % 2) of each 2x2 cell."""
+    """Keep one colour per pixel; red is at (phase // 2, phase % 2) of each 2x2 cell."""
     top, left = divmod(phase, 2)
     mosaic = raw[..., 1].copy()
     mosaic[top::2, left::2] = raw[top::2, left::2, 0]
@@ -229,7 +228,7 @@ _MALVAR_CROSS = np.array(
 
 
 def _demosaic_malvar(mosaic: FloatImage, phase: int) -> FloatImage:
-    """Return (H, W, 3) from a mosaic (H, W), by Malvar, He and Cutler's linear filters."""
+    """Demosaic (H, W) to (H, W, 3) with the linear filters of Malvar, He and Cutler."""
     green, row, column, cross = (
         np.asarray(cv2.filter2D(mosaic, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.float32)
         for kernel in (_MALVAR_GREEN, _MALVAR_ROW, _MALVAR_ROW.T.copy(), _MALVAR_CROSS)
@@ -257,7 +256,7 @@ def _filter_luma(luma: FloatImage, camera: CameraNoise) -> FloatImage:
     """Filter and sharpen the luma noise (H, W)."""
     filtered = blur(luma, camera.luma_blur)
     if camera.luma_tail:
-        # Four times as wide: a quarter of the standard deviation on noise.
+        # A filter four times as wide leaves a quarter of the standard deviation of noise.
         wide = blur(luma, 4 * max(camera.luma_blur, 0.5))
         filtered += np.float32(4 * camera.luma_tail) * wide
     if camera.sharpening:
@@ -267,33 +266,33 @@ def _filter_luma(luma: FloatImage, camera: CameraNoise) -> FloatImage:
 
 
 def _filter_chroma(chroma: FloatImage, camera: CameraNoise) -> FloatImage:
-    """Filter the chroma noise (H, W, 2): a narrow Gaussian and the tail of a wide one."""
+    """Filter the chroma noise (H, W, 2) with a narrow and a wide Gaussian."""
     narrow = blur(chroma, camera.chroma_blur)
-    # A filter three times as wide has a third of the narrow one's standard deviation on noise.
+    # A filter three times as wide leaves a third of the standard deviation of noise.
     wide = blur(narrow, math.sqrt(8) * camera.chroma_blur)
     return narrow + np.float32(3 * camera.chroma_tail) * wide
 
 
 def _scale(noise: FloatImage, std: float) -> np.float32:
-    """Return the factor that gives ``noise`` the standard deviation ``std`` about zero."""
+    """Return the factor that scales the RMS of ``noise`` to ``std``."""
     own = float(cv2.norm(noise, cv2.NORM_L2)) / math.sqrt(max(noise.size, 1))
     return np.float32(std / own if own > 0 else 0.0)
 
 
 def _relative_strength(linear: FloatImage, slope: FloatImage, camera: CameraNoise) -> FloatImage:
-    """Return the noise of gray levels 0..255, relative to :data:`REFERENCE_GRAY`: (256,)."""
-    # Of a gray pixel the three raw channels differ by the gains alone; green stands for them.
+    """Return the noise at gray levels 0..255 relative to that at :data:`REFERENCE_GRAY`, (256,)."""
+    # The raw channels of a gray pixel differ only by the gains; green represents all three.
     noise = slope * np.sqrt(camera.shot * linear + np.float32(camera.read))
     relative = noise / noise[REFERENCE_GRAY]
-    return np.minimum(relative, np.float32(_LARGEST_RELATIVE))
+    return np.minimum(relative, np.float32(_MAX_RELATIVE))
 
 
 @cache
 def _tone_tables(contrast: float, shoulder: float) -> tuple[FloatImage, FloatImage]:
     """Return linear value and slope of a tone curve at the display values 0..255.
 
-    The curve is sRGB's behind a shoulder, mixed with a smoothstep of itself, as cameras compress
-    the highlights and raise the contrast.
+    The sRGB curve after a shoulder, blended with its smoothstep: as in cameras, highlights are
+    compressed and contrast is raised.
     """
     linear = np.linspace(0, 1, 1 << 16)
     pushed = 1 - (1 - linear) ** shoulder
@@ -306,7 +305,7 @@ def _tone_tables(contrast: float, shoulder: float) -> tuple[FloatImage, FloatIma
 
 
 def _color_matrix(saturation: float) -> NDArray[np.float64]:
-    """Return a camera-to-sRGB matrix: gray stays gray, each channel is less the other two."""
+    """Return a camera-to-sRGB matrix that keeps gray and subtracts the other channels."""
     others = np.array([[0, 0.75, 0.25], [0.35, 0, 0.65], [0.1, 0.9, 0]])
     return (1 + saturation) * np.eye(3) - saturation * others
 

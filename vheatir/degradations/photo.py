@@ -1,9 +1,9 @@
-"""What happens to photographs between the lens and an upload: the chain of the task ``photo``.
+"""Degradation pipeline of the task ``photo``: from the lens to an upload.
 
 Camera noise and other noise, resizing and JPEG compression, each with a probability, in random
-order with JPEG most often last; in the spirit of SCUNet (Zhang et al., arXiv 2203.13278) and
-BSRGAN (Zhang et al., ICCV 2021). The clean target is resized too, so that colours, brightness
-and place of both agree.
+order with JPEG usually last, similar to SCUNet (Zhang et al., arXiv 2203.13278) and BSRGAN (Zhang
+et al., ICCV 2021). The clean target is resized too, so that input and target agree in colour,
+brightness and position.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vheatir.degradations.basic import Subsampling, jpeg_compress
 from vheatir.degradations.camera import CameraNoise, add_camera_noise
 from vheatir.metrics import to_uint8
 
-# Chroma blocks of 4:2:0 span 16 pixels, so the phase of JPEG's grid is drawn from 16.
+# Chroma blocks of 4:2:0 span 16 pixels, so the phase of the JPEG grid is drawn from 16.
 _JPEG_UNIT = 16
 _SUBSAMPLINGS: tuple[Subsampling, ...] = ("4:2:0", "4:2:0", "4:4:4", "4:4:4", "4:2:2")
 _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
@@ -30,28 +30,28 @@ _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 
 @dataclass(frozen=True)
 class PhotoDegradation:
-    """Probabilities and ranges of the chain.
+    """Probabilities and ranges of the pipeline.
 
     Attributes:
-        clean: share of samples without any damage.
-        gray: share of samples that are gray, in target and input.
+        clean: fraction of samples without degradation.
+        gray: fraction of gray samples (input and target).
         camera_noise: probability of camera noise, see :class:`CameraNoise`.
-        white_noise: of Gaussian noise, independent in every pixel and channel.
-        gray_noise: of Gaussian noise, the same in all channels.
-        correlated_noise: of Gaussian noise that is correlated between the channels.
-        blurred_noise: of Gaussian noise, filtered by a Gaussian of 0.4 to 1.5 pixels.
-        poisson_noise: of noise whose variance is proportional to the brightness.
-        film_grain: of gray, slightly blurred noise that is strongest in the mid-tones.
-        sigma: smallest and largest standard deviation of these kinds of noise, camera noise
-            apart, on 0..255; log-uniform.
-        resize: probability that target and input are resized.
-        resize_range: smallest and largest factor; log-uniform.
-        jpeg: probability of a JPEG compression.
-        second_jpeg: probability of a second one, given the first.
-        jpeg_last: probability that the last compression comes after all other damage.
-        quality: of most compressions, smallest and largest; uniform.
-        low_quality: of the others.
-        low_quality_share: share of the others.
+        white_noise: probability of Gaussian noise, independent in every pixel and channel.
+        gray_noise: probability of Gaussian noise, equal in all channels.
+        correlated_noise: probability of Gaussian noise that is correlated between channels.
+        blurred_noise: probability of Gaussian noise blurred with a Gaussian of 0.4 to 1.5 pixels.
+        poisson_noise: probability of noise with a variance proportional to the brightness.
+        film_grain: probability of gray, slightly blurred noise that is strongest in the mid-tones.
+        sigma: range of the standard deviation on 0..255 of all noise except camera noise;
+            log-uniform.
+        resize: probability that input and target are resized.
+        resize_range: range of the resize factor; log-uniform.
+        jpeg: probability of JPEG compression.
+        second_jpeg: probability of a second compression, given the first.
+        jpeg_last: probability that the last compression follows all other degradations.
+        quality: range of the JPEG quality; uniform.
+        low_quality: range of the JPEG quality of strong compressions; uniform.
+        low_quality_share: fraction of strong compressions.
     """
 
     clean: float = 0.07
@@ -74,12 +74,12 @@ class PhotoDegradation:
     low_quality_share: float = 0.3
 
     def draw_scale(self, rng: np.random.Generator, size: int, shortest: int) -> float:
-        """Draw the factor that a sample is resized by; 1 for most.
+        """Draw the resize factor of a sample; 1 for most.
 
         Args:
-            rng: source of randomness.
+            rng: random generator.
             size: side of the sample in pixels.
-            shortest: shorter side of the image that it comes from, which limits the reduction.
+            shortest: shorter side of the source image, which limits downscaling.
         """
         if rng.random() >= self.resize:
             return 1.0
@@ -89,18 +89,18 @@ class PhotoDegradation:
 
     @staticmethod
     def source_size(size: int, scale: float = 1.0) -> int:
-        """Return the side of the crop that a sample of side ``size`` is made from.
+        """Return the side of the source crop of a sample of side ``size``.
 
         Args:
             size: side of the sample in pixels.
-            scale: its resize factor.
+            scale: resize factor of the sample.
         """
         return math.ceil((size + 2 * _JPEG_UNIT) / scale - 1e-6)
 
 
 @dataclass
 class _Sample:
-    """Target and input on their way through the chain: (H, W, 3), or (H, W) for gray."""
+    """Target and input in the pipeline: (H, W, 3), or (H, W) for gray."""
 
     target: FloatImage
     input: FloatImage
@@ -115,14 +115,14 @@ def degrade_photo(
     rng: np.random.Generator,
     scale: float = 1.0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Make one sample: a photograph as people have it, and what it should be.
+    """Generate one training pair: a degraded photograph and its target.
 
     Args:
         clean: (S, S, 3) ``uint8`` RGB, with S = ``what.source_size(size, scale)``.
         size: side of the sample.
         what: probabilities and ranges.
-        rng: the sample's own generator.
-        scale: factor of the resizing, see :meth:`PhotoDegradation.draw_scale`.
+        rng: random generator of this sample.
+        scale: resize factor, see :meth:`PhotoDegradation.draw_scale`.
 
     Returns:
         Input and target, both (size, size, 3) ``uint8``.
@@ -148,7 +148,7 @@ def degrade_photo(
 def _draw_steps(
     what: PhotoDegradation, rng: np.random.Generator, scale: float
 ) -> list[Callable[[_Sample], None]]:
-    """Draw what happens to a sample, in order."""
+    """Draw the degradations of a sample, in order."""
     kinds: list[tuple[float, Callable[[_Sample], None]]] = [
         (what.camera_noise, _camera_noise),
         (what.white_noise, lambda s: _gaussian(s, what, "white")),
@@ -192,7 +192,7 @@ def _normal(sample: _Sample, channels: int | None = None) -> FloatImage:
 
 
 def _per_channel(noise: FloatImage, sample: _Sample) -> FloatImage:
-    """Give gray noise (H, W) the sample's number of axes."""
+    """Add a channel axis to gray noise (H, W) for a colour sample."""
     return noise[..., None] if sample.input.ndim == 3 and noise.ndim == 2 else noise
 
 
@@ -200,14 +200,14 @@ def _gaussian(sample: _Sample, what: PhotoDegradation, kind: str) -> None:
     rng = sample.rng
     noise = _normal(sample, None if kind == "gray" else 3)
     if kind == "correlated" and noise.ndim == 3:
-        # Unit rows: every channel keeps its standard deviation.
+        # Rows of unit norm: every channel keeps its standard deviation.
         mix = rng.uniform(-1, 1, (3, 3)) + np.eye(3)
         mix /= np.linalg.norm(mix, axis=1, keepdims=True)
         noise = transform(noise, mix.astype(np.float32))
     if kind == "blurred":
         noise = blur(noise, float(rng.uniform(0.4, 1.5)))
         noise /= max(float(noise.std()), 1e-6)
-        noise *= np.float32(0.5)  # blotches of a given strength are worse to see than white noise
+        noise *= np.float32(0.5)  # blotches are more visible than white noise of equal strength
     sample.input = sample.input + _per_channel(noise, sample) * _draw_sigma(what, rng)
 
 
@@ -215,7 +215,7 @@ def _poisson(sample: _Sample, what: PhotoDegradation) -> None:
     rng = sample.rng
     gray = rng.random() < 0.4
     noise = _per_channel(_normal(sample, None if gray else 3), sample)
-    # A Gaussian of the same variance; sigma is that of mid-gray.
+    # Gaussian approximation; sigma is the standard deviation at mid-gray.
     strength = np.sqrt(np.maximum(sample.input, 0) * np.float32(2))
     if gray and strength.ndim == 3:
         strength = strength.mean(axis=2, keepdims=True)
@@ -233,7 +233,7 @@ def _film_grain(sample: _Sample, what: PhotoDegradation) -> None:
 
 
 def _resize(sample: _Sample) -> None:
-    """Resize target and input alike."""
+    """Resize target and input with the same interpolation."""
     side = [max(1, round(n * sample.scale)) for n in sample.target.shape[:2]]
     options: Any = _INTERPOLATIONS if sample.scale < 1 else _INTERPOLATIONS[1:]
     how = options[int(sample.rng.integers(len(options)))]
@@ -247,7 +247,7 @@ def _resize(sample: _Sample) -> None:
 
 
 def _jpeg(sample: _Sample, what: PhotoDegradation) -> None:
-    """Compress the input; the grid of an earlier compression then lies at another phase."""
+    """Compress the input, then crop, so that a later compression has another grid phase."""
     rng = sample.rng
     low, high = what.low_quality if rng.random() < what.low_quality_share else what.quality
     quality = int(rng.integers(low, high + 1))

@@ -1,4 +1,4 @@
-"""``vheatir explain IMAGE -o OUT/``: see where the heat flows; ``--help`` names the options."""
+"""``vheatir explain IMAGE -o OUT/``: visualise the heat conduction; see ``--help``."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from vheatir.errors import VHeatIRError
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="vheatir explain",
-        description="Save three figures: how one pixel acts on each stage of the network "
+        description="Save three figures: the influence of one pixel on each stage of the network "
         "(influence.png), the learned thermal diffusivity (diffusivity.png), and SwinIR's windows "
         "for comparison (swinir_windows.png).",
     )
     add = parser.add_argument
-    add("image", type=Path, metavar="IMAGE", help="a picture")
+    add("image", type=Path, metavar="IMAGE", help="image file")
     add("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the figures")
     add(
         "--point", nargs=2, type=int, metavar=("X", "Y"),
-        help="pixel to look at, from the left and from the top (default: the centre)",
+        help="column and row of the pixel to trace (default: the image centre)",
     )  # fmt: skip
     add(
         "--model", default="denoise_color", metavar="NAME|FILE",
-        help="a released model or a .safetensors file (default: %(default)s)",
+        help="name of a released model or a .safetensors file (default: %(default)s)",
     )  # fmt: skip
     add("--level", type=float, help="sigma of the noise on 0..255 (default: estimated)")
     add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
@@ -35,7 +35,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Save the figures; returns the exit status."""
+    """Run the command; return the exit status."""
     arguments = parse_arguments(argv)
     try:
         for path in save_figures(
@@ -58,21 +58,21 @@ def save_figures(
     level: float | None = None,
     device: str = "auto",
 ) -> list[Path]:
-    """Save the figures that explain what a model does with an image.
+    """Save figures that explain how a model processes an image.
 
     Args:
-        image: a picture.
-        out: folder, made if missing.
+        image: image file.
+        out: output folder, created if missing.
         model: name of a released model or task, or a weights file.
         point: x and y of a pixel; the centre when None.
         level: sigma; None to estimate it.
-        device: where to compute.
+        device: see :class:`vheatir.Restorer`.
 
     Returns:
-        The files written.
+        Paths of the figures.
 
     Raises:
-        VHeatIRError: image, model, point or device are not there or do not fit.
+        VHeatIRError: the image, model, point or device is missing or invalid.
     """
     from vheatir.explain import figures
     from vheatir.explain.influence import diffusivities, trace_influence

@@ -1,4 +1,4 @@
-"""The figures of :mod:`vheatir.explain`, by matplotlib without its global state."""
+"""Figures of :mod:`vheatir.explain`, drawn with matplotlib without global state."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from vheatir.explain.influence import Diffusivity, Influence, StageMap
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: SwinIR's window pattern beside it, made by ``tools/swinir_windows.py``.
+#: Figure of SwinIR's window pattern, created by ``tools/swinir_windows.py``.
 SWINIR_PICTURE = Path(__file__).with_name("swinir_windows.png")
 
-_COLUMNS = 4
+_PANEL_COLUMNS = 4
 _DECADES = 4
 
 
 def draw_influence(influence: Influence) -> Figure:
-    """Draw the response after each stage and the effective receptive field, log scale."""
+    """Draw the response after each stage and the effective receptive field on a log scale."""
     panels = [*influence.stages, influence.receptive_field]
     figure, axes = _grid(len(panels) + 1)
     row, column = influence.point
     image = influence.image
     axes[0].imshow(image.squeeze(2) if image.shape[2] == 1 else image.clip(0, 1), cmap="gray")
     axes[0].plot(column, row, "o", mfc="none", mec="#ff6a00", ms=12, mew=2)
-    axes[0].set_title("the point", fontsize=9)
+    axes[0].set_title("traced pixel", fontsize=9)
     for axis, panel in zip(axes[1:], panels, strict=False):
         draw_map(axis, panel, image.shape[:2])
     return figure
 
 
 def draw_map(axis: Any, panel: StageMap, size: tuple[int, ...]) -> None:
-    """Draw one map on a matplotlib axis, log scale over four decades, in image pixels."""
+    """Draw one map on a matplotlib axis in image pixels, on a log scale of four decades."""
     height, width = (n * panel.pixel for n in panel.values.shape)
     values = np.log10(np.maximum(panel.values / max(float(panel.values.max()), 1e-30), 1e-9))
     axis.imshow(
@@ -49,7 +49,7 @@ def draw_map(axis: Any, panel: StageMap, size: tuple[int, ...]) -> None:
 
 
 def draw_diffusivity(found: list[Diffusivity]) -> Figure:
-    """Draw k over frequency and channel, and the decay it makes, for each heat operator."""
+    """Draw k over frequency and channel, and the resulting decay, for each heat operator."""
     from matplotlib.figure import Figure
 
     rows = max(1, len(found))
@@ -60,36 +60,36 @@ def draw_diffusivity(found: list[Diffusivity]) -> Figure:
         frequency, k = _over_frequency(each.k)
         order = np.argsort(each.k[0, 0])
         shown = np.log10(np.maximum(k[:, order].T, 1e-3))
-        picture = left.imshow(
+        heatmap = left.imshow(
             shown, aspect="auto", origin="lower", cmap="inferno",
             extent=(0, (n - 1) / n, 0, shown.shape[0]),
         )  # fmt: skip
-        figure.colorbar(picture, ax=left, label="log10 k (tokens squared)")
+        figure.colorbar(heatmap, ax=left, label="log10 k (tokens squared)")
         left.set(xlabel="frequency / pi", ylabel="channel, sorted by k at 0")
         left.set_title(f"{each.title}: learned diffusivity", fontsize=9)
         for quantile in (0.1, 0.5, 0.9):
             channel = order[int(quantile * (len(order) - 1))]
             label = f"{quantile:.0%} channel: {each.spread[channel]:.1f} px"
             right.plot(frequency, np.exp(-k[:, channel] * (np.pi * frequency) ** 2), label=label)
-        right.set(xlabel="frequency / pi", ylabel="what is kept, exp(-k w²)", ylim=(-0.03, 1.03))
-        right.set_title("decay of three channels, spread at zero frequency", fontsize=9)
+        right.set(xlabel="frequency / pi", ylabel="decay exp(-k w²)", ylim=(-0.03, 1.03))
+        right.set_title("decay of three channels, with the spread at zero frequency", fontsize=9)
         right.legend(fontsize=8)
     if not found:
         for axis in axes.flat:
             axis.axis("off")
-        axes[0, 0].text(0.05, 0.5, "This network has no heat conduction over the whole image.")
+        axes[0, 0].text(0.05, 0.5, "This network has no global heat conduction.")
     return figure
 
 
 def to_png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file."""
+    """Encode a figure as PNG."""
     out = io.BytesIO()
     figure.savefig(out, format="png")
     return out.getvalue()
 
 
 def _over_frequency(k: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return frequencies over pi, and k along rows and columns averaged, (n,) and (n, C)."""
+    """Return frequencies / pi, (n,), and the mean of k along rows and columns, (n, C)."""
     n = k.shape[0]
     return np.arange(n) / n, (k[0] + k[:, 0]) / 2
 
@@ -97,10 +97,10 @@ def _over_frequency(k: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]
 def _grid(count: int) -> tuple[Figure, list[Any]]:
     from matplotlib.figure import Figure
 
-    rows = -(-count // _COLUMNS)
-    figure = Figure(figsize=(2.6 * _COLUMNS, 3.0 * rows), dpi=110)
+    rows = -(-count // _PANEL_COLUMNS)
+    figure = Figure(figsize=(2.6 * _PANEL_COLUMNS, 3.0 * rows), dpi=110)
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.92, wspace=0.05, hspace=0.2)
-    axes = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
+    axes = list(figure.subplots(rows, _PANEL_COLUMNS, squeeze=False).flat)
     for axis in axes:
         axis.axis("off")
     return figure, axes

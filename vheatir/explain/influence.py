@@ -1,4 +1,4 @@
-"""Where the heat flows: how one pixel acts on a network, and what its heat operators learned."""
+"""Influence of one pixel on a network, and the learned diffusivity of its heat operators."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from vheatir.errors import VHeatIRError
 from vheatir.inference import Restorer
 from vheatir.ops import HeatConduction2d
 
-#: Side of the part of the image that is looked at, in pixels, around the point.
+#: Side of the analysed image crop around the point, in pixels.
 SIDE = 256
 _STEP = 0.1
 
 
 @dataclass(frozen=True)
 class StageMap:
-    """The influence of one pixel at one place of the network.
+    """The influence of one pixel on the output of one stage.
 
     Attributes:
-        title: where, in words.
-        values: (h, w), >= 0: the change of the features, its norm over channels.
-        pixel: image pixels that one value stands for along a side.
-        radius: image pixels around the point that hold 90 % of the sum of ``values``.
+        title: name of the stage.
+        values: (h, w), >= 0: norm over channels of the change of the features.
+        pixel: side of one value in image pixels.
+        radius: distance from the point, in image pixels, within which 90 % of the sum of ``values``
+            lies.
     """
 
     title: str
@@ -40,14 +41,14 @@ class StageMap:
 
 @dataclass(frozen=True)
 class Influence:
-    """How one pixel acts on a network, and what one pixel of the result looks at.
+    """Influence of one input pixel, and effective receptive field of one output pixel.
 
     Attributes:
-        image: (H, W, C), the part of the image that was looked at, floating in [0, 1].
-        point: row and column of the pixel, in ``image``.
-        stages: response to a step of 0.1 at the pixel after each stage, and in the result.
-        receptive_field: gradient of the result at the point by each pixel of the image, its
-            absolute value summed over channels (Luo et al., NeurIPS 2016).
+        image: (H, W, C), the analysed crop, floating in [0, 1].
+        point: row and column of the pixel in ``image``.
+        stages: response to a step of 0.1 at the pixel, after each stage and in the output.
+        receptive_field: absolute gradient of the output at the point with respect to each pixel,
+            summed over channels (Luo et al., NeurIPS 2016).
     """
 
     image: NDArray[np.float32]
@@ -58,12 +59,12 @@ class Influence:
 
 @dataclass(frozen=True)
 class Diffusivity:
-    """What one heat operator learned.
+    """Learned diffusivity of one heat operator.
 
     Attributes:
-        title: where in the network.
-        k: (n, n, C) thermal diffusivity >= 0 in tokens squared, on frequencies ``j * pi / n``.
-        pixel: image pixels a token's side stands for.
+        title: position in the network.
+        k: (n, n, C) thermal diffusivity >= 0 in tokens squared, at frequencies ``j * pi / n``.
+        pixel: side of a token in image pixels.
     """
 
     title: str
@@ -72,31 +73,31 @@ class Diffusivity:
 
     @property
     def spread(self) -> NDArray[np.float32]:
-        """Return how far heat spreads at zero frequency, ``sqrt(2 k)``, in image pixels, (C,)."""
+        """Return the spread of heat at zero frequency, ``sqrt(2 k)``, in image pixels, (C,)."""
         return np.sqrt(2 * self.k[0, 0]) * self.pixel
 
 
 def trace_influence(
     restorer: Restorer, image: Any, point: tuple[int, int], level: float | None = None
 ) -> Influence:
-    """Follow the influence of one pixel through a network.
+    """Trace the influence of one pixel through a network.
 
     Args:
         restorer: the model.
-        image: see :meth:`vheatir.Restorer.restore`; a window of :data:`SIDE` pixels around the
-            point is used.
+        image: see :meth:`vheatir.Restorer.restore`; a crop of :data:`SIDE` pixels around the point
+            is used.
         point: row and column in the image.
         level: sigma; None to estimate it.
 
     Raises:
-        VHeatIRError: the point lies outside the image, or the model cannot take the image.
+        VHeatIRError: the point lies outside the image, or the model does not support the image.
     """
     x, used = restorer.network_input(image, level)
     height, width = x.shape[-2:]
     row, column = point
     if not (0 <= row < height and 0 <= column < width):
         raise VHeatIRError(
-            f"the point {column}, {row} is not in the image: give x in 0 to {width - 1} and "
+            f"the point {column}, {row} is outside the image: give x in 0 to {width - 1} and "
             f"y in 0 to {height - 1}"
         )
     top = min(max(row - SIDE // 2, 0), max(height - SIDE, 0))
@@ -105,23 +106,23 @@ def trace_influence(
     here = (row - top, column - left)
     network = restorer.network
     stepped = x.clone()
-    # Downwards where it is bright: the pixel stays a colour that photographs have.
+    # A negative step where it is bright, so that the pixel stays in [0, 1].
     bright = float(x[0, :, here[0], here[1]].mean()) > 0.5
     stepped[0, :, here[0], here[1]] += -_STEP if bright else _STEP
     with torch.no_grad():
-        before, after = _record(network, x, used), _record(network, stepped, used)
+        before, after = _record_features(network, x, used), _record_features(network, stepped, used)
     maps = [
         stage_map(title, (after[title] - before[title]).square().sum(0).sqrt(), x, here)
         for title in before
     ]
     field = _receptive_field(network, x, used, here)
     shown = x[0].permute(1, 2, 0).cpu().numpy()
-    seen = stage_map("what the result here looks at", field, x, here)
+    seen = stage_map("receptive field of the output", field, x, here)
     return Influence(shown, here, tuple(maps), seen)
 
 
 def diffusivities(network: nn.Module) -> list[Diffusivity]:
-    """Return the learned diffusivity of every heat operator of a network; [] if it has none."""
+    """Return the learned diffusivity of each heat operator in a network; [] if it has none."""
     found = []
     for title, stage in stages(network):
         embedding = getattr(stage, "fve", None)
@@ -137,10 +138,10 @@ def diffusivities(network: nn.Module) -> list[Diffusivity]:
 
 
 def stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the stages of a network with their names, in the order of the computation.
+    """Return the stages of a network with their names, in order of execution.
 
     Raises:
-        VHeatIRError: a network that is neither ``VHeatIR`` nor ``VHeatIRUNet``.
+        VHeatIRError: the network is neither ``VHeatIR`` nor ``VHeatIRUNet``.
     """
     groups, body = getattr(network, "groups", None), getattr(network, "body", None)
     if isinstance(groups, nn.ModuleList):
@@ -156,7 +157,7 @@ def stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _token_side(network: nn.Module, title: str) -> int:
-    """Return how many image pixels one token of a stage stands for along a side."""
+    """Return the side of a token of a stage in image pixels."""
     shuffled = int(getattr(network, "downscale", 1))
     if title.startswith("group"):
         return shuffled
@@ -165,14 +166,14 @@ def _token_side(network: nn.Module, title: str) -> int:
     return shuffled * 2 ** (int(title.rpartition(" ")[2]) - 1)
 
 
-def _record(network: nn.Module, x: Tensor, level: Any) -> dict[str, Tensor]:
-    """Return the features (C, h, w) after each stage, and the result."""
+def _record_features(network: nn.Module, x: Tensor, level: Any) -> dict[str, Tensor]:
+    """Return the features (C, h, w) after each stage, and the output as ``"result"``."""
     seen: dict[str, Tensor] = {}
 
     def keeper(title: str, last: bool) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
             features = output[0].permute(2, 0, 1) if last else output[0]
-            seen[title] = features.float().clone()  # later stages may write over it
+            seen[title] = features.float().clone()  # later stages may overwrite it in-place
 
         return keep
 
@@ -203,7 +204,7 @@ def _receptive_field(network: nn.Module, x: Tensor, level: Any, here: tuple[int,
 
 def stage_map(title: str, values: Tensor, x: Tensor, here: tuple[int, int]) -> StageMap:
     """Describe the influence (h, w) of the pixel ``here`` of an image x (..., H, W)."""
-    # A network may pad its input, by fewer pixels than one of its tokens has.
+    # The network may pad its input, by less than one token.
     pixel = max(1, -(-x.shape[-2] // values.shape[0]), -(-x.shape[-1] // values.shape[1]))
     rows = (torch.arange(values.shape[0], device=values.device) + 0.5) * pixel - here[0] - 0.5
     columns = (torch.arange(values.shape[1], device=values.device) + 0.5) * pixel - here[1] - 0.5

@@ -1,4 +1,4 @@
-"""From an image file to a restored one: tiling, level estimation and the :class:`Restorer`."""
+"""Inference: the :class:`Restorer`, tiling, noise level estimation and automatic model choice."""
 
 from __future__ import annotations
 

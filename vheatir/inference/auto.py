@@ -1,4 +1,4 @@
-"""``Restorer("auto")``: the model and its level are chosen for each image."""
+"""``Restorer("auto")``: choose the model and its level for each image."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from vheatir.inference.tiled import Level, Progress
 
 
 class AutoRestorer(Restorer):
-    """Restores each image with the model that it needs; see :func:`choose_model`.
+    """Restore each image with the model chosen by :func:`choose_model`.
 
-    Models are loaded when they are first needed, and kept. It is what ``Restorer("auto")`` makes.
+    Returned by ``Restorer("auto")``. Models are loaded on first use and cached.
 
     Args:
         model: ``"auto"``.
-        device: as for :class:`Restorer`, as for ``precision``.
-        precision: of every model.
-        load: makes the restorer of a task; ``Restorer`` by default.
+        device: see :class:`Restorer`.
+        precision: precision of every model; see :class:`Restorer`.
+        load: factory of the restorer for a task; ``Restorer`` by default.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class AutoRestorer(Restorer):
         self._loaded: dict[str, Restorer] = {}
 
     def __getattr__(self, name: str) -> Any:
-        """Refuse what only a restorer with one model has."""
+        """Raise a clear error for attributes that only a single-model restorer has."""
         if name in ("model", "network", "precision"):
             raise VHeatIRError(
                 f"Restorer('auto') has no {name} of its own: name a model, such as 'photo'"
@@ -68,14 +68,14 @@ class AutoRestorer(Restorer):
         self_ensemble: bool = False,
         progress: Progress | None = None,
     ) -> Restoration:
-        """Choose a model for one image and restore it; ``Restoration.choice`` says which.
+        """Choose a model for one image and restore it; the choice is in ``Restoration.choice``.
 
-        Args and errors: as for :meth:`Restorer.restore`; a level, or a tensor of several images, is
-        refused.
+        Arguments and errors as in :meth:`Restorer.restore`. A level or a batch of several images
+        raises an error.
         """
         began = time.perf_counter()
         if level is not None:
-            raise VHeatIRError("Restorer('auto') takes no level: name a model, or leave it out")
+            raise VHeatIRError("Restorer('auto') takes no level: name a model, or omit the level")
         quality = None
         if isinstance(image, (str, os.PathLike)):
             photograph = read_photograph_file(Path(image))
@@ -104,7 +104,7 @@ class AutoRestorer(Restorer):
         return replace(result, estimated=estimated, seconds=seconds, choice=choice)
 
     def restorer(self, task: str) -> Restorer:
-        """Return the restorer of a task, loaded on first use."""
+        """Return the restorer for a task, loaded on first use."""
         with self._lock:
             if task not in self._loaded:
                 self._loaded[task] = self._load(task)

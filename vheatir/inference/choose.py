@@ -1,7 +1,7 @@
-"""Automatic: which model an image needs, and at which level, judged from the image alone.
+"""Automatic model choice: select a model and its noise level from the image alone.
 
-The rule and its thresholds come from ``benchmarks/automatic.py``, which measures every model on
-every kind of damage; docs/photographs.md has its table.
+The rule and its thresholds come from ``benchmarks/automatic.py``, which evaluates every model on
+every kind of degradation; the results are in docs/photographs.md.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _CLEAN_CHROMA = 0.85
 
 @dataclass(frozen=True)
 class Choice:
-    """What Automatic does with an image, and why.
+    """The model chosen for an image, and the measurements behind the choice.
 
     Attributes:
-        model: a task, for the best released model of it; None to leave the image as it is.
-        level: sigma of the noise on 0..255 for a model that takes a level, else None.
-        message: what was found, such as ``"noise (luma 3.7, chroma 2.5, correlated)"``.
-        estimate: the noise that was measured.
+        model: name of a task, whose best released model is used; None to leave the image unchanged.
+        level: noise level (sigma on 0..255) for a model that takes a level, else None.
+        message: the finding, such as ``"noise (luma 3.7, chroma 2.5, correlated)"``.
+        estimate: the noise estimate.
         blockiness: see :func:`vheatir.inference.estimate.estimate_blockiness`.
     """
 
@@ -67,15 +67,18 @@ class Choice:
 def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     """Choose the model for an image.
 
-    In this order: white noise, the same in every pixel, is for the denoiser, at the level that was
-    measured; screenshots, drawings and text, which are flat between their lines, are left as they
-    are; JPEG artifacts with little noise are for the JPEG model; an image with next to no noise is
-    left as it is; all else is for ``photo``.
+    The first rule that applies decides:
+
+    1. White noise: the denoiser, at the estimated level.
+    2. Screenshots, drawings and text, which are flat between their lines: left unchanged.
+    3. JPEG artifacts with little noise: the JPEG model.
+    4. Almost no noise: left unchanged.
+    5. Everything else: the model for the task ``photo``.
 
     Args:
         image: (H, W), (H, W, 3) RGB, or either with alpha (which is ignored), ``uint8`` or
             ``uint16``, or floating in [0, 1]. Gray stored as RGB counts as gray.
-        quality: of the JPEG file the image came from, see
+        quality: JPEG quality of the source file, see
             :func:`vheatir.inference.estimate.jpeg_quality`; None for other files.
     """
     colors = _colors(image)
@@ -103,7 +106,7 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
 
 
 def _white_sigma(parts: Sequence[NDArray[np.float32]], estimate: NoiseEstimate) -> float | None:
-    """Return the sigma of white noise on 0..255, None if it is not white or hardly there."""
+    """Return the sigma of white noise on 0..255; None if the noise is weak or not white."""
     if parts[0].ndim == 3:
         differences = _mean(estimate_white_sigma, parts)
         if differences < _WHITE:
@@ -126,7 +129,7 @@ def _is_drawn(parts: Sequence[NDArray[np.float32]], blockiness: float) -> bool:
 
 
 def _color_share(part: NDArray[np.float32]) -> float:
-    """Return the number of different colours of (H, W, 3), in 8 bits, over that of pixels."""
+    """Return the number of distinct 8-bit colours of (H, W, 3) divided by the number of pixels."""
     values = np.rint(part * 255).astype(np.uint32)
     codes = (values[..., 0] << 16) + (values[..., 1] << 8) + values[..., 2]
     return len(np.unique(codes)) / codes.size
@@ -139,7 +142,7 @@ def _mean(
 
 
 def _colors(image: NDArray[Any]) -> NDArray[Any]:
-    """Return (H, W) or (H, W, 3), without alpha; gray stored as RGB becomes (H, W)."""
+    """Drop alpha; gray stored as RGB becomes (H, W). Returns (H, W) or (H, W, 3)."""
     if image.ndim == 2:
         return image
     first = image[..., 0]

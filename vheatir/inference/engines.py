@@ -1,4 +1,4 @@
-"""Run many jobs: one after the other, in threads, or on a Ray cluster; none of them is lost."""
+"""Run many jobs sequentially, in threads, or on a Ray cluster, with one outcome per job."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from vheatir.errors import UnsupportedImageError, VHeatIRError
 from vheatir.inference.jobs import Job, Runner, Settings, TargetExistsError
 from vheatir.inference.manifest import Manifest
 
-_TRIES = 3
-_RAY_BLOCKS = 10_000
+_MAX_ATTEMPTS = 3
+_MAX_RAY_BLOCKS = 10_000
 
 Report = Callable[[Job, int, int], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one job: its state, and words about it."""
+    """Job result: status and message."""
 
     job: Job
     state: Literal["restored", "existing", "skipped", "failed"]
@@ -34,7 +34,7 @@ class Outcome:
 def attempt(
     runner: Runner, job: Job, progress: Callable[[int, int], None] | None, replace: bool | None
 ) -> Outcome:
-    """Run one job; whatever the picture or the disk provokes becomes an outcome."""
+    """Run one job; image, file system and memory errors become an :class:`Outcome`."""
     try:
         return Outcome(job, "restored", runner.run(job, progress, overwrite=replace))
     except TargetExistsError as error:
@@ -53,9 +53,9 @@ def run_local(
     manifest: Manifest | None = None,
     report: Report | None = None,
 ) -> Iterator[Outcome]:
-    """Run jobs in this process, ``workers`` at a time, and yield each outcome when it is there.
+    """Run jobs in this process, ``workers`` at a time, and yield outcomes as they complete.
 
-    Workers are threads that share the models; on the CPU they share the cores too.
+    Workers are threads that share the models and, on the CPU, the cores.
     """
 
     def work(job: Job) -> Outcome:
@@ -68,14 +68,14 @@ def run_local(
             yield _finish(manifest, work(job))
         return
     before = torch.get_num_threads()
-    # Threads set the count for themselves: each takes its share of the cores.
+    # The thread count is a per-thread setting: give each worker its share of the cores.
     share = max(1, before // workers)
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
         waiting: set[Future[Outcome]] = set()
         queue = iter(jobs)
         try:
             while True:
-                # A few ahead, not a million.
+                # Keep the queue short: there may be millions of jobs.
                 ahead = itertools.islice(queue, 2 * workers - len(waiting))
                 waiting.update(pool.submit(work, job) for job in ahead)
                 if not waiting:
@@ -95,17 +95,17 @@ def run_ray(
     workers: int | None = None,
     manifest: Manifest | None = None,
 ) -> Iterator[Outcome]:
-    """Run jobs on the cluster that Ray finds, or on a local one, one model per actor.
+    """Run jobs on the cluster that Ray finds, or on a local one, with one model per actor.
 
-    The pictures are a data set of Ray Data, which keeps the actors busy and replaces one that dies;
-    what it was working on is tried again, three times in all, and then failed. Files are read and
-    written by the actors, so paths have to mean the same on every machine.
+    The images form a Ray Data dataset, which schedules the actors and restarts those that die. The
+    job of a dead actor is attempted three times in total, then reported as failed. The actors read
+    and write the files, so paths must be valid on every machine.
 
     Args:
-        settings: what is asked for.
-        jobs: what to restore, all with a target.
-        workers: number of actors; one a GPU, or one a processor core, when None.
-        manifest: where to note what is done.
+        settings: restoration settings.
+        jobs: images to restore; each needs a source and a target file.
+        workers: number of actors; None for one per GPU, or one per CPU core without GPUs.
+        manifest: record of completed jobs.
 
     Raises:
         VHeatIRError: Ray is not installed, or a job uses a standard stream.
@@ -114,10 +114,10 @@ def run_ray(
         import ray
         import ray.data
     except ImportError:
-        raise VHeatIRError("--engine ray needs Ray: pip install 'vheatir[ray]'") from None
+        raise VHeatIRError("--engine ray requires Ray: pip install 'vheatir[ray]'") from None
     if any(job.source is None or job.target is None for job in jobs):
-        raise VHeatIRError("--engine ray takes files, not the standard input or output")
-    Runner(settings)  # a mistake there is told here, not by every actor
+        raise VHeatIRError("--engine ray requires files, not the standard input or output")
+    Runner(settings)  # report invalid settings here, not in every actor
     if not jobs:
         return
     if not ray.is_initialized():
@@ -130,17 +130,17 @@ def run_ray(
 
     rows = []
     for index, job in enumerate(jobs):
-        # What a worker wrote before it died is ours to replace, what was there before is not.
-        ours = not _exists(job)
-        replace = _begin(manifest, job) or ours
+        # A file written by a worker that died may be replaced, an older one may not.
+        is_new = not _exists(job)
+        replace = _begin(manifest, job) or is_new
         rows.append({"index": index, "replace": replace, **_paths(job)})
-    # One picture a block, so that a death costs one; for very many, more in each.
-    pictures = ray.data.from_items(rows, override_num_blocks=min(len(rows), _RAY_BLOCKS))
-    done = pictures.map(
+    # One image per block, so that a dead actor affects one job; more for very large runs.
+    images = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MAX_RAY_BLOCKS))
+    done = images.map(
         _Worker, fn_constructor_args=(settings,), concurrency=count, max_restarts=-1,
-        max_task_retries=_TRIES - 1, **share,
+        max_task_retries=_MAX_ATTEMPTS - 1, **share,
     )  # fmt: skip
-    done.context.max_errored_blocks = -1  # pictures that are lost are told below
+    done.context.max_errored_blocks = -1  # lost images are reported below
     done.context.enable_progress_bars = False
     seen = set()
     for row in done.iter_rows():
@@ -148,18 +148,18 @@ def run_ray(
         yield _finish(manifest, Outcome(jobs[row["index"]], row["state"], row["words"]))
     for index, job in enumerate(jobs):
         if index not in seen:
-            words = f"failed: it was lost with its worker {_TRIES} times"
-            yield Outcome(job, "failed", words)
+            message = f"failed: its worker died {_MAX_ATTEMPTS} times"
+            yield Outcome(job, "failed", message)
 
 
 class _Worker:
-    """One model in one process of the cluster."""
+    """Ray actor that holds one model."""
 
     def __init__(self, settings: Settings) -> None:
         self._runner = Runner(settings)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Restore the picture of a row."""
+        """Restore the image of a row."""
         source, target, compare = (
             Path(row[key]) if row[key] else None for key in ("source", "target", "compare")
         )
@@ -169,7 +169,7 @@ class _Worker:
 
 
 def _paths(job: Job) -> dict[str, str]:
-    """Return a job in words, with paths that do not depend on the folder a worker runs in."""
+    """Serialise a job with absolute paths, since workers run in other folders."""
     files = {"source": job.source, "target": job.target, "compare": job.compare}
     paths = {key: "" if path is None else str(path.absolute()) for key, path in files.items()}
     return {**paths, "label": job.name}

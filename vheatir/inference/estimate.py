@@ -1,4 +1,4 @@
-"""What is wrong with an image, and how much, judged from the image or its file alone."""
+"""Blind estimation of noise, flatness, blockiness and JPEG quality."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-_WHOLE_PIXELS = 4_000_000
+_MAX_UNCROPPED_PIXELS = 4_000_000
 _CROP = 512
 _CROPS_PER_SIDE = 4
 _MIN_SIDE = 8
 _ROUNDING = 1e-3
 
 _WAVELET = "db2"  # scikit-image's
-_NORMAL_MEDIAN = 0.6744897501960817  # of the modulus of a standard normal variable
+_NORMAL_MEDIAN = 0.6744897501960817  # of the absolute value of a standard normal variable
 _NEIGHBOURS = 5
-_FEWEST = 256
+_MIN_COEFFICIENTS = 256
 
 # The luma table of the JPEG standard (ITU-T T.81, annex K.1), in reading order; encoders scale it.
 _STANDARD_TABLE = np.array(
@@ -34,49 +34,50 @@ _MIN_SIDE_BLOCKS = 32
 def estimate_sigma(image: NDArray[np.floating]) -> float:
     """Estimate the standard deviation of additive white Gaussian noise.
 
-    The median absolute deviation of the finest diagonal wavelet coefficients (Donoho and
-    Johnstone, "Ideal spatial adaptation by wavelet shrinkage", 1994), as scikit-image computes it,
-    but only where the image is far enough from black and white that its noise is not clipped;
-    averaged over the colour channels. Fine texture counts as noise: on photographs expect it
-    within 1 or 2 units, and too high rather than too low. Images of more than four megapixels are
-    judged by sixteen evenly spread crops.
+    Median absolute deviation of the finest diagonal wavelet coefficients (Donoho and Johnstone,
+    "Ideal spatial adaptation by wavelet shrinkage", 1994), as in scikit-image, but restricted to
+    areas far enough from black and white that the noise is not clipped; averaged over the colour
+    channels. Fine texture counts as noise: on photographs the error is typically 1 or 2 units, more
+    often too high than too low. Images of more than four megapixels are sampled by sixteen evenly
+    spaced crops.
 
     Args:
         image: (H, W) or (H, W, C) without alpha, floating, black at 0 and white at 1.
 
     Returns:
-        Sigma on the scale 0..255; 0 for an image too small or too flat to tell.
+        Sigma on the scale 0..255; 0 for an image too small or too flat to estimate it.
     """
     if min(image.shape[:2]) < _MIN_SIDE:
         return 0.0
-    return float(np.mean([_estimate(part) for part in _parts(image)]))
+    return float(np.mean([_estimate_channels(part) for part in _parts(image)]))
 
 
 def estimate_white_sigma(image: NDArray[np.floating]) -> float:
-    """Estimate white noise by the differences of the colour channels, which texture hardly reaches.
+    """Estimate white noise from differences of colour channels, which contain little texture.
 
-    As :func:`estimate_sigma`, but of (R - G) / sqrt 2 and (B - G) / sqrt 2, in which white noise is
-    as strong as in the channels. A camera's processing and JPEG leave almost nothing there, and
-    nor do most photographs; clipped noise is measured as too weak.
+    As :func:`estimate_sigma`, but on (R - G) / sqrt 2 and (B - G) / sqrt 2, where white noise is as
+    strong as in the channels. Camera noise (after in-camera processing), JPEG artifacts and most
+    image content have almost no energy there. Clipped noise is underestimated.
 
     Args:
         image: (H, W, 3) RGB, floating, black at 0 and white at 1.
 
     Returns:
-        Sigma on the scale 0..255; 0 for an image too small or too flat to tell.
+        Sigma on the scale 0..255; 0 for an image too small or too flat to estimate it.
     """
     if min(image.shape[:2]) < _MIN_SIDE:
         return 0.0
     differences = (image[..., ::2] - image[..., 1:2]) / np.float32(np.sqrt(2))
-    # Gray is as far from black and white as can be.
-    return float(np.mean([_estimate(part) for part in _parts(differences + np.float32(0.5))]))
+    # Differences are centred on mid-gray, so that none counts as clipped.
+    centred = differences + np.float32(0.5)
+    return float(np.mean([_estimate_channels(part) for part in _parts(centred)]))
 
 
 def flat_share(image: NDArray[Any]) -> float:
-    """Return the share of pixels that equal the one below and the one to the right, 0 to 1.
+    """Return the fraction of pixels equal to both the one below and the one to the right, 0 to 1.
 
-    Half and more in screenshots, drawings and text, and where JPEG of low quality has flattened
-    whole blocks; next to none in an image with noise.
+    At least one half in screenshots, drawings and text, and where low-quality JPEG has flattened
+    whole blocks; close to 0 in a noisy image.
 
     Args:
         image: (H, W) or (H, W, C), without alpha, of any dtype.
@@ -90,11 +91,11 @@ def flat_share(image: NDArray[Any]) -> float:
 
 
 def floating_parts(image: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
-    """Yield an image, or evenly spread crops of a large one, as the functions above take it.
+    """Yield an image, or evenly spaced crops of a large one, in the format of the functions above.
 
     Args:
-        image: (H, W) or (H, W, C), ``uint8`` or ``uint16``, or floating in [0, 1]; without alpha. A
-            large one is not made floating as a whole.
+        image: (H, W) or (H, W, C), ``uint8`` or ``uint16``, or floating in [0, 1]; without alpha.
+            Only the crops of a large image are converted to floating point.
     """
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     for part in _parts(image):
@@ -102,19 +103,20 @@ def floating_parts(image: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
 
 
 def estimate_blockiness(image: NDArray[np.floating]) -> float:
-    """Estimate how visible the borders of JPEG's 8 x 8 blocks are.
+    """Estimate the visibility of JPEG's 8 x 8 block borders.
 
-    Steps between neighbours, less what the slope beside them explains, are averaged for each of
-    the eight phases; the largest phase is compared with the median of the others, along both axes,
-    and the smaller ratio counts: a grid has both. The phase is free, so that a cropped JPEG is
-    found too. Large images are judged by crops, as by :func:`estimate_sigma`.
+    Third differences, which measure the steps between neighbouring pixels beyond the local slope,
+    are averaged for each of the eight phases. The ratio of the largest phase to the median of the
+    others is taken along each axis; the smaller one is returned, since a grid shows along both. The
+    phase is free, so that cropped JPEGs are found too. Large images are sampled by crops, as in
+    :func:`estimate_sigma`.
 
     Args:
         image: (H, W) or (H, W, C) without alpha, floating, black at 0 and white at 1.
 
     Returns:
-        About 1 without blocks, also under noise; 1.2 to 1.8 for quality 75, above 4 for 10; 1 for
-        an image of fewer than 32 pixels along a side.
+        About 1 without blocks, also in noise; 1.2 to 1.8 for quality 75, above 4 for quality 10; 1
+        for an image of fewer than 32 pixels along a side.
     """
     if min(image.shape[:2]) < _MIN_SIDE_BLOCKS:
         return 1.0
@@ -122,14 +124,14 @@ def estimate_blockiness(image: NDArray[np.floating]) -> float:
 
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int:
-    """Tell the quality, 1 to 100, that a JPEG file was written with.
+    """Return the quality, 1 to 100, at which a JPEG file was written.
 
-    Exact for encoders that scale the standard's tables (libjpeg, hence most); for others the
-    quality whose table has the nearest sum.
+    Exact for encoders that scale the tables of the standard (libjpeg, and thus most); for others,
+    the quality whose table has the nearest sum.
 
     Args:
-        tables: quantisation tables as Pillow's ``image.quantization`` gives them; the first is
-            the luma's. Their order does not matter, only their sum.
+        tables: quantisation tables as in Pillow's ``image.quantization``; the first is the luma
+            table. The order of the coefficients does not matter, only their sum.
     """
     total = sum(tables[min(tables)])
     return min(range(1, 101), key=lambda quality: abs(_table_sum(quality) - total))
@@ -139,7 +141,7 @@ def _parts(image: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield the image, or sixteen crops of a large one, each (h, w, C)."""
     channels = image if image.ndim == 3 else image[..., None]
     height, width = channels.shape[:2]
-    if height * width <= _WHOLE_PIXELS:
+    if height * width <= _MAX_UNCROPPED_PIXELS:
         yield channels
         return
     tops = np.linspace(0, max(height - _CROP, 0), _CROPS_PER_SIDE, dtype=int)
@@ -160,53 +162,55 @@ def _blockiness(channels: NDArray[np.floating]) -> float:
         steps = np.abs(rows[:, :-3] - 3 * rows[:, 1:-2] + 3 * rows[:, 2:-1] - rows[:, 3:])
         columns = steps.mean(axis=0)
         phases = sorted(float(columns[phase::8].mean()) for phase in range(8))
-        # The floor keeps a flat image from dividing nothing by nothing.
+        # The floor avoids 0 / 0 on a flat image.
         ratios.append(max(phases[-1], 0.01) / max(float(np.median(phases[:-1])), 0.01))
     return min(ratios)
 
 
-def _estimate(channels: NDArray[np.floating]) -> float:
+def _estimate_channels(channels: NDArray[np.floating]) -> float:
     values = [255 * _estimate_plane(channels[..., index]) for index in range(channels.shape[2])]
-    # Below _ROUNDING it is the arithmetic's own.
+    # Values below _ROUNDING are floating-point error.
     return sum(value for value in values if value > _ROUNDING) / len(values)
 
 
 def _estimate_plane(plane: NDArray[np.floating]) -> float:
-    """Estimate the noise of one plane where it could unfold: not where black or white cut it off.
+    """Estimate the noise of one plane from its unclipped areas.
 
-    First from coefficients that see no clipped pixel. Where half of the noise is clipped, what is
-    left of it is too small; so then from places whose mean is two sigma away from black and white.
+    The first estimate uses the coefficients whose support has no clipped pixel. It is too low where
+    half of the noise is clipped, so it is refined on areas whose mean is at least two sigma away
+    from black and white.
     """
     import pywt
 
     means, (_, _, detail) = pywt.dwt2(plane, _WAVELET)
-    unclipped = ~_sees((plane <= 0) | (plane >= 1), detail.shape)
-    sigma = _deviation(detail[unclipped] if _enough(unclipped) else detail)
+    unclipped = ~_any_in_support((plane <= 0) | (plane >= 1), detail.shape)
+    sigma = _robust_std(detail[unclipped] if _is_large_enough(unclipped) else detail)
     middle = np.abs(uniform_filter(means, _NEIGHBOURS) / 2 - 0.5)
     for _ in range(2):
         inside = middle < max(0.5 - 2 * sigma, 0.1)
-        if not _enough(inside):
+        if not _is_large_enough(inside):
             break
-        sigma = _deviation(detail[inside])
+        sigma = _robust_std(detail[inside])
     return sigma
 
 
-def _sees(pixels: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Tell of each wavelet coefficient whether any of the pixels that it sees is set."""
-    # Coefficient i of the four-tap wavelet sees samples 2 i - 2 to 2 i + 1.
-    seen = np.pad(pixels, 2, mode="symmetric")
+def _any_in_support(pixels: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return, for each wavelet coefficient, whether any pixel in its support is set."""
+    # The support of coefficient i of the four-tap wavelet is samples 2 i - 2 to 2 i + 1.
+    covered = np.pad(pixels, 2, mode="symmetric")
     for axis, count in enumerate(shape):
         first = 2 * np.arange(count)
-        last = seen.shape[axis] - 1
-        seen = np.any([seen.take(np.minimum(first + k, last), axis) for k in range(4)], axis=0)
-    return seen
+        last = covered.shape[axis] - 1
+        taps = [covered.take(np.minimum(first + k, last), axis) for k in range(4)]
+        covered = np.any(taps, axis=0)
+    return covered
 
 
-def _enough(chosen: NDArray[np.bool_]) -> bool:
-    return bool(chosen.sum() >= max(_FEWEST, chosen.size // 100))
+def _is_large_enough(chosen: NDArray[np.bool_]) -> bool:
+    return bool(chosen.sum() >= max(_MIN_COEFFICIENTS, chosen.size // 100))
 
 
-def _deviation(detail: NDArray[np.floating]) -> float:
-    """Return the standard deviation of Gaussian noise by the median; 0 where all is flat."""
-    moving = detail[detail != 0]
-    return float(np.median(np.abs(moving)) / _NORMAL_MEDIAN) if moving.size else 0.0
+def _robust_std(detail: NDArray[np.floating]) -> float:
+    """Return the standard deviation of Gaussian noise from the median; 0 if all are zero."""
+    nonzero = detail[detail != 0]
+    return float(np.median(np.abs(nonzero)) / _NORMAL_MEDIAN) if nonzero.size else 0.0

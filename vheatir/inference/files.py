@@ -1,8 +1,8 @@
-"""Photographs as files: pixels upright, and everything else in the file carried along.
+"""Read and write photographs: upright pixels, with metadata preserved.
 
-OpenCV keeps 16 bits but drops metadata, Pillow the reverse. Here Pillow opens every file and
-decodes 8 bits, OpenCV decodes 16, and pillow-heif reads HEIF; ICC profile, EXIF, XMP and
-resolution travel with the pixels, which stay in the file's own RGB.
+OpenCV keeps 16 bits but drops metadata; Pillow does the reverse. Here Pillow opens every file and
+decodes 8 bits, OpenCV decodes 16, and pillow-heif reads HEIF. ICC profile, EXIF, XMP and
+resolution are kept with the pixels, which stay in the RGB colour space of the file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from vheatir.inference.heif import (
 from vheatir.inference.profiles import HDR, icc_transfer, make_icc
 from vheatir.inference.raw import RAW_SUFFIXES, is_raw
 
-#: Formats that photographs are written in, by file suffix.
+#: Output formats by file suffix.
 FORMAT_OF_SUFFIX = {
     ".png": "png",
     ".jpg": "jpg",
@@ -56,8 +56,8 @@ FORMAT_OF_SUFFIX = {
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L"})
 _JPEG_QUALITY = 95
 _ORIENTATION = 0x0112
-_WIDTH, _HEIGHT = 0xA002, 0xA003  # of the picture, in the EXIF block
-# A TIFF's first directory also holds where its strips lie: only what describes is kept.
+_WIDTH, _HEIGHT = 0xA002, 0xA003  # of the image, in the EXIF block
+# The first directory of a TIFF also has the layout of its strips: keep descriptive tags only.
 _DESCRIPTIVE_TAGS = frozenset({270, 271, 272, 305, 306, 315, 33432, 34665, 34853})
 _PNG_KEPT = frozenset({b"gAMA", b"cHRM", b"sRGB", b"cICP", b"tEXt", b"zTXt", b"iTXt"})
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -67,14 +67,14 @@ _AFTER_IHDR = 33
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says besides its pixels.
+    """Metadata of an image file.
 
     Attributes:
         icc: colour profile.
         exif: EXIF block without the orientation, with Pillow's prefix; empty for none.
         xmp: XMP packet without the orientation.
         dpi: horizontal and vertical resolution.
-        png_chunks: whole chunks of a PNG file that belong to its colours or are text.
+        png_chunks: complete colour and text chunks of a PNG file.
     """
 
     icc: bytes | None = None
@@ -86,14 +86,14 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph from a file.
+    """A photograph read from a file.
 
     Attributes:
         pixels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4): gray, gray and alpha, RGB, RGBA;
             ``uint8`` or ``uint16``; upright.
-        format: what the file was, such as ``"JPEG"``.
-        quality: of a JPEG file, 1 to 100.
-        metadata: the rest.
+        format: format of the file, such as ``"JPEG"``.
+        quality: JPEG quality, 1 to 100; None for other formats.
+        metadata: everything else.
     """
 
     pixels: NDArray[Any]
@@ -103,17 +103,17 @@ class Photograph:
 
 
 def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
-    """Decode an image file: upright, with its channels, bit depth and metadata.
+    """Decode an image file upright, with its channels, bit depth and metadata.
 
     Args:
         data: the file's bytes.
-        name: for messages.
-        max_pixels: refuse larger images by their header, before decoding them.
+        name: name of the file in error messages.
+        max_pixels: reject larger images from their header, before decoding them.
 
     Raises:
         UnsupportedImageError: a raw file, HDR, or HEIF without the package that reads it.
-        VHeatIRError: no image, damaged or cut off, too large, animated, of several pages, or of
-            a colour space that is not restored.
+        VHeatIRError: not an image, damaged or truncated, too large, animated, of several pages,
+            or of an unsupported colour mode.
     """
     try:
         if is_raw(data):
@@ -127,11 +127,11 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
         raise
     except UnidentifiedImageError:
         raise VHeatIRError(
-            f"{name} is no image that can be read: "
+            f"{name} is not an image that can be read: "
             "use PNG, JPEG, BMP, TIFF, WebP, PNM, HEIC or AVIF"
         ) from None
-    except Exception as error:  # whatever a damaged file provokes in the reader of its format
-        reason = str(error).splitlines()[0] if str(error) else "cut off"
+    except Exception as error:  # decoders raise arbitrary exceptions on damaged files
+        reason = str(error).splitlines()[0] if str(error) else "truncated"
         raise VHeatIRError(f"{name} is damaged: {reason}") from None
 
 
@@ -142,11 +142,11 @@ def read_photograph_file(
 
     Args:
         path: the file.
-        max_pixels: refuse larger images by their header.
-        name: for messages; the quoted path by default.
+        max_pixels: reject larger images from their header.
+        name: name of the file in error messages; the quoted path by default.
 
     Raises:
-        VHeatIRError: the file cannot be opened, or is no image that can be restored.
+        VHeatIRError: the file cannot be opened, or is not an image that can be restored.
     """
     shown = repr(str(path)) if name is None else name
     if Path(path).suffix.lower() in RAW_SUFFIXES:
@@ -159,13 +159,13 @@ def read_photograph_file(
 
 
 def default_suffix(path: str | os.PathLike[str]) -> str:
-    """Return the suffix that a photograph is written with unless something else is asked for.
+    """Return the default suffix of the output file.
 
-    Its own, where that can be written; ``".jpg"`` for HEIF and AVIF of 8 bits without
-    transparency; else ``".png"``. Of a file of HEIF's suffixes the header is read.
+    The suffix of the input if that format can be written; ``".jpg"`` for HEIF and AVIF of 8 bits
+    without transparency; else ``".png"``. Reads the header of a file with a HEIF suffix.
 
     Args:
-        path: the photograph's file.
+        path: the input file.
     """
     suffix = Path(path).suffix
     if suffix.lower() in FORMAT_OF_SUFFIX:
@@ -174,7 +174,7 @@ def default_suffix(path: str | os.PathLike[str]) -> str:
 
 
 def default_format(photo: Photograph) -> str:
-    """Return the format that a photograph is written in where no suffix names one."""
+    """Return the default output format where no suffix specifies one."""
     if photo.format in ("HEIF", "AVIF"):
         opaque = photo.pixels.ndim == 2 or photo.pixels.shape[2] == 3
         return "jpg" if opaque and photo.pixels.dtype == np.uint8 else "png"
@@ -185,20 +185,20 @@ def default_format(photo: Photograph) -> str:
 def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> bytes:
     """Encode a photograph with its metadata.
 
-    PNG, TIFF and WebP are lossless, JPEG has quality 95 without chroma subsampling. JPEG and WebP
-    hold 8 bits: 16 are rounded.
+    PNG, TIFF and WebP are lossless; JPEG has quality 95 without chroma subsampling. JPEG and WebP
+    are limited to 8 bits: 16-bit pixels are rounded.
 
     Args:
         pixels: as in :class:`Photograph`.
         fmt: ``"png"``, ``"jpg"``, ``"webp"`` or ``"tiff"``.
-        metadata: written as far as the format can hold it.
+        metadata: written as far as the format supports it.
 
     Raises:
-        VHeatIRError: transparency into JPEG, or a picture too large for the format.
+        VHeatIRError: transparency in JPEG, or an image too large for the format.
     """
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if fmt == "jpg" and channels in (2, 4):
-        raise VHeatIRError("JPEG holds no transparency: use --format png, webp or tiff")
+        raise VHeatIRError("JPEG does not support transparency: use --format png, webp or tiff")
     if fmt in ("jpg", "webp"):
         pixels = to_8_bits(pixels)
     try:
@@ -226,15 +226,15 @@ def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> byt
 
 
 def to_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Round 16 bits to 8; 8 bits are returned as they are."""
+    """Round 16 bits to 8; 8-bit pixels are returned unchanged."""
     if pixels.dtype == np.uint8:
         return pixels
-    # (x + 128) // 257 rounds to the nearest; 32 bits, since x + 128 can exceed 16.
+    # (x + 128) // 257 rounds to nearest; in 32 bits, since x + 128 can exceed 16 bits.
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def apply_orientation(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn and mirror an image as its EXIF orientation (1 to 8) says; others leave it alone."""
+    """Rotate and flip an image by its EXIF orientation (1 to 8); other values have no effect."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -246,19 +246,19 @@ def apply_orientation(image: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 def _raw_error(name: str) -> UnsupportedImageError:
     return UnsupportedImageError(
-        f"{name} is a raw file, which is not restored: develop it to TIFF, PNG or JPEG first"
+        f"{name} is a raw file, which is not supported: develop it to TIFF, PNG or JPEG first"
     )
 
 
 def _refuse_hdr(name: str, transfer: int | None) -> None:
     if transfer in HDR:
         raise UnsupportedImageError(
-            f"{name} is HDR ({HDR[transfer]}), which is not restored: convert it to SDR first"
+            f"{name} is HDR ({HDR[transfer]}), which is not supported: convert it to SDR first"
         )
 
 
 def _read_heif(data: bytes, name: str, max_pixels: int) -> Photograph:
-    """Read HEIF or AVIF: the boxes first, pixels only if they say that all is well."""
+    """Read HEIF or AVIF; the pixels are decoded only if the header passes all checks."""
     header = read_header(io.BytesIO(data))
     check_header(name, header, max_pixels)
     _refuse_hdr(name, header.cicp[1] if header.cicp else None)
@@ -271,7 +271,7 @@ def _read_heif(data: bytes, name: str, max_pixels: int) -> Photograph:
             exif.load(decoded.exif)
         except Exception:  # as in _read_exif
             exif = Image.Exif()
-    # Its orientation is that of the sensor: the file's own irot and imir have been applied.
+    # The EXIF orientation refers to the sensor: irot and imir of the file are already applied.
     height, width = decoded.pixels.shape[:2]
     metadata = Metadata(
         _profile(name, decoded.icc, header.cicp or decoded.cicp, decoded.pixels),
@@ -299,7 +299,7 @@ def _read_avif(data: bytes, name: str, header: HeifHeader, max_pixels: int) -> P
                 )
             pixels = to_16_bits(deep, header.depth)
         exif = _read_exif(image)
-        # Pillow says there what the file's own irot and imir ask for, and EXIF's no longer counts.
+        # Pillow maps irot and imir of the file to this tag, replacing the orientation in EXIF.
         pixels = apply_orientation(pixels, int(exif.get(_ORIENTATION, 1)))
         metadata = _read_metadata(data, image, exif, pixels.shape[1], pixels.shape[0])
         icc = _profile(name, metadata.icc, header.cicp, pixels)
@@ -309,7 +309,7 @@ def _read_avif(data: bytes, name: str, header: HeifHeader, max_pixels: int) -> P
 def _profile(
     name: str, icc: bytes | None, cicp: tuple[int, int] | None, pixels: NDArray[Any]
 ) -> bytes | None:
-    """Return the profile to write: the file's own, or one for its code points."""
+    """Return the ICC profile to write: that of the file, or one made from its code points."""
     _refuse_hdr(name, cicp[1] if cicp else None)
     if icc:
         _refuse_hdr(name, icc_transfer(icc))
@@ -319,9 +319,9 @@ def _profile(
 
 
 def _check_kind(name: str, image: Image.Image) -> None:
-    # An MPO is a JPEG with a preview or a second view behind it: its first picture is the photo.
+    # An MPO is a JPEG followed by a preview or a second view: its first image is the photo.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise VHeatIRError(f"{name} holds several pictures or pages: give one picture a file")
+        raise VHeatIRError(f"{name} contains several images or pages: use one file per image")
     if image.mode not in _MODES:
         raise VHeatIRError(
             f"{name} has the colour mode {image.mode}: convert it to RGB or gray of 8 or 16 bits"
@@ -335,21 +335,21 @@ def _decode(data: bytes, name: str, image: Image.Image, max_pixels: int) -> Phot
         _refuse_hdr(name, _png_transfer(data))
     deep = _is_deep(data, image)
     mode = image.mode
-    # OpenCV fills up what a cut-off file lacks: that every byte is there is for Pillow to say.
+    # Pillow detects truncated files; OpenCV would fill in the missing part.
     image.load()
     if deep:
         pixels: NDArray[Any] = decode_image(data, name, max_pixels)
         if mode in ("LA", "PA") and pixels.ndim == 3 and pixels.shape[2] == 4:
             pixels = np.ascontiguousarray(pixels[:, :, [0, 3]])
     elif mode in ("1", "P", "PA"):
-        usual = "L" if mode == "1" else "RGBA" if image.has_transparency_data else "RGB"
-        pixels = np.array(image.convert(usual))
+        target = "L" if mode == "1" else "RGBA" if image.has_transparency_data else "RGB"
+        pixels = np.array(image.convert(target))
     else:
         pixels = np.array(image)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise VHeatIRError(f"{name} has {pixels.dtype} pixels: convert it to 8 or 16 bits")
     exif = _read_exif(image)
-    # Pillow and OpenCV both turn a TIFF upright themselves.
+    # Pillow and OpenCV both apply the orientation of a TIFF.
     orientation = 1 if image.format == "TIFF" else int(exif.get(_ORIENTATION, 1))
     pixels = apply_orientation(pixels, orientation)
     tables = getattr(image, "quantization", None)
@@ -371,7 +371,7 @@ def _is_deep(data: bytes, image: Image.Image) -> bool:
 def _read_exif(image: Image.Image) -> Image.Exif:
     try:
         return image.getexif()
-    except Exception:  # whatever a damaged block provokes: the picture is worth more than it
+    except Exception:  # a damaged EXIF block must not prevent reading the image
         return Image.Exif()
 
 
@@ -392,7 +392,7 @@ def _read_metadata(
 
 
 def _without_orientation(xmp: bytes | None) -> bytes | None:
-    """Take the orientation out of an XMP packet: readers that find none in EXIF look there."""
+    """Remove the orientation from an XMP packet, the fallback of readers if EXIF has none."""
     if not xmp:
         return None
     xmp = re.sub(rb'\s*tiff:Orientation\s*=\s*(["\'])\d+\1', b"", xmp)
@@ -400,7 +400,7 @@ def _without_orientation(xmp: bytes | None) -> bytes | None:
 
 
 def _exif_block(exif: Image.Exif, of_tiff: bool, width: int, height: int) -> bytes:
-    """Serialise EXIF for an upright picture, without the small preview of the old one."""
+    """Serialise EXIF for an upright image, without orientation and thumbnail."""
     try:
         for tag in list(exif):
             if tag == _ORIENTATION or (of_tiff and tag not in _DESCRIPTIVE_TAGS):
@@ -416,7 +416,7 @@ def _exif_block(exif: Image.Exif, of_tiff: bool, width: int, height: int) -> byt
 
 
 def _kept_chunks(data: bytes) -> Iterator[bytes]:
-    """Yield the chunks of a PNG file that are copied; EXIF, ICC and XMP are written anew."""
+    """Yield the chunks of a PNG file to copy; EXIF, ICC and XMP are written separately."""
     at = 8
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -440,7 +440,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 def _encode_png(pixels: NDArray[Any], metadata: Metadata) -> bytes:
     if pixels.dtype == np.uint16:
         if pixels.ndim == 3 and pixels.shape[2] == 2:
-            # OpenCV writes no gray with alpha.
+            # OpenCV cannot write gray with alpha.
             pixels = pixels[:, :, [0, 0, 0, 1]]
         data = encode_image(pixels, ".png")
     else:
@@ -461,7 +461,7 @@ def _encode_png(pixels: NDArray[Any], metadata: Metadata) -> bytes:
 
 
 def _tiff_options(metadata: Metadata) -> dict[str, Any]:
-    # Pillow cannot compress a TIFF that has directories of EXIF in it.
+    # Pillow cannot compress a TIFF with nested EXIF directories.
     exif = Image.Exif()
     if metadata.exif:
         exif.load(metadata.exif)
@@ -472,7 +472,7 @@ def _tiff_options(metadata: Metadata) -> dict[str, Any]:
 
 
 def _encode_deep_tiff(pixels: NDArray[Any], metadata: Metadata) -> bytes:
-    """Encode 16-bit colours, which Pillow cannot; of EXIF, the descriptive texts are kept."""
+    """Encode 16-bit colours, which Pillow cannot; keeps only the descriptive texts of EXIF."""
     import tifffile
 
     exif = Image.Exif()

@@ -1,7 +1,7 @@
-"""What the streams inside HEIF and AVIF files say of size and colours, before they are decoded.
+"""Size and colours from the headers of the coded streams inside HEIF and AVIF files.
 
-Sequence parameter sets of HEVC as in ITU-T H.265, 7.3.2.2, and sequence headers of AV1 as in its
-specification, 5.5. A file's boxes may claim any size, but decoders make room for the stream's.
+Sequence parameter sets of HEVC follow ITU-T H.265, 7.3.2.2, sequence headers of AV1 section 5.5 of
+its specification. The boxes of a file may claim any size, but decoders allocate that of the stream.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _EXTENSION, _HAS_SIZE = 4, 2  # flags of an OBU's first byte
 
 
 class _Bits:
-    """Reads a stream bit by bit, as its specification writes it."""
+    """Bit reader with the descriptors ``f(n)`` and ``ue(v)`` of the specifications."""
 
     def __init__(self, data: bytes) -> None:
         self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
@@ -24,12 +24,12 @@ class _Bits:
     def f(self, count: int) -> int:
         """Read an unsigned number of ``count`` bits."""
         if count > self._left:
-            raise ValueError("the stream's header is cut off")
+            raise ValueError("the stream's header is truncated")
         self._left -= count
         return (self._value >> self._left) & ((1 << count) - 1)
 
     def ue(self) -> int:
-        """Read an Exp-Golomb number, which AV1 calls uvlc."""
+        """Read an unsigned Exp-Golomb number (``uvlc`` in AV1)."""
         zeros = 0
         while not self.f(1):
             zeros += 1
@@ -43,10 +43,10 @@ def hevc_sizes(config: bytes, stream: bytes) -> list[tuple[int, int]]:
 
     Args:
         config: contents of the ``hvcC`` box.
-        stream: an item's data; empty to look at the box alone.
+        stream: an item's data; empty to read the box alone.
 
     Raises:
-        ValueError: damaged.
+        ValueError: the data is damaged.
         IndexError: likewise.
     """
     return [_sps_size(unit) for unit in (*_config_units(config), *_stream_units(config, stream))]
@@ -59,11 +59,11 @@ def av1_sequence(stream: bytes) -> tuple[int, int, tuple[int, int] | None] | Non
         stream: the beginning of an item's data, or the OBUs of the ``av1C`` box.
 
     Returns:
-        Largest width and height, and colour primaries with transfer characteristics if the header
-        has them; None if there is no header.
+        Maximum width and height, and (colour primaries, transfer characteristics) or None if the
+        header has none; None if there is no header.
 
     Raises:
-        ValueError: damaged.
+        ValueError: the data is damaged.
         IndexError: likewise.
     """
     at = 0
@@ -98,7 +98,7 @@ def _config_units(config: bytes) -> Iterator[bytes]:
                 yield config[at + 2 : at + 2 + size]
             at += 2 + size
             if at > len(config):
-                raise ValueError("the hvcC box is cut off")
+                raise ValueError("the hvcC box is truncated")
 
 
 def _stream_units(config: bytes, stream: bytes) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""From what people type to a list of files to restore, and each of them restored."""
+"""Plan restoration jobs from command line arguments, and run them."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ from vheatir.inference.tiled import Progress
 
 STREAM = "-"
 _TASK_OF_DEGRADATION = {"noise": "denoise", "jpeg": "jpeg", "photo": "photo"}
-# Raw files are named when they are skipped; others with unknown suffixes are passed over.
-_MORE_SUFFIXES = HEIF_SUFFIXES | RAW_SUFFIXES
-_COMPARE_SIDE = 2048
+# Raw files are reported as skipped; files with other unknown suffixes are ignored.
+_EXTRA_SUFFIXES = HEIF_SUFFIXES | RAW_SUFFIXES
+_MAX_COMPARE_SIDE = 2048
 _GAP = 8
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to restore.
+    """One image to restore.
 
     Attributes:
-        source: its file; None for the standard input.
-        target: where it goes; None for the standard output.
-        compare: where the before/after picture goes, if one is wanted.
-        label: what to call it in messages, if not by its path.
-        format: what to write to the standard output; None for that of the source.
+        source: input file; None for the standard input.
+        target: output file; None for the standard output.
+        compare: file for the before/after image, or None.
+        label: name in messages; the path of the source by default.
+        format: format for the standard output; None for that of the source.
     """
 
     source: Path | None
@@ -63,7 +63,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The source in words, fit for a terminal."""
+        """Name of the source for messages, with unprintable characters replaced."""
         name = self.label or ("standard input" if self.source is None else str(self.source))
         return "".join(c if c.isprintable() else "?" for c in name)
 
@@ -71,38 +71,40 @@ class Job:
 def plan(
     inputs: Sequence[str], out: str, suffix: str | None = None, compare: bool = False
 ) -> list[Job]:
-    """Find the pictures and say where each one goes.
+    """Find the input images and assign an output file to each.
 
-    A folder given alone is mirrored in ``out``, several folders each under its own name; a
-    pattern keeps the folders behind its first wildcard. ``out`` is a file if it ends in an image
-    suffix and there is one picture, else a folder.
+    A single folder is mirrored in ``out``, several folders each under its own name; a pattern keeps
+    the folders from its first wildcard on. ``out`` is a file if it ends in an image suffix and
+    there is one image, else a folder.
 
     Args:
         inputs: files, folders, patterns, or ``"-"`` for the standard input.
         out: file, folder, or ``"-"`` for the standard output.
-        suffix: of the files written, such as ``".png"``; None for
+        suffix: suffix of the output files, such as ``".png"``; None for
             :func:`~vheatir.inference.files.default_suffix` of each source.
-        compare: also plan before/after pictures, ``NAME.compare.png`` beside each target.
+        compare: also plan before/after images, ``NAME.compare.png`` beside each target.
 
     Raises:
-        VHeatIRError: an input that is not there, or two pictures for one target.
+        VHeatIRError: an input does not exist, or two images have the same target.
     """
     found: list[tuple[Path | None, Path]] = []
     for given in inputs:
         found += _expand(given, Path(out), alone=len(inputs) == 1)
-    # A file may be named twice, by itself and by a pattern.
+    # A file may be given twice, by its path and by a pattern.
     found = list(dict.fromkeys(found))
     target_is_file = (
-        Path(out).suffix.lower() in IMAGE_SUFFIXES | _MORE_SUFFIXES
+        Path(out).suffix.lower() in IMAGE_SUFFIXES | _EXTRA_SUFFIXES
         and not Path(out).is_dir()
         and not out.endswith(("/", os.sep))
     )
     if (out == STREAM or target_is_file) and len(found) != 1:
         where = "the standard output" if out == STREAM else repr(out)
-        raise VHeatIRError(f"{len(found)} pictures do not fit {where}: give a folder to -o")
+        raise VHeatIRError(f"{len(found)} images cannot be written to {where}: give a folder to -o")
     if out == STREAM:
         if compare:
-            raise VHeatIRError("--compare needs a file or folder to write beside: give one to -o")
+            raise VHeatIRError(
+                "--compare cannot be used with the standard output: give a file or folder to -o"
+            )
         return [Job(found[0][0], None, format=FORMAT_OF_SUFFIX.get(suffix or ""))]
     if target_is_file:
         target = Path(out)
@@ -112,7 +114,9 @@ def plan(
             )
         wanted = FORMAT_OF_SUFFIX.get(suffix or "")
         if wanted not in (None, FORMAT_OF_SUFFIX[target.suffix.lower()]):
-            raise VHeatIRError(f"-o {out} and --format {wanted} disagree: leave out --format")
+            raise VHeatIRError(
+                f"-o {out} and --format {wanted} contradict each other: omit --format"
+            )
         return [Job(found[0][0], target, _compare_path(target) if compare else None)]
     if Path(out).is_file():
         raise VHeatIRError(f"-o {out} is a file: give a folder, or a file with an image suffix")
@@ -122,7 +126,7 @@ def plan(
         own = default_suffix(relative if source is None else source)
         target = Path(out) / relative.with_suffix(suffix or own)
         if relative.suffix.lower() in RAW_SUFFIXES:
-            # Never written: a JPEG or PNG of the same name beside it is no other claim to it.
+            # Never written: must not collide with a JPEG or PNG of the same name beside it.
             target = Path(out) / f"{relative}.png"
         job = Job(source, target, _compare_path(target) if compare else None)
         for path in (job.target, job.compare):
@@ -149,9 +153,9 @@ def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]
     if path.is_dir():
         below = Path() if alone else Path(path.resolve().name)
         resolved_out, root = out.resolve(), path.resolve()
-        # Results that lie inside the folder are no input of the next run.
+        # Earlier results inside the input folder are not inputs.
         own = resolved_out if resolved_out != root else None
-        images = [p for p in list_images(path, _MORE_SUFFIXES) if own not in p.resolve().parents]
+        images = [p for p in list_images(path, _EXTRA_SUFFIXES) if own not in p.resolve().parents]
         return [(each, below / each.relative_to(path)) for each in images]
     if path.exists():
         return [(path, Path(path.name))]
@@ -160,7 +164,7 @@ def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]
         fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
         root = Path(*parts[:fixed])
         matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
-        wanted = IMAGE_SUFFIXES | _MORE_SUFFIXES
+        wanted = IMAGE_SUFFIXES | _EXTRA_SUFFIXES
         files = [p for p in matches if p.is_file() and p.suffix.lower() in wanted]
         if files:
             return [(each, each.relative_to(root)) for each in files]
@@ -170,18 +174,18 @@ def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line asks for.
+    """Restoration settings from the command line.
 
     Attributes:
-        degradation: ``"noise"``, ``"jpeg"``, ``"photo"``, or ``"auto"`` to decide for each picture.
-        level: sigma or JPEG quality; None to estimate it; ``"photo"`` has none.
-        strength: of luma and chroma, percent, 0 to 150.
-        tile: see :meth:`vheatir.Restorer.restore`, as for ``device`` and ``self_ensemble``.
-        device: where to compute.
-        self_ensemble: mean over eight flips and rotations.
-        model: name or file of one model for all pictures; None for the best of each task.
-        overwrite: replace files that exist.
-        max_pixels: refuse larger pictures.
+        degradation: ``"noise"``, ``"jpeg"``, ``"photo"``, or ``"auto"`` to choose for each image.
+        level: sigma or JPEG quality; None to estimate it; not used by ``"photo"``.
+        strength: strength of luma and chroma in percent, 0 to 150.
+        tile: see :meth:`vheatir.Restorer.restore`.
+        device: see :class:`vheatir.Restorer`.
+        self_ensemble: average over the eight flips and rotations.
+        model: name or file of one model for all images; None for the best of each task.
+        overwrite: replace existing files.
+        max_pixels: reject larger images.
     """
 
     degradation: Literal["auto", "noise", "jpeg", "photo"] = "auto"
@@ -196,22 +200,23 @@ class Settings:
 
 
 class Runner:
-    """Runs jobs, from any number of threads; each model is loaded when it is first needed.
+    """Run jobs; thread-safe. Each model is loaded on first use.
 
     Args:
-        settings: what is asked for.
-        load: makes the restorer for a model's name, its file or a task; ``Restorer`` by default.
+        settings: restoration settings.
+        load: factory of the restorer for a model name, weights file or task; ``Restorer`` by
+            default.
 
     Raises:
-        VHeatIRError: a device or model that is not there, a model of another task, a strength out
-            of range, or a level for a task that has none.
+        VHeatIRError: an unavailable device or model, a model of another task, a strength out of
+            range, or a level for a task that has none.
     """
 
     def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
         self.settings = settings
         self._load = load or (lambda name: Restorer(name, settings.device))
         self._lock = threading.Lock()
-        pick_device(settings.device)  # a mistake there should not wait for the first picture
+        pick_device(settings.device)  # report an invalid device before the first image
         parse_strength(settings.strength)
         self._restorers: dict[str, Restorer] = {}
         self._degradation = settings.degradation
@@ -222,36 +227,36 @@ class Runner:
                 wanted = _TASK_OF_DEGRADATION[self._degradation]
                 raise VHeatIRError(
                     f"model {settings.model!r} is for {task.title if task else own}, but the task "
-                    f"is {wanted}: leave out --task or --model"
+                    f"is {wanted}: omit --task or --model"
                 )
             self._degradation = own or "noise"
         if settings.level is not None and self._degradation == "auto":
             raise VHeatIRError(
-                "a level is a sigma or a JPEG quality: say which with --task denoise or jpeg"
+                "a level is a sigma or a JPEG quality: give --task denoise or jpeg with it"
             )
         if settings.level is not None and self._degradation == "photo":
             raise VHeatIRError(
-                "the task photo takes no level, its models judge the image themselves: "
-                "leave out --level, or give --task denoise or jpeg"
+                "the task photo takes no level, since its models are blind: "
+                "omit --level, or give --task denoise or jpeg"
             )
 
     def run(
         self, job: Job, progress: Progress | None = None, *, overwrite: bool | None = None
     ) -> str:
-        """Restore one picture.
+        """Restore one image.
 
         Args:
-            job: what to restore.
+            job: the image.
             progress: called as ``progress(done, total)`` after each tile.
-            overwrite: replace this job's targets; as the settings say when None.
+            overwrite: replace existing targets; None for the value in the settings.
 
         Returns:
-            What was found and done, in words.
+            A message with the detected degradation and the model used.
 
         Raises:
             UnsupportedImageError: a raw file, HDR, or HEIF without the package that reads it.
-            VHeatIRError: the picture cannot be read, restored or written, or its target exists.
-            OSError: from the file system.
+            VHeatIRError: the image cannot be read, restored or written, or its target exists.
+            OSError: file system error.
         """
         replace = self.settings.overwrite if overwrite is None else overwrite
         for path in (job.target, job.compare):
@@ -262,12 +267,12 @@ class Runner:
         else:
             photo = read_photograph_file(job.source, self.settings.max_pixels, job.name)
         pixels = photo.pixels
-        # Gray stored as RGB has the same noise three times, which no colour model knows.
+        # Gray stored as RGB has equal noise in all channels, unknown to colour models.
         gray = pixels[:, :, 0] if _has_equal_colours(pixels) else pixels
         found, restorer, level = self._choose(gray, photo.quality)
         settings = self.settings
         if restorer is None:
-            restored, words = pixels, f"found {found}: left as it is"
+            restored, message = pixels, f"found {found}: left unchanged"
         else:
             result = restorer.restore_detailed(
                 pixels,
@@ -279,7 +284,7 @@ class Runner:
             )
             restored = result.image
             given = settings.level is not None
-            words = _describe(found, restorer, result, settings.strength, given)
+            message = _describe(found, restorer, result, settings.strength, given)
         fmt = _output_format(job, photo)
         encoded = encode_photograph(restored, fmt, photo.metadata)
         if job.target is None:
@@ -292,13 +297,13 @@ class Runner:
             icc = Metadata(icc=photo.metadata.icc)
             write_bytes_atomically(job.compare, encode_photograph(beside, "png", icc))
         if pixels.dtype == np.uint16 and fmt in ("jpg", "webp"):
-            words += f"; 16 bits became 8 in {fmt}"
-        return words
+            message += f"; 16 bits reduced to 8 in {fmt}"
+        return message
 
     def _choose(
         self, pixels: NDArray[Any], quality: int | None
     ) -> tuple[str, Restorer | None, float | None]:
-        """Return what is wrong with the image, the model for it (None: none) and its level."""
+        """Return detected degradation, model (None to leave the image unchanged) and level."""
         degradation = self._degradation
         if degradation == "auto":
             choice = choose_model(pixels, quality)
@@ -309,7 +314,7 @@ class Runner:
         found = f"JPEG of quality {quality}" if quality and degradation == "jpeg" else ""
         task = _TASK_OF_DEGRADATION[degradation]
         gray = pixels.ndim == 2 or pixels.shape[2] < 3
-        # Photographs have one task, which takes gray as equal channels.
+        # The task ``photo`` has one model for both; gray is passed as equal channels.
         name = task if degradation == "photo" else f"{task}_{'gray' if gray else 'color'}"
         return found, self._restorer(self.settings.model or name), self.settings.level
 
@@ -321,21 +326,21 @@ class Runner:
 
 
 class TargetExistsError(VHeatIRError):
-    """The file to write exists, and nobody allowed to replace it."""
+    """The output file exists and overwriting is not allowed."""
 
 
 def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]:
-    """Put two pictures beside each other, with a white line between them and without alpha.
+    """Join two images side by side, separated by a white line, without alpha.
 
-    Pictures of more than 2048 pixels a side show their centre at full size: made smaller, they
-    would hide what was done.
+    Images of more than 2048 pixels along a side are cropped to their centre instead of resized,
+    which would hide the difference.
     """
     halves = []
     for pixels in (before, after):
         height, width = pixels.shape[:2]
-        top = max(height - _COMPARE_SIDE, 0) // 2
-        left = max(width - _COMPARE_SIDE, 0) // 2
-        part = to_8_bits(pixels[top : top + _COMPARE_SIDE, left : left + _COMPARE_SIDE])
+        top = max(height - _MAX_COMPARE_SIDE, 0) // 2
+        left = max(width - _MAX_COMPARE_SIDE, 0) // 2
+        part = to_8_bits(pixels[top : top + _MAX_COMPARE_SIDE, left : left + _MAX_COMPARE_SIDE])
         planes = part if part.ndim == 3 else part[:, :, None]
         halves.append(planes[:, :, : 3 if planes.shape[2] >= 3 else 1])
     line = np.full((halves[0].shape[0], _GAP, halves[0].shape[2]), 255, np.uint8)

@@ -1,8 +1,7 @@
-"""What has been restored so far, so that an interrupted run can go on: ``--resume``.
+"""Record of completed jobs, to continue an interrupted run with ``--resume``.
 
-One file of JSON lines in the output folder for each shard. A record counts once its line is whole:
-lines are appended in one write and flushed to the disk, and a line that a crash cut off is passed
-over. Nothing is guessed from the names of files that happen to be there.
+Each shard has one JSON Lines file in the output folder. Lines are appended in one write and flushed
+to disk; a line truncated by a crash is ignored. Existing output files alone do not count as done.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ _NAME = ".vheatir-restored{}.jsonl"
 
 
 class Manifest:
-    """The pictures that are done in an output folder, by this shard or any other.
+    """The completed images of an output folder, from all shards.
 
     Args:
         folder: the output folder.
-        settings: what was asked for; a picture restored otherwise is not done.
-        shard: index from 1 and count, if the run is one of several.
+        settings: restoration settings; an image restored with other settings is not done.
+        shard: (index from 1, count) if the run is one of several.
 
     Raises:
         VHeatIRError: the folder cannot be written to.
@@ -39,9 +38,9 @@ class Manifest:
     ) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        asked = {k: v for k, v in asdict(settings).items() if k not in ("overwrite", "device")}
-        self._settings = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-        self._seen: dict[str, dict[str, Any]] = {}
+        relevant = {k: v for k, v in asdict(settings).items() if k not in ("overwrite", "device")}
+        self._settings = hashlib.sha256(json.dumps(relevant).encode()).hexdigest()[:16]
+        self._records: dict[str, dict[str, Any]] = {}
         for path in sorted(folder.glob(_NAME.format("*"))):
             self._read(path)
         own = folder / _NAME.format(f".{shard[0]}-of-{shard[1]}" if shard else "")
@@ -49,32 +48,32 @@ class Manifest:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = own.open("ab", buffering=0)
             if own.stat().st_size and not own.read_bytes().endswith(b"\n"):
-                self._file.write(b"\n")  # ends a line that a crash cut off
+                self._file.write(b"\n")  # end a line truncated by a crash
         except OSError as error:
             raise VHeatIRError(f"{own} cannot be written ({error.strerror}): check -o") from None
 
     def is_done(self, job: Job) -> bool:
-        """Tell whether this picture, as it is now, was restored like this and is still there."""
-        record = self._seen.get(self._key(job))
+        """Whether the unchanged source was restored with these settings and the output exists."""
+        record = self._records.get(self._key(job))
         return bool(
             record
             and record["state"] == "done"
             and record["settings"] == self._settings
-            and record["source"] == _stamp(job)
+            and record["source"] == _fingerprint(job)
             and all(path is None or path.is_file() for path in (job.target, job.compare))
         )
 
     def may_replace(self, job: Job) -> bool:
-        """Tell whether the target, if it exists, was written by an earlier run."""
-        return self._key(job) in self._seen
+        """Whether an existing target was written by an earlier run."""
+        return self._key(job) in self._records
 
     def begin(self, job: Job) -> None:
-        """Say that the picture is being worked on: from now on its target is ours."""
+        """Record that the job has started, so that its target may be replaced."""
         if not any(path is not None and path.exists() for path in (job.target, job.compare)):
             self._write(job, "begun")
 
     def finish(self, job: Job) -> None:
-        """Say that the picture is done."""
+        """Record that the job is done."""
         self._write(job, "done")
 
     def close(self) -> None:
@@ -87,36 +86,41 @@ class Manifest:
 
     def _write(self, job: Job, state: str) -> None:
         key = self._key(job)
-        record = {"target": key, "state": state, "settings": self._settings, "source": _stamp(job)}
+        record = {
+            "target": key,
+            "state": state,
+            "settings": self._settings,
+            "source": _fingerprint(job),
+        }
         line = json.dumps(record).encode() + b"\n"
         with self._lock:
             self._file.write(line)
             os.fsync(self._file.fileno())
-            self._seen[key] = record
+            self._records[key] = record
 
     def _read(self, path: Path) -> None:
         for line in path.read_bytes().splitlines():
             try:
                 record = json.loads(line)
-                sound = {"target", "state", "settings", "source"} <= set(record)
+                is_complete = {"target", "state", "settings", "source"} <= set(record)
             except (ValueError, TypeError):
                 continue
-            if sound:
-                self._seen[record["target"]] = record
+            if is_complete:
+                self._records[record["target"]] = record
 
 
 def pick_shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
-    """Return every ``count``-th picture, beginning with the ``index``-th, from 1 on.
+    """Return every ``count``-th job, starting with the ``index``-th (counted from 1).
 
-    Pictures are ordered by their path in the output folder, so every machine that sees the same
-    folder makes the same choice.
+    Jobs are ordered by their path in the output folder, so every machine with the same input
+    selects consistently.
     """
     ordered = sorted(jobs, key=lambda job: job.target.as_posix() if job.target else "")
     return ordered[index - 1 :: count]
 
 
-def _stamp(job: Job) -> list[Any]:
-    """Return what tells a source file from another version of it."""
+def _fingerprint(job: Job) -> list[Any]:
+    """Return path, size and modification time of the source file."""
     if job.source is None:
         return []
     status = job.source.stat()

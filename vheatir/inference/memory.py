@@ -1,4 +1,4 @@
-"""How much memory there is to work with."""
+"""Available and used memory."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def memory_at_hand(device: torch.device) -> int | None:
-    """Return the bytes that a computation on ``device`` can still take; None if unknown.
+    """Return the memory available on ``device`` in bytes; None if unknown.
 
-    On the CPU under Linux: what the kernel calls available, or what the container's limit leaves
-    if that is less.
+    On the CPU, under Linux only: the smaller of the kernel's ``MemAvailable`` and what remains
+    below the container's limit.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type != "cpu":
         return None
-    known = [value for value in (_available(), _left_in_cgroup()) if value is not None]
+    known = [value for value in (_system_available(), _cgroup_available()) if value is not None]
     return min(known, default=None)
 
 
-def _available() -> int | None:
+def _system_available() -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvail"))
@@ -31,10 +31,10 @@ def _available() -> int | None:
         return None
 
 
-def _left_in_cgroup() -> int | None:
-    """What version 2 of Linux's control groups leaves: its file cache can be dropped."""
+def _cgroup_available() -> int | None:
+    """Return the memory left below the cgroup v2 limit; file cache counts as free."""
     try:
-        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))  # or "max": none
+        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))  # "max" for none
         used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
         stat = (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
         cached = sum(int(s.split()[1]) for s in stat if s.split()[0].endswith("active_file"))
@@ -44,9 +44,9 @@ def _left_in_cgroup() -> int | None:
 
 
 def memory_used(device: torch.device) -> int | None:
-    """Return the largest memory the computation has held, in bytes; None if unknown.
+    """Return the peak memory use in bytes; None if unknown.
 
-    On the CPU: of the whole process, under Linux.
+    On the CPU, under Linux only: peak resident size of the process.
     """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))

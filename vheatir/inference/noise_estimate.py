@@ -1,8 +1,8 @@
-"""How strong the noise of an image is where neighbouring pixels share it, as in photographs.
+"""Estimation of spatially correlated noise, as in photographs.
 
-:func:`vheatir.inference.estimate.estimate_sigma` looks at the finest details alone. White noise is
-as strong there as anywhere; the noise of a camera, after demosaicing, filtering and JPEG, has
-almost nothing there. Here details of several scales are measured, luma and chroma apart.
+:func:`vheatir.inference.estimate.estimate_sigma` uses the finest scale only. White noise is equally
+strong at all scales; camera noise, after demosaicing, filtering and JPEG, has almost no energy at
+the finest one. Here noise is measured at several scales, separately for luma and chroma.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ _CROP = 448
 _CROPS_PER_SIDE = 3
 _MIN_SIDE = 48
 
-_BLUR = 3.0  # before the gradient is taken, in pixels
-_SMOOTH = 0.4  # share of the blocks judged, those with the smallest gradient
-_FEWEST = 0.05  # share of the blocks without black or white pixels; if fewer, all are judged
-_PER_GROUP = 60  # blocks judged for each group of like brightness
-_MOST_GROUPS = 5
-_LARGEST_RATIO = 2.0  # of a group's noise to that of the quieter groups; above, it is texture
+_GRADIENT_BLUR = 3.0  # standard deviation of the blur before the gradient, in pixels
+_SMOOTH_FRACTION = 0.4  # fraction of the blocks used, those with the smallest gradient
+_MIN_UNCLIPPED = 0.05  # minimum fraction of blocks without black or white pixels; else all are used
+_MIN_PER_GROUP = 60  # minimum number of blocks per brightness group
+_MAX_GROUPS = 5
+_MAX_GROUP_RATIO = 2.0  # of a group's noise to that of quiet groups; the excess is texture
 
-# The quantile of correlated noise is lower still, the more so the less the finest scale holds.
+# Extra gain for correlated noise, whose quantile is lower the less noise the finest scale has.
 _CORRELATED_GAIN = 0.2
 
-# Where the finest scale holds less than this share of the noise, neighbours share it.
-_WHITE = 0.7
-_VISIBLE = 0.5  # of 255; below, nobody needs to know how the noise is correlated
+# Noise is correlated if the finest scale has less than this fraction of it.
+_WHITE_FRACTION = 0.7
+_MIN_VISIBLE = 0.5  # of 255; weaker noise is not classified as correlated
 
 
 @dataclass(frozen=True)
 class _Method:
-    """How one kind of plane is measured.
+    """Parameters of the measurement of luma or chroma.
 
     Attributes:
-        step: of the rows and columns that are measured.
-        strides: of the details, in pixels of the plane.
+        step: subsampling of rows and columns.
+        strides: strides of the second differences, in pixels of the plane.
         block: side of the blocks, in pixels of the plane.
-        quantile: of the energies of the blocks that is taken for that of the noise alone.
-        largest_step: how much stronger the coarsest details may be than those before them.
-        gain: by which the quantile is too low, on white noise.
+        quantile: quantile of the block energies taken as the energy of the noise alone.
+        largest_step: maximum ratio of the noise at the coarsest scale to that at the middle one.
+        gain: correction of the bias of the quantile on white noise.
     """
 
     step: int
@@ -57,23 +57,23 @@ class _Method:
 
 _STRIDES = (1, 2, 4)
 _LUMA = _Method(1, _STRIDES, block=16, quantile=0.03, largest_step=1.75, gain=1.07)
-# Every fourth row and column: filtered chroma noise is wide, and shows in wide details alone.
+# Every fourth row and column: filtered chroma noise is visible at coarse scales only.
 _CHROMA_STEP = 4
 _CHROMA = _Method(_CHROMA_STEP, _STRIDES, block=8, quantile=0.15, largest_step=2.0, gain=1.05)
 
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """The noise of an image, on the scale 0..255.
+    """Noise of an image, on the scale 0..255.
 
     Attributes:
         luma: standard deviation of Y (BT.601) in smooth areas.
         chroma: the same for Cb and Cr, root mean square; 0 for gray images.
-        correlated: whether neighbouring pixels share it, as after a camera's processing, a filter
-            or JPEG; False for white noise, and where there is next to none.
-        luma_scales: standard deviation of the luma details of strides 1, 2 and 4 pixels; equal for
-            white noise, rising for correlated noise.
-        chroma_scales: the same for chroma, of strides 4, 8 and 16.
+        correlated: whether the noise is spatially correlated, as after in-camera processing,
+            filtering or JPEG; False for white noise or almost no noise.
+        luma_scales: standard deviation of the luma noise at strides of 1, 2 and 4 pixels; equal for
+            white noise, increasing for correlated noise.
+        chroma_scales: the same for chroma, at strides of 4, 8 and 16.
     """
 
     luma: float
@@ -83,9 +83,9 @@ class NoiseEstimate:
     chroma_scales: tuple[float, float, float]
 
     def describe(self) -> str:
-        """Return it for the user: ``"luma 3.7, chroma 2.5, correlated"``."""
+        """Return a description for the user, such as ``"luma 3.7, chroma 2.5, correlated"``."""
         parts = [f"luma {self.luma:.1f}"]
-        if self.chroma >= 0.05:  # a gray image stored as RGB has rounding alone
+        if self.chroma >= 0.05:  # below: rounding errors of a gray image stored as RGB
             parts.append(f"chroma {self.chroma:.1f}")
         if self.correlated:
             parts.append("correlated")
@@ -95,48 +95,48 @@ class NoiseEstimate:
 
 
 def estimate_noise(image: NDArray[Any]) -> NoiseEstimate:
-    """Estimate white and correlated noise, of luma and chroma apart.
+    """Estimate white and correlated noise, separately for luma and chroma.
 
-    Second differences along rows and columns (Immerkær, "Fast noise variance estimation", 1996) of
-    sub-images of stride 1, 2 and 4 (chroma: 4, 8 and 16) see the noise at three scales: what
-    neighbours share is independent in a sub-image of large enough a stride. Their energies are
-    taken over blocks, of which those count that are smooth when blurred and neither black nor
-    white. Noise depends on brightness, so the blocks are grouped by it; a low quantile of each
-    group is taken for noise alone, since texture only adds. The second stride gives the strength,
-    and the third what it misses, as far as noise of cameras goes. Fine texture all over the
-    image counts as noise. Images of more than nine crops of 448 x 448 are judged by these.
+    Second differences along rows and columns (Immerkær, "Fast noise variance estimation", 1996) at
+    strides 1, 2 and 4 (chroma: 4, 8 and 16) measure the noise at three scales: correlated noise is
+    independent at a large enough stride. Their energies are averaged over blocks that are smooth
+    after blurring and neither black nor white. Noise depends on brightness, so the blocks are
+    grouped by it; a low quantile of each group is taken as the noise alone, since texture only adds
+    energy. The second stride gives the strength, and the third a correction, limited to what camera
+    noise needs. Fine texture over the whole image counts as noise. Images larger than nine crops of
+    448 x 448 are sampled by these.
 
     Args:
         image: (H, W), (H, W, 1) or (H, W, 3) RGB, ``uint8`` or ``uint16``, or floating with black
             at 0 and white at 1; without alpha.
 
     Returns:
-        All zero for an image of fewer than 48 pixels along a side.
+        The estimate; all zero for an image of fewer than 48 pixels along a side.
     """
     if min(image.shape[:2]) < _MIN_SIDE:
         return NoiseEstimate(0.0, 0.0, False, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     planes = _planes(_crops(image), 255 / white)
-    luma, luma_scales = _strength([planes.luma], planes, _LUMA)
+    luma, luma_scales = _measure_noise([planes.luma], planes, _LUMA)
     chroma, chroma_scales = 0.0, (0.0, 0.0, 0.0)
     if planes.chroma:
-        chroma, chroma_scales = _strength(planes.chroma, planes, _CHROMA)
-    correlated = luma >= _VISIBLE and luma_scales[0] < _WHITE * luma
+        chroma, chroma_scales = _measure_noise(planes.chroma, planes, _CHROMA)
+    correlated = luma >= _MIN_VISIBLE and luma_scales[0] < _WHITE_FRACTION * luma
     return NoiseEstimate(luma, chroma, correlated, luma_scales, chroma_scales)
 
 
 @dataclass(frozen=True)
 class _Planes:
-    """What is measured, each (crops, h, w)."""
+    """The measured planes, each (crops, h, w)."""
 
     luma: NDArray[np.float32]
-    chroma: tuple[NDArray[np.float32], ...]  # every fourth row and column; none for gray
+    chroma: tuple[NDArray[np.float32], ...]  # every fourth row and column; empty for gray
     gradient: NDArray[np.float32]  # of the blurred luma
     clipped: NDArray[np.float32]  # 1 where a channel is black or white
 
 
 def _crops(image: NDArray[Any]) -> list[NDArray[Any]]:
-    """Return the image, or evenly spread crops of a large one, each (h, w, C) and of one shape."""
+    """Return the image, or evenly spaced crops of a large one, all of one shape (h, w, C)."""
     channels = image if image.ndim == 3 else image[..., None]
     height, width = channels.shape[:2]
     if height * width <= (_CROP * _CROPS_PER_SIDE) ** 2:
@@ -162,19 +162,19 @@ def _planes(crops: Sequence[NDArray[Any]], scale: float) -> _Planes:
         else:
             luma = pixels[..., 0]
         lumas.append(luma)
-        blurred = cv2.GaussianBlur(luma, (0, 0), _BLUR)
+        blurred = cv2.GaussianBlur(luma, (0, 0), _GRADIENT_BLUR)
         rows, columns = cv2.Sobel(blurred, -1, 0, 1), cv2.Sobel(blurred, -1, 1, 0)
         gradients.append(cv2.magnitude(rows, columns))
     stacked = tuple(np.stack(planes) for planes in chroma)
     return _Planes(np.stack(lumas), stacked, np.stack(gradients), np.stack(clipped))
 
 
-def _strength(
+def _measure_noise(
     measured: Sequence[NDArray[np.float32]], planes: _Planes, method: _Method
 ) -> tuple[float, tuple[float, float, float]]:
-    """Return the standard deviation of the noise and of its scales, root mean square of planes."""
+    """Return the standard deviation of the noise, total and per scale, as RMS over the planes."""
     blocks = _Blocks.of(measured[0].shape, method)
-    groups, weights = _groups(
+    groups, weights = _group_smooth_blocks(
         blocks.means(planes.gradient, method.step),
         blocks.means(planes.clipped, method.step),
         blocks.means(planes.luma, method.step),
@@ -184,7 +184,7 @@ def _strength(
         for index, stride in enumerate(method.strides):
             energies = blocks.means(_energy(plane, stride), margin=blocks.margin - stride)
             quiet = np.array([np.quantile(energies[group], method.quantile) for group in groups])
-            limit = _LARGEST_RATIO**2 * np.quantile(quiet, 0.2)
+            limit = _MAX_GROUP_RATIO**2 * np.quantile(quiet, 0.2)
             variances[index] += weights @ np.minimum(quiet, limit) / len(measured)
     fine, middle, coarse = (float(value) for value in method.gain * np.sqrt(variances))
     strength = min(max(coarse, middle), method.largest_step * middle)
@@ -195,7 +195,7 @@ def _strength(
 
 @dataclass(frozen=True)
 class _Blocks:
-    """A grid of square blocks over planes (crops, h, w), so far inside that details reach them."""
+    """A grid of square blocks over planes (crops, h, w), with a margin for the differences."""
 
     rows: int
     columns: int
@@ -212,7 +212,7 @@ class _Blocks:
     def means(
         self, plane: NDArray[np.float32], step: int = 1, margin: int | None = None
     ) -> NDArray[np.float32]:
-        """Average each block; ``step`` is how much finer the plane is than the grid."""
+        """Average each block; ``step`` is the resolution of the plane relative to the grid."""
         side = self.side * step
         start = (self.margin if margin is None else margin) * step
         rows, columns = self.rows * side, self.columns * side
@@ -222,7 +222,7 @@ class _Blocks:
 
 
 def _energy(plane: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
-    """Return the squared second differences along both axes, for white noise its variance."""
+    """Return squared second differences, normalised to a mean of the variance for white noise."""
     rows = plane[:, 2 * stride :] + plane[:, : -2 * stride]
     rows -= 2 * plane[:, stride:-stride]
     both = rows[..., 2 * stride :] + rows[..., : -2 * stride]
@@ -231,14 +231,14 @@ def _energy(plane: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
     return np.square(both, out=both)
 
 
-def _groups(
+def _group_smooth_blocks(
     gradient: NDArray[np.float32], clipped: NDArray[np.float32], luma: NDArray[np.float32]
 ) -> tuple[list[NDArray[np.intp]], NDArray[np.float64]]:
-    """Choose smooth blocks; return groups of like brightness, and the share of each."""
+    """Select smooth blocks; return groups of similar brightness, and the fraction of each."""
     usable = np.flatnonzero(clipped == 0)
-    if usable.size < _FEWEST * clipped.size:
+    if usable.size < _MIN_UNCLIPPED * clipped.size:
         usable = np.arange(clipped.size)
-    smooth = usable[gradient[usable] <= np.quantile(gradient[usable], _SMOOTH)]
-    count = min(max(smooth.size // _PER_GROUP, 1), _MOST_GROUPS)
+    smooth = usable[gradient[usable] <= np.quantile(gradient[usable], _SMOOTH_FRACTION)]
+    count = min(max(smooth.size // _MIN_PER_GROUP, 1), _MAX_GROUPS)
     groups = np.array_split(smooth[np.argsort(luma[smooth])], count)
     return groups, np.array([group.size / smooth.size for group in groups])

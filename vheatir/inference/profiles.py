@@ -1,4 +1,4 @@
-"""Colour spaces by their code points (ITU-T H.273, "nclx", "CICP") and as ICC profiles."""
+"""ICC profiles from colour code points (ITU-T H.273; "nclx" in HEIF, "CICP" in PNG)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-#: Transfer characteristics of HDR, by code point.
+#: HDR transfer characteristics by code point.
 HDR = {16: "PQ", 18: "HLG"}
 
 _D65, _C, _DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
@@ -24,8 +24,8 @@ _PRIMARIES = {
     22: ((0.630, 0.340), (0.295, 0.605), (0.155, 0.077), _D65),
 }
 _NAMES = {1: "BT.709", 9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
-# Exponents of the transfer characteristics that are pure powers. Viewers of photographs show all
-# others, those of television included, by the curve of sRGB.
+# Exponents of the transfer characteristics that are pure power functions. Image viewers apply the
+# sRGB curve to all others, including those of television.
 _GAMMA = {4: 2.2, 5: 2.8, 8: 1.0, 17: 2.6}
 _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 _UNSPECIFIED, _SRGB = 2, 1
@@ -38,15 +38,15 @@ _HEADER, _CICP_BYTES = 128, 12
 
 
 def make_icc(primaries: int, transfer: int) -> bytes | None:
-    """Make the ICC profile of an RGB colour space given by its code points.
+    """Create the ICC profile of an RGB colour space from its code points.
 
     Args:
-        primaries: colour primaries by ITU-T H.273, such as 12 for Display P3.
-        transfer: transfer characteristics by ITU-T H.273, such as 13 for sRGB.
+        primaries: colour primaries of ITU-T H.273, such as 12 for Display P3.
+        transfer: transfer characteristics of ITU-T H.273, such as 13 for sRGB.
 
     Returns:
-        A profile of version 4; None for sRGB, which needs none, and for primaries that are
-        reserved or no three colours.
+        A version 4 profile; None for sRGB, which needs none, and for primaries that are reserved
+        or not RGB.
     """
     primaries = _SRGB if primaries == _UNSPECIFIED else primaries
     if primaries not in _PRIMARIES or (primaries == _SRGB and transfer not in _GAMMA):
@@ -80,7 +80,7 @@ def make_icc(primaries: int, transfer: int) -> bytes | None:
 
 
 def icc_transfer(icc: bytes) -> int | None:
-    """Return the transfer characteristics that a profile's ``cicp`` tag gives, if it has one."""
+    """Return the transfer characteristics in the ``cicp`` tag of a profile; None without one."""
     try:
         (count,) = struct.unpack_from(">I", icc, _HEADER)
         for at in range(_HEADER + 4, min(_HEADER + 4 + 12 * count, len(icc)), 12):

@@ -1,4 +1,4 @@
-"""Restore an image of any kind with one model: the class most users need."""
+"""The :class:`Restorer`: restore images of any supported type with one model."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 AUTO_TILE = 512
 OVERLAP = 32
 _SMALLEST_AUTO_TILE = 64
-# Auto: the whole image while one activation (pixels x channels, float32) stays below 256 MB, a
-# tenth or so of the peak, and below a thirtieth of the memory at hand.
-_WHOLE_ACTIVATION = 64_000_000
+# tile="auto" runs the whole image if one float32 feature map (pixels x channels) takes less than
+# 256 MB, about a tenth of the peak memory, and less than 1/30 of the available memory.
+_MAX_WHOLE_FEATURE_MAP = 64_000_000
 _MEMORY_SHARE = 30
-# Channels at the finest scale of a network that does not tell them.
-_USUAL_CHANNELS = 32
+# Channels at the finest scale, for a network without ``conv_last``.
+_DEFAULT_CHANNELS = 32
 
 _PRECISIONS = {
     "float32": torch.float32,
@@ -48,17 +48,17 @@ _PRECISIONS = {
 
 @dataclass(frozen=True)
 class Restoration:
-    """A restored image and how it came about.
+    """A restored image and how it was computed.
 
     Attributes:
-        image: the restored image, of the kind that was given.
+        image: the restored image, of the same type as the input.
         level: the level used, given or estimated; None for a model that takes none. For a level
             map, its mean.
         estimated: whether the level was estimated from the image.
         tile: largest side of the tiles in pixels; None for the whole image at once.
-        seconds: time from the image taken apart to the image put together.
-        retried: whether low precision gave non-finite pixels and float32 had to be used.
-        choice: of ``Restorer("auto")``: which model, and why; None of others.
+        seconds: total time, including conversion from and to the image type.
+        retried: whether low precision gave non-finite pixels and float32 was used instead.
+        choice: the chosen model and the reason, for ``Restorer("auto")``; else None.
     """
 
     image: Any
@@ -71,32 +71,32 @@ class Restoration:
 
 
 class Restorer:
-    """Restores images with one model.
+    """Restore images with one model.
 
-    Gray images and a colour model: the gray is restored as an RGB image of equal channels, whose
-    mean is returned. Gray stored as RGB is treated as gray, and its channels stay equal. Colour
-    images and a luma model (task ``jpeg_gray``): the luma is restored and the chroma kept. Colour
-    images and a gray denoiser are refused, since the noise in the chroma would stay.
+    - Gray image, colour model: restored as RGB with equal channels; their mean is returned.
+    - Gray stored as RGB: treated as gray; the channels stay equal.
+    - Colour image, luma model (task ``jpeg_gray``): the luma is restored, the chroma kept.
+    - Colour image, gray denoiser: an error, since the noise in the chroma would remain.
 
     Args:
         model: name of a released model or task, path of a weights file, or a loaded model;
             ``"auto"`` chooses a released model for each image
             (:class:`vheatir.inference.auto.AutoRestorer`).
-        device: ``"auto"`` for CUDA or MPS where there is one, or any torch device.
-        precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` under autocast, which a
-            GPU (and a CPU with AMX or AVX-512 BF16) computes faster; ``"auto"``: bfloat16 where
-            the device multiplies it natively, else float32. Pictures two fifths or more of which are black
-            or white are restored in float32 all the same.
+        device: ``"auto"`` for CUDA or MPS if available, else the CPU; or any torch device.
+        precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` under autocast, which is
+            faster on a GPU (and on a CPU with AMX or AVX-512 BF16); ``"auto"``: bfloat16 if the
+            device supports it natively, else float32. Images of which at least 40 % is black or
+            white always use float32.
 
     Attributes:
-        precision: the one in use, also where ``"auto"`` was asked for.
+        precision: the precision in use, with ``"auto"`` resolved.
 
     Raises:
         VHeatIRError: no such model, or no such device.
     """
 
     def __new__(cls, model: object = None, *args: Any, **kwargs: Any) -> Restorer:
-        """Make an ``AutoRestorer`` for ``"auto"``."""
+        """Create an ``AutoRestorer`` for ``"auto"``."""
         if cls is Restorer and model == "auto":
             from vheatir.inference.auto import AutoRestorer
 
@@ -127,12 +127,12 @@ class Restorer:
 
     @property
     def takes_level(self) -> bool:
-        """Whether the model takes a level (noise of a range of sigmas); others are blind."""
+        """Whether the model takes a level (a noise sigma); otherwise it is blind."""
         return self._takes_level
 
     @property
     def level_range(self) -> tuple[float, float] | None:
-        """Smallest and largest level the model is trained for, if its file tells."""
+        """Smallest and largest level the model was trained for; None if its file does not say."""
         trained = self.info.get("level")
         if trained is None:
             return None
@@ -142,10 +142,10 @@ class Restorer:
         return float(low), float(high)
 
     def nearest_level(self, level: float | None) -> float | None:
-        """Return the level to give for one that was measured: None for a model that takes none.
+        """Clip an estimated level to the trained range; None for a model that takes no level.
 
         Args:
-            level: sigma on 0..255; one that the model is not trained for becomes the nearest.
+            level: sigma on 0..255, or None.
         """
         if level is None or not self._takes_level:
             return None
@@ -166,26 +166,25 @@ class Restorer:
 
         Args:
             image: NumPy array, PIL image, path of an image file, or tensor; see
-                :func:`vheatir.inference.images.unpack`. Alpha passes through untouched.
+                :func:`vheatir.inference.images.unpack`. Alpha is kept unchanged.
             level: sigma on the scale 0..255 or JPEG quality 1..100; (H, W) for one per pixel;
-                None to estimate sigma from the image. Ignored by a blind model, which only
-                checks that it is trained for it. A model for a task without a level
-                (``photo``) refuses one.
-            strength: how much of the restoration, in percent, 0 to 150: one number, or (luma,
-                chroma). 0 gives the image itself and 100 the network's result, bit for bit; see
+                None to estimate sigma from the image. A blind model only checks it against
+                the trained range. A model for a task without a level (``photo``) raises an error.
+            strength: strength of the restoration in percent, 0 to 150: one number, or (luma,
+                chroma). 0 gives exactly the input and 100 exactly the network's result; see
                 :func:`vheatir.inference.strength.apply_strength`.
             tile: largest side of the tiles in pixels, None for the whole image, ``"auto"`` to
-                choose by the image's size; auto halves the tiles when memory runs out.
-            self_ensemble: mean over the eight flips and rotations: a little better, eight times
+                choose by image size and available memory, with smaller tiles when memory runs out.
+            self_ensemble: average over the eight flips and rotations: slightly better, eight times
                 slower.
             progress: called as ``progress(done, total)`` after each tile.
 
         Returns:
-            Image of the same kind, size, channels, dtype and range (a path gives an array).
+            Image of the same type, size, channels, dtype and range (an array for a path).
 
         Raises:
-            VHeatIRError: an image or level the model cannot take, a strength out of range, memory
-                that does not suffice, or a model that returns non-finite values.
+            VHeatIRError: an image or level the model does not support, a strength out of range,
+                insufficient memory, or non-finite values from the model.
         """
         return self.restore_detailed(
             image,
@@ -206,36 +205,37 @@ class Restorer:
         self_ensemble: bool = False,
         progress: Progress | None = None,
     ) -> Restoration:
-        """Restore one image, and tell the level, the tile and the time used.
+        """Restore one image and return the level, the tile size and the time with it.
 
-        Args and errors: as for :meth:`restore`.
+        Arguments and errors as in :meth:`restore`.
         """
         began = time.perf_counter()
         wanted = parse_strength(strength)
         parts = unpack(image)
         colors = _without_equal_channels(parts.colors)
-        used, estimated = self._pick_level(level, colors)
+        used, estimated = self._resolve_level(level, colors)
         planes = self._to_network_channels(colors)
         restored, used_tile, retried = self._run(planes, used, tile, self_ensemble, progress)
         restored = self._from_network_channels(restored, planes, colors)
         result = parts.repack(restored.expand_as(parts.colors), wanted)
-        told = float(used.float().mean()) if isinstance(used, Tensor) else used
+        reported = float(used.float().mean()) if isinstance(used, Tensor) else used
         seconds = time.perf_counter() - began
-        return Restoration(result, told, estimated, used_tile, seconds, retried)
+        return Restoration(result, reported, estimated, used_tile, seconds, retried)
 
     def network_input(
         self, image: Any, level: float | None = None
     ) -> tuple[Tensor, float | Tensor | None]:
-        """Return what the network is called with for an image: for looking into it.
+        """Return the network input for an image, for inspection of the network.
 
-        Args and errors: as for :meth:`restore`.
+        Arguments and errors as in :meth:`restore`.
 
         Returns:
             (B, C, H, W) with the network's channels, float32 in [0, 1], on the network's device,
             and the level, or None for a model that takes none.
         """
         colors = _without_equal_channels(unpack(image).colors)
-        return self._to_network_channels(colors).to(self.device), self._pick_level(level, colors)[0]
+        used, _ = self._resolve_level(level, colors)
+        return self._to_network_channels(colors).to(self.device), used
 
     def _to_network_channels(self, colors: Tensor) -> Tensor:
         if colors.shape[1] == self._channels:
@@ -247,7 +247,7 @@ class Restorer:
         name = self.info.get("name") or self.info.get("task") or "this model"
         colour_task = "jpeg_color" if self.task and "jpeg" in self.task.name else "denoise_color"
         raise VHeatIRError(
-            f"{name!r} restores gray images, but the image has colours: "
+            f"{name!r} restores gray images, but the image is in colour: "
             f"use a {colour_task!r} model, or convert the image to gray"
         )
 
@@ -256,14 +256,14 @@ class Restorer:
             return restored
         if colors.shape[1] == 1:
             return restored.mean(1, keepdim=True)
-        # With the chroma kept, a step of Y in MATLAB's rgb2ycbcr is 255/219 steps of R, G and B.
+        # With fixed chroma, a step of Y in MATLAB's rgb2ycbcr is 255/219 steps of R, G and B.
         return colors + (restored - planes) * (255 / 219)
 
-    def _pick_level(self, level: object, colors: Tensor) -> tuple[float | Tensor | None, bool]:
+    def _resolve_level(self, level: object, colors: Tensor) -> tuple[float | Tensor | None, bool]:
         if level is not None and self.task is not None and not self.task.has_level:
             raise VHeatIRError(
-                f"a model for the task {self.task.name!r} takes no level, it judges the image "
-                "itself: leave the level out"
+                f"a model for the task {self.task.name!r} takes no level, since it is blind: "
+                "omit the level"
             )
         if level is None:
             if not self._takes_level:
@@ -288,7 +288,7 @@ class Restorer:
                 ) from None
         name = self.task.level_name if self.task else "level"
         low, high = self.level_range or (0.0, math.inf)
-        # Written so that NaN fails too.
+        # Also rejects NaN.
         if not (low <= lowest and highest <= high and math.isfinite(highest)):
             trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             shown = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
@@ -303,7 +303,7 @@ class Restorer:
         self_ensemble: bool,
         progress: Progress | None,
     ) -> tuple[Tensor, int | None, bool]:
-        """Restore, halving an automatic tile while memory does not suffice."""
+        """Run the network, halving an automatic tile size while memory is insufficient."""
         auto = tile == "auto"
         if isinstance(tile, str) and not auto:
             raise VHeatIRError(f"tile {tile!r}: give 'auto', None or a number of pixels")
@@ -311,7 +311,7 @@ class Restorer:
         run = restore_by_self_ensemble if self_ensemble else restore_tensor
         dtype, retried = self._dtype, False
         if dtype != torch.float32 and _is_mostly_clipped(x):
-            log.info("mostly black or white: float32 instead of %s", dtype)
+            log.info("image mostly black or white: using float32 instead of %s", dtype)
             dtype = torch.float32
         while True:
             overlap = min(OVERLAP, (side or MIN_TILE) // 2)
@@ -326,36 +326,36 @@ class Restorer:
                     raise
                 smaller = _halve(side, x)
                 if not auto or smaller is None:
+                    work = f"tiles of {side}" if side else "the whole image"
                     raise VHeatIRError(
-                        f"memory does not suffice for tiles of {side or 'the whole image'}: "
-                        "give a smaller tile, or a smaller model"
+                        f"not enough memory for {work}: give a smaller tile, or a smaller model"
                     ) from None
             else:
                 if torch.isfinite(out).all():
                     return out, side, retried
                 if dtype == torch.float32:
                     raise VHeatIRError(
-                        "the model returned NaN or infinite pixels, in float32 too: its weights "
+                        "the model returned NaN or infinite pixels, even in float32: its weights "
                         "are damaged or its training diverged; use another weights file"
                     )
                 log.warning("non-finite pixels in %s: retrying in float32", dtype)
                 dtype, retried = torch.float32, True
                 continue
-            # Outside the handler: its traceback would keep the failed tensors alive.
+            # Outside the except block, whose traceback would keep the failed tensors alive.
             log.warning("out of memory with tile %s: retrying with %d", side, smaller)
             side = smaller
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
     def _auto_tile(self, x: Tensor) -> int | None:
-        """None for the whole image where its activations fit the budget, else a tile that does."""
+        """Return a tile size that fits the memory budget; None if the whole image does."""
         last = getattr(self.network, "conv_last", None)
-        channels = float(last.in_channels if isinstance(last, nn.Conv2d) else _USUAL_CHANNELS)
+        channels = float(last.in_channels if isinstance(last, nn.Conv2d) else _DEFAULT_CHANNELS)
         channels /= int(getattr(self.network, "downscale", 1)) ** 2
-        budget: float = _WHOLE_ACTIVATION
-        at_hand = memory_at_hand(self.device)
-        if at_hand is not None:
-            budget = min(budget, at_hand / 4 / _MEMORY_SHARE)
+        budget: float = _MAX_WHOLE_FEATURE_MAP
+        available = memory_at_hand(self.device)
+        if available is not None:
+            budget = min(budget, available / 4 / _MEMORY_SHARE)
         if x.shape[0] * x.shape[-2] * x.shape[-1] * channels <= budget:
             return None
         side = AUTO_TILE
@@ -378,7 +378,7 @@ def _load(model: str | os.PathLike[str] | LoadedModel) -> LoadedModel:
 
 
 def _without_equal_channels(colors: Tensor) -> Tensor:
-    """Return one channel of (B, C, H, W) if all are equal in every image, else all."""
+    """Return one channel of (B, C, H, W) if all are equal in every image, else all channels."""
     first = colors[:, :1]
     return first if all(torch.equal(first, each) for each in colors.split(1, 1)[1:]) else colors
 
@@ -390,7 +390,7 @@ def _luma(rgb: Tensor) -> Tensor:
 
 
 def _as_level_tensor(level: Tensor, colors: Tensor) -> Tensor:
-    """Bring levels per image or per pixel to (B,) or (B, 1, H, W)."""
+    """Reshape levels per image or per pixel to (B,) or (B, 1, H, W)."""
     batch, _, height, width = colors.shape
     if tuple(level.shape) == (batch,):
         return level
@@ -406,18 +406,18 @@ def _as_level_tensor(level: Tensor, colors: Tensor) -> Tensor:
 
 
 def _halve(side: int | None, x: Tensor) -> int | None:
-    """Half the tile (of the image's longer side), or None if that would be too small."""
+    """Halve the tile size (or the longer side of the image); None if that would be too small."""
     half = (side or max(x.shape[-2:])) // 2
     half = min(half, AUTO_TILE) // 8 * 8
     return half if half >= _SMALLEST_AUTO_TILE else None
 
 
 def _is_mostly_clipped(x: Tensor) -> bool:
-    """Tell whether at least two fifths of (N, C, H, W) are black or white, as of noise on them.
+    """Whether at least 40 % of the values of (N, C, H, W) are clipped to black or white.
 
-    Where that is flat, a network's result is right to within a step of 1/255, and the steps of low
-    precision would be all that is left to see and to measure: up to 3.4 dB (of 74) in the released
-    models. Where it is noise, they are systematic: 0.05 dB.
+    On flat clipped areas the result is accurate to 1/255, so that the rounding errors of low
+    precision dominate: up to 3.4 dB (of 74) with the released models. On clipped noise they are
+    systematic: 0.05 dB.
     """
     return int(((x <= 0) | (x >= 1)).sum()) >= 0.4 * x.numel()
 

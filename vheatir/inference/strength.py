@@ -1,15 +1,15 @@
-"""How much of a restoration is wanted, in percent: luma and chroma apart, after the network.
+"""Strength of a restoration in percent, for luma and chroma, applied after the network.
 
-The network's difference, restored minus input, is split into Y of BT.601 and the remainder. At 0
-nothing of it is applied, at 100 all of it. In between, what returns first is the removed luma
-detail that looks like texture; noise, and colour noise above all, stays away longest. Above 100
-the difference is extrapolated where the restored luma still shows some of what was removed, and
-a little elsewhere, since noise removed twice is noise again; the less the larger the difference is
-and the nearer black or white are.
+The difference, restored minus input, is split into Y of BT.601 and the remainder (chroma). At 0
+none of it is applied, at 100 all of it. In between, removed luma detail that looks like texture
+returns first, noise later, and colour noise last. Above 100 the difference is extrapolated where
+the restored luma still has a residue of what was removed, and slightly elsewhere, since removing
+noise twice would add its negative. Extrapolation decreases for large differences and close to black
+or white.
 
-Texture is told from noise by the removed luma alone and its surroundings: where its local energy
-exceeds what is usual at this brightness, or where it follows the structures that the restored
-image still shows. As in darktable 5.6, the measure is the removed luma's own deviation.
+Texture is distinguished from noise by the removed luma: its local energy exceeds what is typical at
+this brightness, or it correlates with structures that remain in the restored image. As in darktable
+5.6, the measure is the standard deviation of the removed luma itself.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ STRONGEST = 150.0
 _Plane = NDArray[Any]
 
 _BT601 = (0.299, 0.587, 0.114)
-_WINDOW = 9  # pixels, of the local energies
-_SMOOTHING = 5  # pixels, of the map of texture: no edges of its own
+_WINDOW = 9  # side of the box filter for local energies, in pixels
+_SMOOTHING = 5  # side of the box filter that smooths the texture weights, in pixels
 _HALO = 2 * (_WINDOW // 2) + _SMOOTHING // 2
 _STRIP_PIXELS = 200_000
 
-# Share of the restoration at strength s: s / (s + k (1 - s)), with k from noise to texture.
+# Fraction of the difference applied at strength s: s / (s + k (1 - s)), k for noise and texture.
 _NOISE_K, _TEXTURE_K = 0.5, 4.0
-# Texture begins and is certain at these multiples of the usual deviation ...
+# The texture weight rises from 0 to 1 between these multiples of the typical deviation ...
 _ENERGY = (1.1, 1.7)
-# ... or at these correlations of what was removed with what is left.
+# ... or between these correlations of the removed with the remaining luma.
 _CORRELATION = (0.2, 0.5)
-# The usual deviation: this quantile of the local ones in each of so many classes of brightness.
+# Typical deviation: this quantile of the local ones, per brightness class; size of the table.
 _QUANTILE, _CLASSES, _STEPS = 0.3, 8, 256
-# Below half a step of 8 bits nothing is texture: 1 / this, in parts of white.
-_FLOOR = 510
+# Lower bound of the typical deviation: white / this, half a step of 8 bits.
+_FLOOR_DIVISOR = 510
 _SAMPLES_PER_SIDE, _SAMPLE = 4, 160
-# Extrapolated differences saturate at so many of their own standard deviations.
+# Extrapolated differences saturate at this multiple of their standard deviation.
 _SATURATION = 2.0
-# Of an extrapolated difference, what is applied where nothing is left to remove.
-_GENTLE = 0.25
-_NOTHING = np.finfo(np.float32).tiny  # no division by zero
+# Fraction of an extrapolated difference applied where no residue is left.
+_MIN_FRACTION = 0.25
+_TINY = np.finfo(np.float32).tiny  # avoids division by zero
 
 
 def parse_strength(strength: float | Sequence[float]) -> tuple[float, float]:
@@ -61,18 +61,18 @@ def parse_strength(strength: float | Sequence[float]) -> tuple[float, float]:
         strength: one number for both, or (luma, chroma); each 0 to 150.
 
     Raises:
-        VHeatIRError: no numbers, not one or two, or out of range.
+        VHeatIRError: not one or two numbers, or out of range.
     """
     given: Any = strength
     try:
         values = [float(given)] * 2 if np.ndim(given) == 0 else [float(v) for v in given]
     except (TypeError, ValueError):
         values = []
-    # Written so that NaN fails too.
+    # Also rejects NaN.
     if len(values) != 2 or not all(0 <= value <= STRONGEST for value in values):
         raise VHeatIRError(
             f"strength {strength!r}: give a percentage from 0 (the input) to {STRONGEST:g}, "
-            "100 being the model's own, or two for luma and chroma"
+            "100 being the model's result, or two for luma and chroma"
         )
     return values[0], values[1]
 
@@ -80,22 +80,22 @@ def parse_strength(strength: float | Sequence[float]) -> tuple[float, float]:
 def apply_strength(
     before: NDArray[Any], restored: NDArray[Any], luma: float, chroma: float
 ) -> NDArray[Any]:
-    """Apply a part of a restoration, or more than all of it.
+    """Apply a fraction of a restoration, or extrapolate it.
 
-    Per pixel, the change of Y grows with ``luma`` and that of the remainder with ``chroma``, up
-    to rounding, and to clipping where the mixture of the two leaves the range of colours. Both 0
-    gives ``before`` and both 100 ``restored``, bit for bit. Gray images ignore ``chroma``; alpha
-    is that of ``before``. Works in strips: it needs little more memory than its result.
+    In every pixel, the change of Y increases with ``luma`` and that of the remainder with
+    ``chroma``, up to rounding and to clipping of colours that leave the range. Both 0 gives exactly
+    ``before``, both 100 exactly ``restored``. Gray images ignore ``chroma``; alpha is taken from
+    ``before``. The image is processed in strips, so little memory is needed beyond the result.
 
     Args:
         before: (H, W) or (H, W, C), C = 1 to 4 for gray, gray and alpha, RGB, RGBA; ``uint8``,
             ``uint16``, or floating with white at 1.
-        restored: what the network made of it, of the same shape and dtype.
+        restored: the restored image, of the same shape and dtype.
         luma: percent, 0 to 150.
         chroma: percent, 0 to 150.
 
     Returns:
-        A new array of that shape and dtype.
+        A new array of the same shape and dtype.
 
     Raises:
         VHeatIRError: the arrays differ in shape or dtype, or a percentage is out of range.
@@ -117,7 +117,7 @@ def apply_strength(
     old, new = planes[:, :, :count], after[:, :, :count]
     target = (out if out.ndim == 3 else out[:, :, None])[:, :, :count]
     white = np.iinfo(before.dtype).max if before.dtype.kind == "u" else 1
-    usual = _survey(old, new, white)
+    stats = _measure_stats(old, new, white)
     height, width = old.shape[:2]
     rows = max(_STRIP_PIXELS // width, 4 * _HALO)
     for top in range(0, height, rows):
@@ -125,20 +125,21 @@ def apply_strength(
         first, last = max(top - _HALO, 0), min(bottom + _HALO, height)
         inner = slice(top - first, bottom - first)
         strip = _planes(old[first:last]), _planes(new[first:last])
-        mixed = _mix(*strip, inner, luma / 100, chroma / 100, usual)
+        mixed = _mix(*strip, inner, luma / 100, chroma / 100, stats)
         target[top:bottom] = mixed.transpose(1, 2, 0)
     return out
 
 
 @dataclass(frozen=True)
-class _Usual:
-    """What the difference of an image is usually like.
+class _DifferenceStats:
+    """Statistics of the difference between restored image and input.
 
     Attributes:
-        deviations: of the luma difference, float32, by brightness: 256 steps from black to white.
+        deviations: typical standard deviation of the luma difference by brightness, float32, 256
+            steps from black to white.
         white: the value of white.
-        luma: standard deviation of the whole luma difference.
-        chroma: that of the remainder's largest channel.
+        luma: RMS of the luma difference.
+        chroma: RMS of the largest channel of the remainder.
     """
 
     deviations: _Plane
@@ -147,11 +148,11 @@ class _Usual:
     chroma: float
 
     def at(self, luma: _Plane) -> _Plane:
-        """Return the deviation that is usual where Y is ``luma``."""
+        """Return the typical deviation where Y is ``luma``."""
         steps = luma * np.float32((_STEPS - 1) / self.white)
         steps = steps.clip(0, _STEPS - 1, out=steps).astype(np.uint8)
-        usual: _Plane = self.deviations[steps]
-        return usual
+        deviation: _Plane = self.deviations[steps]
+        return deviation
 
 
 def _mix(
@@ -160,15 +161,15 @@ def _mix(
     inner: slice,
     luma: float,
     chroma: float,
-    usual: _Usual,
+    stats: _DifferenceStats,
 ) -> _Plane:
-    """Return the rows ``inner`` of a strip (C, h, w), rounded for images of integers."""
-    white = usual.white
+    """Return the rows ``inner`` of a mixed strip (C, h, w), rounded for integer images."""
+    white = stats.white
     luma_old, luma_new = _luma(old), _luma(new)
     change = (luma_new - luma_old)[inner]
     weight: Any = min(luma, 1.0)
     if 0 < luma < 1:
-        weight = _texture(luma_old, luma_new, usual)[inner]
+        weight = _texture_weight(luma_old, luma_new, stats)[inner]
         weight *= _TEXTURE_K - _NOISE_K
         weight += _NOISE_K
         weight *= 1 - luma
@@ -182,29 +183,29 @@ def _mix(
         part = min(chroma, 1.0)
         part /= part + _NOISE_K * (1 - part)
         out += remainder if part == 1 else part * remainder
-    # Both steps are measured in the same room, so that neither takes the other's.
+    # Both steps are limited by the same remaining range, before either is applied.
     steps = []
     if luma > 1:
-        step = (luma - 1) * _saturated(change, np.abs(change), usual.luma)
-        step *= _left_over(luma_old, luma_new)[inner]
+        step = (luma - 1) * _saturated(change, np.abs(change), stats.luma)
+        step *= _residue_fraction(luma_old, luma_new)[inner]
         room = np.where(step > 0, white - out.max(0), out.min(0))
-        steps.append(step * _share(room, np.abs(step)))
+        steps.append(step * _step_fraction(room, np.abs(step)))
     if chroma > 1 and len(old) == 3:
         largest = np.abs(remainder).max(0)
-        step = _GENTLE * (chroma - 1) * _saturated(remainder, largest, usual.chroma)
+        step = _MIN_FRACTION * (chroma - 1) * _saturated(remainder, largest, stats.chroma)
         room = np.where(step > 0, white - out, out)
-        steps.append(step * _share(room, np.abs(step)).min(0))
+        steps.append(step * _step_fraction(room, np.abs(step)).min(0))
     for step in steps:
         out += step
     if white != 1:
         np.rint(out, out=out)
         return out.clip(0, white, out=out)
-    # Floating images with noise go beyond black and white, and may stay there.
+    # Noisy floating-point images may exceed [0, 1]; values outside are kept.
     return np.clip(out, np.minimum(before, 0), np.maximum(before, 1), out=out)
 
 
 def _saturated(change: _Plane, size: _Plane, deviation: float) -> _Plane:
-    """Return ``change``, made smaller where its ``size`` is unusual."""
+    """Return ``change``, attenuated where its ``size`` is large relative to ``deviation``."""
     limit = _SATURATION * deviation
     if limit == 0:
         return change
@@ -215,40 +216,40 @@ def _saturated(change: _Plane, size: _Plane, deviation: float) -> _Plane:
     return saturated
 
 
-def _share(room: _Plane, size: _Plane) -> _Plane:
-    """Return what share of a step of ``size`` to take, so that it uses a third of its ``room``."""
-    share = np.maximum(room, _NOTHING)
+def _step_fraction(room: _Plane, size: _Plane) -> _Plane:
+    """Return the fraction of a step of ``size`` that uses at most a third of its ``room``."""
+    share = np.maximum(room, _TINY)
     size *= 3
     size += share
     return np.divide(share, size, out=share)
 
 
-def _texture(old: _Plane, new: _Plane, usual: _Usual) -> _Plane:
-    """Tell how much the removed luma looks like texture, 0 to 1, from the luma before and after."""
+def _texture_weight(old: _Plane, new: _Plane, stats: _DifferenceStats) -> _Plane:
+    """Return how much the removed luma looks like texture, 0 to 1; ``old``, ``new``: luma."""
     removed, kept = _single(old - new), _single(new)
-    energy = _mean(removed * removed)
-    expected = usual.at(kept)
+    energy = _box_mean(removed * removed)
+    expected = stats.at(kept)
     texture = _ramp(np.sqrt(energy) / expected, _ENERGY)
-    # Correlated with structures that are weaker than noise, it tells nothing: what a model leaves
-    # of noise follows what it removes.
-    structure = kept - _mean(kept)
-    norm = np.sqrt(energy * (_mean(structure * structure) + expected * expected))
-    correlation = _mean(removed * structure) / (norm + _NOTHING)
+    # Correlation with structures weaker than the noise is not evidence of texture: residual noise
+    # correlates with the removed noise. ``expected`` in the norm accounts for this.
+    structure = kept - _box_mean(kept)
+    norm = np.sqrt(energy * (_box_mean(structure * structure) + expected * expected))
+    correlation = _box_mean(removed * structure) / (norm + _TINY)
     np.maximum(texture, _ramp(correlation, _CORRELATION), out=texture)
     return cv2.blur(texture, (_SMOOTHING, _SMOOTHING), borderType=cv2.BORDER_REFLECT).clip(0, 1)
 
 
-def _left_over(old: _Plane, new: _Plane) -> _Plane:
-    """Return what share of an extrapolated luma difference to apply: 1 where more of it is left."""
+def _residue_fraction(old: _Plane, new: _Plane) -> _Plane:
+    """Return the fraction of an extrapolated luma difference to apply: 1 where residue remains."""
     removed, kept = _single(old - new), _single(new)
-    kept = kept - _mean(kept)
+    kept = kept - _box_mean(kept)
     kept *= removed
-    # What is left follows what was removed in this proportion; twice is all that is asked for.
-    share = _mean(kept) / (_mean(removed * removed) + _NOTHING)
+    # Regression of the remaining on the removed luma; a slope of 0.5 gives the full fraction.
+    share = _box_mean(kept) / (_box_mean(removed * removed) + _TINY)
     share *= 2
     share.clip(0, 1, out=share)
-    share *= 1 - _GENTLE
-    share += _GENTLE
+    share *= 1 - _MIN_FRACTION
+    share += _MIN_FRACTION
     return share
 
 
@@ -256,7 +257,7 @@ def _single(plane: _Plane) -> _Plane:
     return plane.astype(np.float32, copy=False)
 
 
-def _mean(plane: _Plane) -> _Plane:
+def _box_mean(plane: _Plane) -> _Plane:
     return cv2.blur(plane, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REFLECT)
 
 
@@ -264,16 +265,16 @@ def _ramp(value: _Plane, ends: tuple[float, float]) -> _Plane:
     return ((value - ends[0]) / (ends[1] - ends[0])).clip(0, 1)
 
 
-def _survey(old: NDArray[Any], new: NDArray[Any], white: float) -> _Usual:
-    """Measure what is usual, on the whole image or on sixteen parts of a large one."""
+def _measure_stats(old: NDArray[Any], new: NDArray[Any], white: float) -> _DifferenceStats:
+    """Measure the statistics of the difference, on sixteen parts if the image is large."""
     levels, deviations, squares_luma, squares_chroma = [], [], 0.0, 0.0
     parts = _parts(*old.shape[:2])
     for area in parts:
         before, after = _planes(old[area]), _planes(new[area])
         kept = _single(_luma(after))
         change = kept - _single(_luma(before))
-        levels.append(kept[::2, ::2].ravel())  # neighbours tell the same
-        deviations.append(np.sqrt(_mean(change * change)[::2, ::2]).ravel())
+        levels.append(kept[::2, ::2].ravel())  # neighbouring values are redundant
+        deviations.append(np.sqrt(_box_mean(change * change)[::2, ::2]).ravel())
         squares_luma += float(np.mean(change**2))
         if len(after) == 3:
             remainder = np.abs(after - before - change).max(0)
@@ -281,15 +282,17 @@ def _survey(old: NDArray[Any], new: NDArray[Any], white: float) -> _Usual:
     level, deviation = np.concatenate(levels), np.concatenate(deviations)
     edges = np.quantile(level, np.linspace(0, 1, _CLASSES + 1))
     classes = np.searchsorted(edges[1:-1], level, side="right")
-    centres, usual = [], []
+    centres, typical = [], []
     for index in range(_CLASSES):
         inside = classes == index
         if inside.any():
             centres.append(float(level[inside].mean()))
-            usual.append(max(float(np.quantile(deviation[inside], _QUANTILE)), white / _FLOOR))
-    table = np.interp(np.linspace(0, white, _STEPS), centres, usual).astype(np.float32)
+            local = float(np.quantile(deviation[inside], _QUANTILE))
+            typical.append(max(local, white / _FLOOR_DIVISOR))
+    table = np.interp(np.linspace(0, white, _STEPS), centres, typical).astype(np.float32)
     count = len(parts)
-    return _Usual(table, white, math.sqrt(squares_luma / count), math.sqrt(squares_chroma / count))
+    luma, chroma = math.sqrt(squares_luma / count), math.sqrt(squares_chroma / count)
+    return _DifferenceStats(table, white, luma, chroma)
 
 
 def _parts(height: int, width: int) -> list[tuple[slice, slice]]:
@@ -301,7 +304,7 @@ def _parts(height: int, width: int) -> list[tuple[slice, slice]]:
 
 
 def _planes(pixels: NDArray[Any]) -> _Plane:
-    """Return (h, w, C) as floating (C, h, w), in which one plane lies behind the other."""
+    """Convert (h, w, C) to contiguous floating-point planes (C, h, w)."""
     dtype = np.float64 if pixels.dtype == np.float64 else np.float32
     return np.array(pixels.transpose(2, 0, 1), dtype=dtype, order="C")
 

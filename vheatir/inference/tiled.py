@@ -1,10 +1,9 @@
-"""Run a network over an image of any size, whole or in overlapping tiles.
+"""Run a network on an image of any size, whole or in overlapping tiles.
 
-Tiles are blended by weights that sum to one at every pixel. In the overlap of two neighbours the
-outer quarter of each tile has weight zero, since its pixels have seen the least of their
-surroundings; the weight moves from one tile to the next over the middle half. A network whose
-receptive field reaches at most ``overlap / 4`` pixels therefore gives the same in tiles as on the
-whole image.
+Tiles are blended by weights that sum to one at every pixel. In the overlap of two tiles, the outer
+quarter of each has weight zero, since its pixels have the least context; the weight passes from one
+tile to the next over the middle half. A network whose receptive field extends at most ``overlap /
+4`` pixels therefore gives the same result in tiles as on the whole image.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ Level = float | Tensor | None
 Progress = Callable[[int, int], None]
 _Area = tuple[EllipsisType, slice, slice]
 
-# Tiles start at multiples of this, so that JPEG's 8x8 blocks and a pixel-unshuffle by 2, 4 or 8
-# fall on the same pixels as in the whole image.
+# Tiles start at multiples of this, so that JPEG's 8x8 blocks and pixel-unshuffle by 2, 4 or 8 are
+# aligned as in the whole image.
 ALIGNMENT = 8
 MIN_TILE = 16
 
 
 @dataclass(frozen=True)
 class _Span:
-    """One tile along one axis: its first pixel, one past its last, and its blending weights."""
+    """Extent of a tile along one axis, ``[start, stop)``, and its blending weights."""
 
     start: int
     stop: int
@@ -48,17 +47,17 @@ def restore_tensor(
 ) -> Tensor:
     """Restore a batch of images without gradients, whole or tile by tile.
 
-    The tiles, not the image, are moved to the network's device, and each result back to the
-    image's: a large image in main memory needs the accelerator's memory for one tile only.
+    Each tile is moved to the network's device and its result back to the image's, so that a large
+    image in main memory needs accelerator memory for one tile only.
 
     Args:
         net: network called as ``net(x, level)``, or ``net(x)`` where ``level`` is None; returns
             a tensor of the same height and width.
         x: (B, C, H, W), floating, in [0, 1], any H, W >= 1.
         level: scalar, (B,), or (B, 1, H, W) for one level per pixel, cropped along with the tiles.
-        tile: largest side of a tile in pixels, at least 16; tiles are made smaller as far as their
+        tile: maximum side of a tile in pixels, at least 16; tiles are shrunk as long as their
             number stays the same. None for the whole image at once.
-        overlap: pixels that neighbouring tiles share at least; at most ``tile - 8``.
+        overlap: minimum overlap of neighbouring tiles in pixels; at most ``tile - 8``.
         progress: called as ``progress(done, total)`` after each tile.
 
     Returns:
@@ -89,7 +88,7 @@ def restore_tensor(
             if total == 1:
                 out = result
             else:
-                # Half precision would lose bits in the sum.
+                # Accumulate in at least float32.
                 dtype = torch.promote_types(x.dtype, torch.float32)
                 if out is None:
                     out = x.new_zeros((*result.shape[:-2], height, width), dtype=dtype)
@@ -112,16 +111,16 @@ def self_ensemble(
 ) -> Tensor:
     """Restore the eight flips and rotations of ``x`` and return the mean of the eight results.
 
-    The "geometric self-ensemble" of EDSR (arXiv 1707.02921, section 3.4): a little better, eight
-    times slower. Level maps are flipped and rotated along.
+    Geometric self-ensemble of EDSR (arXiv 1707.02921, section 3.4): slightly better, eight times
+    slower. Level maps are flipped and rotated with the image.
 
     Args:
-        net: see :func:`restore_tensor`, as for the other arguments.
+        net: see :func:`restore_tensor`, also for the other arguments.
         x: (B, C, H, W), floating, in [0, 1].
         level: scalar, (B,), or (B, 1, H, W).
-        tile: largest side of a tile in pixels, or None.
-        overlap: pixels that neighbouring tiles share at least.
-        progress: called as ``progress(done, total)`` over the tiles of all eight.
+        tile: maximum side of a tile in pixels, or None.
+        overlap: minimum overlap of neighbouring tiles in pixels.
+        progress: called as ``progress(done, total)`` over the tiles of all eight runs.
 
     Returns:
         Tensor of the network's channels, with the height, width, dtype and device of ``x``.
@@ -136,7 +135,7 @@ def self_ensemble(
         turned = restore_tensor(
             net,
             _transform(x, index),
-            _transform(level, index) if _is_map(level, x) else level,
+            _transform(level, index) if _is_level_map(level, x) else level,
             tile=tile,
             overlap=overlap,
             progress=report,
@@ -148,32 +147,32 @@ def self_ensemble(
 
 
 def _transform(image: Tensor | float | None, index: int) -> Tensor:
-    """Rotate by ``index % 4`` right angles, then mirror for ``index >= 4``."""
+    """Rotate by ``index % 4`` right angles, then flip for ``index >= 4``."""
     assert isinstance(image, Tensor)
     turned = torch.rot90(image, index % 4, (-2, -1))
     return turned.flip(-1) if index >= 4 else turned
 
 
 def _undo_transform(image: Tensor, index: int) -> Tensor:
-    unmirrored = image.flip(-1) if index >= 4 else image
-    return torch.rot90(unmirrored, -(index % 4), (-2, -1))
+    unflipped = image.flip(-1) if index >= 4 else image
+    return torch.rot90(unflipped, -(index % 4), (-2, -1))
 
 
-def _is_map(level: Level, x: Tensor) -> bool:
-    """Tell whether ``level`` has one value per pixel of ``x``."""
+def _is_level_map(level: Level, x: Tensor) -> bool:
+    """Whether ``level`` has one value per pixel of ``x``."""
     return isinstance(level, Tensor) and level.ndim == 4 and level.shape[-2:] == x.shape[-2:]
 
 
 def _crop_level(level: Level, x: Tensor, area: _Area, device: torch.device) -> Level:
     if not isinstance(level, Tensor):
         return level
-    return (level[area] if _is_map(level, x) else level).to(device)
+    return (level[area] if _is_level_map(level, x) else level).to(device)
 
 
 def _spans(size: int, tile: int, overlap: int) -> list[_Span]:
-    """Cover ``size`` pixels by tiles of at most ``tile``, with weights that sum to one."""
+    """Cover ``size`` pixels with tiles of at most ``tile``, with weights that sum to one."""
     starts = _starts(size, tile, overlap)
-    # As many tiles, but as small as they can be: the rest would be overlap, and cost time.
+    # Shrink the tiles as far as their number allows: extra overlap would only cost time.
     shared = -(-overlap // ALIGNMENT) * ALIGNMENT
     even = -(-(size + (len(starts) - 1) * shared) // len(starts))
     tile = min(tile, -(-even // ALIGNMENT) * ALIGNMENT)
@@ -198,10 +197,10 @@ def _spans(size: int, tile: int, overlap: int) -> list[_Span]:
 
 
 def _starts(size: int, tile: int, overlap: int) -> list[int]:
-    """Return the first pixels of the fewest tiles that share at least ``overlap`` pixels."""
+    """Return the start of each tile, for the fewest tiles that overlap by at least ``overlap``."""
     step = max(ALIGNMENT, (tile - overlap) // ALIGNMENT * ALIGNMENT)
     starts = [0]
-    # The last tile is moved back so that it does not stick out, up to the alignment.
+    # The last tile is moved back to end at the image border, up to the alignment.
     last = -(-max(size - tile, 0) // ALIGNMENT) * ALIGNMENT
     while starts[-1] < last:
         starts.append(min(starts[-1] + step, last))
