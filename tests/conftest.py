@@ -10,7 +10,6 @@ import cv2
 import pytest
 import torch
 
-
 # Set by libraries on first use.
 LIBRARIES = ("TORCHINDUCTOR_", "TRITON_", "KMP_", "GRADIO_", "MPL")
 
