@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# A plain script from a mere clone: see vheatir/_paths.py.
+# Runs from a clone that is not installed: see vheatir/_paths.py.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from vheatir import _paths  # noqa: E402
 

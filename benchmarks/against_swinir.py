@@ -1,12 +1,12 @@
-"""vHeatIR against SwinIR in training: figure 6 of vHeatIR's paper, made again.
+"""Train vHeatIR and SwinIR side by side, reproducing figure 6 of the vHeatIR paper.
 
     python benchmarks/against_swinir.py --size light --iterations 15000 --data datasets/BSD500
 
 Both networks (the flat vHeatIR with the paper's operator, and BasicSR's SwinIR with the same
 channels, depths, MLP ratio and pixel-unshuffle) are trained one after the other by the same loop
-on the same data, seed, schedule and iterations. Writes both PSNR curves over iterations and over
-seconds, the same crops side by side, and the figures as JSON. Stop it whenever you like: the same
-command goes on.
+with the same data, seed, schedule and iterations. Writes both PSNR curves over iterations and over
+seconds, the same crops side by side, and the numbers as JSON. It can be interrupted: the same
+command resumes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from vheatir.tasks import Task, get_task
 from vheatir.weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
-#: (photograph, rows, columns) of the crops; none is trained on.
+#: (photograph, top, left) of the crops; held out from training.
 CROPS = (("chelsea", 60, 150), ("coffee", 120, 260))
 CROP = 192
 
@@ -60,16 +60,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--task", default="denoise_color", help="task of both networks")
     add("--level", type=float, default=15.0, help="sigma or JPEG quality")
     add("--size", choices=list(SIZES), default="mini", help="channels, depths and MLP ratio")
-    add("--iterations", type=int, default=2000, help="of both trainings")
-    add("--validations", type=int, default=10, help="points of the curves")
+    add("--iterations", type=int, default=2000, help="iterations of each training")
+    add("--validations", type=int, default=10, help="validations per training")
     add("--data", default="bundled", help="folders of photographs, comma-separated, or 'bundled'")
-    add("--test-set", type=Path, help="a folder to measure on beside the validation split")
+    add("--test-set", type=Path, help="folder to measure besides the validation split")
     add("--crop", type=int, default=64, help="side of the training crops")
-    add("--batch", type=int, default=8, help="crops an iteration")
+    add("--batch", type=int, default=8, help="crops per iteration")
     add("--rate", type=float, default=5e-4, help="peak learning rate")
-    add("--seed", type=int, default=0, help="of weights and data")
+    add("--seed", type=int, default=0, help="seed of weights and data")
     add("--device", default="auto", help="auto, cpu, cuda")
-    add("--out", type=Path, default=Path("results/against_swinir"), help="folder for everything")
+    add("--out", type=Path, default=Path("results/against_swinir"), help="output folder")
     return parser.parse_args(arguments)
 
 
@@ -77,7 +77,7 @@ def networks(size: str, task: Task) -> dict[str, dict[str, Any]]:
     """Return both configurations.
 
     Raises:
-        VHeatIRError: their parameters differ by more than 5 %.
+        VHeatIRError: their parameter counts differ by more than 5 %.
     """
     shape = {**VHeatIR.SIZES[size], "in_chans": task.channels}
     ours = {"type": "VHeatIR", **shape, "mixer": "hco", "fve_size": GRID[size]}
@@ -88,7 +88,7 @@ def networks(size: str, task: Task) -> dict[str, dict[str, Any]]:
 
 
 def option_file(options: argparse.Namespace, task: Task, config: dict[str, Any]) -> dict[str, Any]:
-    """Return what the training of one network is told."""
+    """Return the option file for training one network."""
     return training_options(
         name=config["type"].lower(),
         task=task,
@@ -114,10 +114,10 @@ def option_file(options: argparse.Namespace, task: Task, config: dict[str, Any])
 
 
 def train(options: argparse.Namespace, task: Task, configs: dict[str, dict[str, Any]]) -> None:
-    """Train both, one after the other; what is finished already is not trained again.
+    """Train both networks in turn; finished trainings are skipped.
 
     Raises:
-        VHeatIRError: a training failed, or the folder holds one of other settings.
+        VHeatIRError: a training failed, or the folder contains one with other settings.
     """
     folder = options.out / "options"
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def train(options: argparse.Namespace, task: Task, configs: dict[str, dict[str, 
         text = yaml.safe_dump(option_file(options, task, config), sort_keys=False)
         if file.is_file() and file.read_text() != text:
             raise VHeatIRError(
-                f"{options.out} holds trainings of other settings ({file} says which): "
+                f"{options.out} contains trainings with other settings (see {file}): "
                 "give another --out, or remove it"
             )
         write_bytes_atomically(file, text.encode())
@@ -136,18 +136,18 @@ def train(options: argparse.Namespace, task: Task, configs: dict[str, dict[str, 
             status = subprocess.run([*command, "--auto_resume"], cwd=ROOT, env=environ).returncode
             if status:
                 raise VHeatIRError(
-                    f"the training of {name} ended with status {status}; what was said is above, "
-                    "and the same command goes on with it"
+                    f"the training of {name} failed with status {status} (see its output above); "
+                    "the same command resumes it"
                 )
 
 
 def weights(options: argparse.Namespace, name: str) -> Path:
-    """Return the file that a finished training has written."""
+    """Return the weights file that a finished training writes."""
     return Path(options.out / "runs" / name / "models" / f"{name}.safetensors")
 
 
 def curves(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
-    """Return iteration, seconds and PSNR of every validation."""
+    """Return iteration, seconds and PSNR of each validation."""
     file = options.out / "runs" / name / "results" / "history.json"
     points = []
     for iteration, minutes, scores in json.loads(file.read_text())["scores"]:
@@ -247,7 +247,7 @@ def run(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse(arguments)
-    kept = "what was saved is there; give the command again"
+    kept = "progress is saved; the same command resumes"
     return run_entry_point(lambda: run(options), kept, "train")
 
 

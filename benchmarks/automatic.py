@@ -1,17 +1,17 @@
-"""Does Automatic choose well? Kinds of damage against models, and what Automatic loses.
+"""How well Automatic chooses: every degradation by every released model, and the regret.
 
-``python benchmarks/automatic.py --photos FOLDER`` damages clean photographs in every way that
-Automatic has to tell apart, restores them by every released model, each at several levels, and
-prints for each kind of damage: the input, what Automatic gives, the best model with one level for
-all images, and the difference (regret), as average PSNR. Photographs are cut to their centre. By
-default they are scikit-image's held-out ones; for figures, give folders whose photographs
-``options/lists/heldout_clean_licence.txt`` names, which no model was trained on.
+``python benchmarks/automatic.py --photos FOLDER`` degrades clean photographs in every way that
+Automatic has to distinguish, restores them with every released model at several levels, and prints
+for each degradation the average PSNR of the input, of Automatic, of the best model with one level
+for all images, and the difference of the last two (regret). Photographs are center-cropped. By
+default they are scikit-image's held-out ones; for results to report, give folders that contain the
+photographs in ``options/lists/heldout_clean_licence.txt``, which no model was trained on.
 
-The last columns say how far Automatic shifts colours, as the largest of R, G and B, on 0..255: of
-flat gray cards of 32 to 224, and over the pixels of photographs whose clean value is 32 to 224.
-The mean of a result is compared with that of its input, since blotchy noise has a mean of its own.
+The last columns are the colour shift of Automatic, the largest over R, G and B, on 0..255: for flat
+gray cards of 32 to 224, and for the pixels of photographs whose clean value is 32 to 224. The mean
+of a result is compared with that of its input, since correlated noise has a nonzero mean.
 
-Everything is saved as JSON, with what was estimated of every image, Markdown and CSV.
+Everything is saved as JSON (with the estimates for each image), Markdown and CSV.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Case:
-    """One image: as it is uploaded, as it was, and the quality of its JPEG file."""
+    """One test image: degraded, clean, and the quality of its JPEG file."""
 
     damaged: Pixels
     clean: Pixels
@@ -84,58 +84,58 @@ def white(sigma: float) -> Callable[[Pixels, np.random.Generator], Case]:
 def blurred(sigma: float, filter_sigma: float) -> Callable[[Pixels, np.random.Generator], Case]:
     """Return Gaussian noise of standard deviation ``sigma`` after a Gaussian filter."""
 
-    def damage(clean: Pixels, rng: np.random.Generator) -> Case:
+    def degrade(clean: Pixels, rng: np.random.Generator) -> Case:
         noise = blur(rng.standard_normal(clean.shape, dtype=np.float32), filter_sigma)
         return Case(to_uint8(_unit(clean) + noise * np.float32(sigma / 255 / noise.std())), clean)
 
-    return damage
+    return degrade
 
 
 def camera(luma_std: float) -> Callable[[Pixels, np.random.Generator], Case]:
-    """Return camera noise of a given strength, of a camera drawn for each image."""
+    """Return camera noise of a given strength, with a camera drawn per image."""
 
-    def damage(clean: Pixels, rng: np.random.Generator) -> Case:
-        what = CameraNoise.draw(rng, luma_std=luma_std)
-        return Case(to_uint8(add_camera_noise(_unit(clean), what, rng)), clean)
+    def degrade(clean: Pixels, rng: np.random.Generator) -> Case:
+        noise = CameraNoise.draw(rng, luma_std=luma_std)
+        return Case(to_uint8(add_camera_noise(_unit(clean), noise, rng)), clean)
 
-    return damage
+    return degrade
 
 
 def jpeg(
     quality: int, before: Callable[[Pixels, np.random.Generator], Case] | None = None
 ) -> Callable[[Pixels, np.random.Generator], Case]:
-    """Return JPEG compression, perhaps of an image that is damaged already."""
+    """Return JPEG compression, optionally after another degradation."""
 
-    def damage(clean: Pixels, rng: np.random.Generator) -> Case:
-        damaged = clean if before is None else before(clean, rng).damaged
-        return Case(jpeg_compress(damaged, quality), clean, quality)
+    def degrade(clean: Pixels, rng: np.random.Generator) -> Case:
+        degraded = clean if before is None else before(clean, rng).damaged
+        return Case(jpeg_compress(degraded, quality), clean, quality)
 
-    return damage
+    return degrade
 
 
 def recompressed(first: int, second: int) -> Callable[[Pixels, np.random.Generator], Case]:
-    """Return two compressions, whose grids differ by three and five pixels."""
+    """Return two JPEG compressions whose grids are offset by three and five pixels."""
 
-    def damage(clean: Pixels, rng: np.random.Generator) -> Case:
-        damaged = jpeg_compress(clean, first)[3:, 5:]
-        return Case(jpeg_compress(np.ascontiguousarray(damaged), second), clean[3:, 5:], second)
+    def degrade(clean: Pixels, rng: np.random.Generator) -> Case:
+        degraded = jpeg_compress(clean, first)[3:, 5:]
+        return Case(jpeg_compress(np.ascontiguousarray(degraded), second), clean[3:, 5:], second)
 
-    return damage
+    return degrade
 
 
-def _gray(damage: Callable[[Pixels, np.random.Generator], Case], mode: str) -> Callable[..., Case]:
-    """Return a damage of the photograph's gray version, stored as ``mode``."""
+def _gray(degrade: Callable[[Pixels, np.random.Generator], Case], mode: str) -> Callable[..., Case]:
+    """Return the degradation of the photograph's gray version, stored as ``mode``."""
 
-    def gray_damage(clean: Pixels, rng: np.random.Generator) -> Case:
+    def degrade_gray(clean: Pixels, rng: np.random.Generator) -> Case:
         import cv2
 
-        case = damage(np.asarray(cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY), np.uint8), rng)
+        case = degrade(np.asarray(cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY), np.uint8), rng)
         if mode == "L":
             return case
         both = [np.repeat(each[..., None], 3, axis=2) for each in (case.damaged, case.clean)]
         return Case(both[0], both[1], case.quality)
 
-    return gray_damage
+    return degrade_gray
 
 
 ROWS: dict[str, Callable[[Pixels, np.random.Generator], Case]] = {
@@ -165,7 +165,7 @@ GRAPHICS = "clean graphics"
 
 
 def cases(row: str, photos: list[Pixels]) -> Iterator[Case]:
-    """Yield the images of a row; the same at every call."""
+    """Yield the images of a row; deterministic."""
     if row == GRAPHICS:
         yield from (Case(image, image) for image in clean_graphics().values())
         return
@@ -174,7 +174,7 @@ def cases(row: str, photos: list[Pixels]) -> Iterator[Case]:
 
 
 def pairs(folder: Path) -> Iterator[Case]:
-    """Yield real pairs of images of equal names."""
+    """Yield real pairs of images with equal file names."""
     for path in list_images(folder / "noisy"):
         noisy, clean = (
             to_color_mode(read_image(folder / kind / path.name), "rgb")
@@ -184,7 +184,7 @@ def pairs(folder: Path) -> Iterator[Case]:
 
 
 class Study:
-    """Restores and measures; every network is loaded once."""
+    """Restores images and measures PSNR; each network is loaded once."""
 
     def __init__(
         self, device: str, photo: str | None = None, levels: Sequence[float] = LEVELS
@@ -202,7 +202,7 @@ class Study:
         return self._restorers[name]
 
     def restore(self, name: str | None, level: float | None, case: Case) -> Pixels:
-        """Return what a model makes of an image, at a level; None is the input itself."""
+        """Restore an image with a model at a level; without a model, return the input."""
         if name is None:
             return case.damaged
         model = self.restorer(name)
@@ -210,11 +210,11 @@ class Study:
         return restored
 
     def measure(self, name: str | None, level: float | None, case: Case) -> float:
-        """Return the PSNR of :meth:`restore`, 99 at most."""
+        """Return the PSNR of :meth:`restore` in dB, capped at 99."""
         return min(psnr(self.restore(name, level, case), case.clean), 99.0)
 
     def candidates(self, sample: Case, models: list[str]) -> list[tuple[str, float | None]]:
-        """Return the models, and their levels, that fit the colours of a row."""
+        """Return the (model, level) pairs that fit the colour mode of a row."""
         gray = sample.damaged.ndim == 2
         found: list[tuple[str, float | None]] = []
         for name in models:
@@ -233,16 +233,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--photos", nargs="+", default=[BUNDLED], help="folders of photographs (bundled)")
     add("--pairs", type=Path, metavar="DIR", help="also real pairs, in DIR/noisy and DIR/clean")
-    add("--models", nargs="+", help="models to compare (all that are released)")
+    add("--models", nargs="+", help="models to compare (default: all released ones)")
     add("--photo-model", metavar="FILE", help="weights for the task photo (the released ones)")
-    add("--levels", nargs="+", type=float, default=LEVELS, metavar="N", help="sigmas to give")
-    add("--rows", nargs="+", help=f"kinds of damage: {', '.join([*ROWS, GRAPHICS])} (all)")
-    add("--images", type=int, default=30, help="at most so many photographs (30)")
-    add("--size", type=int, default=256, help="of each, the central square of this side (256)")
+    add("--levels", nargs="+", type=float, default=LEVELS, metavar="N", help="sigmas to try")
+    add("--rows", nargs="+", help=f"degradations: {', '.join([*ROWS, GRAPHICS])} (all)")
+    add("--images", type=int, default=30, help="maximum number of photographs (30)")
+    add("--size", type=int, default=256, help="side of the central square crop (256)")
     add("--device", default="auto")
     add("--out", type=Path, default=Path("results/automatic"), help="folder for the tables")
     arguments = parser.parse_args(argv)
-    return run_entry_point(lambda: _run(arguments), "rows measured before are saved")
+    return run_entry_point(lambda: _run(arguments), "finished rows are saved")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -272,7 +272,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def measure_row(study: Study, row: str, images: list[Case], models: list[str]) -> dict[str, Any]:
-    """Measure one kind of damage by every candidate and by Automatic."""
+    """Measure every candidate and Automatic on one degradation."""
     every = {}
     for name, level in study.candidates(images[0], models):
         label = name if level is None else f"{name} {level:g}"
@@ -306,7 +306,7 @@ def measure_row(study: Study, row: str, images: list[Case], models: list[str]) -
 
 
 def card_shift(study: Study, row: str) -> float | None:
-    """Return how far Automatic shifts the mean of flat cards with a kind of damage, of 255."""
+    """Return the mean colour shift of Automatic on degraded flat cards, on 0..255."""
     if row not in ROWS:
         return None
     shifts = []
@@ -320,7 +320,7 @@ def card_shift(study: Study, row: str) -> float | None:
 
 
 def photo_shift(restored: list[Pixels], images: list[Case]) -> float:
-    """Return the same over pixels of photographs that are neither dark nor bright."""
+    """Return the same for pixels of photographs that are neither dark nor bright."""
     shifts = []
     for image, case in zip(restored, images, strict=True):
         inside = ((case.clean >= 32) & (case.clean <= 224)).reshape(-1, *case.clean.shape[2:])
@@ -330,7 +330,7 @@ def photo_shift(restored: list[Pixels], images: list[Case]) -> float:
 
 
 def features(case: Case) -> dict[str, Any]:
-    """Return all that could tell one kind of damage from another."""
+    """Return every feature that may distinguish the degradations."""
     unit = _unit(case.damaged)
     return {
         "sigma": estimate_sigma(unit),
@@ -346,7 +346,7 @@ def _centre(image: Pixels, size: int) -> Pixels:
 
 
 _HEAD = (
-    "damage", "images", "input", "Automatic", "best", "regret", "best model", "card shift",
+    "degradation", "images", "input", "Automatic", "best", "regret", "best model", "card shift",
     "photo shift",
 )  # fmt: skip
 

@@ -27,9 +27,9 @@ class Candidate:
 
     Attributes:
         shape: name of its shape.
-        mixer: name of its mixer, or of what takes its place, or its own name in the file.
-        network: its configuration, without the channels of the image.
-        options: what its option file has otherwise than the others'.
+        mixer: name of its mixer or of the control in its place, or its name in the file.
+        network: its configuration, without the image channels.
+        options: overrides of the common option file.
     """
 
     shape: str
@@ -43,7 +43,7 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """A file name that changes with the configuration, so that no stale result is taken."""
+        """File name with a hash of the configuration, so that stale results are not reused."""
         text = json.dumps(self.network, sort_keys=True)
         if self.options:
             text += json.dumps(self.options, sort_keys=True)
@@ -63,7 +63,7 @@ def read_candidates(path: Path) -> list[Candidate]:
     """Read the file.
 
     Raises:
-        VHeatIRError: it cannot be read, or a candidate is impossible.
+        VHeatIRError: it cannot be read, or a candidate is invalid.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -77,7 +77,7 @@ def read_candidates(path: Path) -> list[Candidate]:
                 network = {**shapes[shape], **entry.get("network", {})}
                 name = entry.get("name", mixer)
                 options = entry.get("options", {})
-                found.append(Candidate(shape, name, _placed(network, mixer), options))
+                found.append(Candidate(shape, name, _with_mixer(network, mixer), options))
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise VHeatIRError(
             f"{path} is not a file of candidates ({type(error).__name__}: {error}): see "
@@ -90,13 +90,13 @@ def read_candidates(path: Path) -> list[Candidate]:
     return found
 
 
-def _placed(network: dict[str, Any], mixer: str) -> dict[str, Any]:
-    def put(value: Any) -> Any:
+def _with_mixer(network: dict[str, Any], mixer: str) -> dict[str, Any]:
+    def replace(value: Any) -> Any:
         if isinstance(value, list):
-            return [put(item) for item in value]
+            return [replace(item) for item in value]
         return mixer if value == PLACE else value
 
-    return {key: put(value) for key, value in network.items()}
+    return {key: replace(value) for key, value in network.items()}
 
 
 def select(candidates: list[Candidate], patterns: list[str]) -> list[Candidate]:

@@ -1,11 +1,11 @@
-"""How far the Heat Conduction Operator is from what the machine could do at best.
+"""Roofline of the Heat Conduction Operator: its time against memory and compute bounds.
 
     python benchmarks/ceilings.py --device cuda --dtype bfloat16 --out results/ceilings
 
-Two ceilings: the bytes that must move (every input read once, every output written once, in the
-dtype the network keeps it in) over the speed of a large copy, and the operations over the speed of
-a large matrix product. Parts of the operator are timed alone, eager and compiled, each against the
-higher of its two ceilings.
+Two bounds: the minimum memory traffic (each input read once, each output written once, in the
+network's dtype) over the bandwidth of a large copy, and the operations over the throughput of a
+large matrix product. Parts of the operator are timed alone, eager and compiled, each against the
+higher of its two bounds.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ class Part:
     """One part of the operator.
 
     Attributes:
-        name: what it is.
-        read: bytes that must be read.
-        written: bytes that must be written.
-        transform_macs: multiply-adds of the transforms, which stay in float32 (TF32).
-        macs: of the other products and convolutions; element-wise passes have none.
-        seconds: measured, eager; ``compiled``: through torch.compile.
-        ceiling: seconds at best.
+        name: name of the part.
+        read: minimum bytes read.
+        written: minimum bytes written.
+        transform_macs: multiply-adds of the transforms, which run in float32 (TF32).
+        macs: those of other products and convolutions; element-wise passes count as none.
+        seconds: measured, eager.
+        compiled: measured, with torch.compile.
+        ceiling: lower bound in seconds.
     """
 
     name: str
@@ -78,16 +79,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add("--dtype", default=AUTO, choices=(AUTO, *DTYPES))
-    add("--size", default="light", choices=SIZES, help="whose channels")
-    add("--sides", default="256,768", help="of square images, by commas")
-    add("--repetitions", type=int, default=7, help="timed runs after two to warm up")
-    add("--compile", action="store_true", help="compiled parts, too")
-    add("--out", type=Path, default=Path("results/ceilings"), help="folder for everything")
+    add("--size", default="light", choices=SIZES, help="network size that sets the channels")
+    add("--sides", default="256,768", help="sides of square images, comma-separated")
+    add("--repetitions", type=int, default=7, help="timed runs after two warm-up runs")
+    add("--compile", action="store_true", help="also time compiled parts")
+    add("--out", type=Path, default=Path("results/ceilings"), help="output folder")
     return parser.parse_args(arguments)
 
 
 def timed(work: Callable[[], object], device: str, repetitions: int) -> float:
-    """Return the median seconds of one run; short runs are repeated to a hundredth of a second."""
+    """Return the median seconds of one run; short runs are repeated to fill 0.01 s."""
 
     def run(times: int) -> float:
         synchronise(device)
@@ -103,7 +104,7 @@ def timed(work: Callable[[], object], device: str, repetitions: int) -> float:
 
 
 def machine(device: str, dtype: str, repetitions: int) -> dict[str, float]:
-    """Measure bytes a second of a copy, and multiply-adds a second of products.
+    """Measure the bandwidth of a copy and the multiply-adds per second of matrix products.
 
     Returns:
         ``bytes_per_second`` (read and written), ``macs_per_second`` in ``dtype`` and
@@ -149,7 +150,7 @@ class _Gate(nn.Module):
 def parts(
     side: int, size: str, device: str, dtype: str
 ) -> list[tuple[Part, nn.Module, tuple[Tensor, ...]]]:
-    """Return the parts of one operator at one image size, with what they are called with."""
+    """Return the parts of one operator at one image size, each with its module and inputs."""
     heat, hco, block = (
         build(name, size).to(device).eval() for name in ("heat", "hco", "heat-block")
     )
@@ -177,7 +178,7 @@ def parts(
 
 
 def measure(options: argparse.Namespace, device: str, rates: dict[str, float]) -> list[Part]:
-    """Time every part at every size."""
+    """Time each part at each size."""
     found = []
     kind = torch.device(device).type
     enabled = options.dtype == "bfloat16"
@@ -218,7 +219,7 @@ def rows(found: Sequence[Part]) -> list[list[str]]:
     ]
 
 
-HEADER = ("side", "part", "MB", "GMACs", "at best", "eager", "of it", "compiled", "of it")
+HEADER = ("side", "part", "MB", "GMACs", "bound", "eager", "of bound", "compiled", "of bound")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -229,10 +230,10 @@ def run(options: argparse.Namespace) -> None:
     rates = machine(device, options.dtype, options.repetitions)
     found = measure(options, device, rates)
     title = (
-        f"one layer of {options.size}, {options.dtype}, {device}: milliseconds; "
+        f"one layer of {options.size}, {options.dtype}, {device}, in milliseconds; "
         f"copy {rates['bytes_per_second'] / 1e9:.0f} GB/s, products "
-        f"{rates['macs_per_second'] / 1e12:.2f} TMAC/s, of transforms "
-        f"{rates['transform_macs_per_second'] / 1e12:.2f}"
+        f"{rates['macs_per_second'] / 1e12:.2f} TMAC/s, transforms "
+        f"{rates['transform_macs_per_second'] / 1e12:.2f} TMAC/s"
     )
     Console().print(report.text_table(title, HEADER, rows(found)))
     content: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""vHeatIR against SwinIR, side by side, and against itself with the paper's dense transform.
+"""Compare vHeatIR with SwinIR, and with its own variant with the paper's dense transform.
 
 ``python benchmarks/compare.py --size light --sizes 128,256,512 --out results/compare`` prints two
 tables (whole networks; the operator alone against one Swin layer) and writes ``compare.json`` and
@@ -51,23 +51,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     add("--dtype", default="float32", choices=(AUTO, *DTYPES), help="bfloat16 is autocast")
     add("--size", default="light", choices=SIZES)
-    add("--sizes", default="128,256,512,768,1024", help="sides, or HEIGHTxWIDTH, by commas")
+    add("--sizes", default="128,256,512,768,1024", help="sides, or HEIGHTxWIDTH, comma-separated")
     add("--mode", default="infer", choices=MODES)
-    add("--batch", type=int, help="default: 1 to infer, 2 to train")
-    add("--methods", default=",".join(NETWORKS), help=f"of {', '.join(NETWORKS)}")
-    add("--repetitions", type=int, default=5, help="timed rounds after one to warm up")
-    add("--budget", type=float, default=600, help="seconds that one method may take at one size")
-    add("--threads", type=int, help="CPU threads (default: as many as PyTorch takes)")
+    add("--batch", type=int, help="default: 1 for inference, 2 for training")
+    add("--methods", default=",".join(NETWORKS), help=f"any of {', '.join(NETWORKS)}")
+    add("--repetitions", type=int, default=5, help="timed rounds after one warm-up round")
+    add("--budget", type=float, default=600, help="time limit per method and size, in seconds")
+    add("--threads", type=int, help="CPU threads (default: PyTorch's)")
     add(
         "--compile",
         nargs="?",
         const="default",
         choices=COMPILE_MODES,
-        help="all networks through torch.compile, in this mode (default: default)",
+        help="compile all networks with torch.compile in this mode (default: default)",
     )
-    add("--no-layers", action="store_true", help="leave the second table out")
+    add("--no-layers", action="store_true", help="skip the second table")
     add("--released", action="store_true", help="the released models at 1024x1024 against SwinIR")
-    add("--out", type=Path, default=Path("results/compare"), help="folder for JSON and plot")
+    add("--out", type=Path, default=Path("results/compare"), help="output folder")
     return parser.parse_args(arguments)
 
 
@@ -85,8 +85,8 @@ def image_sizes(text: str) -> list[tuple[int, int]]:
             numbers = []
         if len(numbers) not in (1, 2) or any(n < 2 * WINDOW or n % WINDOW for n in numbers):
             raise VHeatIRError(
-                f"size {item!r} is impossible: give multiples of SwinIR's window, {WINDOW}, from "
-                f"{2 * WINDOW} on, such as 128,256x384"
+                f"size {item!r} is invalid: give multiples of SwinIR's window, {WINDOW}, of at "
+                f"least {2 * WINDOW}, such as 128,256x384"
             )
         sizes.append((numbers[0], numbers[-1]))
     return sizes
@@ -95,15 +95,15 @@ def image_sizes(text: str) -> list[tuple[int, int]]:
 def measure(
     methods: Sequence[str], sizes: Sequence[tuple[int, int]], options: dict[str, Any], limits: Any
 ) -> Iterator[list[Result]]:
-    """Measure methods at one size after the other, with a line about each."""
+    """Measure methods one size at a time, printing a progress line per size."""
     progress = Console(stderr=True)
     for height, width in sizes:
         group = [Case(method, height=height, width=width, **options) for method in methods]
         with progress.status(f"{height}x{width}: {', '.join(methods)}"):
             results = interleaved(group, limits.repetitions, limits.budget)
         found = (r.status if r.seconds is None else f"{r.seconds:.3g} s" for r in results)
-        told = (f"{method} {text}" for method, text in zip(methods, found, strict=True))
-        progress.print(f"{height}x{width}: {', '.join(told)}")
+        texts = (f"{method} {text}" for method, text in zip(methods, found, strict=True))
+        progress.print(f"{height}x{width}: {', '.join(texts)}")
         yield results
 
 
@@ -134,7 +134,7 @@ def run(options: argparse.Namespace) -> None:
     layers: list[Result] = []
     stem = "released" if options.released else "compare"
 
-    def save() -> None:  # after every size, as all of them take an hour
+    def save() -> None:  # after every size, as a full run takes an hour
         content = {
             "environment": report.environment(device),
             "records": [asdict(result) for result in networks],
@@ -150,9 +150,7 @@ def run(options: argparse.Namespace) -> None:
         sizes = [(1024, 1024)]
         name = f"released models against SwinIR {options.size}, {options.dtype}, {device}"
         if options.mode == "train":
-            raise VHeatIRError(
-                "released models are not trained here: leave out --mode or --released"
-            )
+            raise VHeatIRError("released models are not trained here: omit --mode or --released")
     for results in measure(methods, sizes, common, options):
         networks += results
         save()
@@ -174,7 +172,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    kept = "the sizes measured before are saved"
+    kept = "the sizes measured so far are saved"
     return report.exit_status(lambda: run(parse(arguments)), kept)
 
 

@@ -1,4 +1,4 @@
-"""What is compared: networks and layers by name, and the work that is timed.
+"""Networks and layers to compare, by name, and the work that is timed.
 
 A contender is a name: a network (``vheatir``, ``swinir``, ``vheatir-dense``), a layer alone
 (``heat``, ``hco``, ``hco-dense``, ``heat-block``, ``window-attention``, ``swin-layer``), a
@@ -39,9 +39,9 @@ MODES = ("infer", "train")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 AUTO = "auto"
 
-# Side of the embedding's grid. A 16x16 grid for every group weighs little beside 180 channels but
-# 6 to 10 % beside 60: with it `light` and `mini` have 5.1 and 10.4 % more weights than SwinIR. The
-# smaller grids bring them within 5 %; neither time nor memory depends on the grid.
+# Side of the embedding's grid. A 16x16 grid per group adds few weights to 180 channels but 6 to
+# 10 % to 60: with it `light` and `mini` have 5.1 and 10.4 % more weights than SwinIR. The smaller
+# grids bring them within 5 %; neither time nor memory depends on the grid.
 GRID = {"base": 16, "light": 12, "mini": 10}
 LARGEST_DIFFERENCE = 0.05
 
@@ -55,12 +55,12 @@ class Case:
         size: key of :data:`SIZES`.
         height: of the image, pixels.
         width: of the image, pixels.
-        batch: images at once.
+        batch: images per batch.
         mode: ``"infer"`` or ``"train"``.
         dtype: ``"float32"``, ``"tf32"`` or ``"bfloat16"`` (autocast).
-        device: where it runs.
+        device: torch device.
         compiled: mode of ``torch.compile``; None for eager.
-        tile: side of the tiles to infer in; None for the whole image.
+        tile: side of the inference tiles; None for the whole image.
     """
 
     method: str
@@ -76,7 +76,7 @@ class Case:
 
 
 def build(method: str, size: str = "light") -> nn.Module:
-    """Build a contender on the CPU, with random weights unless released.
+    """Build a contender on the CPU, with random weights unless it is a released model.
 
     Raises:
         VHeatIRError: unknown name.
@@ -105,7 +105,7 @@ def build(method: str, size: str = "light") -> nn.Module:
 
 
 def dense(module: nn.Module) -> nn.Module:
-    """Turn the operators inside into the paper's: cosine matrices, the decay anew in each call."""
+    """Switch the operators inside to the paper's: cosine matrices, decay recomputed per call."""
     for part in module.modules():
         if isinstance(part, HeatConduction2d):
             part.backend = "matmul"
@@ -171,16 +171,16 @@ def choose_dtype(dtype: str, device: str) -> str:
 
 
 def check_parameters(first: nn.Module, second: nn.Module) -> None:
-    """Refuse to compare networks whose numbers of weights differ by more than 5 %.
+    """Check that the parameter counts of two networks differ by at most 5 %.
 
     Raises:
-        VHeatIRError: they do.
+        VHeatIRError: they differ by more.
     """
     ours, theirs = parameters(first), parameters(second)
     if abs(ours / theirs - 1) > LARGEST_DIFFERENCE:
         raise VHeatIRError(
             f"{ours:,} and {theirs:,} parameters are not comparable: they differ by "
-            f"{100 * (ours / theirs - 1):+.1f} %, allowed are 5 %; choose equal sizes"
+            f"{100 * (ours / theirs - 1):+.1f} %, more than 5 %; choose equal sizes"
         )
 
 
@@ -194,7 +194,7 @@ def example(case: Case, network: nn.Module) -> Tensor:
 
 
 def prepare(case: Case) -> tuple[nn.Module, Callable[[], None]]:
-    """Return the network on its device, and a function that does the work to be timed once."""
+    """Return the network on its device, and a function that runs the timed work once."""
     if case.dtype not in DTYPES:
         raise unknown_name("dtype", case.dtype, DTYPES)
     set_products(case.dtype)
@@ -202,7 +202,7 @@ def prepare(case: Case) -> tuple[nn.Module, Callable[[], None]]:
     x = example(case, network)
     run: Callable[..., Tensor] = network
     if case.compiled:
-        if case.method == "swinir":  # its attention masks are made once, before: they are kept
+        if case.method == "swinir":  # builds and caches its attention masks before compilation
             with torch.no_grad():
                 network(x)
         run = torch.compile(network, mode=case.compiled)
@@ -243,7 +243,7 @@ def prepare(case: Case) -> tuple[nn.Module, Callable[[], None]]:
 
 
 def set_products(dtype: str) -> None:
-    """Allow TF32 for what stays in float32, unless ``dtype`` is that: for every network alike."""
+    """Allow TF32 in float32 products, unless ``dtype`` is float32; the same for all networks."""
     tf32 = dtype != "float32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32

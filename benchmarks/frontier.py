@@ -1,9 +1,9 @@
-"""What a user chooses by: seconds a megapixel and peak memory, here, against PSNR on test sets.
+"""Speed against quality: seconds per megapixel and peak memory, measured here, and PSNR.
 
-``python benchmarks/frontier.py --out results/frontier`` measures the networks whose code
-``pip install -e '.[bench]'`` brings, BM3D and our released models, at random weights where they
-are not ours, and writes ``frontier.json``, ``.csv``, ``.md`` and ``.png``. PSNR of others is
-quoted (see ``vheatir/evaluation/published.py``), ours is read from the models' cards.
+``python benchmarks/frontier.py --out results/frontier`` times our released models, BM3D and the
+networks of the ``bench`` extra (``pip install -e '.[bench]'``, random weights), and writes
+``frontier.json``, ``.csv``, ``.md`` and ``.png``. PSNR on test sets is quoted for other methods
+(see ``vheatir/evaluation/published.py``) and read from the model cards for ours.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Point:
     """One method on one task.
 
     Attributes:
-        psnr: dB on the test set; None where no published figure could be verified.
-        source: where the PSNR is from.
-        params: number of weights; None for what has none.
-        seconds_per_megapixel: measured here; None where memory or budget did not suffice.
-        runs: timed runs behind it; 1 where more would have gone over the budget.
-        peak_bytes: measured here, above what the process held before.
-        status: as of :class:`benchmarks.measure.Result`, or ``"not installed"``.
+        psnr: dB on the test set; None without a verified published value.
+        source: source of the PSNR.
+        params: number of weights; None for methods without weights.
+        seconds_per_megapixel: measured here; None if memory or budget did not suffice.
+        runs: number of timed runs; 1 if more would have exceeded the budget.
+        peak_bytes: measured here, above the process's baseline.
+        status: as in :class:`benchmarks.measure.Result`, or ``"not installed"``.
     """
 
     task: str
@@ -75,20 +75,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--tasks", default=",".join(COLUMNS), help=f"of {', '.join(COLUMNS)}")
-    add("--methods", help="only these, by commas (default: all there are)")
-    add("--side", type=int, default=512, help="side of the image that is timed, pixels")
+    add("--tasks", default=",".join(COLUMNS), help=f"any of {', '.join(COLUMNS)}")
+    add("--methods", help="methods to measure, comma-separated (default: all)")
+    add("--side", type=int, default=512, help="side of the timed image in pixels")
     add("--device", default="auto")
     add("--dtype", default="float32", choices=(AUTO, *DTYPES))
-    add("--threads", type=int, help="CPU threads (default: as many as PyTorch takes)")
-    add("--repetitions", type=int, default=5, help="timed rounds after one to warm up")
-    add("--budget", type=float, default=300, help="seconds that one method may take on one task")
+    add("--threads", type=int, help="CPU threads (default: PyTorch's)")
+    add("--repetitions", type=int, default=5, help="timed rounds after one warm-up round")
+    add("--budget", type=float, default=300, help="time limit per method and task, in seconds")
     add("--out", type=Path, default=Path("results/frontier"))
     return parser.parse_args(arguments)
 
 
 def psnr_of_card(entry: ModelEntry, dataset: str, level: float) -> float:
-    """Read a released model's PSNR from its card.
+    """Read a released model's PSNR from its model card.
 
     Raises:
         VHeatIRError: the card has no such row.
@@ -104,13 +104,13 @@ def psnr_of_card(entry: ModelEntry, dataset: str, level: float) -> float:
             if row[:2] == [dataset, f"{level:g}"]:
                 return float(row[column])
     raise VHeatIRError(
-        f"the card {entry.card.name} tells no PSNR on {dataset} at {level:g}: "
-        "write the cards anew with tools/release.py"
+        f"the card {entry.card.name} has no PSNR on {dataset} at {level:g}: "
+        "regenerate the cards with tools/release.py"
     )
 
 
 def points_of(task: str, options: argparse.Namespace) -> list[tuple[Point, Case]]:
-    """Return what there is for a task, with its PSNR, and how to measure it."""
+    """Return the methods for a task, each with its PSNR and the case to measure."""
     dataset, level = COLUMNS[task]
     case = {"size": "-", "height": options.side, "width": options.side}
     common = {"device": options.device, "dtype": options.dtype}
@@ -125,7 +125,7 @@ def points_of(task: str, options: argparse.Namespace) -> list[tuple[Point, Case]
         point = Point(*place, shown, False, psnr, sources([shown]) if record else "", **shape)
         found.append((point, Case(f"{OTHER}{name}:{task}", **case, **common)))
     for entry in list_models(task):
-        psnr, source = psnr_of_card(entry, dataset, level), "its card"
+        psnr, source = psnr_of_card(entry, dataset, level), "model card"
         point = Point(*place, entry.name, True, psnr, source, **shape)
         found.append((point, Case(RELEASED + entry.name, **case, **common)))
     wanted = options.methods.split(",") if options.methods else None
@@ -133,7 +133,7 @@ def points_of(task: str, options: argparse.Namespace) -> list[tuple[Point, Case]
 
 
 def measure(task: str, options: argparse.Namespace) -> list[Point]:
-    """Measure all methods for one task, side by side."""
+    """Measure all methods for one task, interleaved."""
     pairs = []
     points = points_of(task, options)
     for point, case in points:
@@ -149,21 +149,21 @@ def measure(task: str, options: argparse.Namespace) -> list[Point]:
 
 
 def fill(point: Point, result: Result) -> None:
-    """Take what was measured."""
+    """Fill in the measurements."""
     point.status, point.params = result.status, result.params or None
     point.peak_bytes = result.peak_bytes
-    # Over the budget for several runs, one run was perhaps still timed beside the memory.
+    # A method over the budget for several runs may still have one run, timed by the memory probe.
     seconds = result.probe_seconds if result.seconds is None else result.seconds
     if seconds is not None:
         point.runs = len(result.times) or 1
         point.seconds_per_megapixel = seconds / (result.height * result.width / 1e6)
 
 
-HEADER = ["method", "parameters", "s/megapixel", "peak memory", "PSNR", "of"]
+HEADER = ["method", "parameters", "s/megapixel", "peak memory", "PSNR", "source"]
 
 
 def rows(points: Sequence[Point]) -> list[list[str]]:
-    """Lay the points of one task out, fastest first."""
+    """Return the table rows of one task, fastest first."""
     order = sorted(points, key=lambda p: p.seconds_per_megapixel or float("inf"))
     return [
         [
@@ -172,7 +172,7 @@ def rows(points: Sequence[Point]) -> list[list[str]]:
             _seconds(p),
             "-" if p.peak_bytes is None else f"{p.peak_bytes / 1e6:.0f} MB",
             "-" if p.psnr is None else f"{p.psnr:.2f}",
-            p.source or "no figure that we could verify",
+            p.source or "no verified figure",
         ]
         for p in order
     ]
@@ -186,14 +186,14 @@ def _seconds(point: Point) -> str:
 
 
 def title(points: Sequence[Point]) -> str:
-    """Name the test set and what was measured."""
+    """Return the title: test set and conditions of the measurement."""
     p = points[0]
     level = f"{'quality' if p.task.startswith('jpeg') else 'sigma'} {p.level:g}"
     return f"{p.dataset}, {level}; timed at {p.height}x{p.width}, {p.dtype}, {p.device}"
 
 
 def plot(groups: Sequence[Sequence[Point]], path: Path) -> None:
-    """Draw PSNR against seconds a megapixel, logarithmic; one panel a test set."""
+    """Plot PSNR against seconds per megapixel (log scale), one panel per test set."""
     with report.figure(path, panels=len(groups)) as axes:
         for axis, points in zip(axes, groups, strict=True):
             for p in points:
@@ -206,7 +206,7 @@ def plot(groups: Sequence[Sequence[Point]], path: Path) -> None:
                 axis.annotate(p.method, place, fontsize=8, **offset)
             axis.set_xscale("log")
             axis.margins(x=0.2, y=0.1)
-            axis.set(xlabel="seconds a megapixel", ylabel="PSNR, dB", title=title(points))
+            axis.set(xlabel="seconds per megapixel", ylabel="PSNR, dB", title=title(points))
             axis.title.set_fontsize(8)
             axis.grid(True, which="both", alpha=0.3)
 

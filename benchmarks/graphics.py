@@ -1,4 +1,4 @@
-"""Clean images that are no photographs: screenshots, drawings and text, rendered here."""
+"""Clean images other than photographs: rendered screenshots, drawings and text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def clean_graphics() -> dict[str, Pixels]:
     """Return eight screenshots, drawings and pages of text each, and scikit-image's two pages.
 
     Returns:
-        Name to ``uint8`` (256, 256, 3), RGB; scikit-image's page has fewer rows.
+        Dict of name to ``uint8`` (256, 256, 3), RGB; scikit-image's page has fewer rows.
     """
     made = {f"screenshot {i}": _screenshot(i) for i in range(_COUNT)}
     made |= {f"drawing {i}": _drawing(i) for i in range(_COUNT)}
@@ -59,7 +59,7 @@ def _screenshot(number: int) -> Pixels:
 
 
 def _drawing(number: int) -> Pixels:
-    """Curves, bars and contours, by matplotlib."""
+    """Curves, bars, contours and pies, by matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -86,7 +86,7 @@ def _drawing(number: int) -> Pixels:
 
 
 def _text(number: int) -> Pixels:
-    """A page of text; every second one light on dark."""
+    """A page of text; odd ones are light on dark."""
     paper, ink = ((255, 255, 255), (20, 20, 20)) if number % 2 == 0 else ((24, 26, 30), (230,) * 3)
     image = Image.new("RGB", (SIDE, SIDE), paper)
     draw = ImageDraw.Draw(image)
@@ -99,7 +99,7 @@ def _text(number: int) -> Pixels:
 
 
 def _page(name: str) -> Pixels:
-    """A scanned page that scikit-image ships."""
+    """A scanned page from scikit-image."""
     from vheatir.bundled import photograph_folder
     from vheatir.degradations import to_color_mode
     from vheatir.image_io import read_image

@@ -1,8 +1,8 @@
-"""How many training crops a second the data loader delivers: ``python benchmarks/loader.py``.
+"""Throughput of the training data loader, in crops per second: ``python benchmarks/loader.py``.
 
-Clean photographs lie decoded in memory (``cache: true``) and the DataLoader is the one training
-uses, workers and collation included; nothing is trained meanwhile. Without ``--data`` the images
-are those that scikit-image ships.
+Clean photographs are decoded into memory (``cache: true``). The DataLoader is that of training,
+with workers and collation, but no network runs. Without ``--data``, scikit-image's photographs are
+used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TASKS = ("denoise_color", "denoise_gray", "jpeg_color", "jpeg_gray")
 
 
 def crops_per_second(task: str, workers: int, arguments: argparse.Namespace) -> float:
-    """Return the best of several rounds, each after the loader's queue has been emptied."""
+    """Return the best rate of several rounds, after draining the loader's prefetch queue."""
     force = [
         f"datasets:train:dataroot_gt={arguments.data}",
         "datasets:train:exclude=[]",
@@ -66,11 +66,11 @@ def main() -> int:
     parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=128, help="side of a crop")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--crops", type=int, default=2000, help="crops in a round")
+    parser.add_argument("--crops", type=int, default=2000, help="crops per round")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    table = Table(title=f"{arguments.size}x{arguments.size} crops a second, {cores} CPU cores")
+    table = Table(title=f"{arguments.size}x{arguments.size} crops per second, {cores} CPU cores")
     table.add_column("task")
     for workers in arguments.workers:
         table.add_column(f"{workers} workers", justify="right")

@@ -1,4 +1,4 @@
-"""How it is measured: interleaved times, multiply-adds, and the peak memory of a fresh process."""
+"""Measurements: interleaved timing, multiply-adds, and peak memory in a fresh process."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ OK, OUT_OF_MEMORY, OVER_BUDGET = "ok", "out of memory", "over budget"
 
 @dataclass
 class Result:
-    """One record: what was measured of a :class:`Case`.
+    """Measurements of one :class:`Case`.
 
     Attributes:
         params: number of weights.
-        macs: multiply-adds of products, convolutions and transforms, whole batch.
-        seconds: median of ``times``; None when there is none.
+        macs: multiply-adds of products, convolutions and transforms, for the batch.
+        seconds: median of ``times``; None without times.
         images_per_second: batch over seconds.
-        peak_bytes: peak memory above what the process held before the work.
+        peak_bytes: peak memory above the process's baseline.
         status: ``"ok"``, ``"out of memory"`` or ``"over budget"``.
         times: seconds of each repetition, in the order of measurement.
-        probe_seconds: of one warm run in the process that measured memory, also of a case whose
-            repetitions would have gone over the budget.
+        probe_seconds: one warm run in the process that measured memory, also for a case whose
+            repetitions would have exceeded the budget.
     """
 
     device: str
@@ -65,7 +65,7 @@ class Result:
 
 
 class _MacCounter(TorchDispatchMode):
-    """Adds up the multiply-adds of every operator that passes."""
+    """Counts the multiply-adds of every dispatched operator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class _MacCounter(TorchDispatchMode):
         packet = func.overloadpacket
         formula = flop_registry.get(packet)
         if packet not in _TRANSFORMS and formula is None:
-            with self:  # linear and matmul arrive whole in inference mode
+            with self:  # linear and matmul are not decomposed in inference mode
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
                 return out
@@ -94,7 +94,7 @@ class _MacCounter(TorchDispatchMode):
         return out
 
 
-# Multiply-adds a sample and octave of a fast transform, two operations making one: 2 N log2 N
+# Multiply-adds per sample and octave of a fast transform, two operations counted as one: 2 N log2 N
 # operations for a DCT of N samples (split radix), 5 N log2 N for a complex Fourier transform.
 _TRANSFORMS = {
     torch.ops.vheatir.scipy_dctn: 1.0,
@@ -105,9 +105,9 @@ _TRANSFORMS = {
 
 
 def _convolution_backward_macs(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
-    """As many as forwards for each of the gradients of x and of the weights.
+    """As many as in the forward pass, for each of the gradients of x and of the weights.
 
-    PyTorch's own formula takes a depthwise convolution's weights for those of a full one.
+    PyTorch's own formula counts a depthwise convolution as a full one.
     """
     transposed, wanted = rest[4], rest[-1]
     return (x if transposed else grad).numel() * weight[0].numel() * sum(wanted[:2])
@@ -116,10 +116,10 @@ def _convolution_backward_macs(grad: Tensor, x: Tensor, weight: Tensor, *rest: A
 def count_macs(work: Callable[[], object]) -> int:
     """Return the multiply-adds of matrix products, convolutions and transforms.
 
-    Element-wise passes (softmax, normalisation, activation, decay) are counted for no one.
+    Element-wise passes (softmax, normalisation, activation, decay) are not counted.
     """
     counter = _MacCounter()
-    # It sees the operators of this thread: the network is to call them all from here.
+    # The counter sees only the operators of this thread, so the network must run in it.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     dct.AS_OPERATORS = True
@@ -136,16 +136,16 @@ Work = Callable[[], None]
 
 
 def probe(case: Case, budget: float) -> tuple[dict[str, Any], Work | None]:
-    """Run a case twice: in a fresh process, or in this one on a GPU, whose allocator keeps count.
+    """Run a case twice, in a fresh process; on a GPU, whose allocator tracks memory, in this one.
 
     Returns:
-        ``status``; where that is ``"ok"`` also ``params``, ``macs``, ``seconds`` (of the second
-        run) and ``peak_bytes``. And the work, if it is ready in this process.
+        A dict with ``status`` and, if that is ``"ok"``, ``params``, ``macs``, ``seconds`` (of the
+        second run) and ``peak_bytes``; and the work, if it was prepared in this process.
     """
     if not case.device.startswith("cuda"):
-        return _probe_elsewhere(case, budget), None
+        return _probe_in_subprocess(case, budget), None
     try:
-        answer, work = _probe_here(case)
+        answer, work = _probe_in_process(case)
     except torch.OutOfMemoryError:
         return {"status": OUT_OF_MEMORY}, None
     finally:
@@ -153,7 +153,7 @@ def probe(case: Case, budget: float) -> tuple[dict[str, Any], Work | None]:
     return {"status": OK, **answer}, work
 
 
-def _probe_elsewhere(case: Case, budget: float) -> dict[str, Any]:
+def _probe_in_subprocess(case: Case, budget: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.measure", json.dumps(asdict(case))]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": paths}
@@ -179,18 +179,18 @@ def _probe_elsewhere(case: Case, budget: float) -> dict[str, Any]:
     return {"status": OK, **answer}
 
 
-def _probe_here(case: Case) -> tuple[dict[str, Any], Work]:
-    """Measure in this process, which for memory on a CPU should be fresh."""
-    # Kernels, thread pools and libraries are loaded by a small image: they are not the network's.
+def _probe_in_process(case: Case) -> tuple[dict[str, Any], Work]:
+    """Measure in this process, which should be fresh for CPU memory."""
+    # A small image loads kernels, thread pools and libraries, which are not the network's cost.
     small = {**asdict(case), "height": 16, "width": 16, "batch": 1, "compiled": None}
     prepare(Case(**small))[1]()
     network, work = prepare(case)
     if case.compiled:
-        work()  # the compiler's memory and seconds are not the network's
+        work()  # exclude the compiler's memory and time
     memory = _gpu_memory if case.device.startswith("cuda") else _process_memory
     answer: dict[str, Any] = {"params": sum(p.numel() for p in network.parameters())}
     with memory(case, answer):
-        # Twice: what the first call leaves behind (caches, optimiser states) counts too.
+        # Twice, so that what the first call allocates (caches, optimiser states) counts too.
         work()
         start = time.perf_counter()
         work()
@@ -202,7 +202,7 @@ def _probe_here(case: Case) -> tuple[dict[str, Any], Work]:
 @contextmanager
 def _process_memory(case: Case, answer: dict[str, Any]) -> Iterator[None]:
     baseline = _status_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     yield
     answer["peak_bytes"] = max(0, _status_bytes("VmHWM") - baseline)
 
@@ -223,14 +223,14 @@ def _gpu_memory(case: Case, answer: dict[str, Any]) -> Iterator[None]:
 
 
 def interleaved(cases: Sequence[Case], repetitions: int, budget: float) -> list[Result]:
-    """Measure cases side by side: one run of each, then the next round.
+    """Measure cases interleaved: one run of each per round.
 
     Args:
         cases: what to compare.
-        repetitions: timed rounds, after one to warm up.
-        budget: seconds that one case may take altogether; beyond it, it is left out.
+        repetitions: timed rounds, after one warm-up round.
+        budget: time limit per case in seconds; a case that would exceed it is not timed.
     """
-    torch.compiler.reset()  # networks compiled before would count towards a limit
+    torch.compiler.reset()  # earlier compilations count towards a limit
     results, running = [], []
     for case in cases:
         answer, work = probe(case, budget)
@@ -265,13 +265,13 @@ def pairwise_ratio(slow: Result, fast: Result) -> float | None:
 
 
 def main() -> None:
-    """Answer one question of :func:`probe` on standard output."""
-    # If memory runs out, the system is to stop this process and not the one that asked.
+    """Run one case for :func:`probe` and print the result as JSON."""
+    # If memory runs out, the kernel should kill this process, not its parent.
     marker = Path("/proc/self/oom_score_adj")
     if marker.exists():
         marker.write_text("1000")
     torch.set_num_threads(int(os.environ["VHEATIR_BENCHMARK_THREADS"]))
-    print(json.dumps(_probe_here(Case(**json.loads(sys.argv[1])))[0]))
+    print(json.dumps(_probe_in_process(Case(**json.loads(sys.argv[1])))[0]))
 
 
 if __name__ == "__main__":

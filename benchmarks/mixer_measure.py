@@ -1,4 +1,4 @@
-"""What the mixer study measures beside PSNR: speed, work, memory, and how far a network sees."""
+"""Measurements of the mixer study besides PSNR: speed, memory and receptive field."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ ENERGY = 0.9
 
 
 def measure_rates(study: Study, chosen: Sequence[Candidate], console: Console) -> dict[str, float]:
-    """Measure iterations per second of processor time, side by side, and remember them.
+    """Measure iterations per second of CPU time, interleaved, and store them.
 
-    Candidates that come later are measured beside one that is known already and scaled by it, so
-    that all rates are those of the first occasion.
+    New candidates are measured together with a known one and scaled by its rate, so that all rates
+    refer to the first measurement.
     """
     file = study.out / "rates.json"
     condition = f"{study.task.name} {study.batch}x{study.crop}"
@@ -45,9 +45,9 @@ def measure_rates(study: Study, chosen: Sequence[Candidate], console: Console) -
     rates = known.setdefault(condition, {})
     missing = [candidate for candidate in chosen if candidate.key not in rates]
     if missing:
-        there = [candidate for candidate in chosen if candidate.key in rates][:1]
-        seconds = _step_seconds(study, [*there, *missing], console)
-        scale = rates[there[0].key] * seconds[there[0].key] if there else 1.0
+        reference = [candidate for candidate in chosen if candidate.key in rates][:1]
+        seconds = _step_seconds(study, [*reference, *missing], console)
+        scale = rates[reference[0].key] * seconds[reference[0].key] if reference else 1.0
         for candidate in missing:
             rates[candidate.key] = scale / seconds[candidate.key]
         study.out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def measure_rates(study: Study, chosen: Sequence[Candidate], console: Console) -
 
 
 def _step_seconds(study: Study, chosen: Sequence[Candidate], console: Console) -> dict[str, float]:
-    """Return processor seconds of one iteration of each: median over interleaved rounds."""
+    """Return the CPU seconds of one iteration of each: median over interleaved rounds."""
     steps = _steps(study, chosen)
     times: dict[str, list[float]] = {key: [] for key in steps}
     for number in track(range(_ROUNDS + 1), "measuring speeds", console=console):
@@ -70,7 +70,7 @@ def _step_seconds(study: Study, chosen: Sequence[Candidate], console: Console) -
 
 
 def _steps(study: Study, chosen: Sequence[Candidate]) -> dict[str, Callable[[], None]]:
-    """Return functions that make one iteration each, as the training does."""
+    """Return functions that run one training iteration each."""
     from vheatir.training.compat import import_basicsr
 
     import_basicsr()
@@ -88,7 +88,7 @@ def _steps(study: Study, chosen: Sequence[Candidate]) -> dict[str, Callable[[], 
             file = Path(folder) / "options.yml"
             file.write_text(yaml.safe_dump(study.options(candidate, study.levels[0], 0, 1000)))
             options = load_options(str(file), [])
-        own = candidate.options  # photographs are read once for all whose crops are the same
+        own = candidate.options  # candidates with equal crops share one feed
         crops = json.dumps([own.get("datasets"), own.get("train", {}).get("stages")])
         if crops not in feeds:
             feeds[crops] = TrainingFeed(options, device, processes).batches(None, 0)
@@ -116,11 +116,11 @@ def measure_networks(
     swinir: bool,
     console: Console,
 ) -> dict[str, dict[str, Any]]:
-    """Measure parameters, multiply-adds, inference seconds and peak memory, one thread.
+    """Measure parameters, multiply-adds, inference time and peak memory, on one thread.
 
     Returns:
         By candidate key (and ``"swinir"``): ``params``, ``macs`` at the first size, and for each
-        size ``seconds_N`` and ``peak_bytes_N``; None where the budget did not reach.
+        size ``seconds_N`` and ``peak_bytes_N``; None if over the budget.
     """
     file = study.out / "costs.json"
     costs: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
@@ -132,7 +132,7 @@ def measure_networks(
     columns = {f"seconds_{side}" for side in sizes}
     if all(columns <= costs.get(key, {}).keys() for key in wanted):
         return costs
-    # all anew, side by side: times of different occasions do not compare
+    # all again, interleaved: times of different sessions are not comparable
     with console.status("timing the networks"):
         for side in sizes:
             cases = [Case(method, "light", side, side) for method in wanted.values()]
@@ -147,11 +147,11 @@ def measure_networks(
 
 
 def gradient_energy(network: nn.Module, images: Sequence[Tensor]) -> NDArray[np.float64]:
-    """Mean energy of the centre pixel's gradient with respect to every pixel of the input.
+    """Return the mean energy of the gradient of the centre pixel with respect to the input.
 
     Args:
-        network: takes no level.
-        images: (1, C, S, S) in [0, 1], one size.
+        network: a network without a level input.
+        images: (1, C, S, S) in [0, 1], all of one size.
 
     Returns:
         (S, S), sums to 1: the effective receptive field (Luo et al., NeurIPS 2016).
@@ -169,7 +169,7 @@ def gradient_energy(network: nn.Module, images: Sequence[Tensor]) -> NDArray[np.
 
 
 def receptive_field(energy: NDArray[np.float64], share: float = ENERGY) -> float:
-    """Return the radius in pixels around the centre that holds a share of the energy."""
+    """Return the radius in pixels around the centre that contains a share of the energy."""
     height, width = energy.shape
     rows, columns = np.ogrid[:height, :width]
     radius = np.hypot(rows - height // 2, columns - width // 2).ravel()
@@ -186,7 +186,7 @@ def impulse_response(network: nn.Module, image: Tensor, amount: float = 0.1) -> 
     row, column = image.shape[-2] // 2, image.shape[-1] // 2
     with torch.no_grad():
         before = network(image)
-        touched = image.clone()
-        touched[..., row, column] += amount
-        difference = (network(touched) - before).double()
+        changed = image.clone()
+        changed[..., row, column] += amount
+        difference = (network(changed) - before).double()
     return difference.square().sum((0, 1)).sqrt().numpy() / amount

@@ -1,4 +1,4 @@
-"""The mixer study's records, its table, curves, impulse responses and receptive fields."""
+"""Report of the mixer study: records, tables, curves, impulse responses, receptive fields."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def records(
     rates: dict[str, float],
     costs: dict[str, dict[str, Any]],
 ) -> list[Record]:
-    """Return one record for each candidate, level and seed of which anything is finished."""
+    """Return one record for each candidate, level and seed with a finished training."""
     found: dict[tuple[str, Level, int], Record] = {}
     by_key = {candidate.key: candidate for candidate in chosen}
     for training in plan:
@@ -74,7 +74,7 @@ def records(
 
 
 def final_scores(study: Study, training: Training) -> dict[str, float]:
-    """Return the PSNR of a finished training by data set, ``{}`` if it has not finished."""
+    """Return the PSNR of a training by data set, ``{}`` if it has not finished."""
     history = training.history(study)
     if not history:
         return {}
@@ -82,7 +82,7 @@ def final_scores(study: Study, training: Training) -> dict[str, float]:
 
 
 def _mean_over_levels(scores: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Return the PSNR by data set: of a range, the mean over the levels it is measured at."""
+    """Return the PSNR by data set; for a range, the mean over the measured levels."""
     found: dict[str, list[float]] = defaultdict(list)
     for name, value in scores.items():
         found[name.split()[0]].append(value["psnr"])
@@ -90,7 +90,7 @@ def _mean_over_levels(scores: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def curves(study: Study, plan: Sequence[Training]) -> list[Record]:
-    """Return the validation curves of the equal-time trainings (or whatever there is)."""
+    """Return the validation curves of the equal-time trainings, else of all finished ones."""
     lines = []
     for training in _preferred(study, plan):
         points = [
@@ -132,7 +132,7 @@ _COLUMNS = {
     "peak_bytes_768": ("MB 768", ".0f", 1e-6),
     "receptive_field": ("radius 90 %", ".0f", 1.0),
 }
-_QUALITIES = 4  # so many of them say what a network reaches; the others, what it costs
+_QUALITIES = 4  # the first columns are quality, the others cost
 
 
 def rows(found: Sequence[Record]) -> list[tuple[str, Level, int, dict[str, float | None]]]:
@@ -174,11 +174,11 @@ def _cells(values: dict[str, float | None], columns: Sequence[str]) -> list[str]
 
 
 def tables(found: Sequence[Record]) -> list[Table]:
-    """Return the tables to print: what the networks reach, and what they cost."""
+    """Return the tables to print: quality, and cost."""
     names = list(_COLUMNS)
     titles = {
         "PSNR in dB on the validation split, mean of seeds": names[:_QUALITIES],
-        "What it costs, and how far it sees": names[_QUALITIES:],
+        "Cost and receptive field": names[_QUALITIES:],
     }
     found_rows = rows(found)
     shown = []
@@ -199,7 +199,7 @@ def tables(found: Sequence[Record]) -> list[Table]:
 
 
 def markdown(found: Sequence[Record]) -> str:
-    """Return both in one table, as Markdown."""
+    """Return both tables as one Markdown table."""
     header = ["network", "level", "seeds", *(name for name, _, _ in _COLUMNS.values())]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for name, level, seeds, values in rows(found):
@@ -211,7 +211,7 @@ def markdown(found: Sequence[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-# --- pictures ------------------------------------------------------------------------------------
+# --- figures -------------------------------------------------------------------------------------
 
 
 def pictures(study: Study, chosen: Sequence[Candidate], plan: Sequence[Training]) -> list[Path]:
@@ -257,8 +257,9 @@ def pictures(study: Study, chosen: Sequence[Candidate], plan: Sequence[Training]
             axis.axis("off")
         for axis, training in zip(axes.flat, shown, strict=False):
             radius, energy, response = _field(study, training)
-            picture = (energy, response**2)[kind]
-            axis.imshow(np.log10(picture / picture.max() + 1e-12), vmin=-9, vmax=0, cmap="inferno")
+            shown_map = (energy, response**2)[kind]
+            decades = np.log10(shown_map / shown_map.max() + 1e-12)
+            axis.imshow(decades, vmin=-9, vmax=0, cmap="inferno")
             axis.set_title(f"{training.candidate.name}\nradius {radius:.0f}", fontsize=8)
         figure.suptitle(f"{title}, {FIELD_SIDE}x{FIELD_SIDE}, energy, nine decades")
         written.append(study.out / f"{title.replace(' ', '_')}.png")
@@ -271,14 +272,13 @@ _fields: dict[Path, tuple[float, Any, Any]] = {}
 
 
 def _field(study: Study, training: Training) -> tuple[float, Any, Any]:
-    """Return the radius, the gradient's energy and the impulse response of trained weights."""
+    """Return the radius, the gradient energy and the impulse response of trained weights."""
     path = training.weights(study)
     if path not in _fields:
-        network = load_weights(path).network
+        network = _AtLevel(load_weights(path).network, training.level)
         images = _field_images(study, training.level)
-        told = _Told(network, training.level)
-        energy = gradient_energy(told, images)
-        _fields[path] = receptive_field(energy), energy, impulse_response(told, images[0])
+        energy = gradient_energy(network, images)
+        _fields[path] = receptive_field(energy), energy, impulse_response(network, images[0])
     return _fields[path]
 
 
@@ -286,8 +286,8 @@ def _ends(level: Level) -> tuple[float, float]:
     return level if isinstance(level, tuple) else (level, level)
 
 
-class _Told(nn.Module):
-    """A network at the highest level it was trained for, told where it wants to be."""
+class _AtLevel(nn.Module):
+    """A network at its highest trained level, passed to it if it takes a level."""
 
     def __init__(self, network: nn.Module, level: Level) -> None:
         super().__init__()
@@ -299,7 +299,7 @@ class _Told(nn.Module):
 
 
 def _field_images(study: Study, level: Level) -> list[Tensor]:
-    """Return degraded crops of the validation split, those large enough."""
+    """Return degraded crops from the large enough images of the validation split."""
     _, validation = split(study.roots)
     include = [str(resolve_list(validation["include"]))] if "include" in validation else []
     keep = ("every", validation["holdout_every"]) if "holdout_every" in validation else None

@@ -1,4 +1,4 @@
-"""The trainings of the mixer study: each a run of ``vheatir/train.py`` on one core."""
+"""Trainings of the mixer study, each a run of ``vheatir/train.py`` on one core."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vheatir.image_io import write_bytes_atomically
 from vheatir.tasks import Task
 from vheatir.training.options import merge
 
-#: Sigma or JPEG quality, or the lowest and the highest of a range.
+#: Sigma or JPEG quality, or the limits of a range.
 Level = float | tuple[float, float]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,19 +32,19 @@ VALIDATIONS = 6
 
 @dataclass(frozen=True)
 class Study:
-    """What all trainings have in common.
+    """Settings common to all trainings.
 
     Attributes:
-        task: of every network.
-        levels: each is trained for by itself; a range draws one for each crop.
-        seeds: of the weights and of the data.
-        roots: folders of photographs; those that options/lists/heldout.txt names are the
+        task: task of every network.
+        levels: levels, each trained separately; a range draws one level per crop.
+        seeds: seeds of weights and data.
+        roots: folders of photographs; those listed in options/lists/heldout.txt are the
             validation split.
-        test_set: measured as well, or None.
+        test_set: folder that is also measured, or None.
         crop: side of the crops in pixels.
-        batch: crops an iteration.
+        batch: crops per iteration.
         rate: peak learning rate.
-        out: folder of the study.
+        out: output folder of the study.
     """
 
     task: Task
@@ -71,7 +71,7 @@ class Study:
             test_set=self.test_set,
             crop=self.crop,
             batch=self.batch,
-            workers=0,  # crops from memory: one core does it all
+            workers=0,  # crops come from memory; one core does all the work
             rate=self.rate,
             iterations=count,
             validations=VALIDATIONS,
@@ -85,7 +85,7 @@ class Study:
         return options
 
     def name(self, candidate: Candidate, level: Level, seed: int, count: int) -> str:
-        """Return the name of a training: what it depends on, and no more."""
+        """Return the name of a training, built from everything it depends on."""
         parts = [self.task.name, candidate.key, f"l{level_text(level)}", f"s{seed}", f"i{count}"]
         return "_".join([*parts, f"b{self.batch}x{self.crop}"])
 
@@ -95,11 +95,11 @@ class Training:
     """One training.
 
     Attributes:
-        candidate: what is trained.
+        candidate: the network.
         level: sigma or JPEG quality, or a range.
-        seed: of weights and data.
-        iterations: how many.
-        kind: ``"time"`` or ``"iterations"``, which of them is equal.
+        seed: seed of weights and data.
+        iterations: number of iterations.
+        kind: ``"time"`` or ``"iterations"``, whichever is equal for all candidates.
     """
 
     candidate: Candidate
@@ -114,12 +114,12 @@ class Training:
         return study.out / "runs" / name
 
     def weights(self, study: Study) -> Path:
-        """Return the trained weights; they are written last."""
+        """Return the file of the trained weights, which is written last."""
         folder = self.folder(study)
         return folder / "models" / f"{folder.name}.safetensors"
 
     def finished(self, study: Study) -> bool:
-        """Tell whether the training has come to its end."""
+        """Whether the training has finished."""
         return self.weights(study).is_file() and self.history_file(study).is_file()
 
     def history_file(self, study: Study) -> Path:
@@ -127,7 +127,7 @@ class Training:
         return self.folder(study) / "results" / "history.json"
 
     def history(self, study: Study) -> dict[str, Any]:
-        """Read it; ``{}`` when the training has not finished."""
+        """Return losses and scores, ``{}`` if the training has not finished."""
         if not self.finished(study):
             return {}
         content: dict[str, Any] = json.loads(self.history_file(study).read_text())
@@ -140,10 +140,10 @@ def level_text(level: Level) -> str:
 
 
 def train_all(study: Study, plan: list[Training], jobs: int, console: Console) -> list[str]:
-    """Run what is not finished yet; returns a line for each that failed."""
+    """Run the unfinished trainings; returns a line for each failure."""
     distinct = {training.folder(study): training for training in plan}
     waiting = [training for training in distinct.values() if not training.finished(study)]
-    console.print(f"{len(distinct) - len(waiting)} of {len(distinct)} trainings are there already")
+    console.print(f"{len(distinct) - len(waiting)} of {len(distinct)} trainings already finished")
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
@@ -165,7 +165,7 @@ def train_all(study: Study, plan: list[Training], jobs: int, console: Console) -
         except BaseException:
             ending.set()
             for process in list(running):
-                process.send_signal(signal.SIGTERM)  # they save and end
+                process.send_signal(signal.SIGTERM)  # they save their state and exit
             pool.shutdown(cancel_futures=True)
             raise
     return failed
@@ -174,9 +174,9 @@ def train_all(study: Study, plan: list[Training], jobs: int, console: Console) -
 def _train(
     study: Study, training: Training, running: set[subprocess.Popen[str]], ending: threading.Event
 ) -> str | None:
-    """Run one training to its end; returns what went wrong."""
+    """Run one training; returns its error message, or None."""
     if ending.is_set():
-        return "not begun"
+        return "not started"
     name = training.folder(study).name
     file = study.out / "options" / f"{name}.yml"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def _train(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C reaches it through us
+        start_new_session=True,  # the parent forwards Ctrl-C
     )
     running.add(process)
     try:

@@ -1,12 +1,12 @@
-"""Which mixer, and which shape, restores most for its time.
+"""Compare mixers and network shapes at equal training time and equal iterations.
 
     python benchmarks/mixers.py --task denoise_gray --level 50 --minutes 15 --seeds 2 --jobs 2
 
-Trains every candidate of ``benchmarks/mixers.yml`` with the project's own loop, one core each, and
-measures it on a fixed validation split, twice: after as many iterations as its own speed allows in
-the given minutes (equal time; the speeds are measured side by side beforehand, as processor time,
-so that a busy machine does not spoil the comparison), and after an equal number of iterations.
-Finished trainings are kept: stop it whenever you like and give the same command again.
+Trains every candidate of ``benchmarks/mixers.yml`` with the project's training loop, one core each,
+and measures it on a fixed validation split, twice: after as many iterations as its speed allows in
+the given minutes (equal time; speeds are measured interleaved beforehand, in CPU time, so that a
+busy machine does not bias the comparison), and after an equal number of iterations. Finished
+trainings are kept: it can be interrupted, and the same command resumes.
 """
 
 from __future__ import annotations
@@ -52,14 +52,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--level",
         default="50",
-        help="levels or ranges such as 0-55, comma-separated, each trained for by itself",
+        help="levels or ranges such as 0-55, comma-separated, each trained separately",
     )
-    add(
-        "--minutes", default="15", help="of equal time; 0 leaves it out; one, or one for each level"
-    )
-    add("--iterations", type=int, default=900, help="of equal iterations; 0 leaves them out")
-    add("--seeds", type=int, default=1, help="trainings of each candidate and level")
-    add("--jobs", type=int, default=1, help="trainings side by side, one core each")
+    add("--minutes", default="15", help="equal training time, one value or one per level; 0: skip")
+    add("--iterations", type=int, default=900, help="equal number of iterations; 0: skip")
+    add("--seeds", type=int, default=1, help="trainings per candidate and level")
+    add("--jobs", type=int, default=1, help="concurrent trainings, one core each")
     add("--only", default="*", help="candidates, such as u/none,u/hco*")
     add("--candidates", type=Path, default=HERE / "mixers.yml", help="file of candidates")
     add("--data", default="bundled", help="folders of photographs, comma-separated, or 'bundled'")
@@ -67,38 +65,38 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--test-set",
         type=Path,
         default=Path(data) / "test" / "Set12" if data else None,
-        help="a folder measured beside the validation split, but never chosen by",
+        help="folder that is also measured, but never used for selection",
     )
     add("--crop", type=int, default=96, help="side of the training crops")
-    add("--batch", type=int, default=8, help="crops an iteration")
+    add("--batch", type=int, default=8, help="crops per iteration")
     add("--rate", type=float, default=1e-3, help="peak learning rate")
-    add("--out", type=Path, default=Path("results/mixers"), help="folder for everything")
-    add("--budget", type=float, default=120.0, help="seconds that timing one network may take")
-    add("--sizes", default="256,768", help="images that the networks are timed on")
-    add("--no-swinir", action="store_true", help="leave SwinIR light out of the timing")
-    add("--train-only", action="store_true", help="leave timing and report to a later call")
-    add("--report-only", action="store_true", help="train nothing: report what is there")
+    add("--out", type=Path, default=Path("results/mixers"), help="output folder")
+    add("--budget", type=float, default=120.0, help="time limit for timing one network, in seconds")
+    add("--sizes", default="256,768", help="sides of the timed images")
+    add("--no-swinir", action="store_true", help="do not time SwinIR light")
+    add("--train-only", action="store_true", help="skip timing and report")
+    add("--report-only", action="store_true", help="train nothing, report finished trainings")
     return parser.parse_args(arguments)
 
 
 def study_of(options: argparse.Namespace) -> Study:
-    """Return what is common to all trainings.
+    """Return the settings common to all trainings.
 
     Raises:
-        VHeatIRError: an impossible value.
+        VHeatIRError: an invalid value.
     """
     task = get_task(options.task)
     try:
         levels = [_level(text) for text in options.level.split(",")]
     except ValueError:
         raise VHeatIRError(
-            f"--level {options.level!r} is no list of numbers or ranges: give such as 15,50 or 0-55"
+            f"--level {options.level!r} is not a list of numbers or ranges, such as 15,50 or 0-55"
         ) from None
     if min(options.seeds, options.jobs, options.crop, options.batch) < 1:
-        raise VHeatIRError("--seeds, --jobs, --crop and --batch start at 1")
+        raise VHeatIRError("--seeds, --jobs, --crop and --batch must be at least 1")
     options.minutes = _minutes(options.minutes, levels)
     if max(options.minutes.values()) <= 0 and options.iterations <= 0:
-        raise VHeatIRError("--minutes 0 and --iterations 0 leave nothing to do: give one of them")
+        raise VHeatIRError("--minutes 0 and --iterations 0 leave nothing to do: set one of them")
     return Study(
         task=task,
         levels=levels,
@@ -131,8 +129,8 @@ def _minutes(text: str, levels: list[Level]) -> dict[Level, float]:
         values *= len(levels)
     if len(values) != len(levels):
         raise VHeatIRError(
-            f"--minutes {text!r} is no number, nor one for each of {len(levels)} levels: give such "
-            "as 15 or 3,1.5"
+            f"--minutes {text!r} is neither one number nor one per level ({len(levels)}), such as "
+            "15 or 3,1.5"
         )
     return dict(zip(levels, values, strict=True))
 
@@ -170,7 +168,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"written: {path}")
     missing = [name for name in CONTROLS if name not in {c.mixer for c in chosen}]
     if missing and not any(candidate.options for candidate in chosen):
-        console.print(f"controls left out: {', '.join(missing)}; no claim counts without them")
+        console.print(f"missing controls, without which nothing is proven: {', '.join(missing)}")
     return _report_failures(failed)
 
 
@@ -218,11 +216,11 @@ def _settings(options: argparse.Namespace, study: Study) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     torch.set_num_threads(1)
-    # A scheduler's SIGTERM ends the trainings as Ctrl-C does: they save first.
+    # SIGTERM, as from a scheduler, ends the trainings as Ctrl-C does: they save first.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = parse(arguments)
     try:
-        kept = "finished trainings are kept; give the command again"
+        kept = "finished trainings are kept; the same command resumes"
         return run_entry_point(lambda: run(options), kept)
     finally:
         signal.signal(signal.SIGTERM, before)

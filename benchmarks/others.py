@@ -1,8 +1,8 @@
-"""Networks of other people for timing: code that packages ship, random weights, and BM3D.
+"""Third-party networks for timing, with random weights, and BM3D.
 
-``spandrel`` and ``spandrel-extra-arches`` (the ``bench`` extra) hold the code. What the second
-holds is for non-commercial use only: nothing here is copied from it, and who installs it accepts
-its terms. Imports are lazy: the other benchmarks run without either package.
+The networks come from ``spandrel`` and ``spandrel-extra-arches`` (the ``bench`` extra). The latter
+is for non-commercial use only: nothing here is copied from it, and whoever installs it accepts its
+terms. Imports are lazy: the other benchmarks run without either package.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from vheatir.tasks import get_task
 
 BM3D = "BM3D"
 
-# The side up to which their own padding, a reflection, does not reach.
+# Below this side their own reflection padding fails.
 _SMALLEST = 64
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network of the packages, in the configuration whose figures were published.
+    """A packaged network in its published configuration.
 
     Attributes:
-        module: where its class is, which bears the name of the last part.
-        arguments: keyword arguments for the channels of the image and whether it denoises.
-        has_level_plane: takes the level as one more channel.
+        module: module of the class, whose name is the last part.
+        arguments: keyword arguments from the number of image channels and whether it denoises.
+        has_level_plane: whether it takes the level as an extra channel.
     """
 
     module: str
@@ -43,7 +43,7 @@ class Architecture:
     def build(self, channels: int, denoises: bool) -> nn.Module:
         """Build the network with random weights."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # their own housekeeping
+            warnings.simplefilter("ignore")  # the packages' own warnings
             architecture = getattr(importlib.import_module(self.module), self.module.split(".")[-1])
             network: nn.Module = architecture(**self.arguments(channels, denoises))
         return network
@@ -74,7 +74,7 @@ def _in_and_out(channels: int, denoises: bool) -> dict[str, Any]:
     return {"in_nc": channels, "out_nc": channels}
 
 
-#: By the name under which :mod:`vheatir.evaluation.published` quotes them.
+#: Keyed by the name used in :mod:`vheatir.evaluation.published`.
 ARCHITECTURES = {
     "SwinIR": Architecture("spandrel.architectures.SwinIR", _swinir),
     "SCUNet": Architecture("spandrel.architectures.SCUNet", lambda c, _: {"in_nc": c}),
@@ -90,7 +90,7 @@ ARCHITECTURES = {
     "FBCNN": Architecture("spandrel.architectures.FBCNN", _in_and_out),
 }
 
-#: Which of them exist for a task; NAFNet was published for photographs' real noise, in colour.
+#: Methods for each task; NAFNet was published for real noise in colour photographs.
 FOR_TASK = {
     "denoise_gray": ("SwinIR", "SCUNet", "DRUNet", "DnCNN", "Restormer", BM3D),
     "denoise_color": ("SwinIR", "SCUNet", "DRUNet", "DnCNN", "Restormer", "NAFNet", BM3D),
@@ -99,7 +99,7 @@ FOR_TASK = {
 
 
 class _OnImages(nn.Module):
-    """A network that takes and returns an image, whatever else it wants and gives."""
+    """Adapts a network to take and return one image."""
 
     def __init__(self, network: nn.Module, channels: int, has_level_plane: bool) -> None:
         super().__init__()
@@ -113,12 +113,12 @@ class _OnImages(nn.Module):
         if self.has_level_plane:
             x = torch.cat([x, x.new_full((x.shape[0], 1, *x.shape[2:]), 0.1)], dim=1)
         out = self.network(x)
-        out = out[0] if isinstance(out, tuple) else out  # FBCNN tells the quality too
+        out = out[0] if isinstance(out, tuple) else out  # FBCNN returns the quality too
         return out[..., :height, :width]
 
 
 class _Bm3d(nn.Module):
-    """BM3D, or CBM3D, as a module without weights; on the CPU wherever it is sent."""
+    """BM3D or CBM3D as a module without weights; always on the CPU."""
 
     def __init__(self, task: str, level: float) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ def build_other(name: str, task: str, level: float = 25.0) -> nn.Module:
     Args:
         name: key of :data:`ARCHITECTURES`, or :data:`BM3D`.
         task: key of :data:`FOR_TASK`.
-        level: sigma that BM3D is told; networks take any.
+        level: sigma for BM3D; networks ignore it.
 
     Raises:
         VHeatIRError: no such method for this task, or its package is missing.
@@ -155,6 +155,6 @@ def build_other(name: str, task: str, level: float = 25.0) -> nn.Module:
         network = architecture.build(channels, denoises)
     except ImportError as error:
         raise VHeatIRError(
-            f"{name} is not installed ({error}): pip install -e '.[bench]', or leave it out"
+            f"{name} is not installed ({error}): pip install -e '.[bench]', or omit it"
         ) from None
     return _OnImages(network, channels, architecture.has_level_plane)

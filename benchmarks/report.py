@@ -1,4 +1,4 @@
-"""How it is shown: tables, a plot of time and memory against pixels, and the fitted exponents."""
+"""Reporting: tables, a plot of time and memory against pixels, and fitted exponents."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def grouped(results: Iterable[Result]) -> dict[tuple[int, int], list[Result]]:
 
 
 def ratios(results: Sequence[Result], reference: str) -> list[dict[str, Any]]:
-    """Return throughput, memory and multiply-adds of every method over those of ``reference``."""
+    """Return the ratios of throughput, memory and multiply-adds to those of ``reference``."""
     rows = []
     for (height, width), group in grouped(results).items():
         base = next((r for r in group if r.method == reference), None)
@@ -59,7 +59,7 @@ def _over(value: float | None, base: float | None) -> float | None:
 
 
 def _narrow_table(title: str) -> Table:
-    # for terminals of 80 columns
+    # fits terminals of 80 columns
     return Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
 
 
@@ -89,7 +89,7 @@ def table(title: str, results: Sequence[Result], reference: str) -> Table:
                 _format(ratio.get("macs"), ".0f", 100, " %"),
             )
         shown.add_section()
-    shown.caption = f"the last three columns over {reference}, speed round by round"
+    shown.caption = f"last three columns: ratio to {reference}; speed is paired by round"
     return shown
 
 
@@ -100,7 +100,7 @@ def _format(value: float | None, style: str, scale: float | None = None, unit: s
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float | None:
-    """Return b of y = a x^b by least squares in logarithms; None for fewer than two points."""
+    """Fit b of y = a x^b by least squares in log space; None for fewer than two points."""
     if len({x for x, _ in points}) < 2 or any(y <= 0 for _, y in points):
         return None
     x, y = np.log(np.array(points, dtype=float)).T
@@ -108,7 +108,7 @@ def exponent(points: Sequence[tuple[float, float]]) -> float | None:
 
 
 def exponents(results: Sequence[Result]) -> dict[str, dict[str, float | None]]:
-    """Return for each method the exponents of time and memory against pixels."""
+    """Return the exponents of time and memory against pixels, by method."""
     return {
         method: {quantity: exponent(_points(results, method, quantity)) for quantity in QUANTITIES}
         for method in dict.fromkeys(r.method for r in results)
@@ -124,7 +124,7 @@ def _points(results: Sequence[Result], method: str, quantity: str) -> list[tuple
 
 
 def plot(results: Sequence[Result], path: Path, title: str) -> None:
-    """Draw time and memory against pixels, both logarithmic."""
+    """Plot time and memory against pixels, both on log scales."""
     fitted = exponents(results)
     with figure(path, panels=2, title=title) as axes:
         for axis, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
@@ -146,7 +146,7 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
 
 @contextmanager
 def figure(path: Path, panels: int, title: str = "") -> Iterator[list[Any]]:
-    """Give the axes of panels side by side, and save the figure in the end."""
+    """Yield the axes of panels side by side, and save the figure on exit."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -158,11 +158,11 @@ def figure(path: Path, panels: int, title: str = "") -> Iterator[list[Any]]:
     try:
         yield list(axes[0])
         drawn.suptitle(title)
-        picture = io.BytesIO()
-        drawn.savefig(picture, dpi=120)
+        png = io.BytesIO()
+        drawn.savefig(png, dpi=120)
     finally:
         pyplot.close(drawn)
-    write_bytes_atomically(path, picture.getvalue())
+    write_bytes_atomically(path, png.getvalue())
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -172,7 +172,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def text_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a Markdown table's cells for the terminal; where it is narrow, names stay whole."""
+    """Return a Markdown table for the terminal; the first two columns do not wrap."""
     shown = _narrow_table(title)
     for name in header:
         shown.add_column(name, no_wrap=name in header[:2])
@@ -182,7 +182,7 @@ def text_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]])
 
 
 def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records of the same keys as CSV."""
+    """Return records with equal keys as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
@@ -191,7 +191,7 @@ def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write(folder: Path, stem: str, content: object, texts: Mapping[str, str]) -> None:
-    """Write ``stem.json``, and each text under ``stem`` and its suffix."""
+    """Write ``content`` as ``stem.json``, and each text as ``stem`` plus its suffix."""
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, text in {".json": json.dumps(content, indent=1) + "\n", **texts}.items():
         write_bytes_atomically(folder / f"{stem}{suffix}", text.encode())
@@ -208,7 +208,7 @@ def exit_status(work: Callable[[], None], interrupted: str = "nothing was writte
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Return what the figures depend on, without naming the machine."""
+    """Return the software and hardware facts behind the numbers, without a host name."""
     features = Path("/proc/cpuinfo")
     flags = features.read_text() if features.is_file() else ""
     facts: dict[str, Any] = {

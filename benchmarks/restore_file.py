@@ -1,9 +1,9 @@
-"""Where the time of ``vheatir restore IMG.jpg -o out.jpg`` goes, for one large photograph.
+"""Profile ``vheatir restore IMG.jpg -o out.jpg`` on one large photograph.
 
 ``python benchmarks/restore_file.py`` makes a JPEG of twelve megapixels from bundled photographs
-with camera noise, times each step of its restoration by a model (reading, choosing, the network,
-strength, encoding), and then runs the whole command in a process of its own for its peak memory.
-Shares are of the sum with JPEG written and the strength changed.
+with camera noise, times each step of its restoration (reading, choosing, network, strength,
+encoding), and runs the whole command in a subprocess to measure its peak memory. Shares are of the
+sum with JPEG output and a changed strength.
 """
 
 from __future__ import annotations

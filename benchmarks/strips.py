@@ -1,8 +1,8 @@
-"""Bands of rows on a pool of threads against PyTorch's own threads: one block, taking turns.
+"""Row bands on a thread pool against PyTorch's own threading, for one block, interleaved.
 
-``python benchmarks/strips.py`` prints wall-clock seconds of both and their ratio, round by round.
-The switch is ``POOLED`` in ``vheatir/ops/strips.py``. On idle cores only: what it decides is how
-often threads wait for one another.
+``python benchmarks/strips.py`` prints the wall-clock seconds of both and their ratio over rounds.
+The switch is ``POOLED`` in ``vheatir/ops/strips.py``. Run it on idle cores only: the difference is
+how often threads wait for one another.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="light", choices=("base", "light", "mini"))
     parser.add_argument("--sides", default="128,256,512,768,1024")
-    parser.add_argument("--threads", type=int, help="default: as many as PyTorch takes")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
     parser.add_argument("--repetitions", type=int, default=9)
     options = parser.parse_args(arguments)
     return report.exit_status(lambda: run(options))

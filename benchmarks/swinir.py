@@ -1,4 +1,4 @@
-"""BasicSR's SwinIR as one of our network types, so that the same loop trains and measures it."""
+"""BasicSR's SwinIR as a network type, to train and measure it with the same code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vheatir.errors import VHeatIRError
 from vheatir.training.compat import import_basicsr
 
 WINDOW = 8
-# SwinIR's own heads for its two denoisers; `mini` has no SwinIR counterpart: 8 channels a head.
+# Heads as published for SwinIR's denoisers; `mini` has no counterpart and gets 8 channels per head.
 HEADS = {"base": 6, "light": 6, "mini": 8}
 
 
@@ -23,13 +23,13 @@ class SwinIR(nn.Module):
 
     Args:
         in_chans: channels of the image.
-        out_chans: the same.
+        out_chans: must equal ``in_chans``.
         embed_dim: channels of the body.
         depths: layers in each group.
         heads: attention heads of every layer.
         mlp_ratio: hidden channels of the MLPs over ``embed_dim``.
-        downscale: 1, as published, or a pixel-unshuffle before and a pixel-shuffle after, as the
-            network it is compared with has them.
+        downscale: 1, as published, or the factor of a pixel-unshuffle before and a pixel-shuffle
+            after, as in the network it is compared with.
 
     Shape: (B, in_chans, H, W) in [0, 1], to the same.
     """
@@ -51,13 +51,11 @@ class SwinIR(nn.Module):
         from basicsr.archs.swinir_arch import SwinIR as Published
 
         if out_chans not in (None, in_chans):
-            raise VHeatIRError(
-                f"SwinIR returns the {in_chans} channels it gets: leave out_chans out"
-            )
+            raise VHeatIRError(f"SwinIR returns its {in_chans} input channels: omit out_chans")
         self.in_chans = self.out_chans = in_chans
         self.downscale = downscale
-        # Its constructor reads values back, which fails on the meta device, where the reader of
-        # weight files builds a network first to see whether they fit.
+        # Its constructor reads tensor values, which fails on the meta device, on which load_weights
+        # first builds a network to check its shapes.
         with torch.device("cpu"):
             self.body = Published(
                 img_size=64,
@@ -67,13 +65,13 @@ class SwinIR(nn.Module):
                 depths=list(depths),
                 num_heads=[heads] * len(depths),
                 mlp_ratio=mlp_ratio,
-                drop_path_rate=0.0,  # else SwinIR alone would draw random numbers in training
+                drop_path_rate=0.0,  # otherwise only SwinIR would draw random numbers in training
                 upsampler="",
             )
         share_masks(self.body)
 
     def forward(self, x: Tensor, level: None = None) -> Tensor:
-        """Restore an image; sizes that windows do not divide are padded by reflection."""
+        """Restore an image; sizes that are not multiples of the window are reflection-padded."""
         height, width = x.shape[2:]
         multiple = WINDOW * self.downscale
         bottom, right = -height % multiple, -width % multiple
@@ -92,11 +90,11 @@ class _EverySize:
 
 
 def share_masks(network: nn.Module) -> None:
-    """Let SwinIR's shifted layers share one attention mask a size, and the others have none.
+    """Share one cached attention mask per size among SwinIR's shifted layers; others have none.
 
-    The published code builds a mask anew in every layer of every call whose size is not that of
-    its training, for layers that are not shifted one of zeros. As our decay is kept between calls,
-    so is SwinIR's mask.
+    At sizes other than the training size, the published code rebuilds a mask in every layer and
+    call, and one of zeros in layers that are not shifted. Our decay is cached between calls, so
+    SwinIR's mask is too.
     """
     masks: dict[tuple[int, int], Tensor] = {}
 
@@ -113,14 +111,14 @@ def share_masks(network: nn.Module) -> None:
     for block in network.modules():
         if hasattr(block, "calculate_mask"):
             block.attn_mask = None
-            # Of the size it is asked for, a block takes attn_mask, None; else it asks for a mask.
+            # A block uses attn_mask (None) at input_resolution, and computes a mask otherwise.
             block.input_resolution = None if block.shift_size > 0 else _EverySize()
             if block.shift_size > 0:
                 block.calculate_mask = mask_for(block, block.calculate_mask)
 
 
 def register() -> None:
-    """Make ``type: SwinIR`` a network of option and weight files in this process."""
+    """Register ``type: SwinIR`` for option and weight files in this process."""
     ARCHS["SwinIR"] = SwinIR
 
 

@@ -1,4 +1,4 @@
-"""The option file of a benchmark's training: what all candidates have in common."""
+"""The option file of a benchmark training, common to all candidates."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from vheatir.image_io import list_images
 from vheatir.tasks import Task
 from vheatir.training.paths import resolve_list
 
-#: The photographs that no training may use.
+#: List of held-out photographs, never trained on.
 HELD_OUT = "options/lists/heldout.txt"
 _EVERY = 20
 
 
 def split(roots: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options of the training and of the validation set that keep them apart.
+    """Return the dataset options that separate training from validation.
 
-    By the list of held-out photographs where ``roots`` hold some of them, else every 20th of each
-    folder is for validation; of the bundled photographs a part is held out anyhow.
+    If ``roots`` contain photographs of the held-out list, these are the validation set, else every
+    20th image of each folder. The bundled photographs have their own held-out part.
     """
     if list(roots) == [BUNDLED]:
         return {}, {}
@@ -32,7 +32,7 @@ def split(roots: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def resolve_roots(text: str) -> list[str]:
-    """Return comma-separated folders as absolute paths; ``bundled`` stays as it is."""
+    """Return comma-separated folders as absolute paths; ``bundled`` is kept."""
     roots = text.split(",")
     return [root if root == BUNDLED else str(Path(root).resolve()) for root in roots]
 
@@ -59,10 +59,10 @@ def training_options(
     experiments: Path,
     **train: Any,
 ) -> dict[str, Any]:
-    """Return an option file for ``vheatir/train.py``: AdamW, warm-up, cosine to zero, average.
+    """Return an option file for ``vheatir/train.py``: AdamW, warm-up, cosine decay to zero, EMA.
 
-    Of the validation split, see :func:`split`, ``validation_limit`` photographs are measured.
-    ``train`` adds to that section.
+    ``validation_limit`` photographs of the validation split (see :func:`split`) are measured.
+    ``train`` adds keys to the ``train`` section.
     """
     training, validation = split(roots)
     datasets: dict[str, Any] = {

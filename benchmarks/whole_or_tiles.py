@@ -1,7 +1,7 @@
-"""Whole image or tiles: PSNR and seconds of released models, for images of several sizes.
+"""Whole-image against tiled inference: PSNR and time of released models by image size.
 
 ``python benchmarks/whole_or_tiles.py --data datasets --out results/whole_or_tiles`` measures PSNR
-on the test sets, grouped by the size of their images (``--no-psnr`` leaves it out), then seconds
+on the test sets, grouped by image size (``--no-psnr`` skips this), then seconds
 and peak memory on random images (``--no-speed``), and writes ``whole_or_tiles.json`` and ``.md``.
 """
 
@@ -45,12 +45,12 @@ LEVELS = {"noise": 50.0, "jpeg": 10.0}
 
 @dataclass
 class Quality:
-    """PSNR of one model on the images of about one size, whole (``tile`` None) or in tiles.
+    """PSNR of one model on images of similar size, whole (``tile`` None) or in tiles.
 
     Attributes:
         pixels: side of a square of the images' mean area.
         psnr: mean over the images, dB.
-        worst: the largest loss, in dB, of one image against the whole.
+        worst: the largest loss of one image against whole-image inference, in dB.
     """
 
     model: str
@@ -67,18 +67,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--models", default=",".join(MODELS), help="released models, by commas")
-    add("--tiles", default="128,256,512", help="sides of tiles, by commas")
+    add("--models", default=",".join(MODELS), help="released models, comma-separated")
+    add("--tiles", default="128,256,512", help="tile sides, comma-separated")
     add("--data", type=Path, help="folder of the test sets (default: $VHEATIR_DATA/test, datasets)")
-    add("--images", type=Path, help="one folder of clean images instead of the test sets")
-    add("--limit", type=int, help="only so many images of a set")
+    add("--images", type=Path, help="folder of clean images instead of the test sets")
+    add("--limit", type=int, help="maximum number of images per set")
     add("--no-psnr", action="store_true")
     add("--sides", default="256,512,1024,2048", help="sides of the random images to time")
-    add("--repetitions", type=int, default=5, help="timed rounds after one to warm up")
-    add("--budget", type=float, default=600, help="seconds that one way may take at one size")
+    add("--repetitions", type=int, default=5, help="timed rounds after one warm-up round")
+    add("--budget", type=float, default=600, help="time limit per tiling and size, in seconds")
     add("--no-speed", action="store_true")
     add("--device", default="auto")
-    add("--threads", type=int, help="CPU threads (default: as many as PyTorch takes)")
+    add("--threads", type=int, help="CPU threads (default: PyTorch's)")
     add("--out", type=Path, default=Path("results/whole_or_tiles"))
     return parser.parse_args(arguments)
 
@@ -87,11 +87,11 @@ def numbers(text: str) -> list[int]:
     """Read ``128,256``.
 
     Raises:
-        VHeatIRError: not whole numbers above 0.
+        VHeatIRError: not positive integers.
     """
     items = text.split(",")
     if not all(item.isdigit() and int(item) > 0 for item in items):
-        raise VHeatIRError(f"{text!r} is no list of sides: give numbers by commas, as 128,256")
+        raise VHeatIRError(f"{text!r} is not a list of sides: give numbers such as 128,256")
     return [int(item) for item in items]
 
 
@@ -131,7 +131,7 @@ def qualities(
 
 
 def _side(image: Measured) -> int:
-    """Return the side of a square of the image's area, to the nearest multiple of 64."""
+    """Return the side of a square of the image's area, rounded to a multiple of 64."""
     height, width = image.clean.shape[:2]
     return max(64, round((height * width) ** 0.5 / 64) * 64)
 
@@ -139,26 +139,26 @@ def _side(image: Measured) -> int:
 def times(
     name: str, tiles: Sequence[int], sides: Sequence[int], options: argparse.Namespace
 ) -> list[Result]:
-    """Measure seconds and peak memory, whole and in tiles smaller than the image."""
+    """Measure time and peak memory, whole and in tiles smaller than the image."""
     results: list[Result] = []
     for side in sides:
-        ways = [None, *(tile for tile in tiles if tile < side)]
+        tilings = [None, *(tile for tile in tiles if tile < side)]
         cases = [
             Case(RELEASED + name, "-", side, side, device=options.device, tile=tile)
-            for tile in ways
+            for tile in tilings
         ]
         results += interleaved(cases, options.repetitions, options.budget)
     return results
 
 
 def quality_rows(found: Sequence[Quality]) -> tuple[list[str], list[list[str]]]:
-    """Lay the PSNRs out: one row an image size, one column a way."""
+    """Return the PSNR table: one row per image size, one column per tiling."""
     tiles = list(dict.fromkeys(quality.tile for quality in found))
     groups: dict[tuple[Any, ...], dict[int | None, Quality]] = {}
     for q in found:
         key = (q.model, f"{q.dataset}, {q.level:g}", f"~{q.pixels}", str(q.images))
         groups.setdefault(key, {})[q.tile] = q
-    header = ["model", "set, level", "side", "images", *(_way(tile) for tile in tiles)]
+    header = ["model", "set, level", "side", "images", *(_tiling(tile) for tile in tiles)]
     rows = []
     for key, by_tile in groups.items():
         base = by_tile[None].psnr
@@ -171,7 +171,7 @@ def quality_rows(found: Sequence[Quality]) -> tuple[list[str], list[list[str]]]:
 
 
 def speed_rows(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Lay seconds and memory out: one row an image size, one column a way."""
+    """Return the table of time and memory: one row per image size, one column per tiling."""
     tiles = list(dict.fromkeys(result.tile for result in results))
     groups: dict[tuple[str, int], dict[int | None, Result]] = {}
     for r in results:
@@ -180,10 +180,10 @@ def speed_rows(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
         [model, f"{side}x{side}", *(_speed(by_tile.get(tile)) for tile in tiles)]
         for (model, side), by_tile in groups.items()
     ]
-    return ["model", "image", *(_way(tile) for tile in tiles)], rows
+    return ["model", "image", *(_tiling(tile) for tile in tiles)], rows
 
 
-def _way(tile: int | None) -> str:
+def _tiling(tile: int | None) -> str:
     return "whole" if tile is None else f"tiles of {tile}"
 
 
@@ -195,7 +195,7 @@ def _speed(result: Result | None) -> str:
 
 
 def test_sets(options: argparse.Namespace, task_name: str) -> list[TestSet]:
-    """Return the sets to measure on: the first of the task's, a folder, or the bundled images."""
+    """Return the sets to measure: the task's first, a folder, or the bundled images."""
     if options.images is not None:
         sets = [folder_test_set(options.images)]
     else:
@@ -224,7 +224,7 @@ def run(options: argparse.Namespace) -> None:
                 timed += times(name, tiles, sides, options)
     parts = []
     if found:
-        title = f"PSNR in dB of whole images; of tiles (overlap {OVERLAP}) less that"
+        title = f"PSNR in dB of whole images, and difference with tiles (overlap {OVERLAP})"
         parts.append((title, *quality_rows(found)))
     if timed:
         parts.append(("seconds and peak memory, random images", *speed_rows(timed)))

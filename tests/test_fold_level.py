@@ -1,4 +1,4 @@
-"""tools/fold_level.py: a blind network that acts as the one with a level does at that level."""
+"""tools/fold_level.py: the blind network equals the original at the folded level."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Install wheel and sdist in fresh environments, with the oldest and newest dependencies, and try.
+"""Install wheel and sdist in fresh environments with oldest or newest dependencies, and test them.
 
     python tools/check_install.py --set newest
     python tools/check_install.py --set oldest --python python3.10
 
-Outside the test suite, since each environment is gigabytes. ``oldest`` takes the first release that
-each lower bound in pyproject.toml allows, ``newest`` what pip finds. In each environment the
-command line restores a picture, trains three iterations and reads its weights back, and the demo's
-page is built. docs/reliability.md holds the last results.
+Not part of the test suite, since each environment takes gigabytes. ``oldest`` installs the first
+release allowed by each lower bound in pyproject.toml, ``newest`` the latest compatible ones. In
+each environment the command line restores an image, trains three iterations and reloads the
+weights, and the demo's page is built. docs/reliability.md has the last results.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ print("all of it works")
 
 
 def oldest_pins() -> list[str]:
-    """Return every lower bound in pyproject.toml as a pin to its first releases."""
+    """Return each lower bound in pyproject.toml as a pin."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     text = text[text.index("\ndependencies = [") : text.index("\ndev = [")]
     return [f"{name}=={bound}.*" for name, bound in re.findall(r'"([\w-]+)>=([\d.]+)"', text)]
 
 
 def run(*command: str | Path, cwd: Path | None = None, **variables: str) -> str:
-    """Run a command; its output is shown if it fails."""
+    """Run a command and return its output; on failure, print it and exit."""
     result = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env={**os.environ, **variables},
+        [str(part) for part in command], cwd=cwd, env={**os.environ, **variables},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     if result.returncode != 0:
@@ -71,7 +71,7 @@ def run(*command: str | Path, cwd: Path | None = None, **variables: str) -> str:
 
 
 def build(python: str, folder: Path) -> list[Path]:
-    """Build sdist and wheel; returns them."""
+    """Build and return sdist and wheel."""
     run(python, "-m", "venv", folder / "build")
     pip = folder / "build" / "bin" / "python"
     run(pip, "-m", "pip", "install", "-q", "hatchling>=1.25")
@@ -80,7 +80,7 @@ def build(python: str, folder: Path) -> list[Path]:
 
 
 def check(python: str, artefact: Path, pins: list[str], folder: Path) -> str:
-    """Install one artefact in an environment of its own and try it; returns versions in words."""
+    """Install an artefact in a new environment and test it; returns the versions as text."""
     run(python, "-m", "venv", folder)
     pip = [folder / "bin" / "python", "-m", "pip"]
     constraints = folder / "constraints.txt"
@@ -93,7 +93,7 @@ def check(python: str, artefact: Path, pins: list[str], folder: Path) -> str:
     run(*pip, "install", "-q", "-c", constraints, f"{artefact}[train,app]")
     run(*pip, "check")
     with tempfile.TemporaryDirectory() as empty:
-        # from a folder without the project, so that the installed package is what runs
+        # from a folder without the project, so that the installed package runs
         run(folder / "bin" / "python", "-c", TRY, cwd=Path(empty), PYTHONPATH="")
         run(folder / "bin" / "vheatir", "--version", cwd=Path(empty), PYTHONPATH="")
     found = dict(line.split("==") for line in run(*pip, "freeze").split() if "==" in line)
@@ -102,7 +102,7 @@ def check(python: str, artefact: Path, pins: list[str], folder: Path) -> str:
 
 
 def main() -> None:
-    """Check what the flags say."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--set", choices=("oldest", "newest"), default="newest")
     parser.add_argument("--python", default=sys.executable)

@@ -1,9 +1,9 @@
-"""Make a blind network of one that takes a level: the start of a blind model's training.
+"""Convert a network that takes a level to a blind one, to initialise a blind training.
 
 ``python tools/fold_level.py denoise_color_small --level 25 -o start.safetensors`` writes weights of
 the same network without its level plane. A constant plane adds a constant to the first convolution,
-so it is folded into that one's bias; only within a pixel of the border do the results differ, where
-the convolution pads the plane with zeros.
+so it is folded into that bias. The results differ only within one pixel of the border, where the
+convolution pads the plane with zeros.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from vheatir.zoo import load_model
 
 
 def fold_level(model: LoadedModel, level: float) -> nn.Module:
-    """Return the network of ``model`` without a level, as it acts at ``level``.
+    """Return the network of ``model`` without a level input, equivalent to it at ``level``.
 
     Raises:
         VHeatIRError: the network takes no level.
     """
     config = network_config(model.network)
     if not model.network.takes_level:
-        raise VHeatIRError(f"{model.path} takes no level: nothing is to be folded")
+        raise VHeatIRError(f"{model.path} takes no level: nothing to fold")
     blind = build_network({**config, "level_scale": None})
     state = dict(model.network.state_dict())
     weight = state["conv_first.weight"]
     area = config["downscale"] ** 2
-    # A pixel-unshuffle keeps each image channel's planes together; the level's come last.
+    # A pixel-unshuffle keeps the planes of a channel together; those of the level come last.
     state["conv_first.weight"] = weight[:, :-area].clone()
     added = weight[:, -area:].sum((1, 2, 3)) * (level / config["level_scale"])
     state["conv_first.bias"] = state["conv_first.bias"] + added

@@ -1,9 +1,9 @@
-"""Compare the estimate of noise with the truth: made noise of known strength, and real pairs.
+"""Compare noise estimates with the truth, for synthetic noise of known strength and real pairs.
 
-``python tools/noise_estimate_table.py --photos FOLDER --pairs FOLDER`` prints, for each kind of
-damage, the true and the estimated standard deviation in smooth areas. By default the photographs
-are scikit-image's, and the pairs (``noisy/`` and ``clean/``) those of $VHEATIR_DATA/test/Nam25;
-``--pairs none`` leaves them alone.
+``python tools/noise_estimate_table.py --photos FOLDER --pairs FOLDER`` prints the true and the
+estimated standard deviation in smooth areas for each degradation. By default the photographs are
+scikit-image's, and the pairs (``noisy/`` and ``clean/``) those of $VHEATIR_DATA/test/Nam25;
+``--pairs none`` skips them.
 """
 
 from __future__ import annotations
@@ -41,53 +41,53 @@ from vheatir.inference.estimate import estimate_blockiness
 from vheatir.metrics import to_uint8
 
 _Image = NDArray[np.uint8]
-_Damage = Callable[[_Image, np.random.Generator], _Image]
+_Degradation = Callable[[_Image, np.random.Generator], _Image]
 
-#: An estimate counts as right within this share of the truth.
+#: Relative error up to which an estimate counts as correct.
 TOLERANCE = 0.3
 NOTE = (
     "Medians over n images, on 0..255: Y and C, the standard deviation of luma and chroma noise in "
-    "smooth areas, true and estimated; +-30 %, how many estimates of Y lie that near; corr., how "
-    "many images are called correlated; fine, what the details of stride 1 hold of Y; sigma and "
-    "blocks, the estimates of white noise and of JPEG's block borders."
+    "smooth areas, true and estimated; +-30 %, number of Y estimates within 30 % of the truth; "
+    "corr., number of images classified as correlated; fine, share of the details of stride 1 in "
+    "Y; sigma and blocks, the estimates of white noise and of JPEG block borders."
 )
-_COLUMNS = "damage|n|Y true|Y|+-30 %|C true|C|corr.|fine|sigma|blocks"
+_COLUMNS = "degradation|n|Y true|Y|+-30 %|C true|C|corr.|fine|sigma|blocks"
 _HEADER = _COLUMNS.split("|")
 
 
-def _white(sigma: float) -> _Damage:
+def _white(sigma: float) -> _Degradation:
     return lambda image, rng: to_uint8(add_noise(_unit(image), sigma, rng))
 
 
-def _blurred(sigma: float, blur: float) -> _Damage:
-    def damage(image: _Image, rng: np.random.Generator) -> _Image:
+def _blurred(sigma: float, blur: float) -> _Degradation:
+    def degrade(image: _Image, rng: np.random.Generator) -> _Image:
         from scipy.ndimage import gaussian_filter
 
         noise = gaussian_filter(rng.standard_normal(image.shape), (blur, blur, 0))
         return to_uint8(_unit(image) + (sigma / 255 / noise.std()) * noise)
 
-    return damage
+    return degrade
 
 
-def _camera(luma: float) -> _Damage:
-    def damage(image: _Image, rng: np.random.Generator) -> _Image:
+def _camera(luma: float) -> _Degradation:
+    def degrade(image: _Image, rng: np.random.Generator) -> _Image:
         return to_uint8(add_camera_noise(_unit(image), CameraNoise.draw(rng, luma), rng))
 
-    return damage
+    return degrade
 
 
-def _then_jpeg(damage: _Damage | None, *qualities: int) -> _Damage:
+def _then_jpeg(first: _Degradation | None, *qualities: int) -> _Degradation:
     def both(image: _Image, rng: np.random.Generator) -> _Image:
-        image = image if damage is None else damage(image, rng)
+        image = image if first is None else first(image, rng)
         for index, quality in enumerate(qualities):
-            # The second compression is off the first one's grid, as after a crop.
+            # The second compression's grid is offset from the first one's, as after a crop.
             image = jpeg_compress(np.roll(image, (3 * index, 5 * index), (0, 1)), quality)
         return np.roll(image, (-3, -5), (0, 1)) if len(qualities) > 1 else image
 
     return both
 
 
-DAMAGES: dict[str, _Damage] = {
+DAMAGES: dict[str, _Degradation] = {
     "clean": lambda image, rng: image,
     **{f"white {sigma}": _white(sigma) for sigma in (2, 5, 15, 25, 50)},
     **{f"blurred {sigma}": _blurred(sigma, 0.7) for sigma in (5, 15)},
@@ -102,7 +102,7 @@ DAMAGES: dict[str, _Damage] = {
 
 
 def measure(name: str, noisy: _Image, clean: _Image) -> dict[str, Any]:
-    """Return true and estimated figures of one image."""
+    """Return the true and the estimated values of one image."""
     residual = np.asarray(noisy, np.float32) - clean
     y, cr, cb = cv2.cvtColor(residual, cv2.COLOR_RGB2YCrCb)[smooth_areas(clean)].std(axis=0)
     found = estimate_noise(noisy)
@@ -122,27 +122,27 @@ def measure(name: str, noisy: _Image, clean: _Image) -> dict[str, Any]:
 
 
 def rows(records: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
-    """Yield a row of text for each damage: medians over its images."""
+    """Yield the table row of each degradation: medians over its images."""
     for name in dict.fromkeys(record["damage"] for record in records):
         own = [record for record in records if record["damage"] == name]
 
-        def middle(key: str, own: list[dict[str, Any]] = own) -> float:
+        def median(key: str, own: list[dict[str, Any]] = own) -> float:
             return float(np.median([record[key] for record in own]))
 
-        right = [abs(r["luma"] - r["true_luma"]) <= TOLERANCE * r["true_luma"] for r in own]
+        correct = [abs(r["luma"] - r["true_luma"]) <= TOLERANCE * r["true_luma"] for r in own]
         shares = [record["luma_1"] / max(record["luma"], 0.01) for record in own]
         yield [
             name,
             str(len(own)),
-            f"{middle('true_luma'):.2f}",
-            f"{middle('luma'):.2f}",
-            f"{sum(right)}" if middle("true_luma") > 0 else "-",
-            f"{middle('true_chroma'):.2f}",
-            f"{middle('chroma'):.2f}",
+            f"{median('true_luma'):.2f}",
+            f"{median('luma'):.2f}",
+            f"{sum(correct)}" if median("true_luma") > 0 else "-",
+            f"{median('true_chroma'):.2f}",
+            f"{median('chroma'):.2f}",
             f"{sum(record['correlated'] for record in own)}",
             f"{np.median(shares):.2f}",
-            f"{middle('sigma'):.1f}",
-            f"{middle('blockiness'):.2f}",
+            f"{median('sigma'):.1f}",
+            f"{median('blockiness'):.2f}",
         ]
 
 
@@ -154,10 +154,10 @@ def main() -> int:
     nam = str(Path(data) / "test" / "Nam25") if data else "none"
     add("--photos", nargs="+", type=Path, default=[], help="folders of clean photographs (bundled)")
     add("--pairs", default=nam, help="folder with noisy/ and clean/, or none")
-    add("--images", type=int, default=12, help="photographs at most, evenly spread (12)")
-    add("--size", type=int, default=512, help="largest side of the crop from the middle (512)")
+    add("--images", type=int, default=12, help="maximum number of photographs, evenly spaced (12)")
+    add("--size", type=int, default=512, help="maximum side of the center crop (512)")
     add("--seed", type=int, default=0)
-    add("--out", type=Path, default=Path("results/noise_estimate"), help="folder for the tables")
+    add("--out", type=Path, default=Path("results/noise_estimate"), help="output folder")
     arguments = parser.parse_args()
     return report.exit_status(lambda: _run(arguments))
 
@@ -167,16 +167,16 @@ def _run(arguments: argparse.Namespace) -> None:
         raise VHeatIRError("--images and --size must be at least 1")
     records = []
     for index, clean in enumerate(_photographs(arguments)):
-        for name, damage in DAMAGES.items():
+        for name, degrade in DAMAGES.items():
             rng = np.random.default_rng([arguments.seed, index])
-            records.append(measure(name, damage(clean, rng), clean))
+            records.append(measure(name, degrade(clean, rng), clean))
     if arguments.pairs != "none":
         pairs = Path(arguments.pairs)
         for noisy, clean in real_pairs(pairs):
             records.append(measure(f"{pairs.name} (real)", np.asarray(noisy, np.uint8), clean))
     table = list(rows(records))
     Console().print(NOTE)
-    Console().print(report.text_table("Noise in smooth areas, of 255: medians", _HEADER, table))
+    Console().print(report.text_table("Noise in smooth areas, on 0..255: medians", _HEADER, table))
     texts = {
         ".md": f"{NOTE}\n\n{report.markdown(_HEADER, table)}",
         ".csv": report.csv_text(records),

@@ -1,9 +1,9 @@
-"""Compare made camera noise with real one: strength, autocorrelation, channels, gray levels.
+"""Compare synthetic camera noise with real noise: strength, autocorrelation, channels, gray levels.
 
-``python tools/noise_statistics.py --photos FOLDER --pairs FOLDER`` prints, for the smooth areas of
-images, the standard deviation of luma and chroma noise and its autocorrelation, of made noise as
-percentiles over many crops, of real pairs (``noisy/`` and ``clean/``) as means; and draws both. By
-default the photographs are scikit-image's, and the pairs those of $VHEATIR_DATA/test/Nam25.
+``python tools/noise_statistics.py --photos FOLDER --pairs FOLDER`` prints the standard deviation
+and the autocorrelation of luma and chroma noise in smooth areas, as percentiles over many crops for
+synthetic noise and as means for real pairs (``noisy/`` and ``clean/``), and plots both. By default
+the photographs are scikit-image's, and the pairs those of $VHEATIR_DATA/test/Nam25.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from vheatir.errors import run_entry_point
 from vheatir.image_io import list_images, read_image, write_bytes_atomically
 from vheatir.metrics import to_uint8
 
-#: Share of the pixels that count as smooth: those with the smallest gradient.
+#: Share of pixels that count as smooth: those with the smallest gradients.
 SMOOTH = 0.4
-#: Means over published sets of real noise, measured on their files.
+#: Means over public data sets of real noise, measured on their files.
 REAL: dict[str, dict[str, float]] = {
     "CC15": {
         "Y std": 3.7, "Y lag 1": 0.56, "Y lag 2": 0.14, "Y lag 4": 0.01, "Cb std": 2.5,
@@ -57,14 +57,14 @@ _LEVELS = ((0, 32), (32, 64), (64, 96), (96, 128), (128, 160), (160, 192), (192,
 
 
 def smooth_areas(clean: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return where the blurred luma of (H, W, 3) changes least: 40 % of the pixels, (H, W)."""
+    """Return a mask (H, W) of the 40 % of pixels where the blurred luma changes least."""
     luma = cv2.GaussianBlur(cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 2)
     gradient = np.hypot(cv2.Sobel(luma, -1, 1, 0), cv2.Sobel(luma, -1, 0, 1))
     return gradient <= np.quantile(gradient, SMOOTH)
 
 
 def statistics(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> dict[str, float]:
-    """Measure the noise of an image, on 0..255, in its smooth areas."""
+    """Measure the noise in the smooth areas of an image, on 0..255."""
     residual = np.asarray(noisy, np.float32) - clean
     where = smooth_areas(clean)
     y, cb, cr = cv2.split(_to_ycc(residual))
@@ -80,7 +80,7 @@ def statistics(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> dict[str, float
 
 
 def by_gray_level(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return sums of squared luma noise and their counts, for ranges of gray level: (2, 8)."""
+    """Return sums of squared luma noise and pixel counts by range of gray level: (2, 8)."""
     luma = _to_ycc(np.asarray(noisy, np.float32) - clean)[..., 0]
     gray = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY)
     where = smooth_areas(clean)
@@ -102,21 +102,21 @@ def _std(plane: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
 
 
 def _correlation(plane: NDArray[np.float32], where: NDArray[np.bool_], lag: int) -> float:
-    """Autocorrelation at a lag, mean of rows and columns, over pairs that are both smooth."""
+    """Autocorrelation at a lag: mean over rows and columns, for pairs of smooth pixels."""
     values = []
     for a, mask in ((plane, where), (plane.T, where.T)):
         both = mask[:, lag:] & mask[:, :-lag]
         first, second = a[:, lag:][both], a[:, :-lag][both]
-        # Without noise, as on black, nothing is correlated.
-        moving = first.size > 2 and first.std() > 0 and second.std() > 0
-        values.append(float(np.corrcoef(first, second)[0, 1]) if moving else 0.0)
+        # Undefined without noise, as on black: 0.
+        has_noise = first.size > 2 and first.std() > 0 and second.std() > 0
+        values.append(float(np.corrcoef(first, second)[0, 1]) if has_noise else 0.0)
     return float(np.mean(values))
 
 
 def made_crops(
     source: ImageSource, count: int, size: int, seed: int
 ) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
-    """Yield crops with made camera noise and without, uint8: what a file would hold."""
+    """Yield (noisy, clean) crops with synthetic camera noise, ``uint8`` as stored in a file."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         image = source[int(rng.integers(len(source)))]
@@ -130,7 +130,7 @@ def made_crops(
 
 
 def real_pairs(folder: Path) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
-    """Yield (noisy, clean) of a folder of pairs."""
+    """Yield (noisy, clean) from a folder of pairs."""
     for path in list_images(folder / "noisy"):
         clean = read_image(folder / "clean" / path.name)
         yield read_image(path), np.asarray(clean, np.uint8)
@@ -144,10 +144,10 @@ def main() -> int:
     nam = Path(data) / "test" / "Nam25" if data else None
     add("--photos", nargs="+", default=[BUNDLED], help="folders of clean photographs (bundled)")
     add("--pairs", type=Path, default=nam, help="folder with noisy/ and clean/")
-    add("--crops", type=int, default=500, help="number of made crops (500)")
-    add("--size", type=int, default=256, help="largest side of a made crop (256)")
+    add("--crops", type=int, default=500, help="number of synthetic crops (500)")
+    add("--size", type=int, default=256, help="maximum side of a synthetic crop (256)")
     add("--seed", type=int, default=0)
-    add("--out", type=Path, default=Path("results/noise_statistics"), help="folder for everything")
+    add("--out", type=Path, default=Path("results/noise_statistics"), help="output folder")
     arguments = parser.parse_args()
     return run_entry_point(lambda: _run(arguments), "nothing was written")
 
@@ -203,9 +203,9 @@ def _curve(levels: NDArray[np.float64]) -> list[float]:
 def _print(report: dict[str, Any]) -> None:
     console = Console()
     table = Table(
-        title="Noise on smooth areas: made (percentiles of crops) and real (means)",
-        caption="* measured here; inside: the real means lie between p10 and p90; near: p50 lies "
-        "within 25 % of them",
+        title="Noise in smooth areas: synthetic (percentiles over crops) and real (means)",
+        caption="* measured here; inside: real means within p10 to p90; near: p50 within 25 % of "
+        "the real means",
     )
     keys = list(next(iter(report["columns"].values())))
     for key in ("", *keys):
@@ -239,12 +239,14 @@ def _save(report: dict[str, Any], folder: Path) -> None:
     for axis, group in zip(axes, names, strict=False):
         places = np.arange(len(group))
         low, middle, high = ([columns[n][p] for n in group] for p in ("p10", "p50", "p90"))
-        axis.bar(places, np.subtract(high, low), bottom=low, color="#f4c38a", label="made, 10-90 %")
-        axis.plot(places, middle, "_", color="#b35900", markersize=16, label="made, median")
+        axis.bar(
+            places, np.subtract(high, low), bottom=low, color="#f4c38a", label="synthetic, 10-90 %"
+        )
+        axis.plot(places, middle, "_", color="#b35900", markersize=16, label="synthetic, median")
         for set_name, marker in zip(REAL, "os^", strict=False):
             axis.plot(places, [columns[n][set_name] for n in group], marker, label=set_name)
         axis.set_xticks(places, group, rotation=60)
-    axes[0].set_title("standard deviation, of 255")
+    axes[0].set_title("standard deviation, on 0..255")
     axes[1].set_title("autocorrelation; R-G correlation")
     axes[1].legend(fontsize=7)
     centres = [sum(level) / 2 for level in report["gray_levels"]]

@@ -1,9 +1,9 @@
-"""Put trained weights into the zoo, and write the model cards.
+"""Add trained weights to the zoo, and write the model cards.
 
 ``python tools/release.py add EXPORT.safetensors --history history.json --facts facts.yml`` stores
-the weights in half precision, if that costs less than 0.005 dB, and enters them in the registry.
-``python tools/release.py cards --results results/benchmark.json`` writes the cards of the models in
-these results anew, with their benchmark tables.
+the weights in half precision, if that costs less than 0.005 dB, and adds them to the registry.
+``python tools/release.py cards --results results/benchmark.json`` regenerates the cards of the
+models in these results, with their benchmark tables.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def main() -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    add = commands.add_parser("add", help="enter weights in the zoo")
+    add = commands.add_parser("add", help="add weights to the zoo")
     add.add_argument("weights", type=Path)
     add.add_argument("--history", type=Path, required=True, help="the run's results/history.json")
-    add.add_argument("--facts", type=Path, required=True, help="data, hardware and so on, YAML")
+    add.add_argument("--facts", type=Path, required=True, help="YAML file with data, hardware etc.")
     add.set_defaults(run=add_model)
-    cards = commands.add_parser("cards", help="write the cards")
+    cards = commands.add_parser("cards", help="write the model cards")
     cards.add_argument("--results", type=Path, nargs="+", required=True, help="benchmark.json")
     cards.set_defaults(run=write_cards)
     arguments = parser.parse_args()
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def add_model(arguments: argparse.Namespace) -> None:
-    """Store weights in half precision and enter them in the registry and the facts."""
+    """Store weights in half precision, and add them to the registry and the facts."""
     full = load_weights(arguments.weights)
     name, task = full.info["name"], full.info["task"]
     info = {key: full.info[key] for key in ("name", "task", "level", "training")}
@@ -83,9 +83,9 @@ def add_model(arguments: argparse.Namespace) -> None:
 
 
 def bundled_psnr(model: LoadedModel) -> float:
-    """Return the mean PSNR on the held-out bundled photographs, over the benchmark's levels.
+    """Return the mean PSNR on the held-out bundled photographs, over the benchmark levels.
 
-    A task without a level is measured once, on made damage.
+    A task without a level is measured once, on its synthetic degradation.
     """
     task = get_task(model.info["task"])
     values = []
@@ -102,14 +102,14 @@ def bundled_psnr(model: LoadedModel) -> float:
 
 
 def plot(name: str, history: dict[str, Any]) -> None:
-    """Draw a run's loss and validation PSNR."""
+    """Plot the loss and the validation PSNR of a run."""
     from vheatir.training.report import draw_curves
 
     draw_curves(CURVES / f"{name}.png", name, history["losses"], history["scores"])
 
 
 def write_cards(arguments: argparse.Namespace) -> None:
-    """Write the card of every model that the results have a row of."""
+    """Write the card of every model in the results."""
     records = [r for path in arguments.results for r in json.loads(path.read_text())]
     measured = {(r["task"], r["method"]) for r in records}
     for entry in list_models():
@@ -118,7 +118,7 @@ def write_cards(arguments: argparse.Namespace) -> None:
 
 
 def card(entry: ModelEntry, records: list[dict[str, Any]]) -> str:
-    """Return a model's card."""
+    """Return a model card as Markdown."""
     from vheatir.archs import network_config
 
     facts = yaml.safe_load((CURVES / f"{entry.name}.yml").read_text())

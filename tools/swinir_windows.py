@@ -1,7 +1,7 @@
-"""Draw how far one pixel reaches in SwinIR's groups, for the demo, which has no BasicSR.
+"""Draw the influence of one pixel after each group of SwinIR, for the demo, which has no BasicSR.
 
-BasicSR's SwinIR of size light with random weights: the pattern is that of its windows, not of any
-training. ``python tools/swinir_windows.py``
+BasicSR's SwinIR (lightweight size) with random weights: the pattern comes from its windows, not
+from training. ``python tools/swinir_windows.py``
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The training comparison with SwinIR: equal terms, and a whole tiny run of it, twice."""
+"""The training comparison with SwinIR: equal shapes, and a tiny complete run, twice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
 def test_swinir_takes_any_size(size: tuple[int, int], downscale: int) -> None:
     network = SwinIR(3, embed_dim=8, depths=[1], heads=2, downscale=downscale)
     assert network(torch.rand(1, 3, *size)).shape == (1, 3, *size)
-    with pytest.raises(VHeatIRError, match="leave out_chans out"):
+    with pytest.raises(VHeatIRError, match="omit out_chans"):
         SwinIR(3, out_chans=1, embed_dim=8, depths=[1], heads=2)
 
 
@@ -53,7 +53,7 @@ def test_a_comparison_is_made_once(
 ) -> None:
     monkeypatch.setattr(against_swinir, "CROP", 32)
     rng = np.random.default_rng(0)
-    for index in range(20):  # the twentieth validates
+    for index in range(20):  # the twentieth is for validation
         image = rng.integers(0, 256, (40, 40, 3), np.uint8)
         write_image(tmp_path / "photographs" / f"{index}.png", image)
     out = tmp_path / "out"
@@ -74,5 +74,5 @@ def test_a_comparison_is_made_once(
     assert against_swinir.main(arguments) == 0
     assert {file: file.stat().st_mtime_ns for file in files} == files and len(files) >= 2
     assert against_swinir.main([*arguments, "--batch", "2"]) == 2
-    assert "trainings of other settings" in capsys.readouterr().err
+    assert "trainings with other settings" in capsys.readouterr().err
     assert "SwinIR" in sys.modules["vheatir.archs"].ARCHS

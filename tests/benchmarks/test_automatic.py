@@ -1,4 +1,4 @@
-"""The benchmark of Automatic: its damage, its table and its files, on bundled photographs."""
+"""The benchmark of Automatic: degradations, table and files, on bundled photographs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vheatir.image_io import write_image
 
 
 @pytest.mark.parametrize("row", automatic.ROWS)
-def test_damage_is_the_same_at_every_call_and_befits_the_clean_image(row: str) -> None:
+def test_degradations_are_deterministic_and_match_the_clean_image(row: str) -> None:
     photos = [np.ascontiguousarray(heldout_photographs()["chelsea"][:96, :96])]
     first, second = (next(automatic.cases(row, photos)) for _ in range(2))
     assert np.array_equal(first.damaged, second.damaged)
@@ -25,7 +25,7 @@ def test_damage_is_the_same_at_every_call_and_befits_the_clean_image(row: str) -
     assert (first.quality is not None) == ("JPEG" in row)
 
 
-def test_graphics_are_eight_of_each_kind_and_are_the_same_at_every_call() -> None:
+def test_graphics_are_eight_of_each_kind_and_deterministic() -> None:
     first, second = clean_graphics(), clean_graphics()
     for kind in ("screenshot", "drawing", "text"):
         assert sum(name.startswith(kind) for name in first) == 8

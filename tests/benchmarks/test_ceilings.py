@@ -1,4 +1,4 @@
-"""The ceilings: bytes and products counted by hand, and files that are written."""
+"""The roofline benchmark: bytes and products counted by hand, and its output files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, on images small enough to take seconds."""
+"""The comparison benchmark, on images small enough to take seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frontier: PSNR from cards and papers, never typed in; all that can fail is a row."""
+"""The frontier: PSNR comes from model cards and papers; every failure is a row."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ TINY = ["--side", "16", "--repetitions", "1", "--device", "cpu", "--threads", "1
 
 
 @pytest.mark.parametrize("entry", list_models(), ids=lambda entry: entry.name)
-def test_every_card_tells_the_psnr(entry: frontier.ModelEntry) -> None:
+def test_every_card_has_the_psnr(entry: frontier.ModelEntry) -> None:
     if entry.task in frontier.COLUMNS:
         psnr = frontier.psnr_of_card(entry, *frontier.COLUMNS[entry.task])
         assert f"| {psnr:.2f} |" in entry.card.read_text()
         assert 25 < psnr < 40
-    with pytest.raises(VHeatIRError, match="tells no PSNR on Set13"):
+    with pytest.raises(VHeatIRError, match="has no PSNR on Set13"):
         frontier.psnr_of_card(entry, "Set13", 15)
 
 
@@ -69,7 +69,7 @@ def test_a_missing_package_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     assert frontier.rows([point])[0][2] == "not installed"
 
 
-def test_over_the_budget_one_run_may_still_be_told() -> None:
+def test_over_the_budget_one_run_may_still_be_reported() -> None:
     options = frontier.parse(["--methods", "SwinIR", *TINY])
     ((point, _),) = frontier.points_of("jpeg_gray", options)
     result = Result("cpu", "float32", "infer", "-", 1000, 500, "x", status=OVER_BUDGET)
@@ -85,7 +85,7 @@ def test_an_unknown_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "denoise_gray" in capsys.readouterr().err
 
 
-# Millions of weights as published: DRUNet and Restormer by their papers and files.
+# Millions of weights as published; DRUNet and Restormer from their papers and files.
 PARAMETERS = {"SwinIR": 11.5, "SCUNet": 17.9, "DRUNet": 32.6, "DnCNN": 0.56, "Restormer": 26.1}
 
 
@@ -97,7 +97,7 @@ def test_architectures_are_those_that_were_published(name: str) -> None:
     network = others.build_other(name, "denoise_gray").eval()
     count = sum(parameter.numel() for parameter in network.parameters())
     assert count / 1e6 == pytest.approx(PARAMETERS[name], rel=0.01)
-    if name != "SwinIR":  # which takes seconds
+    if name != "SwinIR":  # SwinIR takes seconds
         with torch.inference_mode():
             assert network(torch.rand(1, 1, 24, 40)).shape == (1, 1, 24, 40)
 

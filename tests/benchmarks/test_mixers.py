@@ -1,4 +1,4 @@
-"""The mixer study: its candidates, what it measures, and a whole tiny study, twice."""
+"""The mixer study: candidates, measurements, and a tiny complete study, twice."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_every_candidate_builds_and_the_controls_are_there() -> None:
         for candidate in candidates:
             network = candidate.build(get_task(task))
             x = torch.rand(1, get_task(task).channels, 16, 24)
-            told = (50.0,) if candidate.shape == "u_told" else ()
-            assert network(x, *told).shape == x.shape
+            level = (50.0,) if candidate.shape == "u_told" else ()
+            assert network(x, *level).shape == x.shape
             assert "MIXER" not in json.dumps(network_config(network))
 
 
@@ -91,7 +91,7 @@ def test_the_field_of_a_box_filter_is_the_box() -> None:
     inside[12:21, 12:21] = True
     np.testing.assert_allclose(energy[inside], 1 / 81)
     assert energy[~inside].max() == 0
-    # 90 % of 81 pixels: the smallest disc that holds 73 of them
+    # 90 % of 81 pixels: the smallest disc that contains 73 of them
     distance = np.sort(np.hypot(*np.mgrid[-4:5, -4:5]).ravel())
     assert mixer_measure.receptive_field(energy) == pytest.approx(distance[72])
     response = mixer_measure.impulse_response(box, torch.rand(1, 1, 32, 32))
@@ -124,7 +124,7 @@ def test_a_study_is_finished_once(tmp_path: Path, capsys: pytest.CaptureFixture[
         content = json.loads((tmp_path / "mixers.json").read_text())
         weights = sorted((tmp_path / "runs").rglob("*.safetensors"))
         before = [file.stat().st_mtime_ns for file in weights]
-        assert mixers.main(arguments) == 0  # nothing is left to do
+        assert mixers.main(arguments) == 0  # everything is finished
     finally:
         torch.set_num_threads(threads)
     assert [file.stat().st_mtime_ns for file in weights] == before and before
@@ -140,7 +140,7 @@ def test_a_study_is_finished_once(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert record["params"] > 1e5 and record["macs"] > 1e5 and record["seconds_16"] > 0
     for name in ("curves.png", "receptive_fields.png", "impulse_responses.png"):
         assert (tmp_path / name).stat().st_size > 1000
-    assert "there already" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
 
 
 def test_nothing_to_do_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the benchmarks print."""
+"""The tables that the benchmarks print."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ with warnings.catch_warnings():
 
 
 def test_a_terminal_of_80_columns_shows_names_whole() -> None:
-    header = ["method", "parameters", "s/megapixel", "peak memory", "PSNR", "of"]
+    header = ["method", "parameters", "s/megapixel", "peak memory", "PSNR", "source"]
     rows = [
-        ["**denoise_color_medium**", "3.90 M", "3.04", "69 MB", "34.84", "its card"],
+        ["**denoise_color_medium**", "3.90 M", "3.04", "69 MB", "34.84", "model card"],
         ["SwinIR", "11.50 M", "386 (over budget, one run)", "824 MB", "35.61", "[1] " * 20],
     ]
     console = Console(width=80, force_terminal=False)
@@ -23,7 +23,7 @@ def test_a_terminal_of_80_columns_shows_names_whole() -> None:
     lines = capture.get().splitlines()
     assert max(map(len, lines)) <= 80 and not any("…" in line or "*" in line for line in lines)
     assert any(line.split()[:3] == ["denoise_color_medium", "3.90", "M"] for line in lines)
-    assert sum(line.count("[1]") for line in lines) == 20  # not taken for markup
+    assert sum(line.count("[1]") for line in lines) == 20  # not parsed as markup
 
 
 def test_a_terminal_of_80_columns_shows_all_of_the_ceilings() -> None:

@@ -1,4 +1,4 @@
-"""Whole image or tiles, on one small image."""
+"""Whole-image against tiled inference, on one small image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_measures_quality_and_speed(tmp_path: Path, capsys: pytest.CaptureFixtur
     content = json.loads((out / "whole_or_tiles.json").read_text())
     psnr = {q["tile"]: q["psnr"] for q in content["psnr"]}
     assert set(psnr) == {None, 64, 128}
-    assert psnr[128] == psnr[None] > 25  # a tile larger than the image is the image
+    assert psnr[128] == psnr[None] > 25  # a tile larger than the image covers it
     assert psnr[64] == pytest.approx(psnr[None], abs=0.5)
     # tiles larger than the image are not timed
     assert [(r["tile"], r["status"]) for r in content["speed"]] == [(None, "ok"), (64, "ok")]
@@ -36,4 +36,4 @@ def test_measures_quality_and_speed(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_impossible_sides_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert whole_or_tiles.main(["--tiles", "128,x"]) == 2
-    assert "no list of sides" in capsys.readouterr().err
+    assert "not a list of sides" in capsys.readouterr().err

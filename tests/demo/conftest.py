@@ -1,4 +1,4 @@
-"""A real demo server in a process of its own, and a real headless Chromium to visit it."""
+"""Fixtures: a real demo server in a subprocess, and a headless Chromium."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def tiny_weights(
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return weight files: colour denoising of all levels and of one, JPEG luma (blind)."""
+    """Return weight files: colour denoising for all levels and for one, gray JPEG (blind)."""
     folder = tmp_path_factory.mktemp("weights")
     return {
         "all_levels": tiny_weights(
@@ -96,7 +96,7 @@ Serve = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Return a function that runs ``python app.py FLAGS`` elsewhere and returns its address."""
+    """Return a function that runs ``python app.py FLAGS`` in a subprocess and returns its URL."""
     pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
     running: list[subprocess.Popen[str]] = []
     readers: list[threading.Thread] = []
@@ -145,12 +145,12 @@ def _wait_for_address(process: subprocess.Popen[str], readers: list[threading.Th
 
     readers.append(threading.Thread(target=read, daemon=True))
     readers[-1].start()
-    said = ""
+    output = ""
     while (line := lines.get(timeout=180)) is not None:
-        said += line
+        output += line
         if found := re.search(r"vHeatIR demo: (http://\S+)", line):
             return found[1]
-    raise AssertionError(f"the demo ended with status {process.wait()}: {said}")
+    raise AssertionError(f"the demo ended with status {process.wait()}: {output}")
 
 
 @pytest.fixture(scope="session")
@@ -184,15 +184,15 @@ def page(browser: Any, address: str) -> Iterator[Any]:
         "request",
         lambda r: None if r.url.startswith((address, "data:", "blob:")) else page.foreign.append(r),
     )
-    page.shot = lambda name: _keep_picture(page, name)
+    page.shot = lambda name: _save_screenshot(page, name)
     page.goto(address)
     page.wait_for_selector("#restore:not([disabled])")
     yield page
     context.close()
 
 
-def _keep_picture(page: Any, name: str) -> None:
-    """Keep a picture for people, where they ask for it."""
+def _save_screenshot(page: Any, name: str) -> None:
+    """Save a screenshot if ``VHEATIR_SCREENSHOTS`` names a folder."""
     if folder := os.environ.get("VHEATIR_SCREENSHOTS"):
         page.wait_for_timeout(1000)
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)

@@ -1,4 +1,4 @@
-"""The batch tab's handler, without a browser."""
+"""The handler of the batch tab, without a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The name that stands for the folder of uploads, in every direction."""
+"""The alias of the upload folder, in requests and responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDERS = ["/tmp/some one/cache", "C:\\Users\\someone\\Temp\\gradio"]
 
 
 def ask(folder: str, method: str, address: str, **request: Any) -> tuple[Any, list[Any]]:
-    """Ask an application that names its folder; returns its answer and what it heard."""
+    """Send a request to an app that names its folder; returns its response and its input."""
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -71,7 +71,7 @@ def test_streams_hide_it_in_every_event(folder: str) -> None:
     assert paths == [f"{ALIAS}/{number}.png" for number in range(3)]
 
 
-def test_pictures_are_left_alone() -> None:
+def test_images_are_left_alone() -> None:
     answer, _ = ask(FOLDERS[0], "GET", "/pixels")
     assert answer.content == b"\x89PNG" + FOLDERS[0].encode()
     assert int(answer.headers["content-length"]) == len(answer.content)

@@ -18,7 +18,7 @@ from vheatir.errors import VHeatIRError
 
 @pytest.fixture
 def files(tmp_path: Path, photograph: np.ndarray[Any, Any]) -> dict[str, Path]:
-    """Return photographs of phones: 8 bits, 10 bits, AVIF."""
+    """Return phone photographs: 8 bits, 10 bits, AVIF."""
     heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
     if not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
@@ -76,12 +76,12 @@ def test_the_page_takes_them(page: Any, files: dict[str, Path], name: str) -> No
     depth = 16 if name.startswith("deep") else 8
     page.wait_for_selector(f"#about:has-text('96 × 64, {depth}-bit RGB')")
     page.click("#restore")
-    page.wait_for_selector("#details:has-text(' s in all')")
+    page.wait_for_selector("#details:has-text(' s in total')")
 
 
 @pytest.mark.browser
 def test_the_page_takes_a_dropped_one(page: Any, files: dict[str, Path]) -> None:
-    """Browsers on systems that know no HEIC give its files no type."""
+    """Browsers on systems without HEIC support give its files no MIME type."""
     contents = list(files["a.heic"].read_bytes())
     drop = """(contents) => {
         const data = new DataTransfer();

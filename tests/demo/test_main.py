@@ -1,4 +1,4 @@
-"""The demo's door: a plain script from anywhere, clear errors, an API, a training button."""
+"""Starting the demo from any folder, its error messages, its API and its training button."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Return a mere clone: the files alone, with no model trained and a data set fetched."""
+    """Return a copy of the files, not installed, without weights and with a data set folder."""
     folder = tmp_path / "clone"
     ignore = shutil.ignore_patterns("__pycache__", "*.safetensors")
     for name in ("vheatir", "options"):
@@ -117,7 +117,7 @@ def test_the_api_from_a_client(
     client = client_module.Client(address, verbose=False, download_files=tmp_path / "got")
     try:
         label = next(iter(_labels(client)))
-        pictures, details, file = client.predict(
+        images, details, file = client.predict(
             client_module.handle_file(tmp_path / "photo.png"), label, False, 25,
             api_name="/restore",
         )  # fmt: skip
@@ -137,8 +137,8 @@ def test_the_api_from_a_client(
     assert "sigma 25.0 (chosen)" in details
     expected = Restorer(weights["all_levels"], "cpu").restore(photograph, 25)
     np.testing.assert_array_equal(read_image(file), expected)
-    assert len(pictures) == 2
-    # As many percent of it as were asked for.
+    assert len(images) == 2
+    # At the requested strength.
     np.testing.assert_array_equal(read_image(part[1]), apply_strength(photograph, expected, 50, 0))
 
 

@@ -1,4 +1,4 @@
-"""The catalogue of models: read from headers, loaded on first use, errors by name."""
+"""The model catalogue: headers, loading on first use, errors that name the file."""
 
 from __future__ import annotations
 
@@ -83,6 +83,6 @@ def test_a_level_is_needed_where_the_task_has_one(tmp_path: Path) -> None:
         Catalogue([path], "cpu")
 
 
-def test_unknown_models_are_told() -> None:
+def test_unknown_models_are_refused() -> None:
     with pytest.raises(VHeatIRError, match="unknown model 'x'"):
         Catalogue(device="cpu").entry("x")

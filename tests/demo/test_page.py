@@ -1,4 +1,4 @@
-"""The demo as a person uses it, in a real browser: upload, press the button, see the result."""
+"""The Restore tab in a real browser: upload, restore, compare, download."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def choose(page: Any, dropdown: str, text: str) -> None:
 def restore(page: Any) -> None:
     page.click("#restore")
     page.wait_for_function(
-        "() => document.querySelector('#details').innerText.includes(' s in all')"
+        "() => document.querySelector('#details').innerText.includes(' s in total')"
     )
 
 
@@ -61,7 +61,7 @@ def test_upload_restore_compare_download(
 
     details = page.inner_text("#details")
     assert "sigma" in details and "(estimated)" in details and "whole image" in details
-    # The slider shows both pictures at their full resolution.
+    # The slider shows both images at full resolution.
     sizes = page.eval_on_selector_all(
         "#result img", "images => images.map(i => [i.naturalWidth, i.naturalHeight])"
     )
@@ -202,7 +202,7 @@ def test_a_phone_sees_it_all(page: Any, tmp_path: Path, photograph: np.ndarray[A
     upload(page, tmp_path / "photo.png")
     restore(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    # The button, and the result below it, on one screen; the options are in neither's way.
+    # The button and the result below it fit on one screen.
     button, result = (bottom_of(page, each) for each in ("#restore", "#result"))
     assert bottom_of(page, "#upload") < button < result
     assert result - bottom_of(page, "#upload") < 844

@@ -1,6 +1,6 @@
-"""The result's column: strength without the network, views, and nobody sees another's result.
+"""The result column: strength without the network, views, and isolation between sessions.
 
-The server here offers a model for photographs, which has no level, and keeps two megabytes of
+The server here has a model for photographs, which takes no level, and stores two megabytes of
 results.
 """
 
@@ -37,7 +37,7 @@ def request_of(session: str | None, path: str = "/gradio_api/queue/join") -> Any
 
 @pytest.fixture
 def images(photograph: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return an image of 16 bits and what a network may have made of it."""
+    """Return a 16-bit image and a plausible restored version."""
     before = photograph[:40, :50].astype(np.uint16) * 257
     return before, (0.9 * before).astype(np.uint16)
 
@@ -103,7 +103,7 @@ def test_the_loupe_takes_points_only(images: Any, tmp_path: Path, monkeypatch: A
     panel.show(request_of("mine"), *images, (100, 100), "photo")
     for index in (None, 7, [1], ["x", 2], [1, 2, 3], [float("inf"), 0], [float("nan"), 0]):
         event = gr.SelectData(None, {"index": index, "value": None})
-        with pytest.raises(gr.Error, match="no point"):
+        with pytest.raises(gr.Error, match="not a point"):
             panel.look(event, request_of("mine"))
     for index in ([0, 0], [10**12, -(10**12)]):
         panel.look(gr.SelectData(None, {"index": index, "value": None}), request_of("mine"))
@@ -119,7 +119,7 @@ def address(serve: Any, photo_weights: Path) -> str:
 
 
 def set_strength(page: Any, name: str, percent: int) -> None:
-    """Type a strength, and wait for the result to change."""
+    """Enter a strength and wait for the result to change."""
     before = after_image(page)
     field = page.locator(f"#{name} input[type=number]")
     field.fill(str(percent))
@@ -164,7 +164,7 @@ def test_sliders_and_views(
     expected = apply_strength(before, restored, 40, 70)
     np.testing.assert_array_equal(image, expected)
     assert page.inner_text("#details") == details  # the network has not run again
-    # By keyboard, as by mouse.
+    # By keyboard as well.
     last = after_image(page)
     page.locator("#luma input[type=range]").press("ArrowRight")
     page.wait_for_function(f"() => !document.querySelector('#result').innerHTML.includes({last!r})")
@@ -187,7 +187,7 @@ def test_sliders_and_views(
     page.wait_for_function(
         "first => document.querySelector('#loupe_after img').src !== first", arg=first
     )
-    assert box["width"] < 300  # the map is smaller than the image, the loupe is not
+    assert box["width"] < 300  # the overview is downscaled, the loupe is not
     for name, whole in (("before", before), ("after", expected)):
         part = pixels(page, f"#loupe_{name} img")
         assert part.shape == (2 * LOUPE, 2 * LOUPE, 3)
@@ -195,8 +195,8 @@ def test_sliders_and_views(
         drawn = page.locator(f"#loupe_{name} img").evaluate(
             "i => [getComputedStyle(i).objectFit, getComputedStyle(i).imageRendering]"
         )
-        assert drawn == ["none", "pixelated"]  # at no other size
-    # Strength acts on the view that is open.
+        assert drawn == ["none", "pixelated"]  # not resampled
+    # The strength updates the open view.
     first = page.get_attribute("#loupe_after img", "src")
     page.locator("#luma input[type=number]").fill("0")
     page.locator("#luma input[type=number]").press("Enter")
@@ -251,7 +251,7 @@ def test_two_people_change_their_own_and_the_oldest_is_told_to_restore_again(
         file, result = downloaded(each)
         assert file == f"{name}_restored.png"
         np.testing.assert_array_equal(result, image)
-    # A large one of the second visitor leaves no room for the first one's.
+    # A large result of the second visitor evicts the first one's.
     large = np.tile(photograph, (4, 1, 1))[:720]
     write_image(tmp_path / "large.png", large)
     upload(other, tmp_path / "large.png")

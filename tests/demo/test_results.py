@@ -1,4 +1,4 @@
-"""The store of results: one a visitor, bounded, never another's; the residual and the loupe."""
+"""The result store (one per visitor, bounded, isolated), the residual and the loupe."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_bytes_are_bounded_and_the_one_used_longest_ago_goes_first() -> None
         store.get("b")
     for owner in "acd":
         store.get(owner)
-    # A changed strength takes no more: nobody's result goes by moving a slider.
+    # A changed strength takes no more memory: moving a slider evicts nothing.
     now = store.get("d")
     store.change("d", now, shown=np.zeros_like(now.before))
     assert store.size == 3 * each
@@ -59,7 +59,7 @@ def test_one_too_large_by_itself_displaces_nobody() -> None:
     store.put("a", result())
     store.put("b", result(side=100))
     store.get("a")
-    with pytest.raises(VHeatIRError, match="too large to be changed afterwards"):
+    with pytest.raises(VHeatIRError, match="too large to adjust afterwards"):
         store.get("b")
     store.put("b", result())
     store.get("b")
@@ -103,12 +103,12 @@ def test_the_residual_is_what_was_removed(dtype: Any) -> None:
     before = np.full((8, 8, 4), 100 * step, dtype)
     restored = before.copy()
     restored[:4, :, 0] -= 10 * step
-    restored[:, :, 3] = 0  # alpha is no part of it
+    restored[:, :, 3] = 0  # alpha is ignored
     residual, factor = amplified_residual(result(before=before, restored=restored, shown=restored))
     assert factor == 8  # 16 times 10 would leave the range
     assert (residual.shape, residual.dtype) == ((8, 8, 3), np.uint8)
     assert (residual[:4, :, 0] == 128 + 80).all() and (residual[4:] == 128).all()
-    # At no strength nothing is removed; the factor stays.
+    # At zero strength nothing is removed; the factor is unchanged.
     residual, factor = amplified_residual(result(before=before, restored=restored, shown=before))
     assert factor == 8 and (residual == 128).all()
 

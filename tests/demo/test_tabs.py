@@ -1,4 +1,4 @@
-"""The other tabs of the demo in a real browser, and two people at once."""
+"""The other tabs of the demo in a real browser, and two visitors at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def numbers(page: Any, row: str) -> list[float]:
     return [float(cell) for cell in cells[1:]]
 
 
-def test_a_clean_image_is_damaged_restored_and_measured(page: Any, tmp_path: Path) -> None:
+def test_a_clean_image_is_degraded_restored_and_measured(page: Any, tmp_path: Path) -> None:
     clean = heldout_photographs()["coffee"][:128, :160]
     write_image(tmp_path / "clean.png", clean)
     open_tab(page, "Try it")
@@ -37,18 +37,18 @@ def test_a_clean_image_is_damaged_restored_and_measured(page: Any, tmp_path: Pat
     page.wait_for_selector("#try_upload img")
     page.click("#try")
     page.wait_for_selector("#try_table:has-text('Noise sigma 25, 160 × 128')")
-    damaged, classic = numbers(page, "damaged"), numbers(page, "non-local means")
+    degraded, classic = numbers(page, "degraded"), numbers(page, "non-local means")
     noise = np.random.RandomState(0).normal(0, 25, clean.shape)[..., ::-1]
     expected = peak_signal_noise_ratio(clean, np.rint((clean + noise).clip(0, 255)).astype("u1"))
-    assert damaged[0] == pytest.approx(expected, abs=0.006)
-    assert classic[0] > damaged[0] + 5 and classic[1] > damaged[1]
+    assert degraded[0] == pytest.approx(expected, abs=0.006)
+    assert classic[0] > degraded[0] + 5 and classic[1] > degraded[1]
     assert len(numbers(page, "all_levels")) == 2
     page.shot("try_noise")
     page.click("#try_kind label:has-text('JPEG')")
     page.wait_for_selector("#try_level:has-text('JPEG quality')")
     page.click("#try")
     page.wait_for_selector("#try_table:has-text('JPEG quality 10')")
-    assert numbers(page, "jpeg_color_medium")[0] > numbers(page, "damaged")[0] + 0.5
+    assert numbers(page, "jpeg_color_medium")[0] > numbers(page, "degraded")[0] + 0.5
     page.shot("try_jpeg")
 
 
@@ -56,7 +56,7 @@ def test_a_click_shows_where_the_heat_flows(page: Any) -> None:
     open_tab(page, "heat flows")
     page.wait_for_selector("#heat_upload img")
     page.wait_for_selector("#heat_swinir img")
-    # The centre of the sample, without a click.
+    # The centre of the sample is shown without a click.
     page.wait_for_selector("#heat_maps img", timeout=4 * SLOW)
     page.wait_for_selector("#heat_curves img")
     assert "Point 150, 150," in page.inner_text("#heat_point")
@@ -69,7 +69,7 @@ def test_a_click_shows_where_the_heat_flows(page: Any) -> None:
     )  # fmt: skip
     point = page.inner_text("#heat_point")
     assert re.search(r"Point \d+, \d+", point) and "150, 150" not in point
-    # The tab keeps what it shows.
+    # The tab keeps its content.
     open_tab(page, "Restore")
     open_tab(page, "heat flows")
     page.wait_for_timeout(2000)
@@ -92,7 +92,7 @@ def test_several_files_become_a_zip(
 ) -> None:
     write_image(tmp_path / "a.png", photograph[:64, :64])
     write_image(tmp_path / "b.png", photograph[:48, :80])
-    (tmp_path / "c_<b>.png").write_bytes(b"no picture")
+    (tmp_path / "c_<b>.png").write_bytes(b"not an image")
     open_tab(page, "Batch")
     names = ("a.png", "b.png", "c_<b>.png")
     page.set_input_files("#batch_files input[type=file]", [str(tmp_path / name) for name in names])
@@ -126,7 +126,7 @@ def test_two_people_at_once(
     for each in (page, other):
         each.click("#restore")
     for name, each in zip(images, (page, other), strict=True):
-        each.wait_for_selector("#details:has-text(' s in all')")
+        each.wait_for_selector("#details:has-text(' s in total')")
         with each.expect_download() as waiting:
             each.click("#download")
         assert waiting.value.suggested_filename == f"{name}_restored.png"

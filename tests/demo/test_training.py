@@ -1,4 +1,4 @@
-"""The training behind the page's button: streamed, shared, and honest about failure."""
+"""The training started from the page: log streaming, sharing between pages, failures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_log_is_streamed_without_escapes() -> None:
     assert list(run.follow())[-1] == "one\ntwō\n3"
 
 
-def test_a_failure_tells_the_last_line() -> None:
+def test_a_failure_quotes_the_last_line() -> None:
     run = TrainingRun(python("import sys; print('step'); sys.exit('error: disk full')"))
     with pytest.raises(VHeatIRError, match="error: disk full"):
         list(run.follow())

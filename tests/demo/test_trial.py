@@ -1,4 +1,4 @@
-"""The trial of a model on camera noise, which has no level."""
+"""The trial tab on camera noise, which has no level."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_a_denoiser_stands_in_for_a_missing_model_of_photographs(
     catalogue.entries = {
         label: entry for label, entry in catalogue.entries.items() if entry.task.name != "photo"
     }
-    (damaged, _), text, _, reference = TrialTab(catalogue, 10_000).run(
+    (degraded, _), text, _, reference = TrialTab(catalogue, 10_000).run(
         str(tmp_path / "clean.png"), damage="Camera noise"
     )
-    noisy = read_image(damaged)
+    noisy = read_image(degraded)
     np.testing.assert_array_equal(read_image(reference), clean)
     assert noisy.shape == clean.shape
     assert 20 < peak_signal_noise_ratio(clean, noisy) < 40
-    assert f"| damaged | {peak_signal_noise_ratio(clean, noisy):.2f} |" in text
+    assert f"| degraded | {peak_signal_noise_ratio(clean, noisy):.2f} |" in text
     assert ("denoise_gray" if gray else "all_levels") in text
     assert text.endswith("Camera noise, 80 × 64")
 
@@ -66,11 +66,11 @@ def test_the_samples_are_as_cameras_and_phones_write_them() -> None:
     camera = read_image(DAMAGED["Camera noise"]())
     noise = camera.astype(float) - photographs["chelsea"]
     assert np.abs(noise.mean((0, 1))).max() < 0.5 and 3 < noise.std() < 12
-    # Correlated, as no white noise is.
+    # Correlated, unlike white noise.
     flat = noise - noise.mean()
     assert (flat[:, 1:] * flat[:, :-1]).mean() / flat.var() > 0.2
     phone = DAMAGED["Phone JPEG"]()
     with Image.open(phone) as image:
         assert image.format == "JPEG" and jpeg_quality(image.quantization) == 80
         assert image.size == photographs["coffee"].shape[1::-1]
-    assert DAMAGED["Phone JPEG"]() == phone  # the same every time
+    assert DAMAGED["Phone JPEG"]() == phone  # deterministic

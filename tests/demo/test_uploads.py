@@ -1,4 +1,4 @@
-"""Uploads: measured before they are decoded, turned upright, refused in one line."""
+"""Uploads: size check before decoding, EXIF orientation, one-line errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_orientation_is_applied_as_pillow_does(tmp_path: Path, orientation: int)
 
 
 def test_a_tiff_is_turned_once_and_keeps_its_colours_under_alpha(tmp_path: Path) -> None:
-    # OpenCV turns a TIFF itself, and multiplies its colours by its alpha.
+    # OpenCV applies a TIFF's orientation itself, and premultiplies alpha.
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (4, 7, 4), dtype=np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -65,10 +65,10 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    for side in (10_000, 60_000):  # beyond what Pillow warns of, and beyond what it opens
+    for side in (10_000, 60_000):  # above Pillow's warning limit, and above its error limit
         header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         path = tmp_path / f"bomb{side}.png"
-        # No pixel data at all: whoever decodes it fails otherwise.
+        # No pixel data at all: decoding would raise another error.
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
         with pytest.raises(VHeatIRError, match="25 megapixels at most"):
             read_upload(path, 25_000_000)

@@ -1,8 +1,8 @@
-"""Lets the setup.py of BasicSR 1.4.2 run on Python 3.13 and later.
+"""Make the setup.py of BasicSR 1.4.2 run on Python 3.13 and later.
 
-It executes its version file by a bare ``exec`` and then reads ``locals()['__version__']``, which
-PEP 667 (Python 3.13) ended. The Makefile puts this folder on PYTHONPATH while it builds basicsr,
-and at no other time, so that a bare ``exec`` writes into the caller's variables as it used to.
+It executes its version file with a bare ``exec`` and then reads ``locals()['__version__']``, which
+fails since PEP 667 (Python 3.13). The Makefile puts this folder on PYTHONPATH only while building
+basicsr, so that a bare ``exec`` writes to the caller's variables as before.
 """
 
 import builtins

@@ -1,4 +1,4 @@
-"""The browser demo: a Gradio page that restores an upload. ``main`` is its command line."""
+"""The browser demo: a Gradio page that restores uploaded images. ``main`` is its entry point."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from vheatir.errors import VHeatIRError
 
 @dataclass(frozen=True)
 class Settings:
-    """What the flags of the demo say.
+    """Settings of the demo, from its command-line flags.
 
     Attributes:
         host: address to listen on; ``127.0.0.1`` for this machine only.
-        port: TCP port; None for the first free one from 7860 on.
+        port: TCP port; None for the first free one, from 7860.
         share: also open a public tunnel through Gradio's servers.
         browser: open the page in a browser.
-        weights: further weight files to offer.
+        weights: additional weight files to offer.
         device: torch device, or ``"auto"``.
-        max_pixels: largest image, in pixels, read from the file's header before it is decoded.
+        max_pixels: largest image, in pixels; checked in the file's header before decoding.
         max_upload_mb: largest upload, in megabytes.
-        max_results_mb: memory for the results that visitors can still change, in megabytes; the
-            oldest are forgotten first.
-        queue: how many requests may wait.
+        max_results_mb: memory for the results that visitors can still adjust, in megabytes; the
+            least recently used are dropped first.
+        queue: maximum number of waiting requests.
         keep: seconds after which uploads and results are deleted.
     """
 
@@ -51,7 +51,7 @@ class Settings:
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
-    """Read the flags; argparse exits with status 2 on a wrong one."""
+    """Parse the flags; argparse exits with status 2 on an invalid one."""
     default = Settings()
     parser = argparse.ArgumentParser(
         prog="app.py", description="Restore images in the browser with vHeatIR."
@@ -59,12 +59,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     parser.add_argument(
         "--host", default=default.host, help="address to listen on (%(default)s: this machine only)"
     )
-    parser.add_argument("--port", type=int, help="TCP port (the first free one from 7860 on)")
+    parser.add_argument("--port", type=int, help="TCP port (default: first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument(
         "--weights", type=Path, nargs="+", action="extend", default=[], metavar="FILE",
-        help="further weight files (.safetensors) to offer",
+        help="additional weight files (.safetensors) to offer",
     )  # fmt: skip
     parser.add_argument("--device", default=default.device, help="auto, cpu, cuda, mps")
     parser.add_argument(
@@ -77,15 +77,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     )  # fmt: skip
     parser.add_argument(
         "--max-results-mb", type=_positive, default=default.max_results_mb,
-        help="memory for results whose strength can still be changed, in megabytes (%(default)s)",
+        help="memory for results whose strength can still be adjusted, in megabytes (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--queue", type=_positive, default=default.queue,
-        help="requests that may wait (%(default)s)",
+        help="maximum number of waiting requests (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--keep", type=_positive, default=default.keep, metavar="SECONDS",
-        help="delete uploads and results when they are so old (%(default)s)",
+        help="delete uploads and results after this time (%(default)s)",
     )  # fmt: skip
     args = parser.parse_args(argv)
     return Settings(
@@ -97,20 +97,20 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve the demo until it is interrupted.
+    """Serve the demo until interrupted.
 
     Args:
         argv: flags; those of the process by default.
 
     Returns:
-        Exit status: 0, or 2 after a problem the user can solve (told in one line on stderr).
+        Exit status: 0, or 2 after an error the user can fix (reported in one line on stderr).
     """
     settings = parse_arguments(argv)
     _paths.hide_own_folders()
-    # Before gradio is imported: nothing here reports to anyone.
+    # Before gradio is imported: no telemetry.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # Nor does the browser keep what was restored.
+    # The browser keeps no history of restored images.
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     try:
         import gradio

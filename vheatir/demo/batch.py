@@ -1,4 +1,4 @@
-"""The tab "Batch": several files in, a zip out, by the runner of ``vheatir restore``."""
+"""The "Batch" tab: restores several files into a ZIP, with the runner of ``vheatir restore``."""
 
 from __future__ import annotations
 
@@ -17,54 +17,55 @@ from vheatir.inference.files import default_suffix
 from vheatir.inference.jobs import Job, Runner, Settings
 from vheatir.inference.strength import STRONGEST
 
-#: Most files in one batch: nobody shall keep the others waiting for an hour.
+#: Maximum files per batch, so that one visitor does not block the others for an hour.
 MOST = 50
 _TASKS = {"Automatic": "auto", "Noise": "noise", "JPEG": "jpeg", "Photo": "photo"}
-#: Suffixes to write; None for that of each file, as the command line does.
+#: Output suffixes; None chooses it per file, as the command line does.
 _SUFFIXES = {
     "As uploaded": None, "PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tiff"
 }  # fmt: skip
 
 
 class BatchTab:
-    """Builds the tab and answers it."""
+    """Builds the tab and handles its events."""
 
     def __init__(self, catalogue: Catalogue, max_pixels: int) -> None:
         self._catalogue = catalogue
         self._max_pixels = max_pixels
 
     def build(self) -> None:
-        """Add the tab's components to the page that is being built."""
+        """Add the tab's components to the page under construction."""
         gr.Markdown(
-            f"Up to {MOST} files; the best model for each is picked, levels are estimated, "
-            "orientation is applied, profiles, EXIF, 16 bits and transparency stay."
+            f"Restore up to {MOST} images at once. The model and the noise level are chosen for "
+            "each image. EXIF orientation is applied; colour profiles, EXIF data, 16-bit depth and "
+            "transparency are kept."
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 files = gr.File(
-                    label="Pictures", file_count="multiple", type="filepath", elem_id="batch_files"
+                    label="Images", file_count="multiple", type="filepath", elem_id="batch_files"
                 )
                 refuse_addresses(files)
                 task = gr.Radio(
                     list(_TASKS), value="Automatic", label="Remove", elem_id="batch_task"
                 )  # fmt: skip
-                form = gr.Radio(list(_SUFFIXES), value="As uploaded", label="Write")
+                form = gr.Radio(list(_SUFFIXES), value="As uploaded", label="Output format")
                 luma, chroma = (
                     gr.Slider(
-                        0, STRONGEST, value=100, step=1, label=f"Strength of {part} (%)",
+                        0, STRONGEST, value=100, step=1, label=f"{part.title()} strength (%)",
                         elem_id=f"batch_{part}", buttons=[],
                     )
                     for part in ("luma", "chroma")
                 )  # fmt: skip
                 button = gr.Button("Restore all", variant="primary", elem_id="batch")
             with gr.Column(scale=3, min_width=320):
-                archive = gr.File(label="Zip", interactive=False, elem_id="batch_zip")
+                archive = gr.File(label="Results (ZIP)", interactive=False, elem_id="batch_zip")
                 report = gr.Markdown(elem_id="batch_report")
         button.click(
             self.run, [files, task, form, luma, chroma], [archive, report],
             api_name="restore_batch", concurrency_limit=1, concurrency_id="compute",
             show_progress_on=archive,
-            api_description="Restore several files: a zip, and a line on each of them.",
+            api_description="Restore several files. Returns a ZIP and a report, one line per file.",
         )  # fmt: skip
 
     @tells_errors
@@ -75,13 +76,13 @@ class BatchTab:
         write: str = "As uploaded",
         luma: float = 100,
         chroma: float = 100,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio injects it by this default
     ) -> tuple[str | None, str]:
-        """Restore all; what fails is told and does not stop the rest."""
+        """Restore all files; failures are reported and do not stop the rest."""
         if not files:
             raise VHeatIRError("no files yet: upload some, then press Restore all")
         if len(files) > MOST:
-            raise VHeatIRError(f"{len(files)} files: give {MOST} at most")
+            raise VHeatIRError(f"{len(files)} files are too many: upload {MOST} at most")
         settings = Settings(
             degradation=_TASKS[remove],  # type: ignore[arg-type]
             strength=(luma, chroma),
@@ -91,7 +92,7 @@ class BatchTab:
         out, taken, lines, done = io.BytesIO(), set[str](), [], 0
         with (
             tempfile.TemporaryDirectory() as folder,
-            zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive,  # pictures are compressed
+            zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive,  # images are compressed
         ):
             for index, file in enumerate(files):
                 path = Path(file)
@@ -99,15 +100,15 @@ class BatchTab:
                 target = Path(folder) / f"restored{suffix}"
                 progress((index, len(files)), desc=path.name, unit="files")
                 try:
-                    words = runner.run(Job(path, target, label=path.name))
+                    message = runner.run(Job(path, target, label=path.name))
                 except (VHeatIRError, OSError, MemoryError) as error:
                     reason = str(error) if isinstance(error, VHeatIRError) else "cannot be read"
-                    words = f"failed: {reason.removeprefix(path.name).strip()}"
+                    message = f"failed: {reason.removeprefix(path.name).strip()}"
                 else:
                     archive.write(target, _free_name(path.stem, target.suffix, taken))
                     target.unlink()
                     done += 1
-                lines.append(f"- {_plain(path.name)}: {_plain(words)}")
+                lines.append(f"- {_escape(path.name)}: {_escape(message)}")
         summary = f"**{done} of {len(files)} restored.**\n\n" + "\n".join(lines)
         return (cached_file(out.getvalue(), "restored.zip") if done else None), summary
 
@@ -121,6 +122,6 @@ def _free_name(stem: str, suffix: str, taken: set[str]) -> str:
     return name
 
 
-def _plain(text: str) -> str:
-    """Take the meaning from what Markdown and HTML would read: file names are strangers' words."""
+def _escape(text: str) -> str:
+    """Escape Markdown and HTML; file names are untrusted."""
     return "".join(f"&#{ord(c)};" if c in "<>&*_`[]()!#|\\~" else c for c in text)

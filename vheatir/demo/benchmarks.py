@@ -1,4 +1,4 @@
-"""The tab "Benchmarks": the tables and plots of docs/, as they were measured."""
+"""The "Benchmarks" tab: the tables and plots of docs/, as measured."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _PLOTS = ("results/compare/*.png", "results/zoo/*.png")
 
 
 def build(tab: gr.Tab) -> None:
-    """Add the tab's components to the page that is being built."""
+    """Add the tab's components to the page under construction."""
     text = gr.Markdown(elem_id="benchmarks")
     curves = gr.Gallery(
-        label="Speed beside SwinIR, and training curves of the released models", columns=3,
+        label="Speed against SwinIR, and training curves of the released models", columns=3,
         object_fit="contain", buttons=["fullscreen"], interactive=False, elem_id="curves",
     )  # fmt: skip
     tab.select(load, outputs=[text, curves], api_visibility="private")
 
 
 def load() -> tuple[str, list[tuple[str, str]]]:
-    """Read the pages and plots; a copy without docs/ says so."""
+    """Read the pages and plots; without docs/, return a message instead."""
     folder = _paths.docs_folder()
     pages = [_page((folder / name).read_text(encoding="utf-8")) for name in _PAGES
              if (folder / name).is_file()]  # fmt: skip
     plots = [(cached_png(_pixels(path), path.name), path.stem) for pattern in _PLOTS
              for path in sorted(folder.glob(pattern))]  # fmt: skip
-    return "\n\n".join(pages) or "This copy of vHeatIR comes without its measurements.", plots
+    return "\n\n".join(pages) or "This copy of vHeatIR has no benchmark results.", plots
 
 
 def _pixels(path: Any) -> np.ndarray[Any, Any]:
@@ -41,6 +41,6 @@ def _pixels(path: Any) -> np.ndarray[Any, Any]:
 
 
 def _page(text: str) -> str:
-    """Keep a page's words; its links lead to files that the server does not serve."""
-    without_pictures = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", text)
-    return re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]*\)", r"\1", without_pictures)
+    """Return a page without images and local links, whose files are not served."""
+    without_images = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", text)
+    return re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]*\)", r"\1", without_images)

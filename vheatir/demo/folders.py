@@ -1,8 +1,8 @@
-"""Keep the machine's folders out of what the demo says.
+"""Hide the server's folders from clients.
 
-Gradio names files by their path in its cache folder, in addresses and in answers alike, and clients
-send that path back. Here another name takes the folder's place on the way out, and is turned back
-on the way in; what may be read stays gradio's decision.
+Gradio identifies files by their path in its cache folder, in URLs and in responses, and clients
+send that path back. This middleware replaces the folder by an alias in responses, and the alias by
+the folder in requests. Access control stays with gradio.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
 
-#: What strangers see instead of the folder.
+#: What clients see instead of the folder.
 ALIAS = "/vheatir-demo-files"
 
 _TEXTS = ("application/json", "text/event-stream", "text/html", "text/plain")
@@ -24,22 +24,22 @@ _Send = Callable[[_Message], Awaitable[None]]
 
 
 class HideFolder:
-    """ASGI middleware that shows ``ALIAS`` for a folder.
+    """ASGI middleware that shows ``ALIAS`` in place of a folder.
 
     Args:
         app: the application.
-        folder: absolute path, as the application writes it.
+        folder: absolute path, spelled as the application writes it.
     """
 
     def __init__(self, app: Callable[..., Awaitable[None]], folder: str) -> None:
         self.app = app
-        inside = json.dumps(folder)[1:-1]  # as it stands in JSON: Windows' backslashes doubled
+        inside = json.dumps(folder)[1:-1]  # escaped as in JSON (Windows' backslashes)
         self.folder = folder
         self.inside = inside.encode()
         self.spellings = (self.inside, quote(folder).encode())
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
-        """Pass a request on, and its answer back."""
+        """Forward a request and its response, translated."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -47,17 +47,17 @@ class HideFolder:
         headers = MutableHeaders(raw=list(scope["headers"]))
         if headers.get("content-type", "").startswith("application/json"):
             receive = await self._translated(receive)
-            # Its length has changed; the body that ``receive`` gives is whole.
+            # The length has changed; ``receive`` returns the whole body at once.
             del headers["content-length"]
             scope["headers"] = headers.raw
         await self.app(scope, receive, self._hiding(send))
 
     async def _translated(self, receive: _Receive) -> _Receive:
-        """Read the whole body, with the folder where the alias stood."""
+        """Read the whole body, with the alias replaced by the folder."""
         body, more, last = b"", True, None
         while more:
             message = await receive()
-            if message["type"] != "http.request":  # it hung up
+            if message["type"] != "http.request":  # the client disconnected
                 last = message
                 break
             body += message.get("body", b"")
@@ -83,7 +83,7 @@ class HideFolder:
                     del headers["content-length"]
                 message = {**message, "headers": headers.raw}
             elif message["type"] == "http.response.body" and is_text:
-                # Gradio sends an answer, or one event of a stream, in one piece.
+                # Gradio sends a response, or one event of a stream, as one message.
                 message = {**message, "body": self._hide(message.get("body", b""))}
             await send(message)
 

@@ -1,4 +1,4 @@
-"""What the buttons of the Restore tab do."""
+"""Event handlers of the Restore tab."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from vheatir.inference.memory import memory_used
 from vheatir.inference.strength import parse_strength
 from vheatir.tasks import TASKS, Task
 
-#: The choice that leaves task and model to the image.
+#: The option that chooses task and model by the image.
 AUTOMATIC = "Automatic"
 
 
 class Handlers:
-    """What happens on the page; all state is the catalogue, the panel's and the training's."""
+    """Event handlers; all state is in the catalogue, the panel and the training run."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings, panel: ResultPanel) -> None:
         self._catalogue = catalogue
         self._settings = settings
         self._panel = panel
         self._training = TrainingRun(quickstart_command())
-        # Strangers shall not start hours of work on the host.
+        # Remote visitors must not start hours of work on the host.
         self.offers_training = settings.is_local
 
     def show_models(self) -> tuple[Any, ...]:
-        """Look for models again, and show them or the way to one."""
+        """Look for models again, and show them, or the training panel if there are none."""
         self._catalogue.refresh()
         choices = first_choices(self._catalogue)
         label = choices["value"]
@@ -58,11 +58,11 @@ class Handlers:
         return gr.Dropdown(**choices), *self._show_level(choices["value"])
 
     def choose_model(self, label: str | None) -> tuple[Any, ...]:
-        """Show the level slider, if the model takes a level, with its range."""
+        """Show the level slider with the model's range, if the model takes a level."""
         return self._show_level(label)
 
     def inspect(self, path: str | None, label: str | None, automatic: bool) -> tuple[Any, ...]:
-        """Describe an upload, and preset the slider to its estimated noise; refuse a bad one."""
+        """Describe an upload and preset the slider to its estimated noise; reject a bad file."""
         if not path or not self._catalogue.entries:
             return gr.skip(), "", gr.skip()
         try:
@@ -74,17 +74,17 @@ class Handlers:
         about = f"{describe(image)} · found {choice.message}"
         try:
             label = self._resolve(label, choice)
-        except VHeatIRError:  # no model for what was found: told when Restore is pressed
+        except VHeatIRError:  # no model for this degradation: reported when Restore is pressed
             return gr.skip(), about, gr.skip()
         if label is None:
-            return gr.skip(), about + " · Automatic leaves it as it is", gr.skip()
+            return gr.skip(), about + " · Automatic leaves it unchanged", gr.skip()
         seconds = self._catalogue.expected_seconds(label, image.shape[0] * image.shape[1])
         about += f" · about {max(seconds, 0.1):.1f} s with {label.split(' · ')[0]}"
         entry = self._catalogue.entries.get(label or "")
         if not automatic or not wants_level(entry):
             return gr.skip(), about, gr.skip()
         sigma = choice.level
-        if sigma is None:  # a denoiser was chosen for other noise than white
+        if sigma is None:  # a denoiser was chosen for noise that is not white
             parts = floating_parts(image[..., :3] if image.ndim == 3 else image)
             sigma = float(np.mean([estimate_sigma(part) for part in parts]))
             about += f" · sigma {sigma:.1f}"
@@ -103,9 +103,9 @@ class Handlers:
         luma: float = 100,
         chroma: float = 100,
         request: gr.Request | None = None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio injects it by this default
     ) -> tuple[tuple[str, str], str, str]:
-        """Restore an upload."""
+        """Restore an uploaded image."""
         if not image:
             raise VHeatIRError("no image yet: upload one, then press Restore")
         began = time.perf_counter()
@@ -117,7 +117,7 @@ class Handlers:
         stem = stem_of(image, "image")
         if label is None:
             before, after = self._panel.show(request, pixels, pixels, strength, stem)
-            facts = [describe(pixels), "found no damage: left as it is"]
+            facts = [describe(pixels), "nothing to restore: left unchanged"]
             return (before, after), " · ".join(facts), after
         entry = self._catalogue.entry(label)
         progress(0, desc="Loading the model")
@@ -140,7 +140,7 @@ class Handlers:
             level_text = f"{entry.task.level_name} {result.level:.1f} ({source})"
         facts = [
             describe(pixels),
-            f"{result.seconds:.2f} s ({time.perf_counter() - began:.2f} s in all)",
+            f"{result.seconds:.2f} s ({time.perf_counter() - began:.2f} s in total)",
             level_text,
             f"tiles of {result.tile}" if result.tile else "whole image",
             f"on {restorer.device}",
@@ -149,19 +149,19 @@ class Handlers:
             facts.insert(1, f"found {choice.message} -> {label.split(' · ')[0]}")
         used = memory_used(restorer.device)
         if used is not None:
-            facts.append(f"memory of the server {used / 1e9:.1f} GB")
+            facts.append(f"server memory {used / 1e9:.1f} GB")
         if result.retried:
-            facts.append("repeated in float32")
+            facts.append("rerun in float32")
         return (before, after), " · ".join(facts), after
 
     def _resolve(self, model: str | None, choice: Choice | None) -> str | None:
-        """Return the label of the model to use; None for an image that Automatic leaves alone."""
+        """Return the label of the model to use; None if Automatic leaves the image unchanged."""
         if model != AUTOMATIC or choice is None:
             return self._catalogue.entry(model).label
         return None if choice.model is None else self._catalogue.label_for(choice.model)
 
     def train(self) -> Iterator[tuple[Any, Any]]:
-        """Train the quickstart model, its log streamed to the page."""
+        """Train the quickstart model and stream its log to the page."""
         if not self.offers_training:
             return
         waiting = gr.Button("Training …", interactive=False)
@@ -185,7 +185,7 @@ def _title(task: Task) -> str:
 
 
 def task_choices(catalogue: Catalogue) -> dict[str, Any]:
-    """Return the tasks to choose from, and the one to begin with."""
+    """Return the task choices and the initial one."""
     titles = [_title(task) for task in catalogue.tasks()]
     first = catalogue.first_task()
     value = AUTOMATIC if not catalogue.was_given or first is None else _title(first)
@@ -193,7 +193,7 @@ def task_choices(catalogue: Catalogue) -> dict[str, Any]:
 
 
 def first_choices(catalogue: Catalogue) -> dict[str, Any]:
-    """Return the models to begin with: the image's own choice, or those given by flag."""
+    """Return the initial models: Automatic, or those given by flag."""
     return _model_choices(catalogue, catalogue.first_task(), not catalogue.was_given)
 
 
@@ -205,11 +205,11 @@ def _model_choices(catalogue: Catalogue, task: Task | None, automatic: bool) -> 
 
 
 def wants_level(entry: Entry | None) -> bool:
-    """Tell whether there is a model, and one that wants a level."""
+    """Whether there is a model and it takes a level."""
     return entry is not None and entry.takes_level
 
 
 def level_range(entry: Entry | None) -> dict[str, float]:
-    """Return the ends of the level slider."""
+    """Return the limits of the level slider."""
     low, high = (entry.level if entry and entry.takes_level else None) or (0.0, 55.0)
     return {"minimum": low, "maximum": high}

@@ -1,4 +1,4 @@
-"""The tab "Where the heat flows": click a point and see how far it reaches in the network."""
+"""The "Where the heat flows" tab: influence maps of a clicked point in the network."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from vheatir.demo.shared import (
 from vheatir.explain import figures
 from vheatir.explain.influence import SIDE, diffusivities, trace_influence
 
-_INTRO = f"""Click a point of the picture. The maps show how a small change there travels through
-the network (impulse response, log scale over four decades) and what the result at this point looks
-at (effective receptive field), in a window of {SIDE} × {SIDE} pixels. In the released networks heat
-is conducted at the coarsest scale; before it only convolutions reach."""
-_SWINIR = """SwinIR for comparison: windows of 8 × 8, shifted in every second layer, 24 layers;
-random weights, 128 × 128 pixels. What a pixel can reach there grows window by window."""
+_INTRO = f"""Click a point in the image. The maps show how a small change there spreads through the
+network (impulse response, log scale over four decades) and which pixels the result at this point
+depends on (effective receptive field), in a window of {SIDE} × {SIDE} pixels. The released networks
+conduct heat at the coarsest scale; before it, only convolutions spread information."""
+_SWINIR = """SwinIR for comparison: 8 × 8 windows, shifted in every second layer, 24 layers; random
+weights, 128 × 128 pixels. There the influence of a pixel grows window by window."""
 
 
 class HeatTab:
-    """Builds the tab and answers it."""
+    """Builds the tab and handles its events."""
 
     def __init__(self, catalogue: Catalogue, max_pixels: int) -> None:
         self._catalogue = catalogue
         self._max_pixels = max_pixels
 
     def build(self, tab: gr.Tab) -> None:
-        """Add the tab's components to the page that is being built."""
+        """Add the tab's components to the page under construction."""
         gr.Markdown(_INTRO)
         labels = list(self._catalogue.entries)
         with gr.Row():
@@ -47,7 +47,7 @@ class HeatTab:
                 model = gr.Dropdown(
                     labels, value=next(iter(first), None), label="Model", elem_id="heat_model"
                 )
-                point = gr.Markdown("No point yet.", elem_id="heat_point")
+                point = gr.Markdown("No point selected yet.", elem_id="heat_point")
             with gr.Column(scale=3, min_width=320):
                 maps = gr.Image(
                     label="Influence of the point", type="filepath", interactive=False,
@@ -74,30 +74,30 @@ class HeatTab:
         )  # fmt: skip
 
     def open(self, image: str | None) -> tuple[Any, Any]:
-        """Show a sample where nothing has been uploaded, and SwinIR's picture."""
+        """Show a sample if nothing has been uploaded, and SwinIR's figure."""
         swinir = cached_file(figures.SWINIR_PICTURE.read_bytes(), "swinir_windows.png")
-        # The sample comes back as an upload would, so it has to pass the limit on pixels.
+        # The sample comes back like an upload, so it must pass the pixel limit.
         side = max(16, min(300, math.isqrt(self._max_pixels)))
         return (gr.skip() if image else cached_png(sample("Cat")[:side, :side], "cat.png")), swinir
 
     @tells_errors
     def first(self, image: str | None, model: str | None, maps: str | None) -> tuple[Any, Any, Any]:
-        """Explain the centre of the picture when the tab opens, unless a point is shown already."""
+        """Explain the image centre when the tab opens, unless a point is already shown."""
         if maps or model is None:
             return gr.skip(), gr.skip(), gr.skip()
         height, width = picture(image, "Cat", self._max_pixels).shape[:2]
-        return self._shown(image, model, width // 2, height // 2)
+        return self._trace(image, model, width // 2, height // 2)
 
     @tells_errors
     def click(
         self, image: str | None, model: str | None, event: gr.SelectData
     ) -> tuple[str, str, str]:
-        """Explain the point that was clicked."""
+        """Explain the clicked point."""
         column, row = (int(value) for value in event.index)
-        return self._shown(image, model, column, row)
+        return self._trace(image, model, column, row)
 
-    def _shown(self, image: str | None, model: str | None, x: int, y: int) -> tuple[str, str, str]:
-        """Return the maps and curves of a point, and what it is in words."""
+    def _trace(self, image: str | None, model: str | None, x: int, y: int) -> tuple[str, str, str]:
+        """Return the maps, the curves and a description of a point."""
         restorer = self._catalogue.restorer(model)
         pixels = picture(image, "Cat", self._max_pixels)
         if restorer.task is not None and restorer.task.channels == 1 and pixels.ndim == 3:
@@ -109,5 +109,5 @@ class HeatTab:
         return (
             cached_file(maps, f"{stem}_influence.png"),
             cached_file(curves, "diffusivity.png"),
-            f"Point {x}, {y}, of the picture as shown.",
+            f"Point {x}, {y}, in the image as shown.",
         )

@@ -1,9 +1,9 @@
-"""HEIC uploads in browsers that do not know what HEIC is."""
+"""HEIC uploads from browsers that do not recognise HEIC."""
 
 from __future__ import annotations
 
-#: For the page's head. gradio lets an image upload take files of an image's type alone, and
-#: browsers whose system knows no HEIC give such files none: here they get it, chosen or dropped.
+#: For the page's head. Gradio's image upload accepts only files with an image MIME type, and
+#: browsers without HEIC support leave it empty: the script sets it, for chosen and dropped files.
 HEAD = """<script>
 (() => {
   const types = {heic: "image/heic", heif: "image/heif", hif: "image/heif", avif: "image/avif"};

@@ -1,4 +1,4 @@
-"""The models that the demo offers: released ones, the quickstart's, and those given by flag."""
+"""The demo's models: the released ones, the quickstart's, and those given by flag."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from vheatir.tasks import TASKS, Task, get_task
 from vheatir.weights import read_info
 
 _KEPT_IN_MEMORY = 2
-# Seconds a megapixel and million weights on two CPU cores, until a model has been measured here.
+# Seconds per megapixel and million weights on two CPU cores, until a model has been timed here.
 _CPU_SECONDS = 2.6
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One model on offer, as its file's header tells it; the weights are read on first use.
+    """An available model, described by its file's header; weights are loaded on first use.
 
     Attributes:
-        label: words for the page, unique.
+        label: name shown on the page, unique.
         task: what it restores.
         path: its weights file.
-        level: smallest and largest level it is trained for; None for a task without a level.
-        takes_level: whether it wants to be told the level.
+        level: smallest and largest trained level; None for a task without a level.
+        takes_level: whether it takes the level as an input.
         params: number of weights.
     """
 
@@ -42,13 +42,13 @@ class Entry:
     params: int
 
     def expected_seconds(self, pixels: int, speed: float | None) -> float:
-        """Say how long ``pixels`` may take; ``speed`` as measured, in seconds a megapixel."""
+        """Estimate the time for ``pixels``; ``speed`` is measured, in seconds per megapixel."""
         usual = _CPU_SECONDS * self.params / 1e6
         return (usual if speed is None else speed) * pixels / 1e6
 
     @property
     def level_text(self) -> str:
-        """The levels in words, such as ``"sigma 15"``; ``"blind"`` for a task without a level."""
+        """The levels as text, such as ``"sigma 15"``; ``"blind"`` for a task without a level."""
         if self.level is None:
             return "blind"
         low, high = self.level
@@ -56,10 +56,10 @@ class Entry:
 
 
 class Catalogue:
-    """All models on offer, and the few of them that are in memory.
+    """All available models, of which a few are kept in memory.
 
     Args:
-        weights: further weight files.
+        weights: additional weight files.
         device: where to run them.
 
     Raises:
@@ -82,7 +82,7 @@ class Catalogue:
             try:
                 found.append(_read_entry(path))
             except VHeatIRError:
-                continue  # not asked for by name: a file half copied must not stop the demo
+                continue  # not requested by name: a partly copied file must not stop the demo
         entries: dict[str, Entry] = {}
         for entry in found:
             if any(other.path.resolve() == entry.path.resolve() for other in entries.values()):
@@ -95,15 +95,15 @@ class Catalogue:
 
     @property
     def was_given(self) -> bool:
-        """Whether weights were named on the command line, which then come first."""
+        """Whether weights were given on the command line; they are listed first."""
         return bool(self._given)
 
     def tasks(self) -> list[Task]:
-        """Return the tasks that some model can do."""
+        """Return the tasks for which there is a model."""
         return [t for t in TASKS.values() if any(e.task == t for e in self.entries.values())]
 
     def first_task(self) -> Task | None:
-        """Return the task to begin with: that of the weights given, else colour denoising."""
+        """Return the initial task: that of the given weights, else colour denoising."""
         tasks = self.tasks()
         wanted = next(iter(self.entries.values())).task if self._given else TASKS["denoise_color"]
         return wanted if wanted in tasks else next(iter(tasks), None)
@@ -126,7 +126,7 @@ class Catalogue:
         return self.entries[label]
 
     def former_labels(self) -> dict[str, str]:
-        """Return the labels of release 0.1, which the API still accepts, with today's."""
+        """Map the labels of release 0.1, which the API still accepts, to the current ones."""
         former = {new: old for old, new in MODELS.items()}
         return {
             former[name] + label.removeprefix(name): label
@@ -135,14 +135,14 @@ class Catalogue:
         }
 
     def label_for(self, task: str) -> str:
-        """Return the first model for a task, by the task's name.
+        """Return the label of the first model for a task, given by name.
 
         Raises:
             VHeatIRError: there is none.
         """
         label = next(iter(self.labels(get_task(task))), None)
         if label is None:
-            raise VHeatIRError(f"no model for {get_task(task).title} is here: pick another task")
+            raise VHeatIRError(f"no model for {get_task(task).title} available: pick another task")
         return label
 
     def for_task(self, task: str) -> Restorer:
@@ -150,16 +150,16 @@ class Catalogue:
         return self.restorer(self.label_for(task))
 
     def expected_seconds(self, label: str | None, pixels: int) -> float:
-        """Say how long a model may take, from its last run here if there was one."""
+        """Estimate a model's time, from its last run here if there was one."""
         entry = self.entry(label)
         return entry.expected_seconds(pixels, self._speeds.get(entry.path))
 
     def measured(self, label: str | None, pixels: int, seconds: float) -> None:
-        """Remember how long a model took."""
+        """Record how long a model took."""
         self._speeds[self.entry(label).path] = seconds / pixels * 1e6
 
     def restorer(self, label: str | None) -> Restorer:
-        """Return the model called ``label``, loaded; the ones used last stay in memory."""
+        """Return the model called ``label``, loaded; the last two used stay in memory."""
         entry = self.entry(label)
         with self._lock:
             if entry.path not in self._loaded:
@@ -175,7 +175,7 @@ def _released() -> list[Path]:
 
 
 def _quickstart() -> list[Path]:
-    """Return the weights that the quickstart has trained, newest first."""
+    """Return the weights trained by the quickstart, newest first."""
     folder = (_paths.checkout_root() or Path.cwd()) / "experiments" / "quickstart"
     files = list(folder.rglob("*.safetensors")) if folder.is_dir() else []
     return sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
@@ -192,8 +192,8 @@ def _read_entry(path: Path) -> Entry:
             raise ValueError("a network that takes a level for a task without one")
     except (KeyError, TypeError, ValueError):
         raise VHeatIRError(
-            f"{path} is no vHeatIR weights file with a task and its level: "
-            "give a file that training exported"
+            f"{path} is not a vHeatIR weights file with a task and its level: "
+            "give a file exported by a training"
         ) from None
     name, count = info.get("name") or path.stem, info["params"]
     plain = Entry("", task, path, levels, takes_level, count)

@@ -1,4 +1,4 @@
-"""The page: what it shows, and what its buttons do."""
+"""The page: its components and events, and the server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from vheatir.demo.trial import TrialTab
 from vheatir.demo.uploads import delete_old
 from vheatir.errors import VHeatIRError
 
-# System fonts: the page asks no other server for anything.
+# System fonts: the page loads nothing from other servers.
 _SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "monospace")
 _CSS = """
@@ -48,15 +48,15 @@ _CSS = """
 #log textarea { font-family: ui-monospace, Consolas, monospace; font-size: 0.8rem; }
 """
 
-# Gradio keeps 0.2 MB of this page's settings for each of its last visitors, API calls included:
-# those of 10,000, unless told. Whoever is forgotten gets them afresh.
+# Gradio keeps 0.2 MB of page state for each recent session, API calls included; its default is
+# 10,000 sessions. A dropped session starts with fresh state.
 _SESSIONS = 200
 
 _NO_MODEL = """### No trained model found yet
 
-The project comes without released weights so far. The quickstart trains a tiny network for colour
-denoising at sigma 15 on the photographs that scikit-image ships, on this machine, within a few
-minutes. It shows that everything works; it is no match for a full training."""
+This copy has no released weights. The quickstart trains a tiny network for colour denoising at
+sigma 15, on the photographs of scikit-image, on this machine, in a few minutes. It shows that
+everything works, but does not reach the quality of the released models."""
 _NO_MODEL_REMOTE = """
 
 Start it on the server: `python vheatir/train.py -opt options/quickstart.yml`, then reload this
@@ -64,10 +64,10 @@ page; or start the demo with `--weights FILE`."""
 
 
 def serve(settings: Settings) -> None:
-    """Build the page and serve it until Ctrl-C.
+    """Build the page and serve it until interrupted.
 
     Raises:
-        VHeatIRError: bad weight files, or an address that cannot be listened on.
+        VHeatIRError: bad weight files, or an address that cannot be bound.
     """
     folder = _upload_folder()
     panel = ResultPanel(settings)
@@ -92,7 +92,7 @@ def serve(settings: Settings) -> None:
     except OSError:
         raise VHeatIRError(
             f"cannot listen on {settings.host}, port {settings.port or '7860 to 7959'}: "
-            "it is in use or not this machine's; give another --port or --host"
+            "it is in use or not an address of this machine; give another --port or --host"
         ) from None
     sweeping = (page, folder, settings.keep, panel.store)
     threading.Thread(target=_sweep, args=sweeping, daemon=True).start()
@@ -101,15 +101,15 @@ def serve(settings: Settings) -> None:
     sys.stdout.flush()
     if settings.browser and _has_screen():
         webbrowser.open(url)
-    # A polite kill ends the demo as Ctrl-C does, a training it has started included.
+    # SIGTERM ends the demo, and a training it has started, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     page.block_thread()
 
 
 def _upload_folder() -> str:
-    """Return the folder of uploads and results, settled in the one spelling that gradio is to use.
+    """Return the resolved folder of uploads and results, and make gradio use this path.
 
-    To be called before the page is built: its parts ask for it then.
+    Call it before building the page, whose components read the setting.
     """
     folder = str(Path(processing_utils.utils.get_upload_folder()).resolve())
     os.environ["GRADIO_TEMP_DIR"] = folder
@@ -124,7 +124,7 @@ def _sweep(page: gr.Blocks, folder: str, keep: int, results: ResultStore) -> Non
 
 
 def _theme() -> gr.themes.Base:
-    """Warm colours, quiet labels."""
+    """Return a theme with warm colours and plain labels."""
     theme = gr.themes.Soft(
         primary_hue="orange", secondary_hue="amber", neutral_hue="stone",
         font=_SANS, font_mono=_MONO,
@@ -148,11 +148,11 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
     """Build the page without serving it.
 
     Args:
-        settings: what the flags say.
-        panel: the result's column, for who has to empty its store; a new one by default.
+        settings: the demo's settings.
+        panel: the result column, for callers that need its store; a new one by default.
 
     Raises:
-        VHeatIRError: one of the weight files given is missing or not ours.
+        VHeatIRError: a given weight file is missing or not a vHeatIR file.
     """
     catalogue = Catalogue(settings.weights, settings.device)
     panel = panel or ResultPanel(settings)
@@ -189,8 +189,8 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
                             task_input = gr.Radio(
                                 **task_choices(catalogue), label="Task", elem_id="task"
                             )
-                            # Every model to begin with, so that the API takes each of them; the
-                            # page itself shows the chosen task's once it has loaded.
+                            # All models at first, so that the API accepts each of them; the
+                            # page shows those of the chosen task once it has loaded.
                             model = gr.Dropdown(
                                 [AUTOMATIC, *catalogue.entries, *catalogue.former_labels()],
                                 label="Model", elem_id="model",
@@ -198,17 +198,17 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
                             )  # fmt: skip
                             with gr.Group(visible=wants_level(entry)) as level_group:
                                 automatic = gr.Checkbox(
-                                    True, label="Estimate the noise from the image",
+                                    True, label="Estimate the noise level from the image",
                                     elem_id="automatic",
                                 )  # fmt: skip
                                 level = gr.Slider(
                                     **level_range(entry), step=0.5, value=15, interactive=False,
-                                    label="Noise level (sigma, of 255)", elem_id="level",
+                                    label="Noise level (sigma on 0–255)", elem_id="level",
                                     buttons=[],
                                 )  # fmt: skip
                             ensemble = gr.Checkbox(
                                 False,
-                                label="Mean over 8 flips and rotations: better, 8 times slower",
+                                label="Average over 8 flips and rotations (better, 8 times slower)",
                                 container=False, elem_id="ensemble",
                             )  # fmt: skip
                     with gr.Column(scale=3, min_width=320):
@@ -246,8 +246,8 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
             handlers.restore, [image, model, automatic, level, ensemble, panel.luma, panel.chroma],
             [panel.slider, panel.details, panel.download], api_name="restore", concurrency_limit=1,
             concurrency_id="compute", show_progress_on=panel.slider,
-            api_description="Restore one image: before and after, details, and the PNG file. luma "
-            "and chroma: strength in percent, 0 (the input) to 150.",
+            api_description="Restore one image. Returns before and after, details, and the PNG "
+            "file. luma and chroma: strength in percent, from 0 (the input) to 150.",
         ).success(
             lambda: gr.DownloadButton(interactive=True), outputs=panel.download,
             api_visibility="private", queue=False,
@@ -265,7 +265,7 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
 
 
 class _TrainingPanel:
-    """What takes the models' place while there are none."""
+    """Components shown while there are no models."""
 
     group: gr.Column
     button: gr.Button | None
@@ -289,7 +289,7 @@ def _training_panel(visible: bool, offer: bool) -> _TrainingPanel:
 
 
 def _has_screen() -> bool:
-    """Tell whether a browser would open a window rather than fill the terminal."""
+    """Whether a browser would open a window rather than run in the terminal."""
     if sys.platform.startswith("linux"):
         return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     return True

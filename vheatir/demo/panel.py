@@ -1,4 +1,4 @@
-"""The result of the Restore tab: strength, before/after, what was removed, and a loupe."""
+"""The result column of the Restore tab: strength, before/after, removed residual, loupe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vheatir.demo.shared import cached_png, tells_errors
 from vheatir.errors import VHeatIRError
 from vheatir.inference.strength import STRONGEST, apply_strength, parse_strength
 
-#: Side of what the loupe shows, in pixels of the image, and of what it makes of it on the page.
+#: Side of the loupe's window, in image pixels, and of the loupe on the page, in screen pixels.
 LOUPE, LOUPE_SHOWN = 160, 320
 _COMPARE, _REMOVED, _LOUPE = "compare", "removed", "loupe"
 
@@ -27,7 +27,7 @@ CSS = """
 
 
 class ResultPanel:
-    """Builds the column of the result, keeps each visitor's last one and answers for it."""
+    """Builds the result column, stores each visitor's last result and handles its events."""
 
     slider: gr.ImageSlider
     details: gr.Markdown
@@ -39,7 +39,7 @@ class ResultPanel:
         self.store = ResultStore(settings.max_results_mb * 1024 * 1024, settings.keep)
 
     def build(self) -> None:
-        """Add the components to the page that is being built, and what they do."""
+        """Add the components and their events to the page under construction."""
         self._view = gr.State(_COMPARE)
         with gr.Tabs(elem_id="views"):
             with gr.Tab("Before | after") as compare:
@@ -68,7 +68,7 @@ class ResultPanel:
         with gr.Row(elem_id="strength"):
             self.luma, self.chroma = (
                 gr.Slider(
-                    0, STRONGEST, 100, step=1, label=f"{name} strength, %", min_width=140,
+                    0, STRONGEST, 100, step=1, label=f"{name} strength (%)", min_width=140,
                     elem_id=name.lower(), buttons=[],
                 )
                 for name in ("Luma", "Chroma")
@@ -77,7 +77,7 @@ class ResultPanel:
         self.download = gr.DownloadButton("Download PNG", interactive=False, elem_id="download")
         for tab, name in ((compare, _COMPARE), (removed, _REMOVED), (loupe, _LOUPE)):
             opened = tab.select(
-                partial(_same, name), outputs=self._view, api_visibility="private", queue=False
+                partial(_view_name, name), outputs=self._view, api_visibility="private", queue=False
             )
             self.refresh_after(opened.then)
         for strength in (self.luma, self.chroma):
@@ -93,7 +93,7 @@ class ResultPanel:
         )  # fmt: skip
 
     def refresh_after(self, event: Any) -> None:
-        """Have an event, such as ``button.click``, bring the view that is open up to date."""
+        """Update the open view after an event, such as ``button.click``."""
         event(
             self.refresh, [self.details, self._view], [self._removed, self._map, *self._loupes],
             api_visibility="private", concurrency_limit=2, concurrency_id="adjust",
@@ -108,7 +108,7 @@ class ResultPanel:
         strength: tuple[float, float],
         stem: str,
     ) -> tuple[str, str]:
-        """Take a new result in; returns the files of before and after."""
+        """Store a new result; returns the files of before and after."""
         shown = _at_strength(before, restored, strength)
         before_file = cached_png(before, f"{stem}_before.png")
         shown_file = cached_png(shown, f"{stem}_restored.png")
@@ -122,7 +122,7 @@ class ResultPanel:
     def adjust(
         self, details: str, luma: float, chroma: float, request: gr.Request
     ) -> tuple[Any, Any]:
-        """Change the strength of the result at hand, without the network."""
+        """Change the strength of the stored result, without running the network."""
         if not details:  # nothing restored yet
             return gr.skip(), gr.skip()
         owner = _owner(request)
@@ -134,39 +134,39 @@ class ResultPanel:
 
     @tells_errors
     def refresh(self, details: str, view: str, request: gr.Request) -> tuple[Any, ...]:
-        """Return what the open view shows of the result at hand: residual, map and loupe."""
+        """Return the content of the open view for the stored result: residual, map and loupe."""
         if not details or view == _COMPARE:
             return (gr.skip(),) * 4
         result = self.store.get(_owner(request))
         if view == _LOUPE:
             return gr.skip(), result.shown_file, *_loupes(result)
         residual, factor = amplified_residual(result)
-        label = f"Before minus after, times {factor}: mid gray where nothing was removed"
+        label = f"Before minus after, times {factor} (mid-gray: nothing removed)"
         file = cached_png(residual, f"{result.stem}_removed_x{factor}.png")
         return gr.Image(file, label=label), gr.skip(), gr.skip(), gr.skip()
 
     @tells_errors
     def look(self, event: gr.SelectData, request: gr.Request) -> tuple[str, str]:
-        """Put the loupe on the point that was clicked."""
+        """Move the loupe to the clicked point."""
         try:
             column, row = (int(value) for value in event.index)
         except (TypeError, ValueError, OverflowError):
-            raise VHeatIRError("this is no point of the image: click it") from None
+            raise VHeatIRError("not a point in the image: click inside the image") from None
         owner = _owner(request)
         result = self.store.get(owner)
         return _loupes(self.store.change(owner, result, point=(column, row)))
 
     def leave(self, request: gr.Request) -> None:
-        """Forget the result of a visitor who closes the page."""
+        """Drop the result of a visitor who closes the page."""
         self.store.forget(_owner(request))
 
 
-def _same(name: str) -> str:
+def _view_name(name: str) -> str:
     return name
 
 
 def _owner(request: gr.Request | None) -> str | None:
-    """Return whose request it is; None for calls without a session, each of which is its own."""
+    """Return the session of a request; None for API calls, which have no session."""
     if request is None or "/call/" in request.url.path:
         return None
     return request.session_hash
@@ -176,7 +176,7 @@ def _at_strength(
     before: NDArray[Any], restored: NDArray[Any], strength: tuple[float, float]
 ) -> NDArray[Any]:
     luma, chroma = parse_strength(strength)
-    # At full strength the same array, so that it is kept once.
+    # At full strength the same array, so that it is stored once.
     return restored if luma == chroma == 100 else apply_strength(before, restored, luma, chroma)
 
 

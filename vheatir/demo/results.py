@@ -1,4 +1,4 @@
-"""Results at hand: what each visitor restored last, for its strength, residual and loupe."""
+"""Store of each visitor's last result, for adjusting its strength and for residual and loupe."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from numpy.typing import NDArray
 
 from vheatir.errors import VHeatIRError
 
-#: Most results kept: what a tiny one takes is not its pixels.
+#: Maximum number of results; for tiny images, pixels are not the main memory cost.
 MOST = 200
 _LONGEST_OWNER = 100
-# Most of a residual, before it is amplified, lies within the range that this quantile spans.
+# The amplification factor keeps residuals up to this quantile in range.
 _QUANTILE = 0.99
 _STRONGEST_FACTOR = 16
-_SAMPLED = 1_000_000  # pixels of a large image, for that quantile
+_SAMPLED = 1_000_000  # pixels sampled from a large image for the quantile
 
 
 @dataclass(frozen=True)
 class Result:
-    """One restoration, in the image's own depth.
+    """One restoration, in the image's bit depth.
 
     Attributes:
         before: (H, W), (H, W, 3) or (H, W, 4), ``uint8`` or ``uint16``.
-        restored: what the network made of it, of the same shape and dtype.
-        shown: ``restored`` at the strength that was chosen.
+        restored: output of the network, same shape and dtype.
+        shown: ``restored`` at the chosen strength.
         before_file: ``before`` as PNG, in gradio's cache.
         shown_file: ``shown``, likewise.
         stem: name of the upload, without its suffix.
-        point: column and row under the loupe.
+        point: column and row of the loupe's centre.
         made: time of the restoration, in seconds of :func:`time.monotonic`.
     """
 
@@ -49,32 +49,32 @@ class Result:
 
     @property
     def size(self) -> int:
-        """Bytes of its pixels; room for ``shown`` is counted also while it is ``restored``."""
+        """Bytes of its pixels; ``shown`` is counted even while it is ``restored`` itself."""
         return 3 * self.before.nbytes
 
 
 class ResultStore:
-    """Keeps each visitor's last result, and forgets the oldest first; for any number of threads.
+    """Stores each visitor's last result, with LRU eviction; thread-safe.
 
     Args:
-        max_bytes: of pixels, for all results together.
-        max_age: seconds after which a result is forgotten.
+        max_bytes: limit for the pixels of all results together.
+        max_age: seconds after which a result is dropped.
     """
 
     def __init__(self, max_bytes: int, max_age: float) -> None:
         self._max_bytes = max_bytes
         self._max_age = max_age
         self._lock = threading.Lock()
-        # The one used last at the end; None for one that was too large to be kept.
+        # Most recently used last; None for a result that was too large to store.
         self._results: OrderedDict[str, Result | None] = OrderedDict()
 
     def put(self, owner: str | None, result: Result) -> None:
-        """Keep a result in place of the owner's last one, unless it is too large by itself.
+        """Store a result in place of the owner's last one, unless it is too large by itself.
 
         Args:
-            owner: the visitor's session; None for a request that has none, so that nobody could
-                ask for the result again.
-            result: what to keep.
+            owner: the visitor's session; None for a request without one, whose result cannot be
+                requested again and is not stored.
+            result: the result to store.
         """
         if owner is None or len(owner) > _LONGEST_OWNER:
             return
@@ -84,26 +84,26 @@ class ResultStore:
             self._shrink()
 
     def get(self, owner: str | None) -> Result:
-        """Return the owner's result, which counts as its use.
+        """Return the owner's result and mark it as recently used.
 
         Raises:
-            VHeatIRError: it has been forgotten, was too large, or never was.
+            VHeatIRError: it has been dropped, was too large, or never existed.
         """
         with self._lock:
             self._shrink()
             if owner is None or owner not in self._results:
-                raise VHeatIRError("this result is no longer kept: press Restore again")
+                raise VHeatIRError("this result is no longer stored: press Restore again")
             result = self._results[owner]
             if result is None:
                 raise VHeatIRError(
-                    "this image is too large to be changed afterwards: set the strength, then "
-                    "press Restore again"
+                    "this image is too large to adjust afterwards: set the strength, then press "
+                    "Restore again"
                 )
             self._results.move_to_end(owner)
             return result
 
     def change(self, owner: str | None, old: Result, **values: Any) -> Result:
-        """Keep a changed result in the place of ``old``, unless a newer restoration is there.
+        """Replace ``old`` by a changed result, unless there is a newer restoration.
 
         Args:
             owner: the visitor's session.
@@ -111,7 +111,7 @@ class ResultStore:
             values: the attributes to change.
 
         Returns:
-            The changed result, kept or not.
+            The changed result, stored or not.
         """
         changed = replace(old, **values)
         with self._lock:
@@ -121,18 +121,18 @@ class ResultStore:
         return changed
 
     def forget(self, owner: str | None) -> None:
-        """Forget a visitor who has left."""
+        """Drop the result of a visitor who has left."""
         with self._lock:
             self._results.pop(owner or "", None)
 
     def delete_old(self) -> None:
-        """Forget what is older than the age allowed."""
+        """Drop results older than ``max_age``."""
         with self._lock:
             self._shrink()
 
     @property
     def size(self) -> int:
-        """Bytes of all pixels kept."""
+        """Bytes of all stored pixels."""
         with self._lock:
             return self._size()
 
@@ -148,9 +148,9 @@ class ResultStore:
 
 
 def amplified_residual(result: Result) -> tuple[NDArray[np.uint8], int]:
-    """Return what was removed, amplified: before minus after.
+    """Return the amplified residual: before minus after.
 
-    The factor depends on the restoration at full strength, so that strengths can be compared.
+    The factor depends on the result at full strength, so that strengths can be compared.
 
     Returns:
         ``uint8``, (H, W) or (H, W, 3), 128 where nothing was removed; and the factor, a power of
@@ -185,9 +185,9 @@ def magnified(image: NDArray[Any], point: tuple[int, int], side: int, scale: int
 
     Args:
         image: (H, W) or (H, W, C).
-        point: column and row; near a border the part is moved inside.
-        side: of the part, in pixels of the image; less where the image is smaller.
-        scale: whole number.
+        point: column and row; near a border the window is shifted inside.
+        side: side of the window in image pixels; smaller if the image is smaller.
+        scale: integer magnification.
     """
     height, width = image.shape[:2]
     left = min(max(point[0] - side // 2, 0), max(width - side, 0))

@@ -1,4 +1,4 @@
-"""Samples for the Restore tab: bundled photographs, damaged as real ones are."""
+"""Samples for the Restore tab: bundled photographs with realistic degradations."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vheatir.demo.shared import cached_file, cached_png, sample
 from vheatir.metrics import to_uint8
 
 _SEED = 1
-_LUMA_STD = 5.0  # a little more than at ISO 3200
+_LUMA_STD = 5.0  # slightly above ISO 3200
 _PHONE_QUALITY = 80
 _SHARPENING = 0.6
 
 
 def camera_noise(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an image with the noise of one camera at high sensitivity, the same at every call.
+    """Add the noise of one camera at high ISO, with a fixed seed.
 
     Args:
         image: ``uint8``, (H, W) or (H, W, 3) RGB.
@@ -35,7 +35,7 @@ def _camera() -> str:
 
 
 def _phone() -> str:
-    """Camera noise, sharpened, and compressed as phones do."""
+    """Camera noise, sharpening and JPEG compression, as in phones."""
     noisy = camera_noise(sample("Coffee")).astype(np.float32)
     sharp = noisy + _SHARPENING * (noisy - cv2.GaussianBlur(noisy, (0, 0), 1.0))
     data = jpeg_bytes(np.rint(sharp).clip(0, 255).astype(np.uint8), _PHONE_QUALITY)
@@ -47,7 +47,7 @@ def _white() -> str:
     return cached_png(to_uint8(benchmark_noise(clean, 25)), "cat_noise25.png")
 
 
-#: What each button says, and what makes its file in gradio's cache.
+#: Button label to the function that writes its file to gradio's cache.
 DAMAGED: dict[str, Callable[[], str]] = {
     "Camera noise": _camera,
     "Phone JPEG": _phone,

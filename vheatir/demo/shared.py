@@ -1,4 +1,4 @@
-"""What the tabs of the page share: errors as messages, pictures in gradio's cache, samples."""
+"""Shared by the tabs: errors as messages, images in gradio's cache, samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vheatir.image_io import encode_image
 
 Result = TypeVar("Result")
 
-#: Photographs that come with scikit-image, by what they show.
+#: Photographs of scikit-image, by subject.
 SAMPLES = {"Cat": "chelsea", "Coffee": "coffee"}
 
 
@@ -39,12 +39,12 @@ def tells_errors(function: Callable[..., Result]) -> Callable[..., Result]:
 
 def shown_error(error: VHeatIRError) -> gr.Error:
     """Return the message for the page."""
-    # Messages are drawn as HTML, and may quote the name of an uploaded file.
+    # Messages are rendered as HTML, and may quote the name of an uploaded file.
     return gr.Error(html.escape(str(error)), print_exception=False)
 
 
 def upload_image(label: str, elem_id: str, height: int = 300) -> gr.Image:
-    """Return an upload whose handlers get the path of the file as it came, undecoded."""
+    """Return an image upload whose handlers get the path of the original file, undecoded."""
     return _Upload(
         label=label, type="filepath", image_mode=None, height=height,
         sources=["upload", "clipboard", "webcam"], elem_id=elem_id, buttons=[],
@@ -52,7 +52,7 @@ def upload_image(label: str, elem_id: str, height: int = 300) -> gr.Image:
 
 
 def _path_of(self: gr.Image, file: Any) -> str | None:
-    # The file as uploaded, unread: its header is looked at first.
+    # The file as uploaded: handlers check its header before decoding it.
     return str(file.path) if file and file.path else None
 
 
@@ -62,9 +62,9 @@ async def _refuse_address(self: gr.Image, source: Any) -> str | None:
     return moved
 
 
-# After an event that may change an upload, gradio makes it anew from its class for the session, and
-# forgets what an instance was given: so it is a class. Made without the work of gradio's metaclass,
-# which would write a .pyi file beside this one; by its name gradio finds what draws it.
+# A class, since gradio recreates an upload from its class for the session after an event that may
+# change it, and loses attributes of the instance. Gradio's metaclass is bypassed, as it would write
+# a .pyi file beside this one. The name must be "Image": gradio finds the frontend component by it.
 _Upload = ABCMeta.__new__(
     type(gr.Image),
     "Image",
@@ -78,13 +78,13 @@ _Upload = ABCMeta.__new__(
 
 
 def cached_file(data: bytes, name: str) -> str:
-    """Write a file into gradio's cache, which it serves and empties (``delete_cache``)."""
+    """Write a file to gradio's cache, which gradio serves and empties (``delete_cache``)."""
     folder = processing_utils.utils.get_upload_folder()
     return processing_utils.save_bytes_to_cache(data, name, folder)
 
 
 def cached_png(image: np.ndarray[Any, Any], name: str) -> str:
-    """Write a picture into gradio's cache as PNG."""
+    """Write an image to gradio's cache as PNG."""
     return cached_file(encode_image(image, ".png"), name)
 
 
@@ -94,7 +94,7 @@ def sample(title: str | None) -> np.ndarray[Any, Any]:
 
 
 def picture(path: str | None, title: str | None, max_pixels: int) -> np.ndarray[Any, Any]:
-    """Return the upload, or the sample where there is none."""
+    """Return the upload, or the sample if there is none."""
     return read_upload(path, max_pixels) if path else sample(title)
 
 

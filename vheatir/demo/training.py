@@ -1,4 +1,4 @@
-"""The quickstart's training, run from the page by the project's own command."""
+"""The quickstart training, run from the page with the project's own command."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def quickstart_command() -> list[str]:
 
 
 class TrainingRun:
-    """At most one training at a time, which any number of pages can watch.
+    """At most one training at a time, which any number of pages can follow.
 
-    It goes on when the page is closed, and ends with the demo.
+    It continues when the page is closed, and ends with the demo.
 
     Args:
-        command: what to run.
+        command: the command to run.
     """
 
     def __init__(self, command: list[str]) -> None:
@@ -42,10 +42,10 @@ class TrainingRun:
         atexit.register(self.stop)
 
     def follow(self) -> Iterator[str]:
-        """Start the training unless it runs, and yield its log whenever it has grown.
+        """Start the training unless it is running, and yield its log whenever it grows.
 
         Raises:
-            VHeatIRError: the training failed; with the last line it said.
+            VHeatIRError: the training failed; quotes its last line of output.
         """
         process, reader = self._start()
         shown = None
@@ -60,7 +60,7 @@ class TrainingRun:
             raise VHeatIRError(f"the training failed: {last.strip()}")
 
     def stop(self) -> None:
-        """End a training that still runs."""
+        """Terminate a running training."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
@@ -88,7 +88,7 @@ class TrainingRun:
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
-                # Universal newlines split at carriage returns too: a progress bar's updates.
+                # Universal newlines also split at carriage returns, as progress bars use.
                 if text := _ESCAPES.sub("", line).rstrip():
                     self._lines.append(text)
         process.wait()

@@ -1,4 +1,4 @@
-"""The tab "Try it on a clean image": degrade, restore, and measure beside a classic method."""
+"""The "Try it on a clean image" tab: degrade, restore, compare with a classic method."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ from vheatir.inference import estimate_sigma
 from vheatir.metrics import psnr, ssim, to_uint8
 from vheatir.tasks import Task, get_task
 
-#: Side of the part of a picture that is tried, for answers within seconds.
+#: Side of the central crop that is used, for results within seconds.
 SIDE = 512
 _NOISE, _JPEG, _CAMERA = "Noise", "JPEG", "Camera noise"
 _NLM, _BM3D = "Non-local means", "BM3D (slower)"
 _RANGES: dict[str, dict[str, Any]] = {
-    _NOISE: {"minimum": 1, "maximum": 55, "value": 25, "label": "Noise level (sigma, of 255)"},
+    _NOISE: {"minimum": 1, "maximum": 55, "value": 25, "label": "Noise level (sigma on 0–255)"},
     _JPEG: {"minimum": 5, "maximum": 95, "value": 10, "label": "JPEG quality"},
     _CAMERA: {"visible": False},
 }
 
 
 class TrialTab:
-    """Builds the tab and answers it."""
+    """Builds the tab and handles its events."""
 
     def __init__(self, catalogue: Catalogue, max_pixels: int) -> None:
         self._catalogue = catalogue
         self._max_pixels = max_pixels
 
     def build(self) -> None:
-        """Add the tab's components to the page that is being built."""
+        """Add the tab's components to the page under construction."""
         gr.Markdown(
-            "Damage a clean picture, restore it, and see what is gained. Without an upload a "
-            f"sample is used; of large pictures the central {SIDE} × {SIDE} pixels."
+            "Add noise or JPEG artifacts to a clean image, restore it, and compare the result with "
+            "the original. Without an upload, a sample is used. Large images are cropped to the "
+            f"central {SIDE} × {SIDE} pixels."
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 image = upload_image("A clean image", "try_upload")
-                chosen = gr.Radio(list(SAMPLES), value="Cat", label="or a sample")
+                chosen = gr.Radio(list(SAMPLES), value="Cat", label="Or a sample")
                 kind = gr.Radio(
-                    list(_RANGES), value=_NOISE, label="Damage", elem_id="try_kind"
+                    list(_RANGES), value=_NOISE, label="Degradation", elem_id="try_kind"
                 )  # fmt: skip
                 level = gr.Slider(**_RANGES[_NOISE], step=1, elem_id="try_level", buttons=[])
                 methods = [_NLM] + ([_BM3D] if importlib.util.find_spec("bm3d") else [])
@@ -57,13 +58,13 @@ class TrialTab:
                 button = gr.Button("Try it", variant="primary", elem_id="try")
             with gr.Column(scale=3, min_width=320):
                 slider = gr.ImageSlider(
-                    label="Damaged | restored", type="filepath", format="png", max_height=560,
+                    label="Degraded | restored", type="filepath", format="png", max_height=560,
                     interactive=False, buttons=["fullscreen"], elem_id="try_result",
                 )  # fmt: skip
                 table = gr.Markdown(elem_id="try_table")
                 with gr.Row():
                     other = gr.Image(
-                        label="The other method", type="filepath", interactive=False, buttons=[]
+                        label="Classic method", type="filepath", interactive=False, buttons=[]
                     )
                     clean = gr.Image(label="Clean", type="filepath", interactive=False, buttons=[])
         kind.input(
@@ -74,7 +75,7 @@ class TrialTab:
             self.run, [image, chosen, kind, level, baseline], [slider, table, other, clean],
             api_name="try_clean", concurrency_limit=1, concurrency_id="compute",
             show_progress_on=slider,
-            api_description="Damage a clean image, restore it, and measure both.",
+            api_description="Degrade a clean image, restore it, and measure both.",
         )  # fmt: skip
 
     @tells_errors
@@ -85,11 +86,11 @@ class TrialTab:
         damage: str = _NOISE,
         level: float = 25,
         compare_with: str = _NLM,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio injects it by this default
     ) -> tuple[tuple[str, str], str, str, str]:
-        """Damage, restore, measure."""
+        """Degrade, restore, measure."""
         if damage not in _RANGES:
-            raise VHeatIRError(f"damage {damage!r}: give one of {', '.join(_RANGES)}")
+            raise VHeatIRError(f"unknown degradation {damage!r}: give one of {', '.join(_RANGES)}")
         pixels = picture(image, sample, self._max_pixels)
         if pixels.ndim == 3 and pixels.shape[2] == 4:
             pixels = pixels[:, :, :3]
@@ -110,7 +111,7 @@ class TrialTab:
         method = bm3d_method(task) if self._uses_bm3d(compare_with, damage) else nlm_method(task)
         classic = method.restore(degraded, estimate_sigma(degraded) if known is None else known)
         rows = [
-            ("damaged", to_uint8(degraded)),
+            ("degraded", to_uint8(degraded)),
             (f"**{label.split(' · ')[0]}**", to_uint8(restored)),
             (method.name, to_uint8(classic)),
         ]
@@ -119,20 +120,20 @@ class TrialTab:
             measured = ssim(shown, reference) if min(shown.shape[:2]) >= 11 else float("nan")
             lines.append(f"| {name} | {psnr(shown, reference):.2f} | {measured:.4f} |")
         stem = stem_of(image, sample)
-        pictures = [cached_png(s, f"{stem}_{i}.png") for i, (_, s) in enumerate(rows)]
+        files = [cached_png(s, f"{stem}_{i}.png") for i, (_, s) in enumerate(rows)]
         clean = cached_png(reference, f"{stem}_clean.png")
         strength = "" if known is None else f" {task.level_name} {known:g}"
         note = f"\n\n{damage}{strength}, {reference.shape[1]} × {len(reference)}"
-        return (pictures[0], pictures[1]), "\n".join(lines) + note, pictures[2], clean
+        return (files[0], files[1]), "\n".join(lines) + note, files[2], clean
 
     def _for_photographs(self, otherwise: Task) -> str:
-        """Return the first model for photographs, or that for another task where there is none."""
+        """Return the first model for photographs, or that of another task if there is none."""
         first = next(iter(self._catalogue.labels(get_task("photo"))), None)
         return first or self._catalogue.label_for(otherwise.name)
 
     @staticmethod
-    def _uses_bm3d(wanted: str, damage: str) -> bool:
-        return wanted == _BM3D and damage != _JPEG
+    def _uses_bm3d(method: str, degradation: str) -> bool:
+        return method == _BM3D and degradation != _JPEG
 
 
 def _centre(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -1,4 +1,4 @@
-"""Uploaded files: nothing is decoded before its header says that it is an image of sane size."""
+"""Uploaded files: a header check of format and size precedes decoding."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
 
     Args:
         path: the uploaded file.
-        max_pixels: refuse larger images by their header, before decoding them.
+        max_pixels: reject larger images by their header, before decoding.
 
     Returns:
-        (H, W), (H, W, 3) or (H, W, 4), ``uint8`` or ``uint16``, RGB(A), turned as EXIF tells.
+        (H, W), (H, W, 3) or (H, W, 4), ``uint8`` or ``uint16``, RGB(A), EXIF orientation applied.
 
     Raises:
-        VHeatIRError: no image, damaged, or too large; names the file, not its folder.
+        VHeatIRError: not an image, damaged, or too large; names the file, not its folder.
     """
     name = repr(Path(path).name)
     pixels = read_photograph_file(path, max_pixels, name).pixels
@@ -35,37 +35,37 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
 
 
 def check_no_address(source: Any) -> None:
-    """Refuse a file that a request names by its address; see :func:`refuse_addresses`."""
+    """Reject a file that a request gives by URL; see :func:`refuse_addresses`."""
     if "://" in str(source):
-        raise ValueError("files are uploaded, not fetched from an address")
+        raise ValueError("upload the file itself: URLs are not fetched")
 
 
 def refuse_addresses(component: Any) -> None:
-    """Keep a gradio component from fetching what a request names by its address.
+    """Keep a gradio component from fetching files that a request gives by URL.
 
-    Through the API a file can be given as ``http://…``, and gradio would fetch it: the server
-    would ask other machines on a stranger's behalf.
+    Through the API a file can be given as ``http://…``, and gradio would fetch it: server-side
+    request forgery (SSRF).
     """
-    keep = component.async_move_resource_to_block_cache
+    move = component.async_move_resource_to_block_cache
 
     async def refuse(source: Any) -> str | None:
         check_no_address(source)
-        moved: str | None = await keep(source)
+        moved: str | None = await move(source)
         return moved
 
     component.async_move_resource_to_block_cache = refuse
 
 
 def delete_old(folder: str | os.PathLike[str], tracked: Iterable[set[Any]], age: float) -> None:
-    """Delete files that gradio should delete and does not always.
+    """Delete old files that gradio's own deletion misses.
 
-    Its own deletion ends for good when a request adds a file in the middle of it, and it knows
-    nothing of uploads whose connection broke.
+    Gradio's deletion stops permanently if a request adds a file while it runs, and it does not
+    track uploads whose connection broke.
 
     Args:
-        folder: gradio's cache; while an upload goes on, its file lies directly in it.
-        tracked: the files that gradio knows, by component.
-        age: seconds since a file was last written.
+        folder: gradio's cache; an upload in progress is a file directly in it.
+        tracked: the files that gradio tracks, by component.
+        age: seconds since the last write after which a file is deleted.
     """
 
     def delete(path: Path) -> bool:
@@ -73,7 +73,7 @@ def delete_old(folder: str | os.PathLike[str], tracked: Iterable[set[Any]], age:
             if time.time() - path.stat().st_mtime > age:
                 path.unlink()
                 return True
-        except OSError:  # not yet at its place, or deleted by gradio
+        except OSError:  # not yet in place, or deleted by gradio
             pass
         return False
 
@@ -87,7 +87,7 @@ def delete_old(folder: str | os.PathLike[str], tracked: Iterable[set[Any]], age:
 
 
 def read_quality(path: str | os.PathLike[str]) -> int | None:
-    """Return the quality of a JPEG file, by its tables; None for other files."""
+    """Return the quality of a JPEG file, from its quantization tables; None for other files."""
     try:
         with Image.open(path, formats=["JPEG"]) as image:
             return jpeg_quality(image.quantization)  # type: ignore[attr-defined]
@@ -96,7 +96,7 @@ def read_quality(path: str | os.PathLike[str]) -> int | None:
 
 
 def describe(image: NDArray[Any]) -> str:
-    """Say size, depth and channels, such as ``"640 × 480, 8-bit RGB"``."""
+    """Return size, depth and channels, such as ``"640 × 480, 8-bit RGB"``."""
     channels = 1 if image.ndim == 2 else image.shape[2]
     kind = {1: "gray", 3: "RGB", 4: "RGB with alpha"}.get(channels, f"{channels} channels")
     return f"{image.shape[1]} × {image.shape[0]}, {8 * image.dtype.itemsize}-bit {kind}"

@@ -1,8 +1,8 @@
-"""Draw bundled photographs degraded and restored by the released models, none trained on them.
+"""Draw degraded and restored photographs that no released model was trained on.
 
-``docs/before_after.png`` for the README, which Automatic restores, and
-``docs/results/unknown_levels.png``: crops at full size whose noise or JPEG quality the models are
-not given.
+``docs/before_after.png``, for the README, is restored by Automatic.
+``docs/results/unknown_levels.png`` shows full-size crops, restored without the noise level or JPEG
+quality as input.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from vheatir.image_io import write_image
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import get_task
 
-# (photograph, rows, columns, damage, sigma or JPEG quality): none of them was trained on.
+# (photograph, rows, columns, degradation, sigma or JPEG quality); held out from training.
 SHOWN = (
     ("chelsea", (30, 270), (90, 390), "photo", 90),
     ("coffee", (60, 300), (180, 480), "jpeg", 10),
     ("chelsea", (10, 250), (0, 300), "noise", 50),
 )
 CAMERA_LUMA_STD = 6.0
-# (photograph, top, left, task) of crops of CROP x CROP; the level is drawn.
+# (photograph, top, left, task) of crops of CROP x CROP; the level is drawn at random.
 CROP = 256
 UNKNOWN = (
     ("astronaut", 20, 120, "denoise_color"),
@@ -47,12 +47,12 @@ UNKNOWN = (
 
 
 def main() -> None:
-    """Write both pictures."""
-    draw_readme_picture()
+    """Write both images."""
+    draw_before_after()
     draw_unknown_levels()
 
 
-def draw_readme_picture() -> None:
+def draw_before_after() -> None:
     """Write docs/before_after.png."""
     auto = Restorer("auto")
     rows = []
@@ -74,7 +74,7 @@ def draw_readme_picture() -> None:
 
 
 def damage(clean: NDArray[np.uint8], kind: str, level: int) -> NDArray[np.uint8]:
-    """Return a damaged image: white noise, JPEG, or camera noise and JPEG."""
+    """Return a degraded image: white noise, JPEG, or camera noise with JPEG."""
     if kind == "photo":
         rng = np.random.default_rng(2026)
         camera = CameraNoise.draw(rng, luma_std=CAMERA_LUMA_STD)
