@@ -12,15 +12,15 @@ from vheatir.bundled import heldout_photographs
 from vheatir.degradations import benchmark_noise, jpeg_compress, to_color_mode
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation import DEGRADED, Method, bundled_test_set, measure
-from vheatir.evaluation.test_sets import TestSet
+from vheatir.evaluation.benchmark_sets import BenchmarkSet
 from vheatir.tasks import TASKS, get_task
 
 
-def small_set() -> TestSet:
+def small_set() -> BenchmarkSet:
     """Two crops of the held-out photographs, one of odd size."""
     photos = heldout_photographs()
     crops = [photos["chelsea"][:96, :120], photos["coffee"][100:171, 200:283]]
-    return TestSet("crops", ("a", "b"), tuple(lambda crop=crop: crop for crop in crops))
+    return BenchmarkSet("crops", ("a", "b"), tuple(lambda crop=crop: crop for crop in crops))
 
 
 def method(restore, task: str = "denoise_color", name: str = "fake", params=7) -> Method:
@@ -109,11 +109,11 @@ def test_invalid_levels_are_refused() -> None:
         measure(get_task("denoise_color"), small_set(), None)
 
 
-def paired_set() -> TestSet:
+def paired_set() -> BenchmarkSet:
     """The crops, each with a darker self as its noisy image."""
     crops = small_set()
     darker = tuple(lambda i=i: crops.loaders[i]() // 2 for i in range(2))
-    return TestSet("pairs", crops.names, crops.loaders, darker)
+    return BenchmarkSet("pairs", crops.names, crops.loaders, darker)
 
 
 def test_pairs_bring_their_own_input() -> None:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError
+from vheatir.evaluation.benchmark_sets import BenchmarkSet
 from vheatir.evaluation.methods import Method
 from vheatir.evaluation.records import DEGRADED, Record
-from vheatir.evaluation.test_sets import TestSet
 from vheatir.metrics import psnr, psnrb, ssim, to_uint8
 from vheatir.tasks import Task
 
@@ -51,7 +51,7 @@ class Measured:
 
 def measure(
     task: Task,
-    test_set: TestSet,
+    test_set: BenchmarkSet,
     level: float | None,
     method: Method | None = None,
     on_image: OnImage | None = None,

@@ -22,17 +22,17 @@ from rich.progress import (
 
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation.baselines import bm3d_method
+from vheatir.evaluation.benchmark_sets import (
+    BenchmarkSet,
+    bundled_test_set,
+    default_data_folder,
+    find_test_sets,
+)
 from vheatir.evaluation.methods import Method, model_method, tell_apart
 from vheatir.evaluation.protocol import Measured, measure
 from vheatir.evaluation.published import published_records
 from vheatir.evaluation.records import Record
 from vheatir.evaluation.tables import print_task, save_results
-from vheatir.evaluation.test_sets import (
-    TestSet,
-    bundled_test_set,
-    default_data_folder,
-    find_test_sets,
-)
 from vheatir.evaluation.weight_files import load_all, load_experiment, released_weights
 from vheatir.image_io import write_image
 from vheatir.tasks import TASKS, Task, get_task
@@ -54,7 +54,7 @@ class Plan:
     """
 
     task: Task
-    test_sets: list[TestSet]
+    test_sets: list[BenchmarkSet]
     levels: Sequence[float | None]
     methods: list[Method]
     remarks: list[str]
@@ -309,7 +309,7 @@ def _levels(
 
 def _find_images(
     arguments: argparse.Namespace, task: Task, use_bundled: bool
-) -> tuple[list[TestSet], list[str]]:
+) -> tuple[list[BenchmarkSet], list[str]]:
     """Return the test sets and what the table's title has to say of them."""
     if arguments.data is not None:
         test_sets = find_test_sets(arguments.data, task)
@@ -327,7 +327,7 @@ def _find_images(
     return [test_set.first(arguments.limit) for test_set in test_sets], remarks
 
 
-def _unpaired(test_sets: list[TestSet]) -> str:
+def _unpaired(test_sets: list[BenchmarkSet]) -> str:
     """Name the sets of clean images where there are others too."""
     names = [test_set.name for test_set in test_sets if not test_set.is_paired]
     return f" (on {', '.join(names)})" if len(names) < len(test_sets) else ""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation.test_sets import (
+from vheatir.evaluation.benchmark_sets import (
     default_data_folder,
     find_test_sets,
     folder_test_set,

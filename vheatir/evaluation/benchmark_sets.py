@@ -30,7 +30,7 @@ _REAL, _MEAN = "_real", "_mean"
 
 
 @dataclass(frozen=True)
-class TestSet:
+class BenchmarkSet:
     """Clean images, alone or paired with noisy ones, read when they are needed.
 
     Attributes:
@@ -48,8 +48,6 @@ class TestSet:
     noisy_loaders: tuple[Callable[[], NDArray[Any]], ...] | None = None
     bundled: bool = False
     whole: bool = True
-
-    __test__ = False  # not a test case, whatever pytest thinks of the name
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,7 +81,7 @@ class TestSet:
             )
         return clean, noisy
 
-    def first(self, limit: int | None) -> TestSet:
+    def first(self, limit: int | None) -> BenchmarkSet:
         """Return the set of the first ``limit`` images; all of them for None."""
         if limit is None or limit >= len(self):
             return self
@@ -94,7 +92,7 @@ class TestSet:
         )
 
 
-def folder_test_set(folder: str | os.PathLike[str]) -> TestSet:
+def folder_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
     """Return the images below a folder, sorted by path, as a test set of the folder's name.
 
     Raises:
@@ -108,10 +106,10 @@ def folder_test_set(folder: str | os.PathLike[str]) -> TestSet:
         for stem, path in zip(stems, paths, strict=True)
     )
     loaders = tuple(_reader(path) for path in paths)
-    return TestSet(root.resolve().name, names, loaders)
+    return BenchmarkSet(root.resolve().name, names, loaders)
 
 
-def paired_test_set(folder: str | os.PathLike[str]) -> TestSet:
+def paired_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
     """Return the pairs in a folder, sorted by name, as a test set of the folder's name.
 
     Args:
@@ -142,7 +140,7 @@ def paired_test_set(folder: str | os.PathLike[str]) -> TestSet:
             f"{str(root)!r} holds no pairs: give {_NOISY}/ and {_CLEAN}/ with images of equal "
             f"names, or images NAME{_REAL} and NAME{_MEAN}"
         )
-    return TestSet(
+    return BenchmarkSet(
         root.resolve().name,
         tuple(sorted(noisy)),
         tuple(_reader(clean[name]) for name in sorted(noisy)),
@@ -150,11 +148,11 @@ def paired_test_set(folder: str | os.PathLike[str]) -> TestSet:
     )
 
 
-def bundled_test_set() -> TestSet:
+def bundled_test_set() -> BenchmarkSet:
     """Return the held-out photographs of :mod:`vheatir.bundled`."""
     photographs = heldout_photographs()
     loaders = tuple(_constant(image) for image in photographs.values())
-    return TestSet(BUNDLED, tuple(photographs), loaders, bundled=True)
+    return BenchmarkSet(BUNDLED, tuple(photographs), loaders, bundled=True)
 
 
 def default_data_folder() -> Path | None:
@@ -183,7 +181,7 @@ def default_data_folder() -> Path | None:
     return None
 
 
-def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[TestSet]:
+def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[BenchmarkSet]:
     """Return the test sets for ``task`` below ``folder``.
 
     Where any of the published test sets lies there, those of the task; otherwise the folder
@@ -223,7 +221,7 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[TestSet]:
     return sets
 
 
-def _published_set(folder: Path, task: Task) -> TestSet:
+def _published_set(folder: Path, task: Task) -> BenchmarkSet:
     """Return a published test set; those of ``photo`` are pairs, or the table would mislead."""
     return paired_test_set(folder) if task.degradation == "photo" else folder_test_set(folder)
 
