@@ -176,7 +176,7 @@ def test_a_task_without_a_level(pairs: Path, tmp_path: Path, capsys) -> None:
         ]
         assert by_name[method]["psnr"] == pytest.approx(np.mean(figures), abs=1e-9)
     printed = capsys.readouterr().out
-    assert "Nam25 (2 images)" in printed and "None" not in printed and "made damage" not in printed
+    assert "Nam25 (2 images)" in printed and "None" not in printed and "synthetic" not in printed
     text = (tmp_path / "o" / "benchmark.md").read_text()
     assert "| method | parameters | PSNR/SSIM | s/image |" in text and "None" not in text
 
@@ -185,7 +185,7 @@ def test_where_no_pairs_are_the_damage_is_made_and_said_so(tmp_path: Path, capsy
     weights = tiny(tmp_path / "x.safetensors", "photo", None, "x")
     assert run("--weights", weights, "--limit", 1, "--out", "o") == 0
     title = capsys.readouterr().out.splitlines()[0]
-    assert "bundled with scikit-image" in title and "made damage" in title
+    assert "bundled with scikit-image" in title and "synthetic degradation" in title
     degraded, restored = load(Path("o"))
     assert (degraded["dataset"], degraded["level"], degraded["images"]) == ("bundled", None, 1)
     assert restored["method"] == "x" and 10 < degraded["psnr"] < 60

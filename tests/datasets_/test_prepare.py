@@ -140,7 +140,7 @@ def test_the_hashes_are_those_of_the_real_images(prepare: ModuleType, name: str)
         pytest.skip("VHEATIR_DATA names no folder with the test sets")
     root = Path(folder) / "test"
     data = prepare.load_catalogue()[name]
-    assert prepare.check(data, root) == f"{data.images} images are right"
+    assert prepare.check(data, root) == f"{data.images} images verified"
     for file, known in data.files.items():
         if "sha256" in known:
             assert file_hash(root / name / file) == known["sha256"]
@@ -304,7 +304,7 @@ def test_pairs_without_known_pixels_are_locked_at_the_first_fetch(
     assert run(prepare, data, "--root", root) == 0
     assert contents(root) == ["Pairs/clean/a.png", "Pairs/noisy/a.png", "prepare.lock.json"]
     assert run(prepare, data, "--root", root, "--check") == 0
-    assert "2 images are there" in capsys.readouterr().out
+    assert "2 images present" in capsys.readouterr().out
     noisy = root / "Pairs" / "noisy" / "a.png"
     np.testing.assert_array_equal(read_image(noisy), pictures()["color.png"] + np.uint8(1))
     noisy.unlink()
@@ -375,7 +375,7 @@ def test_pairs_without_known_pixels_are_recognised_by_their_names(
     write_image(source / "part" / "a_real.png", pictures()["color.png"])
     write_image(source / "part" / "a_ours.png", pictures()["color.png"])
     assert run(prepare, data, "--root", root, "--source", source) == 2
-    assert "judged by their names: clean/a.png" in capsys.readouterr().err
+    assert "(matched by name): clean/a.png" in capsys.readouterr().err
     write_image(source / "part" / "a_mean.png", pictures()["color.png"])
     assert run(prepare, data, "--root", root, "--source", source) == 0
     assert contents(root) == ["Pairs/clean/a.png", "Pairs/noisy/a.png"]

@@ -103,7 +103,7 @@ def test_pairs_of_ones_own_and_clean_images(tmp_path: Path) -> None:
 
 def test_half_a_set_of_pairs_is_one_clear_line(tmp_path: Path) -> None:
     add_images(tmp_path / "mine" / "noisy", "1.png", "2.png")
-    with pytest.raises(VHeatIRError, match=r"no clean image \(nor have 1 others\)"):
+    with pytest.raises(VHeatIRError, match=r"no clean image \(and 1 more\)"):
         find_test_sets(tmp_path / "mine", get_task("photo"))
     add_images(tmp_path / "PolyU", "1.png")
     with pytest.raises(VHeatIRError, match="holds no pairs"):

@@ -120,7 +120,7 @@ def test_bm3d_removes_noise(task: str) -> None:
 def test_bm3d_is_for_noise_only() -> None:
     with pytest.raises(VHeatIRError, match="not JPEG"):
         bm3d_method(get_task("jpeg_gray"))
-    with pytest.raises(VHeatIRError, match="told a sigma"):
+    with pytest.raises(VHeatIRError, match="needs a sigma"):
         bm3d_method(get_task("photo"))
 
 

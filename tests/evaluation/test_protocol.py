@@ -95,7 +95,7 @@ def test_a_perfect_method_is_perfect_and_measuring_repeats(task) -> None:
 def test_methods_that_fail_are_named() -> None:
     task, crops = get_task("denoise_gray"), small_set()
     nan = method(lambda image, level: image * np.float32("nan"), task.name, "broken")
-    with pytest.raises(VHeatIRError, match=r"broken gave NaN .* image 'a'"):
+    with pytest.raises(VHeatIRError, match=r"broken returned NaN .* image 'a'"):
         measure(task, crops, 15, nan)
     smaller = method(lambda image, level: image[1:], task.name, "cropper")
     with pytest.raises(VHeatIRError, match="cropper turned image 'a'"):

@@ -48,7 +48,7 @@ def error(tiny: Any, capfd: pytest.CaptureFixture[str], *force: str) -> str:
         (["datasets:train:limit=1", "datasets:val:holdout_every=9"], "5 image(s)"),
         (["datasets:train:io_backend:type=lmdb"], "does not end in .lmdb"),
         (["datasets:train:dataroot_gt={folder}/no.lmdb"], "meta_info.txt is missing"),
-        (["path:pretrain_network_g={folder}/gray.pth"], "is [8, 4, 3, 3] there, [8,"),
+        (["path:pretrain_network_g={folder}/gray.pth"], ": [8, 4, 3, 3] in the file, [8,"),
         (["path:pretrain_network_g={folder}/nan.pth"], "infinite or NaN"),
         (["path:pretrain_network_g={folder}/other.pth", "path:strict_load_g=false"], "no weight"),
         (["path:pretrain_network_g=none.safetensors"], "does not exist"),

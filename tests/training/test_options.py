@@ -197,7 +197,7 @@ def test_extends_may_meet_one_file_twice_but_not_itself(tmp_path: Path) -> None:
     write(tmp_path / "left.yml", "extends: right.yml\n")
     write(tmp_path / "right.yml", "extends: left.yml\n")
     text = message(path=tmp_path / "left.yml")
-    assert "circle: left.yml -> right.yml -> left.yml" in text
+    assert "circular 'extends': left.yml -> right.yml -> left.yml" in text
 
 
 def test_missing_files_are_named_with_the_nearest(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Benchmark tables: test sets, the measuring protocol, baselines and published figures."""
+"""Benchmarks: test sets, evaluation protocol, baselines, published results, tables."""
 
 from __future__ import annotations
 
