@@ -1,4 +1,4 @@
-"""``python vheatir/test.py`` itself, as people run it."""
+"""Run ``python vheatir/test.py``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def tiny(path: Path, task: str = "denoise_color", level: object = 15, name: str 
 
 @pytest.fixture
 def crops(tmp_path: Path) -> Path:
-    """A folder with two small pictures."""
+    """A folder with two small images."""
     folder = tmp_path / "crops"
     for name, photo in heldout_photographs().items():
         write_image(folder / f"{name}.png", photo[100:164, 100:181])
@@ -85,7 +85,7 @@ def test_script_runs_from_any_folder_on_the_bundled_photographs(tmp_path: Path) 
     assert degraded["params"] is None and degraded["seconds_per_image"] is None
     assert restored["params"] > 1000 and restored["seconds_per_image"] > 0
 
-    # The figures are those of the pictures it saved, and the picture is the network's.
+    # The metrics are those of the saved images, which are the output of the network.
     clean = heldout_photographs()["chelsea"]
     pictures = tmp_path / "o" / "images" / "denoise_color" / "bundled_15"
     output = read_image(pictures / "chelsea_tiny.png")

@@ -31,7 +31,7 @@ def prepare() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("prepare_under_test", SCRIPT)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
@@ -44,7 +44,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is served at the address in its file ``url``."""
+    """A folder served over HTTP; its file ``url`` contains the address."""
     folder = tmp_path / "site"
     folder.mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
@@ -72,7 +72,7 @@ def toy_set(prepare: ModuleType, site: Path, **changes: Any) -> Any:
 
 
 def train_set(prepare: ModuleType, site: Path, images: int = 4) -> Any:
-    """Put a tar of JPEG images on the site; return the set that is in it, less one image."""
+    """Put a tar of JPEG images on the site; return the set in it, which excludes one image."""
     rng = np.random.default_rng(8)
     with tarfile.open(site / "toy.tgz", "w:gz") as tar:
         for place in ("train/1.jpg", "train/2.jpg", "test/3.jpg", "test/4.jpg", "test/5.jpg"):
@@ -203,7 +203,7 @@ def test_what_is_there_is_kept_and_what_is_damaged_is_fetched_again(
     run(prepare, data, "--root", root)
     (root / "Toy" / "odd.png").write_bytes(b"damaged")
     for path in site.glob("[gc]*.bmp"):
-        path.unlink()  # so that fetching them again would fail
+        path.unlink()  # downloading them again would fail
     assert run(prepare, data, "--root", root, "--check") == 2
     assert run(prepare, data, "--root", root) == 0
     assert run(prepare, data, "--root", root, "--check") == 0
@@ -287,7 +287,7 @@ def test_a_folder_of_something_else_is_not_touched(
 
 
 def pair_set(prepare: ModuleType, site: Path) -> Any:
-    """Put a pair on the site; return the set, whose images have no known pixels."""
+    """Put a pair on the site; return a set without known pixel hashes."""
     for end in ("real", "mean"):
         write_image(site / f"a_{end}.png", pictures()["color.png"] + np.uint8(end == "real"))
     files = {"noisy/a.png": {"source": "a_real.png"}, "clean/a.png": {"source": "a_mean.png"}}

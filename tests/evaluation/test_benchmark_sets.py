@@ -1,4 +1,4 @@
-"""Finding test sets in folders."""
+"""Find test sets in folders."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("VHEATIR_DATA")
     add_images(tmp_path / "work" / "datasets" / "Set12", "x.png")
     monkeypatch.chdir(tmp_path / "work")
-    # A checkout's own datasets/ comes first where it holds a test set.
+    # The datasets/ folder of the checkout takes precedence if it contains a test set.
     own = Path(__file__).parents[2] / "datasets"
     if not (own / "Set12").exists() and not (own / "test").exists():
         assert default_data_folder() in (tmp_path / "work" / "datasets", own)

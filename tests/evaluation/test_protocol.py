@@ -1,4 +1,4 @@
-"""The protocol: what is degraded, restored, rounded and averaged."""
+"""The evaluation protocol: degradation, restoration, rounding and averaging."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_perfect_method_is_perfect_and_measuring_repeats(task) -> None:
     perfect = measure(task, crops, level, method(lambda image, level: next(answers), task.name))
     assert perfect.psnr == float("inf")
     assert perfect.ssim == pytest.approx(1)
-    assert perfect.as_dict()["psnr"] is None  # JSON knows no infinity
+    assert perfect.as_dict()["psnr"] is None  # JSON has no infinity
     assert measure(task, crops, level) == measure(task, crops, level)
 
 
@@ -110,7 +110,7 @@ def test_invalid_levels_are_refused() -> None:
 
 
 def paired_set() -> BenchmarkSet:
-    """The crops, each with a darker self as its noisy image."""
+    """The crops, each paired with a darkened copy as its noisy image."""
     crops = small_set()
     darker = tuple(lambda i=i: crops.loaders[i]() // 2 for i in range(2))
     return BenchmarkSet("pairs", crops.names, crops.loaders, darker)
