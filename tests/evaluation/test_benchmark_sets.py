@@ -106,7 +106,7 @@ def test_half_a_set_of_pairs_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(VHeatIRError, match=r"no clean image \(and 1 more\)"):
         find_test_sets(tmp_path / "mine", get_task("photo"))
     add_images(tmp_path / "PolyU", "1.png")
-    with pytest.raises(VHeatIRError, match="holds no pairs"):
+    with pytest.raises(VHeatIRError, match="contains no pairs"):
         find_test_sets(tmp_path, get_task("photo"))
     add_images(tmp_path / "two" / "noisy", "1.png", "1.bmp")
     with pytest.raises(VHeatIRError, match="two images called '1'"):
@@ -116,7 +116,7 @@ def test_half_a_set_of_pairs_is_one_clear_line(tmp_path: Path) -> None:
 def test_missing_and_empty_folders_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(VHeatIRError, match="does not exist"):
         find_test_sets(tmp_path / "nowhere", get_task("denoise_gray"))
-    with pytest.raises(VHeatIRError, match="holds no images"):
+    with pytest.raises(VHeatIRError, match="contains no images"):
         find_test_sets(tmp_path, get_task("denoise_gray"))
 
 

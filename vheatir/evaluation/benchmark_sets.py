@@ -137,7 +137,7 @@ def paired_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
         )
     if not noisy:
         raise VHeatIRError(
-            f"{str(root)!r} holds no pairs: give {_NOISY}/ and {_CLEAN}/ with images of equal "
+            f"{str(root)!r} contains no pairs: give {_NOISY}/ and {_CLEAN}/ with images of equal "
             f"names, or images NAME{_REAL} and NAME{_MEAN}"
         )
     return BenchmarkSet(
@@ -186,7 +186,8 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[Benchmark
 
     If the folder contains any of the published test sets, the result is those of the task.
     Otherwise it is the folder itself, if it directly contains images, or each subfolder with
-    images. For ``photo`` a folder of pairs becomes a paired set, see :func:`paired_test_set`.
+    images. For ``photo`` a folder of pairs becomes a paired set, see :func:`paired_test_set`; any
+    other folder becomes a set of clean images.
 
     Raises:
         VHeatIRError: the folder is missing, contains no images, or an image of a pair is missing.
@@ -195,7 +196,7 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[Benchmark
     known = {name for any_task in TASKS.values() for name in any_task.benchmark_sets}
     if not root.is_dir():
         raise VHeatIRError(
-            f"data folder {str(root)!r} does not exist: give one that holds test sets "
+            f"data folder {str(root)!r} does not exist: give one that contains test sets "
             f"({', '.join(sorted(known))}) or images of your own"
         )
     if any(_has_images(root / name) for name in known):
@@ -215,7 +216,7 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[Benchmark
     ]
     if not sets:
         raise VHeatIRError(
-            f"data folder {str(root)!r} holds no images: give one that holds test sets "
+            f"data folder {str(root)!r} contains no images: give one with test sets "
             f"({', '.join(sorted(known))}) or images of your own"
         )
     return sets
@@ -240,7 +241,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
             if path.stem in found:
                 raise VHeatIRError(
-                    f"{str(folder)!r} holds two images called {path.stem!r}: remove one of them"
+                    f"{str(folder)!r} contains two images called {path.stem!r}: remove one of them"
                 )
             found[path.stem] = path
     return found

@@ -127,11 +127,11 @@ def make_plans(arguments: argparse.Namespace, note: Callable[[str], None]) -> li
         raise VHeatIRError(f"--limit {arguments.limit}: give at least 1 image")
     if arguments.opt and arguments.weights:
         raise VHeatIRError("-opt and --weights both name what to test: give one of them")
-    asked = [get_task(name) for name in dict.fromkeys(arguments.task or ())]
-    methods, level_of_options, use_bundled = _find_methods(arguments, asked)
+    requested = [get_task(name) for name in dict.fromkeys(arguments.task or ())]
+    methods, level_of_options, use_bundled = _find_methods(arguments, requested)
     named = bool(arguments.opt or arguments.weights)
     with_methods = {method.task for method in methods}
-    tasks = asked or [task for task in TASKS.values() if not named or task.name in with_methods]
+    tasks = requested or [task for task in TASKS.values() if not named or task.name in with_methods]
     if named and not with_methods & {task.name for task in tasks}:
         raise VHeatIRError(
             f"the weights are for {', '.join(sorted(with_methods))}, but --task asks for "
@@ -209,7 +209,7 @@ def measure_plan(
 
 
 def _find_methods(
-    arguments: argparse.Namespace, asked: list[Task]
+    arguments: argparse.Namespace, requested: list[Task]
 ) -> tuple[list[Method], list[float] | None, bool]:
     """Return the models, the levels of the option file, and whether it uses the bundled set."""
     from vheatir.hardware import pick_device
@@ -230,7 +230,7 @@ def _find_methods(
     elif arguments.weights:
         models = load_all(arguments.weights)
     else:
-        models = load_all(released_weights(task.name for task in asked or TASKS.values()))
+        models = load_all(released_weights(task.name for task in requested or TASKS.values()))
     methods = [
         (
             model_method(model, device, self_ensemble=arguments.self_ensemble, tile=arguments.tile),

@@ -80,7 +80,7 @@ def lay_out(records: Sequence[Record], remarks: Iterable[str] = ()) -> Cells:
         named = sources([record.method for record in quoted])
         notes.append(f"Rows marked as published are quoted, not measured here. {named}.")
     if followed := protocols(list(dict.fromkeys(record.dataset for record in quoted))):
-        notes.append(f"Published figures on {followed}.")
+        notes.append(f"Published results on {followed}.")
     return Cells(" - ".join([_capitalised(task.title), *remarks]), header, sections, notes)
 
 
@@ -113,8 +113,8 @@ def _terminal_table(cells: Cells, separator: str) -> Table:
     # Text, because names may contain brackets, which rich would parse as markup.
     table.add_column(Text(cells.header[0]), overflow="fold", min_width=min(24, longest))
     for name in cells.header[1:]:
-        figures = name.endswith(tuple(_SHOWN.values()))
-        text = name.replace(": ", "\n").replace("/", separator) if figures else name
+        is_metric = name.endswith(tuple(_SHOWN.values()))
+        text = name.replace(": ", "\n").replace("/", separator) if is_metric else name
         text = text.replace(" ", "\n").replace("parameters", "params") if stacked else text
         table.add_column(Text(text, justify="right"), justify="right", overflow="fold")
     for heading, rows in cells.sections:
@@ -212,7 +212,7 @@ def _row(records: list[Record], levels: Sequence[float | None]) -> list[str]:
     return [
         _label(first),
         _MISSING if first.params is None else _count(first.params),
-        *(_figures(by_level[level]) if level in by_level else _MISSING for level in levels),
+        *(_format_metrics(by_level[level]) if level in by_level else _MISSING for level in levels),
         f"{sum(seconds) / len(seconds):.3g}" if seconds else _MISSING,
     ]
 
@@ -222,7 +222,7 @@ def _label(record: Record) -> str:
     return f"{record.method} (published)" if record.published and not marked else record.method
 
 
-def _figures(record: Record) -> str:
+def _format_metrics(record: Record) -> str:
     parts = [f"{record.psnr:.2f}"]
     if record.ssim is not None:
         parts.append(f"{record.ssim:.4f}")
