@@ -26,15 +26,15 @@ from benchmarks.contenders import RELEASED, Case
 from benchmarks.measure import Result, interleaved
 from vheatir import load_model
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation.methods import model_method
-from vheatir.evaluation.protocol import Measured, measure
-from vheatir.evaluation.test_sets import (
-    TestSet,
+from vheatir.evaluation.benchmark_sets import (
+    BenchmarkSet,
     bundled_test_set,
     default_data_folder,
     find_test_sets,
     folder_test_set,
 )
+from vheatir.evaluation.methods import model_method
+from vheatir.evaluation.protocol import Measured, measure
 from vheatir.hardware import pick_device
 from vheatir.inference.restorer import OVERLAP
 from vheatir.tasks import TASKS, get_task
@@ -96,7 +96,7 @@ def numbers(text: str) -> list[int]:
 
 
 def qualities(
-    name: str, tiles: Sequence[int], sets: Sequence[TestSet], device: str
+    name: str, tiles: Sequence[int], sets: Sequence[BenchmarkSet], device: str
 ) -> list[Quality]:
     """Measure a model's PSNR whole and in tiles, on images grouped by size."""
     model = load_model(name)
@@ -194,8 +194,8 @@ def _speed(result: Result | None) -> str:
     return seconds if result.peak_bytes is None else f"{seconds}, {result.peak_bytes / 1e6:.0f} MB"
 
 
-def test_sets(options: argparse.Namespace, task_name: str) -> list[TestSet]:
-    """Return the sets to measure: the task's first, a folder, or the bundled images."""
+def test_sets(options: argparse.Namespace, task_name: str) -> list[BenchmarkSet]:
+    """Return the sets to measure on: the first of the task's, a folder, or the bundled images."""
     if options.images is not None:
         sets = [folder_test_set(options.images)]
     else:

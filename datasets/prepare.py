@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Fetch or link the data sets, and verify every image that has a known hash.
+"""Download or link the data sets, and verify every image with a known hash.
 
-    python datasets/prepare.py                       # what there is
-    python datasets/prepare.py test                  # fetch the four test sets
-    python datasets/prepare.py photo                 # those of real photographs
-    python datasets/prepare.py Set12 --source ~/old  # take it from a folder you have
-    python datasets/prepare.py test --check          # verify what is there
+    python datasets/prepare.py                       # list the data sets
+    python datasets/prepare.py test                  # download the four test sets
+    python datasets/prepare.py photo                 # download the pairs of real photographs
+    python datasets/prepare.py Set12 --source ~/old  # link it from a local folder
+    python datasets/prepare.py test --check          # verify existing files
 
 See datasets/README.md for sources, licences and the meaning of the hashes.
 """
@@ -36,7 +36,7 @@ from rich.progress import (
 from rich.table import Table
 
 if __name__ == "__main__":
-    # The package lies beside this folder, be it installed or merely cloned.
+    # Import the package of this checkout, whether or not one is installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vheatir.downloads import Lock, Report, download, extract, is_rar
@@ -59,20 +59,21 @@ class DataSet:
     """One entry of catalogue.json.
 
     Attributes:
-        name: folder below the root.
+        name: name of the set and of its folder below the root.
         role: ``"test"``, ``"photo"`` (testing on pairs of real photographs) or ``"train"``.
-        images: number of image files; a pair has two.
-        size: what there is to download, in words.
-        source: where it comes from, in words.
-        licence: the terms, as far as they are stated.
-        url: an archive, or a pattern with ``{file}``, ``{stem}`` or ``{source}`` that gives each
-            image.
-        members: which files of the archive, or of a source folder, belong to the set.
-        exclude: names (without suffix) that are left out.
+        images: number of image files; a pair counts as two.
+        size: description of the download size.
+        source: description of the origin.
+        licence: licence terms, as far as they are stated.
+        url: URL of an archive, or URL pattern of the images with ``{file}``, ``{stem}`` or
+            ``{source}``.
+        members: pattern of the files in the archive, or in a source folder, that belong to the
+            set.
+        exclude: names (without suffix) to leave out.
         files: per image ``"pixels"``, the SHA-256 of its pixels (:func:`pixel_hash`), ``"sha256"``
-            of the file at the source, and ``"source"``, its name there where that is another one.
-            Where no pixels are known, the file's hash is recorded at the first fetch.
-        protocol: how figures on it are measured, in words, where sets differ.
+            of the file at the source, and ``"source"``, its name there if it differs. Without a
+            known pixel hash, the hash of the file is recorded at the first download.
+        protocol: description of the evaluation protocol, for sets without a common one.
     """
 
     name: str
@@ -89,16 +90,16 @@ class DataSet:
 
     @property
     def pixels_are_known(self) -> bool:
-        """Whether images can be recognised by their pixels."""
+        """Whether the pixel hashes of all images are known."""
         return bool(self.files) and all("pixels" in known for known in self.files.values())
 
     def url_of(self, name: str) -> str:
-        """Return where the image called ``name`` is fetched from."""
+        """Return the URL of the image called ``name``."""
         source = self.files[name].get("source", name)
         return self.url.format(file=name, stem=Path(name).stem, source=source)
 
     def belongs(self, path: str) -> bool:
-        """Tell whether a member of the archive, or a path in a source folder, is of the set."""
+        """Whether a member of the archive, or a path in a source folder, belongs to the set."""
         place = PurePosixPath(path)
         return (
             fnmatch.fnmatch(path, self.members)
@@ -117,18 +118,18 @@ def load_catalogue(path: Path = HERE / "catalogue.json") -> dict[str, DataSet]:
 
 
 def pixel_hash(image: NDArray[np.generic]) -> str:
-    """Return the SHA-256 of an image's pixels, whatever file format they came in.
+    """Return the SHA-256 of an image's pixels, independent of the file format.
 
-    Gray stored as three equal channels counts as gray and opaque alpha as none, so that lossless
-    copies of one image have one hash.
+    Three equal channels are reduced to gray and opaque alpha is dropped, so that all lossless
+    copies of an image have the same hash.
     """
-    image = _plain(image)
+    image = _canonical(image)
     height, width, *channels = image.shape
     header = f"{image.dtype.name} {height} {width} {channels[0] if channels else 1}\n"
     return hashlib.sha256(header.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def _plain(image: NDArray[np.generic]) -> NDArray[np.generic]:
+def _canonical(image: NDArray[np.generic]) -> NDArray[np.generic]:
     integer = np.asarray(image)
     if integer.ndim == 3 and integer.shape[2] == 4:
         opaque = np.iinfo(integer.dtype).max
@@ -146,14 +147,20 @@ def _plain(image: NDArray[np.generic]) -> NDArray[np.generic]:
 def fetch(
     data: DataSet, root: Path, keep_archives: bool = False, report: Report | None = None
 ) -> str:
-    """Download one set into ``root``; what is there and right is kept.
+    """Download one set into ``root``; valid existing images are kept.
+
+    Args:
+        data: the set.
+        root: parent of the set's folder.
+        keep_archives: do not delete downloaded archives.
+        report: called with progress: done and total.
 
     Returns:
-        What was done, in words.
+        A message for the user.
 
     Raises:
-        VHeatIRError: see :func:`download`, :class:`Lock` and :func:`extract`; or what came is
-            not the set.
+        VHeatIRError: see :func:`download`, :class:`Lock` and :func:`extract`; or the download
+            does not match the set.
     """
     lock, staging = Lock(root / LOCK_NAME), root / STAGING_NAME / data.name
     if data.files:
@@ -167,20 +174,20 @@ def fetch(
             if known.get("pixels", actual) != actual:
                 raw.unlink()
                 raise VHeatIRError(f"{url} was refused: its pixels are not those of {name}")
-            _place(raw, root / data.name / name, copy=True)
+            _install(raw, root / data.name / name, copy=True)
             lock.record(url, sha256, size)
             raw.unlink()
             if report:
                 report(number, len(missing))
-        _tidy(staging)
-        return f"{len(missing)} of {data.images} images fetched"
+        _remove_if_empty(staging)
+        return f"{len(missing)} of {data.images} images downloaded"
     target = root / data.name
     if target.is_dir() and _count(target) == data.images:
-        return f"{data.images} images are there already"
+        return f"all {data.images} images are there already"
     if target.exists():
         raise VHeatIRError(
-            f"{str(target)!r} holds {_count(target)} images where {data.images} are expected: move "
-            "it away, then run the same command again"
+            f"{str(target)!r} contains {_count(target)} images instead of {data.images}: "
+            "move it away, then run the same command again"
         )
     archive = staging / data.url.rsplit("/", 1)[1]
     if not archive.exists():
@@ -192,12 +199,12 @@ def fetch(
         extract(archive, unpacked, data.belongs)
         if (count := _count(unpacked)) != data.images:
             raise VHeatIRError(
-                f"{archive.name} holds {count} images of {data.name} where {data.images} are "
-                "expected: fetch it again, or find out why the source has changed"
+                f"{archive.name} contains {count} images of {data.name} instead of {data.images}: "
+                "download it again, or find out why the source has changed"
             )
         os.replace(unpacked, target)
     except VHeatIRError:
-        if not is_rar(archive):  # for that one the program may be missing, or be at fault
+        if not is_rar(archive):  # RAR: the extraction program may be missing or at fault
             archive.unlink()
         raise
     finally:
@@ -206,34 +213,33 @@ def fetch(
     lock.record(data.url, sha256, size)
     if not keep_archives:
         archive.unlink()
-    _tidy(staging)
-    return f"{data.images} images fetched"
+    _remove_if_empty(staging)
+    return f"{data.images} images downloaded"
 
 
 def take(data: DataSet, root: Path, source: Path, copy: bool = False) -> str:
-    """Link one set from a folder that holds it, under whatever names; convert where needed.
+    """Link one set from a local folder, converting files where needed.
 
-    Images of the test sets are recognised by their pixels, wherever they lie below ``source`` and
-    whatever they are called, or by their names where no pixels are known; those that are no PNG
-    are converted.
+    Images of the test sets are matched by their pixels, anywhere below ``source`` and under any
+    name, or by name if no pixel hashes are known. Files other than PNG are converted.
 
     Args:
         data: the set.
-        root: where the set's folder goes.
-        source: a folder with the images; a folder in it called like the set is preferred.
+        root: parent of the set's folder.
+        source: a folder with the images; a subfolder named after the set is preferred.
         copy: copy files instead of linking them.
 
     Returns:
-        What was done, in words.
+        A message for the user.
 
     Raises:
-        VHeatIRError: images are missing.
+        VHeatIRError: images are missing, or ``source`` is the target folder.
     """
-    named = [p for p in _folders(source) if p.name.lower() == data.name.lower()]
+    named = [p for p in _subfolders(source) if p.name.lower() == data.name.lower()]
     source = named[0] if named else source
     target = root / data.name
     if target.exists() and source.resolve() == target.resolve():
-        raise VHeatIRError(f"--source {str(source)!r} is the folder to be made: give another one")
+        raise VHeatIRError(f"--source {str(source)!r} is the target folder: give another one")
     candidates = list_images(source)
     if not data.files:
         chosen = [
@@ -241,14 +247,14 @@ def take(data: DataSet, root: Path, source: Path, copy: bool = False) -> str:
             for path in candidates
             if path.stem not in data.exclude and "val" not in path.relative_to(source).parts
         ]
-        # A copy of the source as a whole may hold more than the set.
+        # A copy of the complete source may contain more than the set.
         top = source.resolve().name
         places = {path: f"{top}/{path.relative_to(source).as_posix()}" for path in chosen}
         chosen = [path for path in chosen if data.belongs(places[path])] or chosen
         if not chosen:
-            raise VHeatIRError(f"{str(source)!r} holds no image of {data.name}")
+            raise VHeatIRError(f"{str(source)!r} contains no images of {data.name}")
         for path in chosen:
-            _place(path, target / path.relative_to(source), copy)
+            _install(path, target / path.relative_to(source), copy)
         note = "" if len(chosen) == data.images else f" (the set has {data.images})"
         return f"{len(chosen)} images taken from {source}{note}"
     known = data.pixels_are_known
@@ -261,53 +267,56 @@ def take(data: DataSet, root: Path, source: Path, copy: bool = False) -> str:
     for path in candidates:
         try:
             key = pixel_hash(read_image(path)) if known and wanted else path.name
-        except VHeatIRError:  # not an image after all: somebody else's folder may hold anything
+        except VHeatIRError:  # not an image: the folder may contain anything
             continue
         name = wanted.pop(key, None)
         if name is not None:
-            _place(path, target / name, copy)
+            _install(path, target / name, copy)
             taken += 1
     if wanted:
-        by = "pixels" if known else "names"
+        by = "pixels" if known else "name"
         raise VHeatIRError(
-            f"{len(wanted)} of {data.images} images of {data.name} are not in {str(source)!r}, "
-            f"judged by their {by}: {', '.join(sorted(wanted.values()))}"
+            f"{len(wanted)} of {data.images} images of {data.name} are not in {str(source)!r} "
+            f"(matched by {by}): {', '.join(sorted(wanted.values()))}"
         )
     return f"{taken} of {data.images} images taken from {source}"
 
 
 def check(data: DataSet, root: Path) -> str:
-    """Verify one set: every hash that is known, the number of images otherwise.
+    """Verify one set by its known hashes, or by the number of images if none are known.
+
+    Returns:
+        A message for the user.
 
     Raises:
-        VHeatIRError: it is incomplete or differs.
+        VHeatIRError: the set is incomplete or differs.
     """
     wrong = _missing(data, root) if data.files else []
     count = _count(root / data.name)
     if wrong or (not data.files and count != data.images):
-        detail = f"missing or wrong: {', '.join(wrong)}" if wrong else f"{count} images are there"
-        raise VHeatIRError(f"{data.name} is not complete below {str(root)!r}: {detail}")
-    return f"{data.images} images are {'right' if data.pixels_are_known else 'there'}"
+        detail = f"missing or wrong: {', '.join(wrong)}" if wrong else f"{count} images found"
+        raise VHeatIRError(f"{data.name} is not complete in {str(root)!r}: {detail}")
+    return f"{data.images} images {'verified' if data.pixels_are_known else 'present'}"
 
 
 def _missing(data: DataSet, root: Path) -> list[str]:
-    """Return the images that are not there, or not with the right pixels where these are known."""
+    """Return the images that are missing or whose pixels differ from the known hash."""
 
-    def right(name: str) -> bool:
+    def is_valid(name: str) -> bool:
         try:
             actual = pixel_hash(read_image(root / data.name / name))
         except VHeatIRError:
             return False
         return data.files[name].get("pixels", actual) == actual
 
-    return [name for name in data.files if not right(name)]
+    return [name for name in data.files if not is_valid(name)]
 
 
-def _place(source: Path, target: Path, copy: bool) -> None:
-    """Put an image at ``target``: linked or copied if the formats agree, else converted."""
+def _install(source: Path, target: Path, copy: bool) -> None:
+    """Create ``target``: a link or copy if the formats agree, else a converted file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix.lower() != target.suffix.lower():
-        write_bytes_atomically(target, encode_image(_plain(read_image(source)), target.suffix))
+        write_bytes_atomically(target, encode_image(_canonical(read_image(source)), target.suffix))
         return
     if not copy:
         link = target.with_name(f".{target.name}.link")
@@ -316,12 +325,12 @@ def _place(source: Path, target: Path, copy: bool) -> None:
             link.symlink_to(source.resolve())
             os.replace(link, target)
             return
-        except OSError:  # no links here, as on Windows without the privilege
+        except OSError:  # symlinks unavailable, as on Windows without the privilege
             link.unlink(missing_ok=True)
     write_bytes_atomically(target, source.read_bytes())
 
 
-def _folders(source: Path) -> Iterator[Path]:
+def _subfolders(source: Path) -> Iterator[Path]:
     if not source.is_dir():
         raise VHeatIRError(f"--source {str(source)!r} does not exist: give a folder of images")
     yield from (path for path in sorted(source.iterdir()) if path.is_dir())
@@ -331,7 +340,7 @@ def _count(folder: Path) -> int:
     return sum(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*"))
 
 
-def _tidy(staging: Path) -> None:
+def _remove_if_empty(staging: Path) -> None:
     for folder in (staging, staging.parent):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
@@ -341,20 +350,20 @@ def _tidy(staging: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None, catalogue: dict[str, DataSet] | None = None) -> int:
-    """Run the script; returns the exit status."""
+    """Run the script; return the exit status."""
     catalogue = load_catalogue() if catalogue is None else catalogue
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "names", nargs="*", help="sets; 'test', 'photo' and 'train' stand for all such"
+        "names", nargs="*", help="data sets, or a group: 'test', 'photo' or 'train'"
     )
-    parser.add_argument("--root", type=Path, default=HERE, help="where the folders go")
-    parser.add_argument("--source", type=Path, help="take the images from this folder")
+    parser.add_argument("--root", type=Path, default=HERE, help="parent folder of the data sets")
+    parser.add_argument("--source", type=Path, help="use the images of this local folder")
     parser.add_argument("--copy", action="store_true", help="with --source: copy, do not link")
-    parser.add_argument("--check", action="store_true", help="only verify what is there")
+    parser.add_argument("--check", action="store_true", help="only verify existing files")
     parser.add_argument("--keep-archives", action="store_true", help="keep downloaded archives")
     options = parser.parse_args(argv)
     return run_entry_point(
-        lambda: _prepare(options, catalogue), "run the same command again to go on"
+        lambda: _prepare(options, catalogue), "run the same command again to continue"
     )
 
 
@@ -362,7 +371,7 @@ def _prepare(options: argparse.Namespace, catalogue: dict[str, DataSet]) -> int:
     console = Console(soft_wrap=True, highlight=False)
     if not options.names:
         console.print(_overview(catalogue))
-    for data in _chosen(options.names, catalogue):
+    for data in _select(options.names, catalogue):
         if options.check:
             done = check(data, options.root)
         elif options.source:
@@ -373,7 +382,7 @@ def _prepare(options: argparse.Namespace, catalogue: dict[str, DataSet]) -> int:
     return 0
 
 
-def _chosen(names: Sequence[str], catalogue: dict[str, DataSet]) -> list[DataSet]:
+def _select(names: Sequence[str], catalogue: dict[str, DataSet]) -> list[DataSet]:
     chosen: dict[str, DataSet] = {}
     for name in names:
         group = {key: data for key, data in catalogue.items() if name in (key, data.role)}

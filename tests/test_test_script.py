@@ -1,4 +1,4 @@
-"""``python vheatir/test.py`` itself, as people run it."""
+"""Run ``python vheatir/test.py``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def tiny(path: Path, task: str = "denoise_color", level: object = 15, name: str 
 
 @pytest.fixture
 def crops(tmp_path: Path) -> Path:
-    """A folder with two small pictures."""
+    """A folder with two small images."""
     folder = tmp_path / "crops"
     for name, photo in heldout_photographs().items():
         write_image(folder / f"{name}.png", photo[100:164, 100:181])
@@ -85,7 +85,7 @@ def test_script_runs_from_any_folder_on_the_bundled_photographs(tmp_path: Path) 
     assert degraded["params"] is None and degraded["seconds_per_image"] is None
     assert restored["params"] > 1000 and restored["seconds_per_image"] > 0
 
-    # The figures are those of the pictures it saved, and the picture is the network's.
+    # The metrics are those of the saved images, which are the output of the network.
     clean = heldout_photographs()["chelsea"]
     pictures = tmp_path / "o" / "images" / "denoise_color" / "bundled_15"
     output = read_image(pictures / "chelsea_tiny.png")
@@ -176,7 +176,7 @@ def test_a_task_without_a_level(pairs: Path, tmp_path: Path, capsys) -> None:
         ]
         assert by_name[method]["psnr"] == pytest.approx(np.mean(figures), abs=1e-9)
     printed = capsys.readouterr().out
-    assert "Nam25 (2 images)" in printed and "None" not in printed and "made damage" not in printed
+    assert "Nam25 (2 images)" in printed and "None" not in printed and "synthetic" not in printed
     text = (tmp_path / "o" / "benchmark.md").read_text()
     assert "| method | parameters | PSNR/SSIM | s/image |" in text and "None" not in text
 
@@ -185,7 +185,7 @@ def test_where_no_pairs_are_the_damage_is_made_and_said_so(tmp_path: Path, capsy
     weights = tiny(tmp_path / "x.safetensors", "photo", None, "x")
     assert run("--weights", weights, "--limit", 1, "--out", "o") == 0
     title = capsys.readouterr().out.splitlines()[0]
-    assert "bundled with scikit-image" in title and "made damage" in title
+    assert "bundled with scikit-image" in title and "synthetic degradation" in title
     degraded, restored = load(Path("o"))
     assert (degraded["dataset"], degraded["level"], degraded["images"]) == ("bundled", None, 1)
     assert restored["method"] == "x" and 10 < degraded["psnr"] < 60

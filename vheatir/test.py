@@ -1,4 +1,4 @@
-"""Print benchmark tables: ``python vheatir/test.py``; ``--help`` names the options."""
+"""Print benchmark tables: ``python vheatir/test.py``; see ``--help`` for the options."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # A script's own folder would shadow other modules; the project's root takes its place.
+    # Replace the script's folder, which would shadow other modules, by the project root.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
@@ -16,11 +16,11 @@ from vheatir.errors import run_entry_point
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="vheatir test",
-        description="Measure models on test sets and print one table for each task, with the "
-        "figures that papers published beside them.",
+        description="Measure models on test sets and print one table per task, with published "
+        "results for comparison.",
     )
     add = parser.add_argument
     add(
@@ -38,27 +38,36 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "tables",
     )
     add("--weights", nargs="+", metavar="FILE", help=".safetensors files; default: released models")
-    add("-opt", metavar="FILE", help="test what an option file describes: its experiment's weights")
+    add("-opt", metavar="FILE", help="test the weights of an option file's experiment")
     add("--force_yml", nargs="+", default=[], metavar="A:B=V", help="options of FILE to override")
     add(
         "--data",
         metavar="DIR",
         help="folder of test sets (Set12, McMaster, LIVE1, classic5, Nam25, CC15, PolyU) or of any "
         "images (photo: pairs in noisy/ and clean/); default: $VHEATIR_DATA/test, else datasets/, "
-        "else photographs that scikit-image ships",
+        "else the photographs shipped with scikit-image",
     )
-    add("--out", default="results", metavar="DIR", help="for benchmark.md, .csv, .json (results/)")
+    add(
+        "--out",
+        default="results",
+        metavar="DIR",
+        help="folder for benchmark.md, .csv, .json (default: results)",
+    )
     add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
-    add("--limit", type=int, metavar="N", help="only the first N images of each set")
-    add("--tile", type=int, metavar="N", help="in tiles of at most N pixels, for little memory")
-    add("--self-ensemble", action="store_true", help="mean of eight flips and rotations (slow)")
-    add("--save-images", action="store_true", help="save the pictures in OUT/images")
+    add("--limit", type=int, metavar="N", help="use only the first N images of each set")
+    add(
+        "--tile", type=int, metavar="N", help="restore in tiles of at most N pixels, to save memory"
+    )
+    add(
+        "--self-ensemble", action="store_true", help="average over eight flips and rotations (slow)"
+    )
+    add("--save-images", action="store_true", help="save the restored images in OUT/images")
     add("--bm3d", action="store_true", help="also measure BM3D/CBM3D (slow; pip install bm3d)")
     return parser.parse_args(argv)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print and save the tables; returns the exit status."""
+    """Print and save the tables; return the exit status."""
     arguments = parse_arguments(argv)
 
     def measure() -> int:
@@ -67,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(arguments)
         return 0
 
-    return run_entry_point(measure, "what was measured before is saved", extra="train")
+    return run_entry_point(measure, "results measured so far are saved", extra="train")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 if __name__ in ("__main__", "__mp_main__"):
-    # A plain script from a mere clone, or a process it spawned: see vheatir/_paths.py.
+    # Run as a script from a clone, or a process spawned by it: see vheatir/_paths.py.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from vheatir import _paths
 
@@ -24,7 +24,7 @@ log = logging.getLogger("vheatir")
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="vheatir train", description="Train a restoration network from an option file."
     )
@@ -33,7 +33,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--launcher", choices=("none", "pytorch"), default="none", help="pytorch: under torchrun"
     )
     parser.add_argument(
-        "--auto_resume", action="store_true", help="continue from the newest complete state"
+        "--auto_resume",
+        action="store_true",
+        help="continue from the newest complete training state",
     )
     parser.add_argument(
         "--force_yml",
@@ -47,20 +49,20 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train; returns the exit status."""
+    """Train; return the exit status."""
     arguments = parse_arguments(argv)
     return run_entry_point(
         lambda: train(arguments),
-        f"what was saved before is there; continue with: {resume_command(arguments)}",
+        f"earlier training states are kept; continue with: {resume_command(arguments)}",
         extra="train",
     )
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Run the option file that the arguments name; returns the exit status.
+    """Train from the option file given; return the exit status.
 
     Raises:
-        VHeatIRError: anything the user can mend.
+        VHeatIRError: any problem that the user can solve.
     """
     from vheatir.training.compat import import_basicsr
     from vheatir.training.options import load_options
@@ -94,7 +96,7 @@ def train(arguments: argparse.Namespace) -> int:
         except Interrupted as stop:
             log.warning("interrupted at iteration %d; everything is saved", trainer.iteration)
             if processes.is_main:
-                # not through the log, which would break a long line
+                # not logged: the log handler would wrap a long line
                 sys.stderr.write(f"continue with: {resume_command(arguments)}\n")
             return 128 + stop.number
         if processes.is_main:
@@ -107,7 +109,7 @@ def train(arguments: argparse.Namespace) -> int:
         where = error.filename or (experiment.root if experiment else "the experiment")
         raise VHeatIRError(
             f"{where} could not be read or written ({error.strerror or error}): free some space "
-            "or mend it, and continue with --auto_resume"
+            "or repair it, and continue with --auto_resume"
         ) from error
     finally:
         if experiment is not None:
@@ -116,19 +118,19 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def resume_command(arguments: argparse.Namespace) -> str:
-    """Return the command that continues a run, to be given in the same folder."""
+    """Return the command that continues a run from the same working directory."""
     script = sys.argv[0] if Path(sys.argv[0]).name == Path(__file__).name else None
     if arguments.launcher == "pytorch":
-        here = os.environ.get("LOCAL_WORLD_SIZE", "1")
-        words = ["torchrun", f"--nproc_per_node={here}", script or str(Path(__file__))]
+        count = os.environ.get("LOCAL_WORLD_SIZE", "1")
+        command = ["torchrun", f"--nproc_per_node={count}", script or str(Path(__file__))]
     else:
-        words = ["python", script] if script else ["vheatir", "train"]
-    words += ["-opt", arguments.opt, "--auto_resume"]
+        command = ["python", script] if script else ["vheatir", "train"]
+    command += ["-opt", arguments.opt, "--auto_resume"]
     if arguments.launcher != "none":
-        words += ["--launcher", arguments.launcher]
+        command += ["--launcher", arguments.launcher]
     if arguments.force_yml:
-        words += ["--force_yml", *arguments.force_yml]
-    return shlex.join(words)
+        command += ["--force_yml", *arguments.force_yml]
+    return shlex.join(command)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def prepare() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("prepare_under_test", SCRIPT)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
@@ -44,7 +44,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is served at the address in its file ``url``."""
+    """A folder served over HTTP; its file ``url`` contains the address."""
     folder = tmp_path / "site"
     folder.mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
@@ -72,7 +72,7 @@ def toy_set(prepare: ModuleType, site: Path, **changes: Any) -> Any:
 
 
 def train_set(prepare: ModuleType, site: Path, images: int = 4) -> Any:
-    """Put a tar of JPEG images on the site; return the set that is in it, less one image."""
+    """Put a tar of JPEG images on the site; return the set in it, which excludes one image."""
     rng = np.random.default_rng(8)
     with tarfile.open(site / "toy.tgz", "w:gz") as tar:
         for place in ("train/1.jpg", "train/2.jpg", "test/3.jpg", "test/4.jpg", "test/5.jpg"):
@@ -140,7 +140,7 @@ def test_the_hashes_are_those_of_the_real_images(prepare: ModuleType, name: str)
         pytest.skip("VHEATIR_DATA names no folder with the test sets")
     root = Path(folder) / "test"
     data = prepare.load_catalogue()[name]
-    assert prepare.check(data, root) == f"{data.images} images are right"
+    assert prepare.check(data, root) == f"{data.images} images verified"
     for file, known in data.files.items():
         if "sha256" in known:
             assert file_hash(root / name / file) == known["sha256"]
@@ -203,7 +203,7 @@ def test_what_is_there_is_kept_and_what_is_damaged_is_fetched_again(
     run(prepare, data, "--root", root)
     (root / "Toy" / "odd.png").write_bytes(b"damaged")
     for path in site.glob("[gc]*.bmp"):
-        path.unlink()  # so that fetching them again would fail
+        path.unlink()  # downloading them again would fail
     assert run(prepare, data, "--root", root, "--check") == 2
     assert run(prepare, data, "--root", root) == 0
     assert run(prepare, data, "--root", root, "--check") == 0
@@ -287,7 +287,7 @@ def test_a_folder_of_something_else_is_not_touched(
 
 
 def pair_set(prepare: ModuleType, site: Path) -> Any:
-    """Put a pair on the site; return the set, whose images have no known pixels."""
+    """Put a pair on the site; return a set without known pixel hashes."""
     for end in ("real", "mean"):
         write_image(site / f"a_{end}.png", pictures()["color.png"] + np.uint8(end == "real"))
     files = {"noisy/a.png": {"source": "a_real.png"}, "clean/a.png": {"source": "a_mean.png"}}
@@ -304,7 +304,7 @@ def test_pairs_without_known_pixels_are_locked_at_the_first_fetch(
     assert run(prepare, data, "--root", root) == 0
     assert contents(root) == ["Pairs/clean/a.png", "Pairs/noisy/a.png", "prepare.lock.json"]
     assert run(prepare, data, "--root", root, "--check") == 0
-    assert "2 images are there" in capsys.readouterr().out
+    assert "2 images present" in capsys.readouterr().out
     noisy = root / "Pairs" / "noisy" / "a.png"
     np.testing.assert_array_equal(read_image(noisy), pictures()["color.png"] + np.uint8(1))
     noisy.unlink()
@@ -375,7 +375,7 @@ def test_pairs_without_known_pixels_are_recognised_by_their_names(
     write_image(source / "part" / "a_real.png", pictures()["color.png"])
     write_image(source / "part" / "a_ours.png", pictures()["color.png"])
     assert run(prepare, data, "--root", root, "--source", source) == 2
-    assert "judged by their names: clean/a.png" in capsys.readouterr().err
+    assert "(matched by name): clean/a.png" in capsys.readouterr().err
     write_image(source / "part" / "a_mean.png", pictures()["color.png"])
     assert run(prepare, data, "--root", root, "--source", source) == 0
     assert contents(root) == ["Pairs/clean/a.png", "Pairs/noisy/a.png"]

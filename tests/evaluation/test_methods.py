@@ -1,4 +1,4 @@
-"""Models and BM3D as rows of a table."""
+"""Models and baselines as methods of a benchmark."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vheatir.weights import load_weights, save_weights
 
 
 def save_tiny(path: Path, task: str, level, **info) -> Path:
-    """Save a small network of random weights that changes its input visibly."""
+    """Save a small network with random weights that visibly changes its input."""
     channels = get_task(task).channels
     torch.manual_seed(0)
     network = build_network({
@@ -120,7 +120,7 @@ def test_bm3d_removes_noise(task: str) -> None:
 def test_bm3d_is_for_noise_only() -> None:
     with pytest.raises(VHeatIRError, match="not JPEG"):
         bm3d_method(get_task("jpeg_gray"))
-    with pytest.raises(VHeatIRError, match="told a sigma"):
+    with pytest.raises(VHeatIRError, match="needs a sigma"):
         bm3d_method(get_task("photo"))
 
 

@@ -1,4 +1,4 @@
-"""The protocol: what is degraded, restored, rounded and averaged."""
+"""The evaluation protocol: degradation, restoration, rounding and averaging."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from vheatir.bundled import heldout_photographs
 from vheatir.degradations import benchmark_noise, jpeg_compress, to_color_mode
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation import DEGRADED, Method, bundled_test_set, measure
-from vheatir.evaluation.test_sets import TestSet
+from vheatir.evaluation.benchmark_sets import BenchmarkSet
 from vheatir.tasks import TASKS, get_task
 
 
-def small_set() -> TestSet:
+def small_set() -> BenchmarkSet:
     """Two crops of the held-out photographs, one of odd size."""
     photos = heldout_photographs()
     crops = [photos["chelsea"][:96, :120], photos["coffee"][100:171, 200:283]]
-    return TestSet("crops", ("a", "b"), tuple(lambda crop=crop: crop for crop in crops))
+    return BenchmarkSet("crops", ("a", "b"), tuple(lambda crop=crop: crop for crop in crops))
 
 
 def method(restore, task: str = "denoise_color", name: str = "fake", params=7) -> Method:
@@ -88,14 +88,14 @@ def test_a_perfect_method_is_perfect_and_measuring_repeats(task) -> None:
     perfect = measure(task, crops, level, method(lambda image, level: next(answers), task.name))
     assert perfect.psnr == float("inf")
     assert perfect.ssim == pytest.approx(1)
-    assert perfect.as_dict()["psnr"] is None  # JSON knows no infinity
+    assert perfect.as_dict()["psnr"] is None  # JSON has no infinity
     assert measure(task, crops, level) == measure(task, crops, level)
 
 
 def test_methods_that_fail_are_named() -> None:
     task, crops = get_task("denoise_gray"), small_set()
     nan = method(lambda image, level: image * np.float32("nan"), task.name, "broken")
-    with pytest.raises(VHeatIRError, match=r"broken gave NaN .* image 'a'"):
+    with pytest.raises(VHeatIRError, match=r"broken returned NaN .* image 'a'"):
         measure(task, crops, 15, nan)
     smaller = method(lambda image, level: image[1:], task.name, "cropper")
     with pytest.raises(VHeatIRError, match="cropper turned image 'a'"):
@@ -109,11 +109,11 @@ def test_invalid_levels_are_refused() -> None:
         measure(get_task("denoise_color"), small_set(), None)
 
 
-def paired_set() -> TestSet:
-    """The crops, each with a darker self as its noisy image."""
+def paired_set() -> BenchmarkSet:
+    """The crops, each paired with a darkened copy as its noisy image."""
     crops = small_set()
     darker = tuple(lambda i=i: crops.loaders[i]() // 2 for i in range(2))
-    return TestSet("pairs", crops.names, crops.loaders, darker)
+    return BenchmarkSet("pairs", crops.names, crops.loaders, darker)
 
 
 def test_pairs_bring_their_own_input() -> None:

@@ -1,4 +1,4 @@
-"""The quoted figures, spot-checked, and never confused with measured ones."""
+"""Spot checks of quoted results; all of them are marked as published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training iteration against the formulas written out."""
+"""A training iteration against explicit formulas."""
 
 from __future__ import annotations
 
@@ -227,7 +227,9 @@ def test_what_fits_is_taken_where_not_everything_must(tmp_path: Path) -> None:
 def test_deeper_network_starts_as_good_as_the_shallower(tmp_path: Path) -> None:
     shape = {"type": "VHeatIRUNet", "channels": [8, 8], "mixers": ["conv", "hco"]}
     shallow = build(network={**shape, "depths": [1, 1]}).net_g
-    torch.nn.init.normal_(shallow.conv_last.weight)  # it starts at zero: nothing would show
+    torch.nn.init.normal_(
+        shallow.conv_last.weight
+    )  # initialised to zero, which would hide a difference
     torch.save(shallow.state_dict(), tmp_path / "shallow.pth")
     path = {"pretrain_network_g": str(tmp_path / "shallow.pth"), "strict_load_g": False}
     deep = build(path=path, network={**shape, "depths": [3, 2]}).net_g
@@ -248,7 +250,7 @@ def test_deeper_network_starts_as_good_as_the_shallower(tmp_path: Path) -> None:
 )
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_network_gives_the_same_loss() -> None:
-    # few kernels, for each costs the compiler seconds
+    # few kernels, because each takes seconds to compile
     simple = {"type": "VHeatIRUNet", "channels": [8], "depths": [1], "mixers": ["conv"]}
     plain, compiled = build(network=simple), build(network=simple, train={"compile": True})
     assert list(compiled.net_g.state_dict()) == list(plain.net_g.state_dict())

@@ -1,7 +1,7 @@
-"""Damage done for real, in two sizes, and the table of what was lost.
+"""Fault injection tests in a short and a long form, and the table of losses.
 
-Every test here is marked ``reliability``. The default run does a short form of each;
-``pytest -m reliability`` does all of it and prints promise, damage, cases and losses.
+Every test here is marked ``reliability``. The default run uses the short form of each test;
+``pytest -m reliability`` runs the long form and prints promise, damage, cases and losses.
 """
 
 from __future__ import annotations
@@ -55,19 +55,19 @@ weights, photograph, serve = _demo.weights, _demo.photograph, _demo.serve
 
 @pytest.fixture
 def helpers() -> Any:
-    """Give tests the functions of the training tests."""
+    """Return the conftest module of the training tests."""
     return _training
 
 
 @pytest.fixture(scope="session")
 def corpus() -> Any:
-    """Give tests the makers of bad files."""
+    """Return the module that generates bad files."""
     return _load(HERE / "corpus.py")
 
 
 @pytest.fixture(scope="session")
 def fuzz() -> Any:
-    """Give tests the fuzzer of the readers."""
+    """Return the module that fuzzes the readers."""
     return _load(HERE / "fuzz_readers.py")
 
 
@@ -88,7 +88,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass
 class Row:
-    """One line of the table: damage of one kind, how often it was done, what was lost."""
+    """One row of the table: a kind of damage, the number of cases, the losses."""
 
     promise: int
     damage: str
@@ -107,7 +107,7 @@ Ledger = Callable[[int, str], Any]
 
 @pytest.fixture
 def ledger(pytestconfig: pytest.Config) -> Ledger:
-    """Return a context manager that makes a row and fails the test if it ends with losses."""
+    """Return a context manager that adds a row and fails the test if there are losses."""
 
     @contextmanager
     def open_row(promise: int, damage: str) -> Iterator[Row]:
@@ -144,11 +144,11 @@ def pytest_terminal_summary(
     write(f"   {'in all':68} {sum(row.cases for row in rows):6} cases {lost:4} lost")
 
 
-# --- trainings without the seconds that imports take ---------------------------------------------
+# --- trainings without import time ---------------------------------------------------------------
 
 
 class Trainings:
-    """Starts real training processes by forking one that has everything imported.
+    """Start real training processes by forking one that has everything imported.
 
     Args:
         folder: for their output.
@@ -164,7 +164,7 @@ class Trainings:
         )  # fmt: skip
 
     def start(self, arguments: list[str], fault: dict[str, Any] | None = None) -> int:
-        """Start a training; returns its process's number."""
+        """Start a training; return its process ID."""
         job = {"arguments": arguments, "output": str(self._log), "fault": fault}
         assert self._parent.stdin is not None and self._parent.stdout is not None
         self._parent.stdin.write(json.dumps(job) + "\n")
@@ -172,17 +172,17 @@ class Trainings:
         return int(self._parent.stdout.readline())
 
     def wait(self) -> int:
-        """Wait for its end; returns the exit status, -9 for SIGKILL."""
+        """Wait for it to end; return the exit status, -9 for SIGKILL."""
         assert self._parent.stdout is not None
         return int(self._parent.stdout.readline())
 
     def run(self, arguments: list[str], fault: dict[str, Any] | None = None) -> int:
-        """Start a training and wait for its end."""
+        """Start a training and wait for it to end."""
         self.start(arguments, fault)
         return self.wait()
 
     def stop_at(self, arguments: list[str], marker: str, number: int) -> int:
-        """Send a signal once the output holds ``marker``; returns the exit status."""
+        """Send a signal once the output contains ``marker``; return the exit status."""
         pid = self.start(arguments)
         end = time.monotonic() + 60
         while marker not in self.output:
@@ -193,11 +193,11 @@ class Trainings:
 
     @property
     def output(self) -> str:
-        """What the last training has said."""
+        """Output of the last training."""
         return self._log.read_text() if self._log.exists() else ""
 
     def close(self) -> None:
-        """End the process that forks."""
+        """End the forking process."""
         assert self._parent.stdin is not None and self._parent.stdout is not None
         self._parent.stdin.close()
         self._parent.wait(timeout=60)
@@ -226,7 +226,7 @@ def server(
     monkeypatch: pytest.MonkeyPatch,
     full: bool,
 ) -> Any:
-    """Return a demo of one tiny model that takes small pictures: a ``demo_server.Server``."""
+    """Return a demo of one tiny model that accepts small images: a ``demo_server.Server``."""
     from tests.reliability.demo_server import Server
 
     (tmp_path / "scratch").mkdir()

@@ -1,7 +1,7 @@
-"""Bad image files, made here: cut off, flipped, lying, bombs, other formats, odd modes.
+"""Bad image files: truncated, bit flips, lying headers, bombs, other formats, odd modes.
 
-Each comes with what is right: an array, where the file is good after all; REFUSED, where an error
-is the only right answer; EITHER, where damage may or may not show.
+Each has an expected result: an array if the file is valid after all, REFUSED if it must give an
+error, EITHER if the damage may go unnoticed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REFUSED, EITHER = "refused", "either"
 
 @dataclass(frozen=True)
 class Bad:
-    """One file: name with suffix, bytes, and what a reader should make of it."""
+    """One file: name with suffix, bytes, and the expected result."""
 
     name: str
     data: bytes
@@ -75,7 +75,7 @@ def wholes() -> dict[str, tuple[str, bytes]]:
 
 
 def heif_files() -> dict[str, tuple[str, bytes]]:
-    """Return good HEIF and AVIF files, as far as they can be made here."""
+    """Return good HEIF and AVIF files, as far as encoders are installed."""
     image, found = pixels(40, 52), {}
     if features.check("avif"):
         alpha = np.dstack([image, image[:, :, 0]])
@@ -105,14 +105,14 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(width: int, height: int, data: bytes = b"", extra: bytes = b"", depth: int = 8) -> bytes:
-    """Return a gray PNG whose header says anything."""
+    """Return a gray PNG with an arbitrary header."""
     header = struct.pack(">IIBBBBB", width & 0xFFFFFFFF, height & 0xFFFFFFFF, depth, 0, 0, 0, 0)
     parts = [chunk(b"IHDR", header), extra, chunk(b"IDAT", data), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def zeros(count: int) -> bytes:
-    """Compress ``count`` zeros, a thousand times smaller, without ever holding them."""
+    """Compress ``count`` zeros, about a thousandfold, without allocating them."""
     packer, block = zlib.compressobj(9), bytes(1 << 20)
     parts = [packer.compress(block) for _ in range(count >> 20)]
     return b"".join(parts) + packer.compress(bytes(count % (1 << 20))) + packer.flush()
@@ -162,7 +162,7 @@ def bombs() -> list[Bad]:
 
 
 def heif_bombs() -> list[Bad]:
-    """Return HEIF and AVIF files whose boxes lie: of sizes, items, tiles, places and profiles."""
+    """Return HEIF and AVIF files with wrong boxes: sizes, items, tiles, offsets, profiles."""
     found = []
     for name, (suffix, data) in heif_files().items():
 
@@ -190,7 +190,7 @@ def heif_bombs() -> list[Bad]:
 
 
 def strangers() -> list[Bad]:
-    """Return what is no image of ours, under an image's name."""
+    """Return files of unsupported types with image suffixes."""
     archive, tar = io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a.png", bytes(1 << 20))
@@ -221,7 +221,7 @@ def strangers() -> list[Bad]:
 
 
 def odd() -> list[Bad]:
-    """Return odd sizes and modes, several pages, frames."""
+    """Return images of odd sizes and modes, and with several pages or frames."""
     rgb, gray = Image.fromarray(pixels()), Image.fromarray(pixels(channels=1))
     floats = np.linspace(0, 1, 24 * 31, dtype=np.float32).reshape(24, 31)
     nan, infinite = floats.copy(), floats.copy()
@@ -275,12 +275,12 @@ def make(seed: int = 0) -> list[Bad]:
         found.append(Bad(f"cut_{name}_last{suffix}", data[:-1], right))
         for number in range(8):
             flipped = bytearray(data)
-            # headers are short, so half of the flips are meant for them
+            # headers are short, so half of the flips go there
             end = 8 * (len(data) if number % 2 else min(len(data), 120))
             for bit in rng.sample(range(end), 1 + number // 4):
                 flipped[bit // 8] ^= 1 << bit % 8
             found.append(Bad(f"flip_{name}_{number}{suffix}", bytes(flipped), right))
-        # HEIF and AVIF have only one of the two readers
+        # only one of the two readers supports HEIF and AVIF
         if name not in ("gif", "deep_png", "deep_tiff") and suffix in (*suffixes, ".ppm"):
             other = suffixes[(suffixes.index(suffix) + 1) % 5 if suffix in suffixes else 0]
             found.append(Bad(f"renamed_{name}{other}", data, decoded(data)))

@@ -1,4 +1,4 @@
-"""A demo in a process of its own, and what clients do with it."""
+"""A demo server process, and its clients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATIENCE = 500.0
 
 
 class Server:
-    """A demo in a process of its own, its memory and its files."""
+    """A demo server in its own process, with its memory and files."""
 
     def __init__(self, address: str, scratch: Path) -> None:
         self.address = address
@@ -48,14 +48,14 @@ class Server:
         return int(line.split()[1]) / 1024
 
     def files(self) -> list[Path]:
-        """Return the files it has left in its cache and in the folder for temporary ones."""
+        """Return the files in its cache and in its temporary folder."""
         return [p for root in (self.cache, self.scratch) for p in root.rglob("*") if p.is_file()]
 
     def upload(self, client: Any, name: str, data: bytes) -> Any:
         return client.post("/gradio_api/upload", files={"files": (name, data)})
 
     def restore(self, client: Any, data: list[Any]) -> tuple[str, Any]:
-        """Ask for a restoration; returns ("complete" | "error" | "wait" | "refused", answer)."""
+        """Request a restoration; return ("complete" | "error" | "wait" | "refused", answer)."""
         asked = client.post("/gradio_api/call/restore", json={"data": data})
         if asked.status_code == 503:
             return "wait", asked.text
@@ -78,8 +78,7 @@ def as_file(path: str) -> dict[str, Any]:
 
 
 def client_of(server: Server) -> Any:
-    # no proxy of the environment between the test and the loopback
-    # or a connection kept open that the server closes meanwhile
+    # no proxy from the environment, and no idle connections, which the server may close
     limits = httpx.Limits(max_keepalive_connections=0)
     return httpx.Client(base_url=server.address, timeout=PATIENCE, trust_env=False, limits=limits)
 
@@ -108,7 +107,7 @@ def result_of(client: Any, answer: Any) -> np.ndarray[Any, Any]:
 def good_request(
     server: Server, number: int, label: str
 ) -> tuple[np.ndarray[Any, Any], float, int]:
-    """Return the picture, the seconds from its upload to its result, and how often told to wait."""
+    """Return the image, the seconds from upload to result, and the number of waits."""
     rng, waits, began = random.Random(number), 0, time.perf_counter()
     with client_of(server) as client:
         while True:

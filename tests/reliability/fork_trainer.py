@@ -1,9 +1,9 @@
-"""Fork a training for each line of the standard input: a process of its own, without the imports.
+"""Fork a training process for each line of standard input, to save the time for imports.
 
 A line is JSON: ``arguments`` of the training command, ``output``, a file, and ``fault``, None or
-``{"kind": "kill" | "full", "after": n}``: a storage layer that takes n bytes, over all files that
-are written atomically, and then kills the process or has no space left. Kind ``count`` writes the
-number of bytes to the file ``to``. Answers the process's number, and its exit status at its end.
+``{"kind": "kill" | "full", "after": n}``: a storage layer that accepts n bytes, over all atomic
+writes, and then kills the process or reports a full disk. Kind ``count`` writes the number of bytes
+to the file ``to``. Prints the process ID, and the exit status when the process ends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import vheatir.training.report  # noqa: E402, F401
 
 
 class Storage:
-    """Stands between ``write_bytes_atomically`` and the disk."""
+    """Inject faults between ``write_bytes_atomically`` and the disk."""
 
     def __init__(self, fault: dict[str, Any]) -> None:
         self.fault = fault

@@ -1,8 +1,8 @@
 """Fuzz the readers of images and weight files: ``python tests/reliability/fuzz_readers.py``.
 
-Hypothesis changes the corpus's good and bad files at random. A finding is anything but a result or
-a VHeatIRError of one line; hypothesis shrinks it and this script saves it in ``findings/``, where
-the tests read it again and again. A crash of the interpreter leaves the file as ``.running``.
+Hypothesis mutates the good and bad files of the corpus. A finding is any outcome other than a
+result or a one-line VHeatIRError; hypothesis shrinks it, and this script saves it in ``findings/``
+for regression tests. A crash of the interpreter leaves the file as ``.running``.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from vheatir.weights import load_weights, read_info, read_state_dict, save_weigh
 HERE = Path(__file__).resolve().parent
 FINDINGS = HERE / "findings"
 MAX_PIXELS = 1_000_000
-SLOW = 2.0  # seconds of the processor
+SLOW = 2.0  # CPU seconds
 LARGE = 300  # megabytes
-LEAST = 50  # files, however slow the machine
+LEAST = 50  # files, however slow the machine is
 
 
 def read_as_image(data: bytes) -> None:
-    """Read an image both ways, and write what was read."""
+    """Read an image with both readers, and encode the result."""
     with contextlib.suppress(VHeatIRError):
         decode_image(data, "file", MAX_PIXELS)
     photo = read_photograph(data, "file", MAX_PIXELS)
@@ -51,7 +51,7 @@ def read_as_image(data: bytes) -> None:
 
 
 def read_as_weights(data: bytes) -> None:
-    """Read a weight file in every way there is."""
+    """Read a weight file with every reader."""
     with tempfile.TemporaryDirectory() as folder:
         for suffix in (".safetensors", ".pth"):
             path = Path(folder) / f"file{suffix}"
@@ -65,11 +65,11 @@ READERS: dict[str, Callable[[bytes], None]] = {"image": read_as_image, "weights"
 
 
 def try_reader(kind: str, data: bytes) -> str | None:
-    """Read a file; says what went wrong, None if it was read or refused as it should."""
+    """Read a file; return what went wrong, or None if it was read or properly rejected."""
     began, before = time.process_time(), _memory_mb()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata: no failure
+            warnings.simplefilter("ignore")  # about odd metadata; not a failure
             READERS[kind](data)
     except VHeatIRError as error:
         if "\n" in str(error) or len(str(error)) > 1000:
@@ -87,7 +87,7 @@ def _memory_mb() -> float:
 
 
 def seeds(kind: str) -> list[bytes]:
-    """Return the files to start from."""
+    """Return the files to mutate."""
     if kind == "image":
         spec = importlib.util.spec_from_file_location("reliability_corpus", HERE / "corpus.py")
         assert spec is not None and spec.loader is not None
@@ -117,7 +117,7 @@ def changed(files: list[bytes]) -> st.SearchStrategy[bytes]:
             [b"\xff\xff\xff\xff", bytes(4), b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff"]
         ),
     )
-    # headers are where readers go wrong: half of the changes are meant for them
+    # most reader bugs are in headers: half of the changes go there
     place = st.one_of(st.integers(0, 200), st.integers(0, 20_000))
     kinds = st.sampled_from(["over", "insert", "delete", "cut", "splice"])
     change = st.tuples(kinds, place, piece, st.sampled_from(files))
@@ -142,15 +142,15 @@ def changed(files: list[bytes]) -> st.SearchStrategy[bytes]:
 
 
 def fuzz(kind: str, seconds: float, first_seed: int = 0) -> tuple[int, dict[str, bytes]]:
-    """Read changed files until the time is up.
+    """Read mutated files until the time is up.
 
     Args:
         kind: ``"image"`` or ``"weights"``.
-        seconds: how long.
-        first_seed: of the sequence of changes.
+        seconds: time limit.
+        first_seed: first random seed of the mutations.
 
     Returns:
-        Files read, and findings: what went wrong, with the smallest file that does it.
+        Number of files read, and findings: what went wrong, with the smallest such file.
     """
     files, end, tried = seeds(kind), time.monotonic() + seconds, 0
     findings: dict[str, bytes] = {}
@@ -167,7 +167,7 @@ def fuzz(kind: str, seconds: float, first_seed: int = 0) -> tuple[int, dict[str,
 def _round(
     kind: str, files: list[bytes], seed: int, end: float, known: set[str]
 ) -> tuple[int, dict[str, bytes]]:
-    """Read some hundreds of files, up to the first finding of a kind that is not known."""
+    """Read up to 500 files, or until the first finding of an unknown kind."""
     tried = 0
     smallest: list[tuple[str, bytes]] = []
     running = Path(tempfile.gettempdir()) / f"fuzz-{os.getpid()}.running"

@@ -1,4 +1,4 @@
-"""Read every file of a folder as the library does; print what came of each, and the memory taken.
+"""Read every file of a folder with both readers; print each outcome and the memory growth.
 
 The outcome of a file is ``{"shape", "sum"}``, ``{"error": text}`` or ``{"crash": text}``.
 """

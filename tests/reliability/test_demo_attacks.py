@@ -34,7 +34,7 @@ pytestmark = LINUX_ONLY
 
 @pytest.fixture
 def canary() -> Iterator[tuple[str, list[str]]]:
-    """A web server of the inner network, which the demo must never ask."""
+    """A web server on the internal network, which the demo must never contact."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -80,7 +80,7 @@ def test_attacks(
             try:
                 return client.get(address).text
             except httpx.TransportError:
-                return ""  # it hung up
+                return ""  # connection closed
 
         def post(address: str, **body: Any) -> tuple[int, str]:
             try:
@@ -137,7 +137,7 @@ def test_attacks(
                     reply = server.upload(client, "large.png", bytes(megabytes << 20))
                     row.case(reply.status_code == 413, f"{megabytes} MB: {reply.status_code}")
                 except httpx.TransportError:
-                    row.case(True, "")  # it hung up
+                    row.case(True, "")  # connection closed
 
             def endless() -> Iterator[bytes]:
                 yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
@@ -149,7 +149,7 @@ def test_attacks(
                 status = client.post("/gradio_api/upload", content=endless(), headers=kind)
                 row.case(status.status_code in (400, 413), f"endless: {status.status_code}")
             except httpx.TransportError:
-                row.case(True, "")  # it hung up
+                row.case(True, "")  # connection closed
             for name in ("../../../evil.png", "/tmp/evil.png", "..", "a" * 3000 + ".png", "\0.png",
                          "evil.png/../../x", "con", "<script>alert(1)</script>.png"):  # fmt: skip
                 reply = server.upload(client, name, b"x")
@@ -204,8 +204,8 @@ def test_attacks(
             for name in ("none", "__init__", "choose_models", "../restore", "1e9"):
                 status, _ = post(f"/gradio_api/call/{name}", json={"data": []})
                 row.case(status >= 400, f"call {name}: {status}")
-            # What the page itself calls can be called; a demo open to others has no "train" among
-            # it: see test_strangers_start_no_training.
+            # The functions of the page can be called; a public demo has no "train" among them: see
+            # test_strangers_start_no_training.
             for name in ("show_models", "inspect"):
                 _, text = post(f"/gradio_api/call/{name}", json={"data": []})
                 row.case(safe(text), f"call {name}: {text}")

@@ -32,7 +32,7 @@ pytestmark = LINUX_ONLY
 
 
 def dropped_request(server: Server, number: int, label: str) -> None:
-    """Hang up in the middle: of an upload, of the headers, or while waiting for the result."""
+    """Drop the connection during an upload, during the headers or while waiting for the result."""
     if number % 3 == 2:
         with client_of(server) as client:
             (path,) = server.upload(client, "d.png", encode_image(picture(number))).json()
@@ -85,12 +85,11 @@ def test_load(
                 seconds.append(took)
                 expected = restorer.restore(picture(number), 5 * (number % 10) + 5)
                 if not np.array_equal(result, expected):
-                    lost.append(f"request {number} got another picture")
+                    lost.append(f"request {number} got a wrong image")
         except Exception as error:
             lost.append(f"request {number}: {type(error).__name__}: {error}")
 
-    # The level that memory returns to: the model loaded, each bad file seen, and as many threads
-    # as there will be.
+    # Memory baseline: model loaded, each bad file read, all threads started.
     for each in bad:
         bad_request(server, each.data, each.name, label)
     with concurrent.futures.ThreadPoolExecutor(clients) as pool:

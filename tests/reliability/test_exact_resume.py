@@ -1,4 +1,4 @@
-"""Promise 2: N + M iterations in one go, or with kills between them: the same bits."""
+"""Promise 2: N + M iterations, in one run or with kills in between, give identical bits."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_printed_command_goes_on(
         before = log.read_text()
         resumed = helpers.finish([command[0], *words[1:]], tiny.folder)
         row.case(resumed.returncode == 0 and "changed" not in resumed.stdout, resumed.stderr)
-        # the log goes on in its file, without a gap or a repetition
+        # the log continues in the same file, without gaps or repetitions
         assert list(tiny.experiment().glob("*.log")) == [log]
         text = log.read_text()
         assert text.startswith(before) and "resumed from" in text

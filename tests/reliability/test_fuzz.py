@@ -1,4 +1,4 @@
-"""Promises 4 and 5: the readers fuzzed for a while, and what fuzzing ever found read again."""
+"""Promises 4 and 5: fuzz the readers for a while, and read all earlier findings again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promise 4: every hostile weight file ends in one line, and no code in it runs."""
+"""Promise 4: every hostile weight file is rejected in one line, and no code in it runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def good(tmp_path: Path) -> Path:
 
 
 def answer(read: Callable[[Path], Any], path: Path) -> str | None:
-    """Return the line of the refusal, or None where the file was taken."""
+    """Return the error message, or None if the file was accepted."""
     try:
         read(path)
     except VHeatIRError as error:
@@ -43,7 +43,7 @@ def answer(read: Callable[[Path], Any], path: Path) -> str | None:
 
 
 def refused(row: Any, path: Path, readers: Any = READERS) -> None:
-    """Count a case: each reader refuses the file in one line that names it."""
+    """Count a case: each reader rejects the file in one line that names it."""
     for read in readers:
         said = answer(read, path)
         fine = said is not None and "\n" not in said and path.name in said and len(said) < 400
@@ -55,7 +55,7 @@ def header_of(data: bytes) -> dict[str, Any]:
 
 
 def with_network(good: Path, path: Path, **changes: Any) -> Path:
-    """Copy a weight file, its network described otherwise."""
+    """Copy a weight file with a changed network configuration."""
     data = good.read_bytes()
     entry = json.loads(header_of(data)["__metadata__"]["vheatir"])
     entry["network"].update(changes)
@@ -138,7 +138,7 @@ def test_lying_safetensors(good: Path, tmp_path: Path, ledger: Any) -> None:
 
 
 class Planted:
-    """Makes a folder when it is unpickled."""
+    """Calls a function when it is unpickled."""
 
     def __init__(self, how: Callable[..., Any], *arguments: Any) -> None:
         self.how, self.arguments = how, arguments
@@ -173,7 +173,7 @@ def test_code_in_pickles(tmp_path: Path, ledger: Any) -> None:
                     refused(row, path)
                     row.case(not bait.exists(), f"{path.name}: the planted code ran")
     pickle.loads(pickle.dumps(plants["mkdir"]))
-    assert bait.exists()  # the bait is real
+    assert bait.exists()  # the planted code does work
 
 
 def test_bombs_and_odd_tensors(good: Path, tmp_path: Path, ledger: Any, full: bool) -> None:

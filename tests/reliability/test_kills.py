@@ -1,4 +1,4 @@
-"""Promise 1: a kill at any moment, a failing disk, a full one."""
+"""Promise 1: kills at any moment, failing and full disks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_sigkill_at_random_moments(
             before = newest(states)
             pid = trainings.start(tiny.arguments(*RUN, resume=True))
             if kills % 3 == 2:
-                # the next moment at which a file is half written
+                # the next moment at which a file is partially written
                 while not list(states.glob(".*.state.*")) and is_running(pid):
                     pass
             else:
@@ -67,7 +67,7 @@ def test_sigkill_at_random_moments(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             status = trainings.wait()
-            if status == 0:  # it came to its end before the kill: the next one begins anew
+            if status == 0:  # it finished before the kill: start over
                 same = helpers.difference(straight, tiny.state(400))
                 row.case(same is None, f"after {kills} kills the end differs in {same}")
                 shutil.rmtree(tiny.experiment())
@@ -77,7 +77,7 @@ def test_sigkill_at_random_moments(
             inside += bool(list(states.glob(".*.state.*")))
             said = [int(n) for n in re.findall(r"iteration (\d+)/400", trainings.output)]
             done = max(said, default=before)
-            # the state that was due before the last iteration said is there, and loads
+            # the state due before the last logged iteration exists and loads
             due = max(before, (done - 1) // 3 * 3)
             row.case(newest(states) >= due, f"kill {kills}: {newest(states)} of {due}")
         assert trainings.run(tiny.arguments(*RUN, resume=True)) == 0, trainings.output
@@ -85,7 +85,7 @@ def test_sigkill_at_random_moments(
         row.case(same is None, f"the end differs in {same}")
         left = [p.name for p in tiny.experiment().rglob(".*")]
         row.case(not left, f"left behind: {left}")
-    assert inside > 0  # some of them inside a save
+    assert inside > 0  # some kills hit a save
 
 
 @pytest.mark.parametrize("kind", ["kill", "full"])

@@ -1,4 +1,4 @@
-"""Promise 6: losses that are not finite stop the run or are passed over; bf16 on extreme images."""
+"""Promise 6: non-finite losses stop the run or are skipped; bf16 on extreme images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN = ("train:total_iter=12", "datasets:val=null", "logger:print_freq=4",
 
 @pytest.fixture
 def poisoned(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give every crop of image c a pixel that is no number."""
+    """Set one pixel of every crop of image c to NaN."""
     from vheatir.data import restoration_dataset as module
 
     get = module.RestorationDataset.__getitem__
@@ -62,7 +62,7 @@ def test_on_request_such_batches_are_passed_over(
     poisoned: Any, helpers: Any, ledger: Any, accumulate: int
 ) -> None:
     force = (*RUN, "train:skip_nonfinite=true", f"train:accumulate={accumulate}")
-    with ledger(6, f"NaN batches passed over and counted, accumulate={accumulate}") as row:
+    with ledger(6, f"NaN batches skipped and counted, accumulate={accumulate}") as row:
         assert poisoned.run(*force) == 0
         state = poisoned.state(12)
         text = next(poisoned.experiment().glob("*.log")).read_text()
@@ -74,7 +74,7 @@ def test_on_request_such_batches_are_passed_over(
         row.case(sound, "weights are not finite")
         history = json.loads((poisoned.experiment() / "results" / "history.json").read_text())
         row.case(all(np.isfinite(values[2]) for values in history["losses"]), "a loss is none")
-        # resumed in the middle, the same bits
+        # resuming in the middle gives identical bits
         for number in (9, 12):
             (poisoned.experiment() / "training_states" / f"{number}.state").unlink()
         assert poisoned.run(*force, resume=True) == 0
@@ -95,7 +95,7 @@ def test_crops_made_on_the_device_have_names(tiny: Any) -> None:
     from vheatir.training.feed import TrainingFeed
     from vheatir.training.options import load_options
 
-    # images of one colour each, so that a crop tells where it is from
+    # images of one colour each, so that a crop reveals its image
     for number, name in enumerate("abcde"):
         colour = np.full((40 + 7 * number, 50, 3), 40 * number, np.uint8)
         write_image(tiny.folder / "clean" / f"{name}.png", colour)

@@ -1,4 +1,4 @@
-"""Promise 3: two gloo processes through the real torchrun; one of them killed."""
+"""Promise 3: two gloo processes under torchrun, one of them killed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_two_processes_equal_one_with_twice_the_batch(
         for name, weight in states[0]["model"]["network"].items():
             same = torch.allclose(weight, states[1]["model"]["network"][name], atol=2e-4)
             row.case(same, name)
-    # only one process writes: nothing is there twice, nothing is set aside
+    # only one process writes: no duplicates, no archived runs
     for root in ("one", "two"):
         saved = sorted(path.name for path in tiny.experiment(root).rglob("*.state"))
         assert saved == ["10.state", "20.state", "30.state", "40.state"]
@@ -60,7 +60,7 @@ def test_two_processes_equal_one_with_twice_the_batch(
 
 
 def workers(parent: int) -> dict[int, int]:
-    """Return the training processes of a torchrun by rank."""
+    """Return the process IDs of a torchrun's training processes by rank."""
     found = {}
     for folder in Path("/proc").iterdir():
         try:
@@ -107,7 +107,7 @@ def test_a_killed_rank_ends_the_job(
         states = sorted(tiny.experiment().glob("training_states/*.state"))
         row.case(bool(states), "no state is there")
         newest = max(int(path.stem) for path in states)
-        # rank 0 saves where it stands if it is the other that died
+        # rank 0 saves its current state if rank 1 died
         row.case(newest % 10 == 0 if rank == 0 else newest >= 23, f"the newest is {newest}")
         total = (newest // 10 + 2) * 10
         again = (*long, f"train:total_iter={total}")
@@ -119,7 +119,7 @@ def test_a_killed_rank_ends_the_job(
             straight = helpers.finish(torchrun(tiny, *again, root="straight"), tiny.folder)
             assert straight.returncode == 0, straight.stderr
             one, two = tiny.state(total, "straight"), tiny.state(total)
-            # how long the run was to be differed before the kill, and with it the learning rate
+            # total_iter differed before the kill, and with it the learning rate
             row.case(one["samples_seen"] == two["samples_seen"], "samples were lost")
 
 

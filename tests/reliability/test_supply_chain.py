@@ -1,6 +1,6 @@
-"""Promise 8: nothing older than the bounds is installed, each dependency is reviewed, hashes hold.
+"""Promise 8: no dependency is older than its bound, each is reviewed, hashes are checked.
 
-Installing wheel and sdist is a script's work: tools/check_install.py.
+Installing wheel and sdist is tested by tools/check_install.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def bounds() -> dict[str, str]:
-    """Return the lower bounds of what users install, by package."""
+    """Return the lower version bounds of user dependencies, by package."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     text = text[text.index("\ndependencies = [") : text.index("\ndev = [")]
     return dict(re.findall(r'"([\w-]+)[>=]=([\d.]+)"', text))

@@ -1,4 +1,4 @@
-"""A tiny experiment, and the training command run on it."""
+"""Fixtures: a tiny experiment and functions to train it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ OPTIONS: dict[str, Any] = {
 
 @dataclass
 class Tiny:
-    """An option file with its images in a folder of its own."""
+    """An option file and its images, in a temporary folder."""
 
     folder: Path
     file: Path
@@ -109,12 +109,12 @@ def tiny(tmp_path: Path) -> Tiny:
 
 @pytest.fixture
 def helpers() -> Any:
-    """Give tests the functions of this file, which they cannot import."""
+    """Return this module, which tests cannot import."""
     return sys.modules[__name__]
 
 
 def finish(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command and wait for it to finish."""
     return subprocess.run(
         command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
     )
@@ -123,7 +123,7 @@ def finish(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
 def stop_at(
     command: list[str], cwd: Path, marker: str, number: int, whole_group: bool = False
 ) -> tuple[int, str]:
-    """Run a command, send it a signal once a line holds ``marker``; returns status and output."""
+    """Run a command; signal it once a line contains ``marker``; return status and output."""
     process = subprocess.Popen(
         command, cwd=cwd, env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
@@ -144,7 +144,7 @@ def stop_at(
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -152,7 +152,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def difference(one: Any, other: Any, place: str = "") -> str | None:
-    """Name the first place where two states differ in a bit; clocks and paths are passed over."""
+    """Return the place of the first difference between two states, ignoring times and paths."""
     if isinstance(one, torch.Tensor):
         return None if torch.equal(one, other) else place
     if isinstance(one, dict):
@@ -163,7 +163,7 @@ def difference(one: Any, other: Any, place: str = "") -> str | None:
     elif isinstance(one, list | tuple):
         if len(one) != len(other):
             return f"{place}: length"
-        # rows of losses and scores hold the minutes second
+        # minutes are the second item in rows of losses and scores
         skip = 1 if place in ("/losses", "/scores") else None
         if skip is not None:
             return next(

@@ -1,4 +1,4 @@
-"""What can be wrong with several processes; that they are right: tests/reliability."""
+"""Errors of distributed training; tests/reliability checks that it is correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each of the option files goes through the training command: two iterations, a tiny crop."""
+"""Train for two iterations with each option file, on tiny crops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vheatir.train import main
 from vheatir.training.options import load_options
 from vheatir.weights import load_weights
 
-# looked for, not imported: BasicSR imports only after vheatir has prepared the way
+# find_spec instead of import: BasicSR imports only after vheatir has patched it
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("basicsr") is None, reason="training needs basicsr"
 )
@@ -30,7 +30,7 @@ SMALL = [
     "datasets:train:gt_size=16",
     "datasets:train:batch_size_per_gpu=1",
     "datasets:train:num_worker_per_gpu=0",
-    # photographs that are always there, in place of data sets and of other runs' weights
+    # bundled photographs instead of data sets, and no weights of other runs
     "datasets:train:dataroot_gt=bundled",
     "datasets:train:exclude=[]",
     "datasets:val=null",

@@ -1,4 +1,4 @@
-"""What a run leaves behind, as people find it."""
+"""Output files of a training run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes end in one line before training starts; the script runs from anywhere."""
+"""User errors give one line before training starts; the script runs from any folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def error(tiny: Any, capfd: pytest.CaptureFixture[str], *force: str) -> str:
         (["datasets:train:limit=1", "datasets:val:holdout_every=9"], "5 image(s)"),
         (["datasets:train:io_backend:type=lmdb"], "does not end in .lmdb"),
         (["datasets:train:dataroot_gt={folder}/no.lmdb"], "meta_info.txt is missing"),
-        (["path:pretrain_network_g={folder}/gray.pth"], "is [8, 4, 3, 3] there, [8,"),
+        (["path:pretrain_network_g={folder}/gray.pth"], ": [8, 4, 3, 3] in the file, [8,"),
         (["path:pretrain_network_g={folder}/nan.pth"], "infinite or NaN"),
         (["path:pretrain_network_g={folder}/other.pth", "path:strict_load_g=false"], "no weight"),
         (["path:pretrain_network_g=none.safetensors"], "does not exist"),
@@ -76,7 +76,7 @@ def test_one_line_before_training(
     torch.save({"params": wrong}, tiny.folder / "nan.pth")
     torch.save({"params": {"elsewhere": torch.zeros(2)}}, tiny.folder / "other.pth")
     if "resume_state" in force[0]:
-        # found out once the folders are made
+        # detected after the folders are created
         assert tiny.run(force[0]) == 2
         assert message in capfd.readouterr().err
         return
@@ -111,8 +111,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny: Any, capfd: Any) -> None:
     message = capfd.readouterr().err
     assert "error: the loss is" in message and "lower train:optim_g:lr" in message
     iteration = int(message.split("at iteration ")[1].split(":")[0])
-    assert 1 < iteration < 10  # the iteration itself, not the progress line's
-    # nor is anything saved that is not finite, even where nobody looks at the loss
+    assert 1 < iteration < 10  # the iteration itself, not that of the progress line
+    # and nothing non-finite is saved, even if the loss is not checked
     shutil.rmtree(tiny.folder / "runs")
     assert tiny.run(*force, "logger:print_freq=100", "logger:save_checkpoint_freq=1") == 2
     for path in (tiny.experiment() / "training_states").glob("*.state"):
@@ -144,7 +144,7 @@ def test_script_runs_from_another_folder(tiny: Any, helpers: Any, copy: bool) ->
         capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    # a relative folder lies in the project, whatever the working directory
+    # a relative folder is in the project, whatever the working directory
     home = tiny.folder / "copy" / "relative" if copy else tiny.folder / "relative"
     assert (home / "tiny" / "models" / "tiny.safetensors").is_file()
 
@@ -167,4 +167,4 @@ def test_damaged_image_is_named(tiny: Any, capfd: pytest.CaptureFixture[str]) ->
     (tiny.folder / "clean" / "x.png").write_bytes(b"no image")
     assert "x.png' cannot be read as an image" in error(tiny, capfd)
     write_image(tiny.folder / "clean" / "x.png", np.zeros((45, 55), np.uint8))
-    assert tiny.run("train:total_iter=1") == 0  # gray among colour
+    assert tiny.run("train:total_iter=1") == 0  # a gray image among colour images

@@ -1,4 +1,4 @@
-"""Option files: the recipes themselves, inheritance, overrides and every kind of mistake."""
+"""Option files: contents, inheritance, overrides and error messages."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def message(*force: str, path: Path = QUICKSTART) -> str:
-    """Load, expect a refusal, and return its text, which must be a single line."""
+    """Load options that must be rejected; return the error message, which must be one line."""
     with pytest.raises(VHeatIRError) as caught:
         load_options(path, force)
     text = str(caught.value)
@@ -146,7 +146,7 @@ def test_the_recipe_for_all_levels(task: str, size: str) -> None:
     sizes = [stage.gt_size for stage in train.stages] + [data.gt_size]
     assert sizes == sorted(set(sizes))
 
-    # validated on photographs of the same folders that training leaves out
+    # validated on photographs of the same folders, held out from training
     val = options.datasets.val_sets["val"]
     assert val.dataroot_gt == data.dataroot_gt
     assert val.include == data.exclude == [str(ROOT / "options" / "lists" / "heldout.txt")]
@@ -197,7 +197,7 @@ def test_extends_may_meet_one_file_twice_but_not_itself(tmp_path: Path) -> None:
     write(tmp_path / "left.yml", "extends: right.yml\n")
     write(tmp_path / "right.yml", "extends: left.yml\n")
     text = message(path=tmp_path / "left.yml")
-    assert "circle: left.yml -> right.yml -> left.yml" in text
+    assert "circular 'extends': left.yml -> right.yml -> left.yml" in text
 
 
 def test_missing_files_are_named_with_the_nearest(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_the_recipe_for_photographs_has_no_level(size: str) -> None:
     assert not network.takes_level
     assert network.in_chans == network.out_chans == 3
     assert options.datasets.train.exclude == options.datasets.val_sets["val"].include
-    # the file shows every probability, with the values that the code has by default
+    # the file lists every parameter with its default value
     assert options.datasets.train.photo == PhotoOptions()
     shown = yaml.safe_load((OPTIONS / "_base" / "photo.yml").read_text(encoding="utf-8"))
     assert set(shown["datasets"]["train"]["photo"]) == set(PhotoOptions.model_fields)
@@ -412,7 +412,7 @@ def test_overrides_never_run_code(
     except VHeatIRError:
         pass
     else:
-        assert options.description == payload  # kept as the text it is
+        assert options.description == payload  # kept as plain text
     assert not (tmp_path / "hacked").exists()
 
 

@@ -1,9 +1,9 @@
-"""The first 200 iterations of committed option files, from scratch, against the recorded losses.
+"""Compare the losses of the first 200 iterations of committed option files with recorded ones.
 
-On one machine they are the same in every digit (tests/training/test_resume.py: in every bit). On
-another the order of additions differs, by 1e-7 at first; training amplifies that. Recorded with
-AVX-512 and repeated with AVX2, the losses were equal to 1e-5 up to iteration 40, and apart by 4 %
-at most up to 200.
+On the same machine all digits agree (tests/training/test_resume.py: all bits). On another one the
+order of summation differs, initially by 1e-7, and training amplifies the difference. Losses
+recorded with AVX-512 and repeated with AVX2 agreed to 1e-5 up to iteration 40 and to 4 % up to
+iteration 200.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def test_the_losses_come_again(record: dict[str, Any], tmp_path: Path, helpers: 
             pytest.skip("VHEATIR_DATA names no folder of photographs")
         force.append(f"datasets:train:dataroot_gt=[{Path(data) / record['photographs']}]")
     command = [sys.executable, str(helpers.SCRIPT), "-opt", record["options"]]
-    # Stopped, not shortened: the schedule stays that of the whole training.
+    # Interrupted, not shortened, so that the schedule is that of the full training.
     _, output = helpers.stop_at(
         [*command, "--force_yml", *force], ROOT, "iteration 200/", signal.SIGTERM
     )

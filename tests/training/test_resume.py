@@ -1,4 +1,4 @@
-"""Which state a run resumes from; that it does so bit for bit: tests/reliability."""
+"""Which state a run resumes from; tests/reliability checks that resuming is bitwise exact."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_damaged_newest_state_gives_way_to_the_one_before(
     (folder / "6.state").write_bytes(whole[: len(whole) // 2])
     (folder / "4.state").write_bytes(os.urandom(2000))
     (folder / ".5.state.abc123").write_bytes(b"half")
-    # the damaged ones must not count among those to keep, nor the good one be deleted for them
+    # damaged states must not count towards keep_last or cause the good one to be deleted
     assert tiny.run("logger:keep_last=1", resume=True) == 0
     assert states(tiny) == ["4.state.unused", "6.state", "6.state.unused"]
     assert helpers.difference(tiny.state(6, "straight")["model"], tiny.state(6)["model"]) is None
@@ -52,7 +52,7 @@ def test_named_state_starts_another_course(tiny: Any) -> None:
     named = tiny.experiment() / "training_states" / "2.state"
     assert tiny.run(f"path:resume_state={named}", "logger:keep_last=2") == 0
     assert states(tiny) == ["4.state", "4.state.unused", "6.state", "6.state.unused"]
-    # with --auto_resume the newest of the experiment goes first
+    # with --auto_resume the newest state of the experiment takes precedence
     assert tiny.run(f"path:resume_state={named}", resume=True) == 0
     assert "6.state" in states(tiny)
 

@@ -1,21 +1,21 @@
-"""Benchmark tables: test sets, the measuring protocol, baselines and published figures."""
+"""Benchmarks: test sets, evaluation protocol, baselines, published results, tables."""
 
 from __future__ import annotations
 
 from vheatir.evaluation.baselines import bm3d_method
+from vheatir.evaluation.benchmark_sets import BenchmarkSet, bundled_test_set, find_test_sets
 from vheatir.evaluation.methods import Method, model_method
 from vheatir.evaluation.protocol import Measured, measure
 from vheatir.evaluation.published import published_records
 from vheatir.evaluation.records import DEGRADED, Record
 from vheatir.evaluation.tables import print_task, save_results, to_markdown
-from vheatir.evaluation.test_sets import TestSet, bundled_test_set, find_test_sets
 
 __all__ = [
     "DEGRADED",
     "Measured",
     "Method",
     "Record",
-    "TestSet",
+    "BenchmarkSet",
     "bm3d_method",
     "bundled_test_set",
     "find_test_sets",

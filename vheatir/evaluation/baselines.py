@@ -1,4 +1,4 @@
-"""BM3D by the ``bm3d`` package, and non-local means by scikit-image."""
+"""Baselines: BM3D from the ``bm3d`` package, non-local means from scikit-image."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _JPEG_SIGMA = 3.0
 
 
 def bm3d_method(task: Task) -> Method:
-    """Return BM3D for gray images and CBM3D for colour ones, with the true sigma given.
+    """Return BM3D for gray images or CBM3D for colour images, with the true sigma given.
 
     Dabov et al., TIP 2007, in its authors' implementation (``pip install bm3d``; free for
     non-commercial use).
 
     Raises:
-        VHeatIRError: the package is missing, or the task is not the removal of white noise.
+        VHeatIRError: the package is missing, or the task is not white noise removal.
     """
     if task.degradation == "jpeg":
         raise VHeatIRError(f"BM3D removes noise, not JPEG artifacts: task {task.name} has no BM3D")
     if task.degradation != "noise":
-        raise VHeatIRError(f"BM3D must be told a sigma: task {task.name} has none, so no BM3D")
+        raise VHeatIRError(f"BM3D needs a sigma: task {task.name} has none, so no BM3D")
     try:
         import bm3d
     except ImportError:
@@ -44,10 +44,10 @@ def bm3d_method(task: Task) -> Method:
 
 
 def nlm_method(task: Task) -> Method:
-    """Return non-local means (Buades et al., CVPR 2005), by scikit-image, with its usual settings.
+    """Return non-local means (Buades et al., CVPR 2005) from scikit-image, with common settings.
 
-    For noise the true sigma is given; otherwise it is estimated from the image, at least 3, since
-    non-local means knows no compression.
+    For noise the true sigma is given. Otherwise it is estimated from the image, with a minimum of
+    3, because non-local means does not model compression.
     """
     from skimage.restoration import denoise_nl_means
 

@@ -1,4 +1,4 @@
-"""What is compared: models and baselines, as functions from degraded to restored images."""
+"""Compared methods: models and baselines as functions from degraded to restored images."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Method:
     """One row of a table.
 
     Attributes:
-        name: for tables.
-        task: name of the task it restores.
-        level_range: smallest and largest level it is made for; None for a task without a level.
-        params: number of parameters, None for what has none.
-        restore: takes the degraded image, ``float32`` on [0, 1] (noise: beyond), (H, W) or
-            (H, W, 3), and its level, None for a task without one; returns the restored image of
-            the same shape.
+        name: name in tables.
+        task: name of its task.
+        level_range: lowest and highest supported level; None for a task without a level.
+        params: number of parameters; None for methods without parameters.
+        restore: takes the degraded image, ``float32`` in [0, 1] (noise may exceed it), (H, W) or
+            (H, W, 3), and its level (None for a task without a level); returns the restored image
+            in the same shape.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Method:
     restore: Restore
 
     def covers(self, level: float | None) -> bool:
-        """Tell whether the method is made for ``level``, None on a task without one."""
+        """Whether the method supports ``level`` (None for a task without a level)."""
         if level is None:
             return self.level_range is None
         if self.level_range is None:
@@ -60,14 +60,15 @@ def model_method(
     """Turn a loaded model into a method.
 
     Args:
-        model: its ``info`` names the task and the level.
-        device: where to run.
-        self_ensemble: average the eight flips and rotations; the name gets ``", self-ensemble"``.
-        tile: largest side of tiles in pixels; None restores whole images, as the published
-            tables do.
+        model: a model whose ``info`` names task and level.
+        device: device to run on.
+        self_ensemble: average over the eight flips and rotations; appends
+            ``", self-ensemble"`` to the name.
+        tile: largest tile side in pixels; None restores whole images, as in published tables.
 
     Raises:
-        VHeatIRError: the file does not say what the model restores, or its channels do not fit.
+        VHeatIRError: the file does not name task or level, or the number of channels does not
+            match the task.
     """
     task = _task_of(model)
     network = model.network.to(device)
@@ -126,7 +127,7 @@ def _network_restorer(network: torch.nn.Module, self_ensemble: bool, tile: int |
 
 
 def tell_apart(methods: Sequence[tuple[Method, str | os.PathLike[str]]]) -> list[Method]:
-    """Give methods of one name and task names that tell them apart, by their files' paths."""
+    """Append the file path to the names of methods with the same name and task."""
     keys = [(method.task, method.name) for method, _ in methods]
     result: list[Method] = []
     for method, path in methods:

@@ -1,7 +1,7 @@
-"""The measuring protocol of the published tables: degrade, restore, round, compare.
+"""Evaluation protocol of published tables: degrade, restore, round, compute metrics.
 
-SwinIR's (arXiv 2108.10257): see :func:`vheatir.degradations.degrade_for_benchmark` for the input
-and :data:`vheatir.metrics.CONVENTIONS` for the figures. A test set of pairs brings its own input.
+Follows SwinIR (arXiv 2108.10257): see :func:`vheatir.degradations.degrade_for_benchmark` for the
+input and :data:`vheatir.metrics.CONVENTIONS` for the metrics. Paired test sets include the input.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError
+from vheatir.evaluation.benchmark_sets import BenchmarkSet
 from vheatir.evaluation.methods import Method
 from vheatir.evaluation.records import DEGRADED, Record
-from vheatir.evaluation.test_sets import TestSet
 from vheatir.metrics import psnr, psnrb, ssim, to_uint8
 from vheatir.tasks import Task
 
@@ -29,14 +29,14 @@ class Measured:
     """One image, restored and measured.
 
     Attributes:
-        name: the image's.
+        name: name of the image.
         clean: ``uint8``, (H, W) or (H, W, 3).
         degraded: the network's input, clipped and rounded to ``uint8``.
-        output: the method's output, clipped and rounded; for the degraded row the input.
-        psnr: decibels.
-        ssim: at most 1.
-        psnrb: decibels, for JPEG; otherwise None.
-        seconds: of the restoration; None for the degraded row.
+        output: output of the method, clipped and rounded; the input for the degraded row.
+        psnr: PSNR in dB.
+        ssim: SSIM, at most 1.
+        psnrb: PSNR-B in dB for JPEG tasks; otherwise None.
+        seconds: restoration time; None for the degraded row.
     """
 
     name: str
@@ -51,22 +51,22 @@ class Measured:
 
 def measure(
     task: Task,
-    test_set: TestSet,
+    test_set: BenchmarkSet,
     level: float | None,
     method: Method | None = None,
     on_image: OnImage | None = None,
 ) -> Record:
-    """Measure a method on a test set at one level.
+    """Evaluate a method on a test set at one level.
 
     Args:
-        task: what degrades the images, and their colours.
-        test_set: at least one image.
-        level: sigma on 0..255, or a whole JPEG quality; None for a task without a level.
-        method: what restores them; None measures the degraded images themselves.
-        on_image: called after each image, for progress and pictures.
+        task: determines degradation and colour mode.
+        test_set: a test set of at least one image.
+        level: sigma on 0..255, or an integral JPEG quality; None for a task without a level.
+        method: method to evaluate; None evaluates the degraded images themselves.
+        on_image: called after each image, to show progress and save images.
 
     Raises:
-        VHeatIRError: an invalid level, an image too small to be measured, a pair of unequal
+        VHeatIRError: an invalid level, an image too small for the metrics, a pair of unequal
             sizes, or a method that returns another shape or non-finite values.
     """
     psnrs: list[float] = []
@@ -121,8 +121,8 @@ def _measure_image(
             )
         if not np.isfinite(output).all():
             raise VHeatIRError(
-                f"{method.name} gave NaN or infinite pixels for image {name!r}: its weights are "
-                "damaged or its training diverged; use other weights"
+                f"{method.name} returned NaN or infinite pixels for image {name!r}: its weights "
+                "are damaged or its training diverged; use other weights"
             )
     restored = to_uint8(output)
     return Measured(

@@ -1,8 +1,8 @@
-"""Figures quoted from papers, for the tables. Nothing here was measured by this project.
+"""Results quoted from papers, for the tables; none of them was measured by this project.
 
-Set12 in gray and McMaster in colour at sigma 15/25/50, LIVE1 in luma at quality 10/20/30/40, by
-the conventions of :data:`vheatir.metrics.CONVENTIONS`; Nam25, CC15 and PolyU, which have no level,
-by :data:`PROTOCOLS`. None where a paper gives no figure.
+Set12 in gray and McMaster in colour at sigma 15/25/50 and LIVE1 in luma at quality 10/20/30/40
+follow :data:`vheatir.metrics.CONVENTIONS`; Nam25, CC15 and PolyU, which have no level, follow
+:data:`PROTOCOLS`. None stands for results that a paper does not report.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ PROTOCOLS: dict[str, str] = {
     "PolyU": "by the protocol of PNGAN (NeurIPS 2021), on the crops of the full set, as its paper "
     "gives them; Learning to Translate Noise by its own paper",
 }
-"""Whose protocol the quoted figures follow, by test set, where papers disagree on one."""
+"""Protocol of the quoted results by test set, for sets without a common protocol."""
 
 
 @dataclass(frozen=True)
 class Quoted:
-    """What one paper reports.
+    """Results reported by one paper.
 
     Attributes:
-        method: name in the tables.
-        source: where the method was published.
-        psnr: by test set, one figure for each level of :data:`COLUMNS`.
-        ssim: likewise.
-        params: number of parameters where the paper's figure is at hand.
+        method: name in tables.
+        source: publication of the method.
+        psnr: by test set, PSNR in dB for each level of :data:`COLUMNS`.
+        ssim: by test set, SSIM for each level.
+        params: number of parameters, if known.
     """
 
     method: str
@@ -145,12 +145,12 @@ PUBLISHED: tuple[Quoted, ...] = (
 
 
 def published_records(task: str, dataset: str, levels: Collection[float | None]) -> list[Record]:
-    """Return the quoted figures for a task on a test set, those of ``levels`` only.
+    """Return the quoted results for a task on a test set at ``levels``.
 
     Args:
         task: key of :data:`vheatir.tasks.TASKS`.
-        dataset: the test set's name, such as ``"Set12"``.
-        levels: sigmas or qualities that the table shows; ``[None]`` for a task without a level.
+        dataset: name of the test set, such as ``"Set12"``.
+        levels: sigmas or qualities in the table; ``[None]`` for a task without a level.
     """
     if (task, dataset) not in COLUMNS:
         return []
@@ -182,14 +182,14 @@ def published_records(task: str, dataset: str, levels: Collection[float | None])
 
 
 def sources(methods: Collection[str]) -> str:
-    """Return one line that says where the quoted ``methods`` were published."""
+    """Return the publications of the quoted ``methods``, in one line."""
     named = [quoted for quoted in PUBLISHED if quoted.method in methods]
     return "; ".join(f"{quoted.method}: {quoted.source}" for quoted in named)
 
 
 def protocols(datasets: Collection[str]) -> str:
-    """Return one line that says whose protocol the quoted figures on ``datasets`` follow.
+    """Return the protocols of the quoted results on ``datasets``, in one line.
 
-    Empty where none of them has an entry in :data:`PROTOCOLS`.
+    Empty if none of them has an entry in :data:`PROTOCOLS`.
     """
     return "; ".join(f"{name}: {PROTOCOLS[name]}" for name in datasets if name in PROTOCOLS)

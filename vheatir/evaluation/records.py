@@ -1,4 +1,4 @@
-"""One measured or quoted figure."""
+"""Result records, measured or quoted."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 DEGRADED = "degraded"
-"""The method's name in the row of the input itself."""
+"""Method name of the row for the degraded input itself."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """The mean figures of one method on one test set at one level.
+    """Mean results of one method on one test set at one level.
 
     Attributes:
         task: key of :data:`vheatir.tasks.TASKS`.
-        dataset: the test set's name.
+        dataset: name of the test set.
         level: sigma on 0..255, or JPEG quality; None for a task without a level.
-        method: :data:`DEGRADED`, a baseline, or a model's name.
-        published: quoted from a paper rather than measured.
-        params: number of parameters, None where there are none or they are not known.
-        psnr: mean over the images, decibels; see :data:`vheatir.metrics.CONVENTIONS`.
-        ssim: mean over the images; None where it is not known.
-        psnrb: mean over the images, decibels, for JPEG; otherwise None.
-        seconds_per_image: time of the restoration alone; None where nothing was restored.
+        method: :data:`DEGRADED`, or the name of a baseline or model.
+        published: whether the result is quoted from a paper rather than measured.
+        params: number of parameters; None if there are none or the number is unknown.
+        psnr: mean PSNR in dB over the images; see :data:`vheatir.metrics.CONVENTIONS`.
+        ssim: mean SSIM over the images; None if unknown.
+        psnrb: mean PSNR-B in dB over the images for JPEG tasks; otherwise None.
+        seconds_per_image: mean restoration time; None for the degraded input and quoted results.
         images: number of images.
     """
 
@@ -41,7 +41,7 @@ class Record:
     images: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields in order, with None for what JSON cannot hold (infinite PSNR)."""
+        """Return the fields in order; values that JSON lacks (infinite PSNR) become None."""
         return {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in asdict(self).items()

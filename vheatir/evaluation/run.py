@@ -1,4 +1,4 @@
-"""A whole benchmark run: what to measure, in which order, and what to print and save."""
+"""Run a benchmark: find models and test sets, evaluate, print and save the tables."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ from rich.progress import (
 
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation.baselines import bm3d_method
+from vheatir.evaluation.benchmark_sets import (
+    BenchmarkSet,
+    bundled_test_set,
+    default_data_folder,
+    find_test_sets,
+)
 from vheatir.evaluation.methods import Method, model_method, tell_apart
 from vheatir.evaluation.protocol import Measured, measure
 from vheatir.evaluation.published import published_records
 from vheatir.evaluation.records import Record
 from vheatir.evaluation.tables import print_task, save_results
-from vheatir.evaluation.test_sets import (
-    TestSet,
-    bundled_test_set,
-    default_data_folder,
-    find_test_sets,
-)
 from vheatir.evaluation.weight_files import load_all, load_experiment, released_weights
 from vheatir.image_io import write_image
 from vheatir.tasks import TASKS, Task, get_task
 
-# A table that is piped into a file is not folded to a terminal's 80 columns.
+# Console width for piped output, so that tables are not folded to 80 columns.
 _PIPE_WIDTH = 180
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure for one task.
+    """What to evaluate for one task.
 
     Attributes:
         task: the task.
-        test_sets: on which.
-        levels: at which; ``[None]`` for a task without a level.
-        methods: the models and baselines; the degraded input is always measured.
-        remarks: what the table's title has to say.
+        test_sets: test sets to evaluate on.
+        levels: levels to evaluate at; ``[None]`` for a task without a level.
+        methods: models and baselines; the degraded input is always included.
+        remarks: remarks for the title of the table.
     """
 
     task: Task
-    test_sets: list[TestSet]
+    test_sets: list[BenchmarkSet]
     levels: Sequence[float | None]
     methods: list[Method]
     remarks: list[str]
 
     @property
     def steps(self) -> int:
-        """Number of images to be measured."""
+        """Number of images to evaluate, over all methods and levels."""
         images = sum(len(test_set) for test_set in self.test_sets)
         return images * sum(
             1 + sum(method.covers(level) for method in self.methods) for level in self.levels
@@ -69,10 +69,10 @@ class Plan:
 
 
 def run(arguments: argparse.Namespace) -> list[Record]:
-    """Measure what the arguments of ``vheatir/test.py`` ask for, print the tables, save them.
+    """Run the benchmark that the arguments of ``vheatir/test.py`` ask for; print and save tables.
 
     Raises:
-        VHeatIRError: anything the user can mend, where possible before anything is measured.
+        VHeatIRError: any problem that the user can solve, if possible before the evaluation.
     """
     out = Console()
     if not out.is_terminal:
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> list[Record]:
     records: list[Record] = []
     remarks = {plan.task.name: plan.remarks for plan in plans}
     footer = _footer(arguments)
-    files = save_results(folder, records, remarks, footer)  # fails now rather than after an hour
+    files = save_results(folder, records, remarks, footer)  # check now that the folder is writable
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> list[Record]:
             own = measure_plan(plan, images, follow, advance)
             records += own
             save_results(folder, records, remarks, footer)
-            progress.stop()  # or its line would mix with the table
+            progress.stop()  # keeps the bar out of the table
             print_task(out, own, plan.remarks)
             progress.start()
     for file in files:
@@ -114,42 +114,42 @@ def run(arguments: argparse.Namespace) -> list[Record]:
 
 
 def make_plans(arguments: argparse.Namespace, note: Callable[[str], None]) -> list[Plan]:
-    """Find weights and test sets, and decide what is measured.
+    """Find weights and test sets, and plan the evaluation.
 
     Args:
         arguments: see :func:`vheatir.test.parse_arguments`.
-        note: takes a line that the user should know of.
+        note: called with notes to the user.
 
     Raises:
-        VHeatIRError: nothing to measure, or an argument that does not fit.
+        VHeatIRError: there is nothing to evaluate, or an argument is invalid.
     """
     if arguments.limit is not None and arguments.limit < 1:
         raise VHeatIRError(f"--limit {arguments.limit}: give at least 1 image")
     if arguments.opt and arguments.weights:
         raise VHeatIRError("-opt and --weights both name what to test: give one of them")
-    asked = [get_task(name) for name in dict.fromkeys(arguments.task or ())]
-    methods, level_of_options, use_bundled = _find_methods(arguments, asked)
+    requested = [get_task(name) for name in dict.fromkeys(arguments.task or ())]
+    methods, level_of_options, use_bundled = _find_methods(arguments, requested)
     named = bool(arguments.opt or arguments.weights)
     with_methods = {method.task for method in methods}
-    tasks = asked or [task for task in TASKS.values() if not named or task.name in with_methods]
+    tasks = requested or [task for task in TASKS.values() if not named or task.name in with_methods]
     if named and not with_methods & {task.name for task in tasks}:
         raise VHeatIRError(
             f"the weights are for {', '.join(sorted(with_methods))}, but --task asks for "
             f"{', '.join(task.name for task in tasks)}: give weights for that task"
         )
     plans = []
-    for task in _with_level(arguments, tasks, note):
+    for task in _tasks_with_level(arguments, tasks, note):
         own = [method for method in methods if method.task == task.name]
         levels = _levels(arguments, task, level_of_options, own if named else [])
         if not own and not named:
-            note(f"no weights found for {task.name}: only its input is measured")
+            note(f"no weights found for {task.name}: only the degraded input is measured")
         for method in own:
             if not any(method.covers(level) for level in levels):
-                trained = f"{task.level_name} {_range(method.level_range)}"
+                trained = f"{task.level_name} {_format_range(method.level_range)}"
                 note(f"{method.name} is left out: it is trained for {trained}")
         if arguments.bm3d and task.degradation == "noise":
             own = [bm3d_method(task), *own]
-        test_sets, remarks = _find_images(arguments, task, use_bundled)
+        test_sets, remarks = _find_test_sets(arguments, task, use_bundled)
         if not test_sets:
             note(f"no test set for {task.name}: {', '.join(task.benchmark_sets)} not found")
             continue
@@ -168,17 +168,17 @@ def make_plans(arguments: argparse.Namespace, note: Callable[[str], None]) -> li
 def measure_plan(
     plan: Plan, images: Path | None, follow: Callable[[str], None], advance: Callable[[], None]
 ) -> list[Record]:
-    """Measure one task.
+    """Evaluate one task.
 
     Args:
-        plan: what to measure.
-        images: folder for the pictures, None to save none.
-        follow: takes a line on what is being measured.
+        plan: what to evaluate.
+        images: folder for restored images; None saves none.
+        follow: called with a description of the current step.
         advance: called after each image.
     """
     records: list[Record] = []
     for model in plan.methods:
-        if model.params is not None:  # the first call of a network also sets its device up
+        if model.params is not None:  # the first call of a network also initialises its device
             warm_up = np.zeros((64, 64, 3)[: 3 if plan.task.color == "rgb" else 2], np.float32)
             model.restore(warm_up, None if model.level_range is None else model.level_range[0])
     for test_set in plan.test_sets:
@@ -201,7 +201,7 @@ def measure_plan(
                 measured.append(measure(plan.task, test_set, level, method, done))
         order = {name: i for i, name in enumerate(dict.fromkeys(r.method for r in measured))}
         quoted = published_records(plan.task.name, test_set.name, plan.levels)
-        # The input first, then what papers report, then what was measured here.
+        # Order: degraded input, published results, measured results.
         measured.sort(key=lambda record: order[record.method])
         inputs = [record for record in measured if order[record.method] == 0]
         records += inputs + quoted + measured[len(inputs) :]
@@ -209,9 +209,9 @@ def measure_plan(
 
 
 def _find_methods(
-    arguments: argparse.Namespace, asked: list[Task]
+    arguments: argparse.Namespace, requested: list[Task]
 ) -> tuple[list[Method], list[float] | None, bool]:
-    """Return the models, the levels of an option file, and whether it tests on the bundled set."""
+    """Return the models, the levels of the option file, and whether it uses the bundled set."""
     from vheatir.hardware import pick_device
 
     device = pick_device(arguments.device)
@@ -230,7 +230,7 @@ def _find_methods(
     elif arguments.weights:
         models = load_all(arguments.weights)
     else:
-        models = load_all(released_weights(task.name for task in asked or TASKS.values()))
+        models = load_all(released_weights(task.name for task in requested or TASKS.values()))
     methods = [
         (
             model_method(model, device, self_ensemble=arguments.self_ensemble, tile=arguments.tile),
@@ -241,13 +241,13 @@ def _find_methods(
     return tell_apart(methods), levels, bundled
 
 
-def _with_level(
+def _tasks_with_level(
     arguments: argparse.Namespace, tasks: list[Task], note: Callable[[str], None]
 ) -> list[Task]:
-    """Leave out the tasks that ``--level`` does not fit, unless they are asked for by name.
+    """With ``--level``, leave out the tasks without a level.
 
     Raises:
-        VHeatIRError: ``--level`` is given, and such a task is asked for, or nothing else is there.
+        VHeatIRError: such a task is requested by name, or no other task is left.
     """
     if not arguments.level:
         return tasks
@@ -255,16 +255,16 @@ def _with_level(
     if any(name in (arguments.task or ()) for name in without) or len(without) == len(tasks):
         shown = ", ".join(f"{level:g}" for level in arguments.level)
         raise VHeatIRError(
-            f"--level {shown}: task {without[0]} has no level, its models judge the damage from "
-            "the image: leave --level out"
+            f"--level {shown}: task {without[0]} has no level, its models estimate the "
+            "degradation from the image: leave --level out"
         )
     for name in without:
         note(f"{name} is left out: it has no level")
     return [task for task in tasks if task.has_level]
 
 
-def _range(level_range: tuple[float, float] | None) -> str:
-    """Return a range of levels in words."""
+def _format_range(level_range: tuple[float, float] | None) -> str:
+    """Format a range of levels."""
     if level_range is None:
         return "no level"
     low, high = level_range
@@ -277,7 +277,7 @@ def _levels(
     level_of_options: list[float] | None,
     named: list[Method],
 ) -> Sequence[float | None]:
-    """Return the levels to measure: those asked for, else what option file or weights are for."""
+    """Return the levels to evaluate: those of ``--level``, the option file or the weights."""
     if not task.has_level:
         return [None]
     if arguments.level:
@@ -291,7 +291,9 @@ def _levels(
                     f"--level {level:g}: {task.level_name} of {task.name} is {allowed}"
                 )
         if named and not any(method.covers(level) for method in named for level in levels):
-            trained = ", ".join(dict.fromkeys(_range(method.level_range) for method in named))
+            trained = ", ".join(
+                dict.fromkeys(_format_range(method.level_range) for method in named)
+            )
             raise VHeatIRError(
                 f"--level {', '.join(f'{level:g}' for level in levels)}: the weights for "
                 f"{task.name} are trained for {task.level_name} {trained}"
@@ -303,14 +305,14 @@ def _levels(
     if not named:
         return levels
     covered = [level for level in levels if any(method.covers(level) for method in named)]
-    # Weights for a level that no published table has are measured at that level.
+    # Weights for a level without published results are evaluated at that level.
     return covered or sorted({m.level_range[0] for m in named if m.level_range is not None})
 
 
-def _find_images(
+def _find_test_sets(
     arguments: argparse.Namespace, task: Task, use_bundled: bool
-) -> tuple[list[TestSet], list[str]]:
-    """Return the test sets and what the table's title has to say of them."""
+) -> tuple[list[BenchmarkSet], list[str]]:
+    """Return the test sets and remarks on them for the title of the table."""
     if arguments.data is not None:
         test_sets = find_test_sets(arguments.data, task)
         remarks: list[str] = []
@@ -323,12 +325,14 @@ def _find_images(
             missing = f" ({', '.join(task.benchmark_sets)} not found)" if not use_bundled else ""
             remarks = [f"on photographs bundled with scikit-image{missing}"]
     if task.degradation == "photo" and not all(test_set.is_paired for test_set in test_sets):
-        remarks.append("with made damage: camera noise and JPEG" + _unpaired(test_sets))
+        remarks.append(
+            "with synthetic degradation: camera noise and JPEG" + _unpaired_remark(test_sets)
+        )
     return [test_set.first(arguments.limit) for test_set in test_sets], remarks
 
 
-def _unpaired(test_sets: list[TestSet]) -> str:
-    """Name the sets of clean images where there are others too."""
+def _unpaired_remark(test_sets: list[BenchmarkSet]) -> str:
+    """Return a remark that names the unpaired sets, if there are paired ones too."""
     names = [test_set.name for test_set in test_sets if not test_set.is_paired]
     return f" (on {', '.join(names)})" if len(names) < len(test_sets) else ""
 
@@ -344,7 +348,7 @@ def _footer(arguments: argparse.Namespace) -> str:
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     return (
         f"Measured by vheatir {__version__}, PyTorch {torch.__version__}, on {device.type} "
-        f"({name}{threads}). Seconds per image are those of the restoration alone, in float32."
+        f"({name}{threads}). Seconds per image are restoration time only, in float32."
     )
 
 

@@ -1,4 +1,4 @@
-"""Records as tables: in the terminal, as Markdown, CSV and JSON."""
+"""Format records as terminal tables, Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _SHOWN = {"noise": "PSNR/SSIM", "jpeg": "PSNR/SSIM/PSNR-B", "photo": "PSNR/SSIM"
 
 @dataclass(frozen=True)
 class Cells:
-    """A task's records, laid out.
+    """Cells of a task's table.
 
     Attributes:
-        title: with the notes that belong to it.
-        header: one text for each column.
-        sections: for each test set its heading and rows.
-        notes: the convention and the sources of quoted rows.
+        title: title, including remarks.
+        header: one text per column.
+        sections: heading and rows of each test set.
+        notes: metric conventions and sources of quoted rows.
     """
 
     title: str
@@ -45,13 +45,13 @@ class Cells:
 
 
 def lay_out(records: Sequence[Record], remarks: Iterable[str] = ()) -> Cells:
-    """Arrange the records of one task: a row for each method, a column for each level.
+    """Arrange the records of one task: one row per method, one column per level.
 
-    A task without a level has one column of figures.
+    A task without a level has a single column of results.
 
     Args:
-        records: of one task, at least one.
-        remarks: what the title has to say, such as that the photographs are the bundled ones.
+        records: records of one task, at least one.
+        remarks: remarks for the title, such as that the bundled photographs are used.
     """
     task = get_task(records[0].task)
     levels = sorted({r.level for r in records if r.level is not None}) if task.has_level else [None]
@@ -80,16 +80,16 @@ def lay_out(records: Sequence[Record], remarks: Iterable[str] = ()) -> Cells:
         named = sources([record.method for record in quoted])
         notes.append(f"Rows marked as published are quoted, not measured here. {named}.")
     if followed := protocols(list(dict.fromkeys(record.dataset for record in quoted))):
-        notes.append(f"Published figures on {followed}.")
+        notes.append(f"Published results on {followed}.")
     return Cells(" - ".join([_capitalised(task.title), *remarks]), header, sections, notes)
 
 
 def print_task(console: Console, records: Sequence[Record], remarks: Iterable[str] = ()) -> None:
-    """Print the title, the table and the notes of one task.
+    """Print title, table and notes of one task.
 
     Args:
-        console: where to.
-        records: of one task, at least one.
+        console: console to print to.
+        records: records of one task, at least one.
         remarks: see :func:`lay_out`.
     """
     cells = lay_out(records, remarks)
@@ -105,16 +105,16 @@ def print_task(console: Console, records: Sequence[Record], remarks: Iterable[st
 
 
 def _terminal_table(cells: Cells, separator: str) -> Table:
-    """Build the table; ``separator`` stands between the figures of a cell."""
+    """Build the table; ``separator`` separates the values in a cell."""
     stacked = separator == "\n"
     padding = (0, 1, 0, 0) if stacked else (0, 1)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding)
     longest = max(len(row[0]) for _, rows in cells.sections for row in rows)
-    # Text, since names may hold rich's brackets.
+    # Text, because names may contain brackets, which rich would parse as markup.
     table.add_column(Text(cells.header[0]), overflow="fold", min_width=min(24, longest))
     for name in cells.header[1:]:
-        figures = name.endswith(tuple(_SHOWN.values()))
-        text = name.replace(": ", "\n").replace("/", separator) if figures else name
+        is_metric = name.endswith(tuple(_SHOWN.values()))
+        text = name.replace(": ", "\n").replace("/", separator) if is_metric else name
         text = text.replace(" ", "\n").replace("parameters", "params") if stacked else text
         table.add_column(Text(text, justify="right"), justify="right", overflow="fold")
     for heading, rows in cells.sections:
@@ -133,7 +133,7 @@ def to_markdown(records: Sequence[Record], remarks: Iterable[str] = ()) -> str:
     """Return the Markdown section of one task.
 
     Args:
-        records: of one task, at least one.
+        records: records of one task, at least one.
         remarks: see :func:`lay_out`.
     """
     cells = lay_out(records, remarks)
@@ -148,7 +148,7 @@ def to_markdown(records: Sequence[Record], remarks: Iterable[str] = ()) -> str:
 
 
 def to_csv(records: Iterable[Record]) -> str:
-    """Return the records as CSV with a header, empty where a value is not known."""
+    """Return the records as CSV with a header; unknown values are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Record)], lineterminator="\n")
     writer.writeheader()
@@ -157,7 +157,7 @@ def to_csv(records: Iterable[Record]) -> str:
 
 
 def to_json(records: Iterable[Record]) -> str:
-    """Return the records as a JSON list, null where a value is not known or infinite."""
+    """Return the records as a JSON list; unknown or infinite values are null."""
     rows = [record.as_dict() for record in records]
     return json.dumps(rows, indent=1, allow_nan=False) + "\n"
 
@@ -168,16 +168,16 @@ def save_results(
     remarks: dict[str, list[str]] | None = None,
     footer: str = "",
 ) -> list[Path]:
-    """Write ``benchmark.md``, ``.csv`` and ``.json``, each whole or not at all.
+    """Write ``benchmark.md``, ``.csv`` and ``.json`` atomically.
 
     Args:
-        folder: made if need be.
-        records: of any tasks.
-        remarks: by task, see :func:`lay_out`.
-        footer: a last line for the Markdown, such as what it was measured on.
+        folder: output folder, created if missing.
+        records: records of any tasks.
+        remarks: remarks by task; see :func:`lay_out`.
+        footer: last line of the Markdown, such as hardware and versions.
 
     Returns:
-        The three files.
+        Paths of the three files.
 
     Raises:
         VHeatIRError: the folder cannot be written to.
@@ -212,7 +212,7 @@ def _row(records: list[Record], levels: Sequence[float | None]) -> list[str]:
     return [
         _label(first),
         _MISSING if first.params is None else _count(first.params),
-        *(_figures(by_level[level]) if level in by_level else _MISSING for level in levels),
+        *(_format_metrics(by_level[level]) if level in by_level else _MISSING for level in levels),
         f"{sum(seconds) / len(seconds):.3g}" if seconds else _MISSING,
     ]
 
@@ -222,7 +222,7 @@ def _label(record: Record) -> str:
     return f"{record.method} (published)" if record.published and not marked else record.method
 
 
-def _figures(record: Record) -> str:
+def _format_metrics(record: Record) -> str:
     parts = [f"{record.psnr:.2f}"]
     if record.ssim is not None:
         parts.append(f"{record.ssim:.4f}")

@@ -1,4 +1,4 @@
-"""Which weight files a benchmark run tests."""
+"""Find and load the weight files of a benchmark run."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def released_weights(tasks: Iterable[str]) -> list[Path]:
-    """Return the files of the released models for ``tasks``."""
+    """Return the weight files of the released models for ``tasks``."""
     return [path for task in tasks for path in find_weights(task)]
 
 
 def load_all(paths: Iterable[str | os.PathLike[str]]) -> list[LoadedModel]:
-    """Load weight files, each once.
+    """Load weight files, ignoring duplicates.
 
     Raises:
-        VHeatIRError: one is missing, damaged or not ours.
+        VHeatIRError: a file is missing, damaged or not a vHeatIR weight file.
     """
     from vheatir.weights import load_weights
 
@@ -32,10 +32,10 @@ def load_all(paths: Iterable[str | os.PathLike[str]]) -> list[LoadedModel]:
 
 
 def load_experiment(options: Options) -> LoadedModel:
-    """Load what the experiment of an option file has exported, the final weights first.
+    """Load the exported weights of an option file's experiment: the final or the latest ones.
 
-    Where it has exported nothing, ``path:pretrain_network_g`` if it is for the same task and level
-    (an option file that only tests; a fine-tuning starts from weights for another level).
+    Without exported weights, fall back to ``path:pretrain_network_g`` if it is for the same task
+    and level (an option file for testing only; fine-tuning starts from another level).
 
     Raises:
         VHeatIRError: there are no such weights.
@@ -56,7 +56,7 @@ def load_experiment(options: Options) -> LoadedModel:
     if Path(start).suffix != ".safetensors" or not Path(start).is_file():
         raise VHeatIRError(
             f"experiment {options.name!r} has no weights in {str(models)!r}, and "
-            f"path:pretrain_network_g {start!r} is no .safetensors file that exists: "
+            f"path:pretrain_network_g {start!r} is not an existing .safetensors file: "
             "train it first, or give --weights FILE"
         )
     model = load_weights(start)

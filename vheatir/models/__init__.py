@@ -1,1 +1,1 @@
-"""BasicSR models: what happens in one training iteration."""
+"""BasicSR models: the training iteration."""

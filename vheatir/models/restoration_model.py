@@ -1,4 +1,4 @@
-"""The BasicSR model that trains a restoration network."""
+"""BasicSR model for training a restoration network."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ log = logging.getLogger("vheatir")
 
 @MODEL_REGISTRY.register()
 class RestorationModel(BaseModel):
-    """Network, its moving average, optimiser and loss.
+    """Network, EMA of its weights, optimiser and loss.
 
-    BasicSR's names are kept (``feed_data``, ``optimize_parameters``, ``net_g``, ``net_g_ema``);
-    saving and the learning rate belong to :mod:`vheatir.training`.
+    Names follow BasicSR (``feed_data``, ``net_g``, ``net_g_ema``). Saving and the learning rate
+    schedule are left to :mod:`vheatir.training`.
 
     Args:
         opt: ``options`` (:class:`Options`), ``device`` (torch.device), ``processes``
-            (:class:`Processes`), ``network_g`` (the network's configuration).
+            (:class:`Processes`), ``network_g`` (configuration of the network).
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
-        # BaseModel's constructor only reads flags and would pick CUDA by itself.
+        # BaseModel.__init__ is not called: it only reads flags and would pick CUDA by itself.
         self.opt = opt
         self.options: Options = opt["options"]
         self.device: torch.device = opt["device"]
@@ -63,15 +63,19 @@ class RestorationModel(BaseModel):
         self.optimizer = self._build_optimizer()
         self.forward = self._wrap(self.net_g)
         self.log_dict: OrderedDict[str, float] = OrderedDict()
-        # Walking through the modules at every iteration would cost more than a small step.
+        # Cached: traversing the modules at every iteration takes longer than a small step.
         self._weights: list[Tensor] = list(self.net_g.parameters())
-        self._averages: list[Tensor] = list(self.net_g_ema.parameters())
+        self._ema_weights: list[Tensor] = list(self.net_g_ema.parameters())
 
     def load_pretrained(self) -> None:
-        """Load ``path: pretrain_network_g``, if the options name one.
+        """Load ``path: pretrain_network_g``, if given.
 
-        Where not every weight must match, a network may have more blocks than the file: they start
-        as the identity, so that it begins as good as the smaller one (Net2Net, arXiv 1511.05641).
+        With ``strict_load_g: false`` the network may have more blocks than the file. They are
+        initialised as the identity, so that the deeper network starts at the quality of the
+        shallower one (Net2Net, arXiv 1511.05641).
+
+        Raises:
+            VHeatIRError: the weights do not match the network or are not finite.
         """
         path = self.options.path.pretrain_network_g
         if path is None:
@@ -82,19 +86,21 @@ class RestorationModel(BaseModel):
         wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
         extra = [k for k in state if k not in own]
         if strict and (wrong or extra):
+            first = _shape_mismatch(state, own, (wrong or extra)[0])
             raise VHeatIRError(
                 f"{path} does not fit network_g: {len(wrong)} weights missing or of another shape, "
-                f"{len(extra)} unknown (first: {_difference(state, own, (wrong or extra)[0])}); "
-                "give fitting weights or set path:strict_load_g=false"
+                f"{len(extra)} unknown (first: {first}); "
+                "give matching weights or set path:strict_load_g=false"
             )
         fitting = {k: v for k, v in state.items() if k in own and k not in wrong}
         if not fitting:
             raise VHeatIRError(
-                f"{path} does not fit network_g: no weight of it is of the right name and shape "
-                f"(first: {_difference(state, own, wrong[0])}); give weights of a similar network"
+                f"{path} does not fit network_g: no weight has a matching name and shape "
+                f"(first: {_shape_mismatch(state, own, wrong[0])}); "
+                "give weights of a similar network"
             )
         if not all(torch.isfinite(value).all() for value in fitting.values()):
-            raise VHeatIRError(f"{path} holds infinite or NaN weights: give others")
+            raise VHeatIRError(f"{path} contains infinite or NaN weights: give another file")
         self.net_g.load_state_dict(fitting, strict=False)
         new = [
             part
@@ -104,12 +110,12 @@ class RestorationModel(BaseModel):
         ]
         for block in new:
             block.start_as_identity()
-        log.info("%d of %d weights start from %s", len(fitting), len(own), path)
+        log.info("%d of %d weights loaded from %s", len(fitting), len(own), path)
         if new:
-            log.info("%d blocks that it does not have start as the identity", len(new))
+            log.info("%d blocks missing there start as the identity", len(new))
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Take a batch: ``lq`` and ``gt`` (uint8, or float32 in [0, 1]) and ``level`` (B,)."""
+        """Set the batch: ``lq`` and ``gt`` (uint8, or float32 in [0, 1]), ``level`` (B,)."""
         self.lq = self._image(data["lq"])
         self.gt = self._image(data["gt"])
         self.level: Tensor | None = None
@@ -117,16 +123,17 @@ class RestorationModel(BaseModel):
             self.level = data["level"].to(self.device, non_blocking=True)
 
     def accumulate_gradients(self, share: float = 1.0, last: bool = True) -> Tensor:
-        """Run forward and backward on the batch; returns its loss, detached.
+        """Run forward and backward on the batch; return the detached loss.
 
         Args:
-            share: weight of this batch in the iteration's gradient.
-            last: whether the step follows; only then do processes exchange gradients.
+            share: weight of this batch in the gradient of the iteration.
+            last: whether this is the last batch before the optimiser step; only then are
+                gradients all-reduced.
         """
-        alone = self.processes.count == 1
-        exchange = contextlib.nullcontext() if alone or last else self.forward.no_sync()
-        with exchange, tf32_products(self.device, self.autocast):
-            if self._in_graphs:
+        synced = last or self.processes.count == 1
+        synchronisation = contextlib.nullcontext() if synced else self.forward.no_sync()
+        with synchronisation, tf32_products(self.device, self.autocast):
+            if self._uses_cuda_graphs:
                 torch.compiler.cudagraph_mark_step_begin()
             enabled = self.autocast is not None
             with torch.autocast(self.device.type, dtype=self.autocast, enabled=enabled):
@@ -136,21 +143,21 @@ class RestorationModel(BaseModel):
         return loss.detach()
 
     def can_step(self, loss: Tensor) -> bool:
-        """Tell whether an iteration's loss and gradients are finite, in every process."""
+        """Whether loss and gradients of an iteration are finite in all processes."""
         parts = [loss, *(p.grad for p in self._weights if p.grad is not None)]
-        sound = torch.stack([part.isfinite().all() for part in parts]).all()
-        return not self.processes.any(not bool(sound), self.device)
+        finite = torch.stack([part.isfinite().all() for part in parts]).all()
+        return not self.processes.any(not bool(finite), self.device)
 
     def drop_gradients(self) -> None:
-        """Forget what an unfinished iteration has accumulated."""
+        """Discard the gradients accumulated by an unfinished iteration."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def step(self, learning_rate: float, iteration: int) -> None:
-        """Clip, step the optimiser and move the average.
+        """Clip the gradient, step the optimiser and update the EMA.
 
         Args:
-            learning_rate: of this step.
-            iteration: steps made before.
+            learning_rate: learning rate of this step.
+            iteration: number of previous steps.
         """
         train = self.options.train
         if train.grad_clip is not None:
@@ -159,13 +166,13 @@ class RestorationModel(BaseModel):
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        # The average's memory grows with the run, so that a short one is not held by its start.
+        # EMA warm-up, so that the initial weights do not dominate the average of a short run.
         decay = min(train.ema_decay, (1 + iteration) / (10 + iteration))
         with torch.no_grad():
-            torch._foreach_lerp_(self._averages, self._weights, 1.0 - decay)
+            torch._foreach_lerp_(self._ema_weights, self._weights, 1.0 - decay)
 
     def unsound(self) -> str | None:
-        """Name a weight, average or optimiser state that is not finite; None if all are."""
+        """Return the name of a non-finite weight, average or optimiser state, or None."""
         tensors: dict[str, Tensor] = dict(self.net_g.named_parameters())
         tensors |= {f"average of {n}": value for n, value in self.net_g_ema.named_parameters()}
         names = {id(value): name for name, value in self.net_g.named_parameters()}
@@ -174,12 +181,12 @@ class RestorationModel(BaseModel):
                 if isinstance(value, Tensor):
                     tensors[f"{key} of {names[id(parameter)]}"] = value.to(self.device)
         with torch.no_grad():
-            sound = torch.stack([value.isfinite().all() for value in tensors.values()])
-        wrong = [name for name, fine in zip(tensors, sound.tolist(), strict=True) if not fine]
+            finite = torch.stack([value.isfinite().all() for value in tensors.values()])
+        wrong = [name for name, ok in zip(tensors, finite.tolist(), strict=True) if not ok]
         return wrong[0] if wrong else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training changes, for a checkpoint."""
+        """Return network, EMA and optimiser state for a checkpoint."""
         return {
             "network": self.net_g.state_dict(),
             "ema": self.net_g_ema.state_dict(),
@@ -187,7 +194,7 @@ class RestorationModel(BaseModel):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
+        """Load the result of :meth:`state_dict`."""
         self.net_g.load_state_dict(state["network"])
         self.net_g_ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -198,13 +205,16 @@ class RestorationModel(BaseModel):
         return image.contiguous(memory_format=self.memory_format)
 
     def _wrap(self, net: nn.Module) -> Any:
-        """Return the network as training calls it: compiled, distributed."""
+        """Set up checkpointing, compilation and DDP; return the module to call in training."""
         mode = self.options.train.compile
         if self.options.train.checkpointing:
             checkpoint_blocks(net)
-        self._in_graphs = self.device.type == "cuda" and mode in ("reduce-overhead", "max-autotune")
+        self._uses_cuda_graphs = self.device.type == "cuda" and mode in (
+            "reduce-overhead",
+            "max-autotune",
+        )
         if mode:
-            # In place: the wrapper of torch.compile(net) would rename the weights.
+            # In-place: the wrapper that torch.compile(net) returns would rename the weights.
             net.compile(mode=None if mode is True else mode)
         unused = self.options.find_unused_parameters
         return self.processes.wrap(net, self.device, unused)
@@ -221,18 +231,20 @@ class RestorationModel(BaseModel):
         fused = self.device.type == "cuda" and kind in (torch.optim.Adam, torch.optim.AdamW)
         if fused:
             options["fused"] = True
-        # Weight decay pulls on weights that multiply, not on biases, norms or frequencies.
-        decayed = [p for n, p in self.net_g.named_parameters() if p.ndim >= 2 and not _is_heat(n)]
+        # Weight decay on weight matrices only, not on biases, norms or heat parameters.
+        decayed = [
+            p for n, p in self.net_g.named_parameters() if p.ndim >= 2 and not _is_heat_parameter(n)
+        ]
         kept = {id(p) for p in decayed}
         others = [p for p in self.net_g.parameters() if id(p) not in kept]
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
         return kind(groups, **options)
 
 
-def _difference(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> str:
+def _shape_mismatch(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> str:
     there, here = ((list(d[name].shape) if name in d else "missing") for d in (state, own))
-    return f"{name} is {there} there, {here} here"
+    return f"{name}: {there} in the file, {here} in network_g"
 
 
-def _is_heat(name: str) -> bool:
+def _is_heat_parameter(name: str) -> bool:
     return name.rpartition(".")[2] in ("fve", "log_k", "log_lambda", "gain")

@@ -1,1 +1,1 @@
-"""Training: option files, the loop, resume, several processes, validation."""
+"""Training: option files, training loop, resuming, distributed processes, validation."""

@@ -1,4 +1,4 @@
-"""Training states on disk: whole or not there at all."""
+"""Save and load training states; files are written atomically."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ log = logging.getLogger("vheatir")
 def save_checkpoint(folder: Path, state: Mapping[str, Any], keep_last: int | None) -> Path:
     """Save a training state as ``<iteration>.state`` and drop old ones.
 
-    The file appears whole or not at all. Older states are deleted only after the new one is on
-    disk and has been read back.
+    The file is written atomically. Older states are deleted only after the new one has been
+    written and read back.
 
     Args:
-        folder: the experiment's ``training_states``.
-        state: tensors, numbers, strings, lists and dicts; must hold ``iteration``.
-        keep_last: states to keep; None keeps all.
+        folder: the experiment's ``training_states`` folder.
+        state: tensors, numbers, strings, lists and dicts; must contain ``iteration``.
+        keep_last: number of states to keep; None keeps all.
 
     Raises:
-        VHeatIRError: the disk does not take it; the earlier states are untouched.
+        VHeatIRError: the state cannot be written; earlier states are left untouched.
     """
     path = folder / f"{state['iteration']}.state"
     buffer = io.BytesIO()
@@ -58,54 +58,56 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any], keep_last: int | Non
 
 
 def set_aside_newer(folder: Path, iteration: int) -> None:
-    """Rename the states of later iterations, which a run resumed from an earlier one passes over.
+    """Rename the states of iterations after ``iteration``, which a resumed run does not use.
 
-    They are damaged, or of a course that is no longer followed; left in place, the next resume
-    would take them, and they would count among the states to keep. Half-written files that a kill
-    has left go too.
+    They are damaged or belong to an abandoned run. Left in place, the next resume would pick them
+    up, and they would count towards ``keep_last``. Partially written files of a killed process are
+    deleted.
     """
     for path in _newest_first(folder):
         if int(path.stem) > iteration:
             aside = path.with_name(path.name + ".unused")
             path.replace(aside)
-            log.warning("%s is passed over and now called %s", path.name, aside.name)
+            log.warning("%s is not used; renamed to %s", path.name, aside.name)
     remove_unfinished(folder, "*.state")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a training state; nothing in the file is executed.
+    """Load a training state without executing any code in the file.
 
     Raises:
-        VHeatIRError: missing, damaged or of another format.
+        VHeatIRError: the file is missing, damaged or in another format.
     """
     try:
         state = load_pickle(path)
     except FileNotFoundError:
         raise VHeatIRError(f"training state {path} does not exist") from None
-    except Exception as error:  # whatever a damaged file provokes
+    except Exception as error:  # a damaged file may raise anything
         raise VHeatIRError(f"training state {path} is damaged: {_first_line(error)}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise VHeatIRError(f"{path} is no training state of this version: start anew from weights")
+        raise VHeatIRError(
+            f"{path} is not a training state of this version: start a new run from weights"
+        )
     return state
 
 
 def newest_state(folder: Path) -> Path | None:
-    """Return the file of the newest training state in a folder, unread."""
+    """Return the path of the newest training state in a folder, without reading it."""
     return next(iter(_newest_first(folder)), None)
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest complete training state in a folder, passing over damaged ones."""
+    """Return the newest complete training state in a folder, skipping damaged ones."""
     for path in _newest_first(folder):
         try:
             return path, load_checkpoint(path)
         except VHeatIRError as error:
-            log.warning("%s; trying the one before", error)
+            log.warning("%s; trying the previous one", error)
     return None
 
 
 def rng_state() -> dict[str, Any]:
-    """Return the state of every global random generator, in weights_only's types."""
+    """Return the states of all global random generators, in types that ``weights_only`` loads."""
     legacy: Any = np.random.get_state(legacy=True)
     kind, keys, position, has_gauss, cached = legacy
     version, internal, gauss = random.getstate()
@@ -120,7 +122,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def restore_rng(state: Mapping[str, Any]) -> None:
-    """Undo :func:`rng_state`."""
+    """Restore the random generators from the result of :func:`rng_state`."""
     torch.set_rng_state(state["torch"])
     kind, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))

@@ -1,7 +1,7 @@
-"""The one door to BasicSR: checks what it stands on and mends what time has broken.
+"""Import BasicSR: check its dependencies and patch an import that newer torchvision removed.
 
-BasicSR 1.4.2 imports ``torchvision.transforms.functional_tensor``, gone since torchvision 0.17.
-Whoever needs BasicSR calls :func:`import_basicsr` before importing anything of it.
+BasicSR 1.4.2 imports ``torchvision.transforms.functional_tensor``, removed in torchvision 0.17.
+Call :func:`import_basicsr` before importing anything from BasicSR.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from types import ModuleType
 from vheatir.errors import VHeatIRError
 
 TESTED_PAIRS: tuple[tuple[str, str], ...] = (("2.14.1", "0.29.1"),)
-"""Pairs of torch and torchvision releases that the tests have passed with."""
+"""Pairs of torch and torchvision releases that the tests pass with."""
 
-_MOVED = "torchvision.transforms.functional_tensor"
+_REMOVED_MODULE = "torchvision.transforms.functional_tensor"
 
 
 def import_basicsr() -> ModuleType:
-    """Import BasicSR with everything it needs in place; cheap when called again.
+    """Import BasicSR with its dependencies checked and patched; repeated calls are cheap.
 
     Returns:
         The package ``basicsr``.
 
     Raises:
-        VHeatIRError: torchvision is missing, broken or of another release than torch, or BasicSR
-            is not installed.
+        VHeatIRError: torchvision is missing, broken or does not match the torch release, or
+            BasicSR is not installed.
     """
     check_torchvision()
-    if _MOVED not in sys.modules:
+    if _REMOVED_MODULE not in sys.modules:
         try:
-            import_module(_MOVED)
+            import_module(_REMOVED_MODULE)
         except ModuleNotFoundError:
-            # The one function BasicSR takes from it, rgb_to_grayscale, lives on here.
-            sys.modules[_MOVED] = import_module("torchvision.transforms.functional")
+            # BasicSR uses only rgb_to_grayscale, which is still available here.
+            sys.modules[_REMOVED_MODULE] = import_module("torchvision.transforms.functional")
     try:
         return import_module("basicsr")
     except ModuleNotFoundError as error:
@@ -46,13 +46,13 @@ def import_basicsr() -> ModuleType:
 
 
 def check_torchvision() -> None:
-    """Make sure that torchvision imports and is of the same release as torch.
+    """Check that torchvision can be imported and matches the torch release.
 
-    A torchvision built for another torch fails while it is imported, or later inside an operator;
-    both end here in one line that says what is installed and what to install.
+    A torchvision built for another torch fails at import or later inside an operator. The error
+    says what is installed and what to install.
 
     Raises:
-        VHeatIRError: see above.
+        VHeatIRError: torchvision is missing, fails to import or does not match torch.
     """
     import torch
 
@@ -78,16 +78,16 @@ def check_torchvision() -> None:
 
 
 def matching_torchvision(torch_version: str) -> str | None:
-    """Return the torchvision release that belongs to a torch release.
+    """Return the torchvision release that matches a torch release.
 
-    torch 2.N goes with torchvision 0.(N + 15); the third number is that of a tested pair where
+    torch 2.N matches torchvision 0.(N + 15); the patch release is that of a tested pair where
     there is one.
 
     Args:
         torch_version: such as ``"2.14.1"`` or ``"2.14.1+cpu"``.
 
     Returns:
-        ``"0.29.1"``, ``"0.28.*"`` and so on; None where the rule is unknown.
+        Such as ``"0.29.1"`` or ``"0.28.*"``; None if the matching release is unknown.
     """
     release = torch_version.split("+")[0]
     for torch_release, torchvision_release in TESTED_PAIRS:

@@ -1,4 +1,4 @@
-"""One process or several: what torchrun sets up, without a GPU needed."""
+"""Single-process and distributed (torchrun) training, on GPUs or the CPU."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from vheatir.errors import VHeatIRError
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run.
+    """The processes of a training run.
 
     Attributes:
-        rank: this process, 0 to ``count - 1``.
+        rank: rank of this process, 0 to ``count - 1``.
         count: number of processes.
-        local_rank: this process on its machine.
+        local_rank: rank of this process on its machine.
     """
 
     rank: int = 0
@@ -34,29 +34,33 @@ class Processes:
         return self.rank == 0
 
     def device(self, device: torch.device) -> torch.device:
-        """Return this process's device: its own GPU where there are several."""
+        """Return the device of this process: for CUDA, the GPU of its local rank.
+
+        Raises:
+            VHeatIRError: fewer GPUs than processes, or several processes on MPS.
+        """
         if device.type == "cuda" and device.index is None:
-            there = torch.cuda.device_count()
-            if self.local_rank >= there:
+            available = torch.cuda.device_count()
+            if self.local_rank >= available:
                 raise VHeatIRError(
-                    f"process {self.local_rank} of this machine finds {there} GPU(s): start "
-                    f"torchrun with --nproc_per_node={there} at most, or set device=cpu"
+                    f"local rank {self.local_rank}: this machine has {available} GPU(s): start "
+                    f"torchrun with --nproc_per_node={available} at most, or set device=cpu"
                 )
             torch.cuda.set_device(self.local_rank)
             return torch.device("cuda", self.local_rank)
         if device.type == "mps" and self.count > 1:
             raise VHeatIRError(
-                "several processes train on CUDA or on the CPU, not on MPS: set device=cpu"
+                "distributed training runs on CUDA or the CPU, not on MPS: set device=cpu"
             )
         return device
 
     def wrap(self, net: nn.Module, device: torch.device, find_unused: bool = False) -> Any:
-        """Return the network with its gradients averaged over the processes.
+        """Wrap the network in DistributedDataParallel if there are several processes.
 
         Args:
             net: the network.
-            device: where it lies.
-            find_unused: expect weights that take no part in an iteration.
+            device: its device.
+            find_unused: allow parameters that get no gradient in an iteration.
         """
         if self.count == 1:
             return net
@@ -66,38 +70,38 @@ class Processes:
         )
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
-        """Return the mean of a value over the processes."""
+        """All-reduce a value to its mean over the processes."""
         if self.count > 1:
             dist.all_reduce(value)
             value = value / self.count
         return value
 
     def agree(self, flag: bool, minutes: float, device: torch.device) -> tuple[bool, float]:
-        """Tell every process whether any of them says yes, and the mean of their clocks."""
+        """All-reduce a flag (OR) and the elapsed minutes (mean)."""
         if self.count == 1:
             return flag, minutes
-        votes = torch.tensor([float(flag), minutes], device=device)
-        dist.all_reduce(votes)
-        yes, total = votes.tolist()
-        return yes > 0, total / self.count
+        values = torch.tensor([float(flag), minutes], device=device)
+        dist.all_reduce(values)
+        flags, total = values.tolist()
+        return flags > 0, total / self.count
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Tell every process whether any of them says yes."""
+        """All-reduce a flag (OR)."""
         return self.agree(flag, 0.0, device)[0]
 
     def barrier(self) -> None:
-        """Wait for every process."""
+        """Wait until all processes get here."""
         if self.count > 1:
             dist.barrier()
 
 
 def start_processes(launcher: str, backend: str = "auto", device: str = "auto") -> Processes:
-    """Join the processes that the launcher started.
+    """Join the process group of the launcher.
 
     Args:
         launcher: ``"none"``, or ``"pytorch"`` for torchrun.
-        backend: ``"auto"`` takes nccl where CUDA is used and gloo elsewhere.
-        device: the option file's device.
+        backend: ``"auto"`` is nccl on CUDA and gloo otherwise.
+        device: the ``device`` of the option file.
 
     Raises:
         VHeatIRError: ``"pytorch"`` without torchrun's environment.
@@ -114,22 +118,22 @@ def start_processes(launcher: str, backend: str = "auto", device: str = "auto") 
         backend = "nccl" if on_gpu else "gloo"
     if backend == "nccl" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    # The others wait while one process validates; torchrun notices a dead process by itself.
+    # Other ranks wait while rank 0 validates; torchrun detects dead processes itself.
     dist.init_process_group(backend, timeout=timedelta(hours=2))
     return Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
 
 
 def is_lost_process(error: BaseException) -> bool:
-    """Tell whether an error comes from another process of the run that is gone."""
+    """Whether an error was caused by the loss of another process of the run."""
     if isinstance(error, dist.DistError):
         return True
-    # gloo has no exception of its own
+    # gloo raises plain RuntimeErrors
     return isinstance(error, RuntimeError) and any(
-        word in str(error) for word in ("gloo", "by peer", "Broken pipe", "Connection refused")
+        part in str(error) for part in ("gloo", "by peer", "Broken pipe", "Connection refused")
     )
 
 
 def stop_processes() -> None:
-    """Leave the group of processes, if there is one."""
+    """Destroy the process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

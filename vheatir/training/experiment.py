@@ -1,4 +1,4 @@
-"""An experiment's folders, logs, curves and pictures: ``experiments/<name>/…``, as in BasicSR."""
+"""Folders, logs, curves and images of an experiment: ``experiments/<name>/…``, as in BasicSR."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ log = logging.getLogger("vheatir")
 
 
 class Experiment:
-    """The folders of a run.
+    """Output folder and loggers of a training run.
 
-    ``training_states/`` complete states to resume from; ``models/`` weights; ``visualization/``
-    validation pictures; ``results/`` tables, curves and before/after pictures; the option file as
-    resolved; logs.
+    ``training_states/``: training states to resume from; ``models/``: weights;
+    ``visualization/``: validation images; ``results/``: tables, curves and before/after images.
+    The folder itself holds the resolved option file and the logs.
 
     Args:
-        options: the run's options.
-        is_main: whether this process writes.
+        options: options of the run.
+        is_main: whether this process writes files.
 
     Raises:
-        VHeatIRError: Weights & Biases are asked for and not there.
+        VHeatIRError: Weights & Biases is requested but not installed, or TensorBoard is off.
     """
 
     def __init__(self, options: Options, is_main: bool = True) -> None:
@@ -47,12 +47,12 @@ class Experiment:
         self.pictures = self.root / "visualization"
         self.results = self.root / "results"
         self.is_main = is_main
-        self._board: Any = None
+        self._tensorboard: Any = None
         self._wandb: Any = None
         self._check_wandb()
 
     def open(self, resuming: bool) -> None:
-        """Make the folders and start the logs; an earlier run of the same name is set aside."""
+        """Create the folders and start the loggers; archive an earlier run of the same name."""
         if not self.is_main:
             return
         stamp = time.strftime("%Y%m%d_%H%M%S")
@@ -65,7 +65,7 @@ class Experiment:
         remove_unfinished(self.root)
         logs = sorted(self.root.glob(f"train_{self.options.name}_*.log"))
         new = self.root / f"train_{self.options.name}_{stamp}.log"
-        handler = logging.FileHandler(logs[-1] if logs else new)  # a resumed run's log goes on
+        handler = logging.FileHandler(logs[-1] if logs else new)  # a resumed run appends to its log
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
         log.addHandler(handler)
         text = yaml.safe_dump(self.options.dump(), sort_keys=False, allow_unicode=True)
@@ -76,12 +76,12 @@ class Experiment:
             import_basicsr()
             from basicsr.utils import init_tb_logger
 
-            self._board = init_tb_logger(str(self.root / "tb_logger"))
+            self._tensorboard = init_tb_logger(str(self.root / "tb_logger"))
 
     def close(self) -> None:
-        """Close the logs."""
-        if self._board is not None:
-            self._board.close()
+        """Close the loggers."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
         for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
@@ -89,12 +89,12 @@ class Experiment:
             log.removeHandler(handler)
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Write numbers to TensorBoard."""
-        for name, value in values.items() if self._board is not None else ():
-            self._board.add_scalar(name, value, iteration)
+        """Write scalars to TensorBoard."""
+        for name, value in values.items() if self._tensorboard is not None else ():
+            self._tensorboard.add_scalar(name, value, iteration)
 
     def report_scores(self, iteration: int, scores: Scores) -> None:
-        """Log a validation."""
+        """Log validation scores, also to TensorBoard."""
         for name, values in scores.items():
             text = "  ".join(f"{key} {value:.4f}" for key, value in values.items())
             log.info("validation at %d  %s: %s", iteration, name, text)
@@ -106,7 +106,7 @@ class Experiment:
             return
         if not settings.use_tb_logger:
             raise VHeatIRError(
-                "logger:wandb mirrors what TensorBoard gets: set logger:use_tb_logger=true too"
+                "logger:wandb mirrors the TensorBoard events: set logger:use_tb_logger=true too"
             )
         if self.is_main and importlib.util.find_spec("wandb") is None:
             raise VHeatIRError(
@@ -115,7 +115,7 @@ class Experiment:
             )
 
     def _open_wandb(self) -> None:
-        """Mirror TensorBoard's events to Weights & Biases, as BasicSR does."""
+        """Mirror TensorBoard events to Weights & Biases, as in BasicSR."""
         wandb: Any = importlib.import_module("wandb")
 
         settings = self.options.logger.wandb
@@ -130,7 +130,7 @@ class Experiment:
         )
 
     def write_history(self, losses: list[list[float]], scores: list[list[Any]]) -> None:
-        """Save the curves as numbers."""
+        """Write losses and validation scores to ``history.json``."""
         text = json.dumps({"losses": losses, "scores": scores}, indent=1)
         write_bytes_atomically(self.results / "history.json", text.encode())
 

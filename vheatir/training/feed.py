@@ -1,4 +1,4 @@
-"""From options to an endless stream of training batches."""
+"""Build an endless stream of training batches from the options."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ log = logging.getLogger("vheatir")
 
 
 class TrainingFeed:
-    """The training set of an option file, decoded once, served stage by stage.
+    """The training set of an option file, shared by all training stages.
 
     Args:
-        options: a run's options.
-        device: where batches are wanted.
-        processes: the run's processes.
+        options: options of the run.
+        device: device of the batches.
+        processes: processes of the run.
 
     Raises:
         VHeatIRError: a folder is missing or empty, or an image is smaller than the crop.
@@ -52,7 +52,7 @@ class TrainingFeed:
         keep = ("but", data.exclude_every) if data.exclude_every else None
         if options.train.data_on_device and task.degradation != "noise":
             log.warning(
-                "train:data_on_device is for noise: the loader's workers make the crops of %s",
+                "train:data_on_device is for noise only: data loader workers make the crops of %s",
                 options.task,
             )
         self.on_device = options.train.data_on_device and task.degradation == "noise"
@@ -69,11 +69,11 @@ class TrainingFeed:
         self._check_sizes()
 
     def batches(self, stage: Stage | None, samples_seen: int) -> Iterator[dict[str, Any]]:
-        """Yield batches, without end.
+        """Return an endless iterator of batches.
 
         Args:
             stage: crop and batch size; None for those of ``datasets: train``.
-            samples_seen: samples of the stream already used, over all processes.
+            samples_seen: samples of the stream consumed so far, over all processes.
         """
         size, batch = self.shape(stage)
         rank, count = self.processes.rank, self.processes.count
@@ -109,15 +109,15 @@ class TrainingFeed:
             worker_init_fn=init_worker,
             pin_memory=self.device.type == "cuda",
             prefetch_factor=4 if workers else None,
-            # Forked workers share the cached images, where others would be sent copies.
+            # Forked workers share the cached images; spawned ones would each get a copy.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-            # The loader draws a seed for its workers: not from the generator that is saved.
+            # Keeps the loader's worker seed from advancing the global generator, which is saved.
             generator=torch.Generator(),
         )
         return iter(loader)
 
     def names(self, batch: Mapping[str, Any]) -> list[str]:
-        """Name the images of a batch of :meth:`batches`."""
+        """Return the image names of a batch from :meth:`batches`."""
         if self._pool is not None and "first" in batch:
             return [self.source.names[i] for i in self._pool.images(batch["first"])]
         return list(batch["gt_path"])
@@ -134,12 +134,12 @@ class TrainingFeed:
         for root in data.dataroot_gt if data.io_backend.type == "lmdb" else ():
             if not root.endswith(".lmdb"):
                 raise VHeatIRError(
-                    f"io_backend type lmdb, but {root!r} does not end in .lmdb: name an LMDB "
-                    "folder as BasicSR writes it, or set datasets:train:io_backend:type=disk"
+                    f"io_backend type lmdb, but {root!r} does not end in .lmdb: give an LMDB "
+                    "folder written by BasicSR, or set datasets:train:io_backend:type=disk"
                 )
 
     def _check_sizes(self) -> None:
-        """Refuse images smaller than the largest crop before training starts."""
+        """Raise before training starts if an image is smaller than the largest crop."""
         stages: list[Stage | None] = [*(self.options.train.stages or ())]
         if not any(stage.until == 1 for stage in self.options.train.stages or ()):
             stages.append(None)

@@ -1,4 +1,4 @@
-"""The training loop: what BasicSR's lacks is here, what it has is used."""
+"""The training loop, with exact resume, on top of a BasicSR model."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from vheatir.weights import save_weights
 
 log = logging.getLogger("vheatir")
 
-# Processes agree on the time and on an end only so often: each time they wait for each other.
-_AGREE_EVERY = 10
+# Iterations between synchronisations of elapsed time and stop flag: each one is a barrier.
+_SYNC_EVERY = 10
 
-# With so many iterations in a row passed over, it is not the data.
-_MOST_SKIPPED = 100
+# With more consecutive skipped iterations than this, the data is not the cause.
+_MAX_CONSECUTIVE_SKIPS = 100
 
 
 class Interrupted(Exception):
-    """A signal asked the run to end; its state is saved.
+    """A signal ended the run; its training state is saved.
 
     Args:
-        number: the signal's.
+        number: number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -58,15 +58,15 @@ class Interrupted(Exception):
 
 
 class Trainer:
-    """One run of an option file.
+    """Train the network of an option file.
 
     Args:
-        options: the run's options.
+        options: options of the run.
         experiment: its folders and logs.
         processes: its processes.
 
     Raises:
-        VHeatIRError: data, weights or options do not fit.
+        VHeatIRError: data, weights and options do not match.
     """
 
     def __init__(self, options: Options, experiment: Experiment, processes: Processes) -> None:
@@ -75,7 +75,7 @@ class Trainer:
         self.processes = processes
         self.device = processes.device(pick_device(options.device))
         torch.manual_seed(options.manual_seed)
-        # Crops of one size for thousands of iterations: worth trying every algorithm once.
+        # Crop sizes stay fixed for thousands of iterations, so benchmarking kernels pays off.
         torch.backends.cudnn.benchmark = self.device.type == "cuda"
         np.random.seed(options.manual_seed)
         random.seed(options.manual_seed)
@@ -97,17 +97,20 @@ class Trainer:
         self._signal: int | None = None
         self._stopping = False
         self.skipped = 0
-        self._skipped_in_a_row = 0
-        # Whether the state is that of a whole iteration, its log and validation included.
-        self._between = True
+        self._consecutive_skips = 0
+        # Whether the training state is that of a complete iteration, with log and validation.
+        self._is_consistent = True
         self._watch = LossWatch(experiment.states, self.feed.names)
 
     def resume(self, auto: bool) -> bool:
-        """Continue from a training state; returns whether there was one.
+        """Continue from a training state; return whether there was one.
 
         Args:
-            auto: take the newest complete state of the experiment where there is one, and only
-                else the option file's ``path: resume_state``.
+            auto: prefer the newest complete state of the experiment to ``path: resume_state`` of
+                the option file.
+
+        Raises:
+            VHeatIRError: the state is missing, damaged or does not match the option file.
         """
         found = newest_checkpoint(self.experiment.states) if auto else None
         named = self.options.path.resume_state
@@ -117,7 +120,7 @@ class Trainer:
         if self.processes.is_main:
             set_aside_newer(self.experiment.states, found[1]["iteration"] if found else -1)
         if found is None:
-            log.info("no training state in %s: starting anew", self.experiment.states)
+            log.info("no training state in %s: starting a new run", self.experiment.states)
             return False
         path, state = found
         self._warn_of_changes(state["options"])
@@ -137,12 +140,12 @@ class Trainer:
         return True
 
     def run(self) -> None:
-        """Train to the end, or until a signal.
+        """Train to the end or until a signal.
 
         Raises:
-            Interrupted: after saving, when SIGINT or SIGTERM came.
+            Interrupted: SIGINT or SIGTERM was received; the state is saved.
             VHeatIRError: the loss is not finite, a state cannot be saved, or another process of
-                the run has ended.
+                the run died.
         """
         with self._signals(), ProgressLine(self) as line:
             try:
@@ -161,29 +164,29 @@ class Trainer:
             if batches is None or current != stage:
                 stage, batches = current, self.feed.batches(current, self.samples_seen)
             rate = learning_rate(train, self.iteration, done)
-            loss, samples = self._iterate(batches)
-            self._between = False
+            loss, samples = self._accumulate(batches)
+            self._is_consistent = False
             if loss is not None:
                 self.model.step(rate, self.iteration)
             self.iteration += 1
             self.samples_seen += samples
-            self._look_up(started)
-            self._after(loss, rate, line)
-            self._between = True
+            self._synchronise(started)
+            self._finish_iteration(loss, rate, line)
+            self._is_consistent = True
         if not self.scores or self.scores[-1][0] != self.iteration:
             self.validate(line)
         self.save()
 
-    def _iterate(self, batches: Iterator[dict[str, Any]]) -> tuple[torch.Tensor | None, int]:
+    def _accumulate(self, batches: Iterator[dict[str, Any]]) -> tuple[torch.Tensor | None, int]:
         """Accumulate one iteration's gradients.
 
         Returns:
-            Its mean loss, None if it is to be passed over; its number of samples.
+            Mean loss, None if the iteration is to be skipped; number of samples.
         """
         count = self.options.train.accumulate
         losses, samples = [], 0
         for number in range(1, count + 1):
-            batch = self._next(batches)
+            batch = self._next_batch(batches)
             self.model.feed_data(batch)
             losses.append(self.model.accumulate_gradients(1 / count, last=number == count))
             self._watch.add(self.iteration + 1, losses[-1], batch)
@@ -192,43 +195,43 @@ class Trainer:
         if self.options.train.skip_nonfinite and not self.model.can_step(loss):
             self._skip(self.iteration + 1)
             return None, samples
-        self._skipped_in_a_row = 0
+        self._consecutive_skips = 0
         return loss, samples
 
     def _skip(self, iteration: int) -> None:
-        """Pass over an iteration: no step, but its samples are used up."""
+        """Skip an iteration: no optimiser step, but its samples count as seen."""
         self.model.drop_gradients()
         self.skipped += 1
-        self._skipped_in_a_row += 1
-        words = self._watch.drop(iteration)
-        if words is None and self.processes.is_main:
-            words = "the gradient is not finite"  # or the loss of another process, which says so
-        if words is not None:
-            log.warning("iteration %d: %s: skipped, %d so far", iteration, words, self.skipped)
-        if self._skipped_in_a_row >= _MOST_SKIPPED:
+        self._consecutive_skips += 1
+        reason = self._watch.drop(iteration)
+        if reason is None and self.processes.is_main:
+            reason = "the gradient is not finite"  # or the loss of another process, which logs it
+        if reason is not None:
+            log.warning("iteration %d: %s: skipped, %d so far", iteration, reason, self.skipped)
+        if self._consecutive_skips >= _MAX_CONSECUTIVE_SKIPS:
             raise VHeatIRError(
-                f"{_MOST_SKIPPED} iterations in a row, to {iteration}, had no finite loss and "
-                f"gradient: {self._watch.advice()}"
+                f"{_MAX_CONSECUTIVE_SKIPS} iterations in a row, up to {iteration}, had a "
+                f"non-finite loss or gradient: {self._watch.advice()}"
             )
 
     def _lost_process(self, error: RuntimeError) -> VHeatIRError:
-        """Save what there is when another process has ended; returns what to say."""
-        self._watch.check()  # that may be why
+        """Save the state if it is consistent; return the error to raise."""
+        self._watch.check()  # may be the cause
         self.model.drop_gradients()
-        if self._between:
+        if self._is_consistent:
             self.save()
         newest = newest_state(self.experiment.states)
         return VHeatIRError(
             f"another process of this run has ended at iteration {self.iteration} "
-            f"({' '.join(str(error).split())[:120]}); its own message says why; the newest state "
-            f"is {newest or 'not there yet'}: continue with --auto_resume"
+            f"({' '.join(str(error).split())[:120]}); see its own message for the cause; "
+            f"newest state: {newest or 'none saved yet'}; continue with --auto_resume"
         )
 
-    def _next(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    def _next_batch(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
         try:
             return next(batches)
         except RuntimeError as error:
-            # A scheduler's SIGTERM can reach the loader's workers before it reaches this process.
+            # A job scheduler's SIGTERM may reach the loader workers before this process.
             time.sleep(0.5)
             if self._signal is None or self.processes.count > 1:
                 raise VHeatIRError(
@@ -239,15 +242,15 @@ class Trainer:
             self.model.drop_gradients()
             self._stop(self._signal)
 
-    def _look_up(self, started: float) -> None:
-        """Look at the clock and at signals, together with the other processes."""
-        if self.processes.count == 1 or self.iteration % _AGREE_EVERY == 0:
+    def _synchronise(self, started: float) -> None:
+        """Update elapsed time and stop flag, synchronised over the processes."""
+        if self.processes.count == 1 or self.iteration % _SYNC_EVERY == 0:
             self._stopping, self.minutes = self.processes.agree(
                 self._signal is not None, (time.monotonic() - started) / 60, self.device
             )
 
-    def _after(self, loss: torch.Tensor | None, rate: float, line: ProgressLine) -> None:
-        """Log, validate, save and stop where it is due; the loss is None if there was no step."""
+    def _finish_iteration(self, loss: torch.Tensor | None, rate: float, line: ProgressLine) -> None:
+        """Log, validate, save and stop when due; the loss is None for a skipped iteration."""
         options, last = self.options, self.done() >= 1
         if self.iteration % options.logger.print_freq == 0 or last:
             self._watch.check()
@@ -269,7 +272,11 @@ class Trainer:
         raise Interrupted(number)
 
     def validate(self, line: ProgressLine | None = None) -> Scores | None:
-        """Measure the moving average on the validation sets."""
+        """Evaluate the EMA weights on the validation sets, in the main process only.
+
+        Returns:
+            The scores; None in other processes and without validation sets.
+        """
         scores = None
         if self.validator is not None and self.validator.sets:
             folder = self.experiment.pictures / str(self.iteration)
@@ -284,11 +291,11 @@ class Trainer:
         return scores
 
     def save(self) -> None:
-        """Save the training state and the averaged weights.
+        """Save the training state and the EMA weights.
 
         Raises:
-            VHeatIRError: they are not finite, or the disk does not take them; the states saved
-                before are untouched.
+            VHeatIRError: they are not finite or cannot be written; earlier states are left
+                untouched.
         """
         if not self.processes.is_main:
             return
@@ -315,12 +322,12 @@ class Trainer:
             self.experiment.write_history(self.losses, self.scores)
         except OSError as error:
             raise VHeatIRError(
-                f"weights and curves could not be written below {self.experiment.root} "
+                f"weights and curves could not be written to {self.experiment.root} "
                 f"({error.strerror}): free some space and continue with --auto_resume"
             ) from error
 
     def export(self, path: Path) -> Path:
-        """Write the averaged weights as a file that :func:`vheatir.load_weights` rebuilds."""
+        """Write the EMA weights to a file for :func:`vheatir.load_weights`."""
         options = self.options
         level = options.level
         info = {
@@ -339,25 +346,25 @@ class Trainer:
         return save_weights(path, self.model.net_g_ema, info)
 
     def done(self) -> float:
-        """Return how much of the training is behind it, 0 to 1."""
+        """Return the fraction of the training that is done, 0 to 1."""
         return progress(self.options.train, self.iteration, self.minutes)
 
     def _warn_of_changes(self, before: dict[str, Any]) -> None:
-        """Name what the option file says differently from the run that is resumed."""
+        """Log the options that differ from those of the resumed run."""
         for key, was, now in changes(before, self.options.dump()):
             log.warning("option %s changed: was %s, is %s", key, was, now)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Turn SIGINT and SIGTERM into a request to save and end."""
+        """Turn SIGINT and SIGTERM into a request to save and stop."""
 
-        def note(number: int, _: FrameType | None) -> None:
+        def request_stop(number: int, _: FrameType | None) -> None:
             self._signal = number
-            # A second signal ends the run at once.
+            # A second signal ends the run immediately.
             signal.signal(number, signal.default_int_handler)
 
         kinds = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(kind, note) for kind in kinds]
+        before = [signal.signal(kind, request_stop) for kind in kinds]
         try:
             yield
         finally:
@@ -366,7 +373,7 @@ class Trainer:
 
 
 def changes(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    """Return (option, before, now) of every option that differs."""
+    """Return (option, before, now) for every option that differs."""
     if not isinstance(before, dict) or not isinstance(now, dict):
         return [] if before == now else [(key, before, now)]
     names = sorted(before.keys() | now.keys())

@@ -1,4 +1,4 @@
-"""Pydantic's complaints about an option file, in one line that people can act on."""
+"""Turn pydantic validation errors of an option file into one-line messages."""
 
 from __future__ import annotations
 
@@ -19,35 +19,37 @@ def explain(
     file: str,
     origins: Mapping[tuple[str, ...], str],
 ) -> VHeatIRError:
-    """Turn a failed validation into one line about its first problem.
+    """Turn a validation error into a one-line error about its first problem.
 
     Args:
-        error: what pydantic found.
-        model: the model it checked against.
-        prefix: where that model's options sit in the file.
+        error: pydantic's error.
+        model: the model that was validated.
+        prefix: path of that model's options in the file.
         file: the option file.
-        origins: the file, or command-line flag, that each option came from.
+        origins: file or command-line flag that set each option.
     """
     details = error.errors(include_url=False)
-    # a typo often makes another option missing: the typo is what to report
+    # a typo often makes another option missing: report the typo
     details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
     first = details[0]
-    inner, section = _follow(model, first["loc"])
+    inner, section = _resolve_location(model, first["loc"])
     path = (*prefix, *inner)
     source = next((origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins), file)
     if first["type"] == "extra_forbidden":
-        text = _unknown(path, section, model)
+        text = _unknown_option(path, section, model)
     else:
-        # each member of a union complains for itself
-        same = [d for d in details if _follow(model, d["loc"])[0] == inner]
-        text = _wrong(":".join(path), same)
-    others = {_follow(model, d["loc"])[0] for d in details} - {inner}
+        # each member of a union reports its own error
+        same = [d for d in details if _resolve_location(model, d["loc"])[0] == inner]
+        text = _invalid_value(":".join(path), same)
+    others = {_resolve_location(model, d["loc"])[0] for d in details} - {inner}
     more = f" (and {len(others)} more)" if others else ""
     return VHeatIRError(" ".join(f"{source}: {text}{more}".split()))
 
 
-def _follow(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[tuple[str, ...], Any]:
-    """Return the option's path without pydantic's names of union members, and its section."""
+def _resolve_location(
+    model: type[BaseModel], loc: tuple[int | str, ...]
+) -> tuple[tuple[str, ...], Any]:
+    """Return an option's path, without pydantic's union member names, and its section."""
     path: list[str] = []
     section: type[BaseModel] = model
     inside: type[BaseModel] | None = model
@@ -62,7 +64,7 @@ def _follow(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[tuple[s
 
 
 def _section_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """Return the section that the option ``name`` of ``model`` holds, None for a plain value."""
+    """Return the section model of option ``name`` of ``model``; None for a plain value."""
     if name in model.model_fields:
         return next(_sections_in(model.model_fields[name].annotation), None)
     return ValSet if model is Datasets and name.startswith("val_") else None
@@ -70,45 +72,49 @@ def _section_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
 
 def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
     arguments = get_args(annotation)
-    # Python 3.10 takes list[int] for a class, and then refuses to ask what it derives from.
+    # In Python 3.10 list[int] is an instance of type, but issubclass raises for it.
     if not arguments and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in arguments:
         yield from _sections_in(argument)
 
 
-def _unknown(path: tuple[str, ...], section: type[BaseModel], root: type[BaseModel]) -> str:
+def _unknown_option(path: tuple[str, ...], section: type[BaseModel], root: type[BaseModel]) -> str:
     key = path[-1]
-    homes = [":".join(home) for home in _homes(root, key, ())]
+    homes = [":".join(home) for home in _paths_of(root, key, ())]
     if homes:
-        return f"option {key!r} does not belong in {_place(path)}: use {' or '.join(homes[:3])}"
+        return (
+            f"option {key!r} does not belong in {_section_path(path)}: use {' or '.join(homes[:3])}"
+        )
     allowed = {*section.model_fields} | ({"extends"} if len(path) == 1 else set())
-    place = f"{_place(path)}: " if len(path) > 1 else ""
+    place = f"{_section_path(path)}: " if len(path) > 1 else ""
     return f"{place}{unknown_name('option', key, allowed)}"
 
 
-def _place(path: tuple[str, ...]) -> str:
+def _section_path(path: tuple[str, ...]) -> str:
     return ":".join(path[:-1]) or "the top level"
 
 
-def _homes(model: type[BaseModel], key: str, prefix: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield every place of the schema where an option is called ``key``."""
+def _paths_of(
+    model: type[BaseModel], key: str, prefix: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
+    """Yield every path in the schema that ends in an option called ``key``."""
     for name in model.model_fields:
         if name == key:
             yield (*prefix, name)
         section = _section_of(model, name)
         if section is not None:
-            yield from _homes(section, key, (*prefix, name))
+            yield from _paths_of(section, key, (*prefix, name))
 
 
-def _wrong(option: str, details: list[Any]) -> str:
+def _invalid_value(option: str, details: list[Any]) -> str:
     first = details[0]
     if first["type"] == "missing":
         return f"option {option!r} is missing: add it"
     if first["type"] == "value_error":
         message = str(first["ctx"]["error"])
         about_value = message.startswith("must ")
-        value = f" is {_short(first['input'])}: it " if about_value else ": "
+        value = f" is {_shorten(first['input'])}: it " if about_value else ": "
         return f"option {option!r}{value}{message}" if option else message
     if len(details) == 1 and first["type"] in ("literal_error", "enum"):
         allowed = re.findall(r"'([^']+)'", first["ctx"]["expected"])
@@ -120,9 +126,9 @@ def _wrong(option: str, details: list[Any]) -> str:
         .split(", unable to parse")[0]
         for detail in details
     )
-    return f"option {option!r} is {_short(first['input'])}: it {' or '.join(messages)}"
+    return f"option {option!r} is {_shorten(first['input'])}: it {' or '.join(messages)}"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = "null" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,8 +1,8 @@
-"""Option files: read, inherit, override, check.
+"""Option files: reading, inheritance, overrides, validation.
 
-``extends: other.yml`` (or a list of files, later ones winning) lets a file show only what is its
-own. ``--force_yml a:b=value`` overrides one option; the value is parsed as YAML, never executed.
-Whatever is wrong comes out as one line: the file, the option, the nearest valid name.
+``extends: other.yml`` (or a list of files; later ones take precedence) inherits options from
+other files. ``--force_yml a:b=value`` overrides one option; the value is parsed as YAML, never
+executed. Errors are one line each: the file, the option, the nearest valid name.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from vheatir.training.schema import Options
 __all__ = ["Options", "load_options"]
 
 _Key = tuple[str, ...]
-_FORCED = "--force_yml"
+_FORCE = "--force_yml"
 
 
 def load_options(path: str | os.PathLike[str], force: Sequence[str] = ()) -> Options:
     """Read an option file.
 
     Args:
-        path: a YAML file; a relative one is sought below the working directory, then where the
-            project's own ``options/`` lies.
+        path: a YAML file; a relative path is looked up in the working directory, then in the
+            folder that contains the project's ``options/``.
         force: overrides ``"a:b=value"``, applied in order.
 
     Raises:
-        VHeatIRError: a missing file, broken YAML, an unknown option or a value out of its range.
+        VHeatIRError: a missing file, invalid YAML, an unknown option or a value out of range.
     """
     file = _find_file(path)
     origins: dict[_Key, str] = {}
@@ -61,7 +61,7 @@ def load_options(path: str | os.PathLike[str], force: Sequence[str] = ()) -> Opt
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with YAML 1.2's numbers, and no key given twice.
+    """PyYAML's safe loader with YAML 1.2 numbers that rejects duplicate keys.
 
     PyYAML follows YAML 1.1, where ``1e-3`` is a string and ``4:2:0`` the number 14520.
     """
@@ -119,10 +119,10 @@ def _find_file(path: str | os.PathLike[str]) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise _missing(given, candidates[-1].parent, "option file")
+    raise _missing_file(given, candidates[-1].parent, "option file")
 
 
-def _missing(path: Path, folder: Path, kind: str) -> VHeatIRError:
+def _missing_file(path: Path, folder: Path, kind: str) -> VHeatIRError:
     names = sorted(p.name for p in folder.glob("*.yml")) if folder.is_dir() else []
     near = get_close_matches(path.name, names, n=1, cutoff=0.5)
     hint = f"did you mean {str(path.parent / near[0])!r}?" if near else "give an existing .yml file"
@@ -130,11 +130,11 @@ def _missing(path: Path, folder: Path, kind: str) -> VHeatIRError:
 
 
 def _read(file: Path, origins: dict[_Key, str], chain: tuple[Path, ...]) -> dict[str, Any]:
-    """Read ``file`` and what it extends; note in ``origins`` which file each value is from."""
+    """Read ``file`` and what it extends; record the file of each option in ``origins``."""
     this = file.resolve()
     if this in chain:
         circle = " -> ".join(p.name for p in (*chain[chain.index(this) :], this))
-        raise VHeatIRError(f"{file}: 'extends' goes in a circle: {circle}; remove one of them")
+        raise VHeatIRError(f"{file}: circular 'extends': {circle}; remove one of them")
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -151,15 +151,15 @@ def _read(file: Path, origins: dict[_Key, str], chain: tuple[Path, ...]) -> dict
     for name in parents:
         parent = file.parent / name
         if not parent.is_file():
-            raise _missing(parent, parent.parent, f"{file}: extended file")
+            raise _missing_file(parent, parent.parent, f"{file}: extended file")
         merge(merged, _read(parent, origins, (*chain, this)))
-    _note_origins(own, (), str(file), origins)
+    _record_origins(own, (), str(file), origins)
     merge(merged, own)
     return merged
 
 
 def _plain(value: Any, source: str, depth: int = 0) -> Any:
-    """Copy ``value`` so that what YAML's aliases share becomes separate."""
+    """Deep-copy ``value``, so that YAML aliases share nothing."""
     if depth > 16:
         raise VHeatIRError(f"{source}: nested too deeply: no section of options needs 16 levels")
     if isinstance(value, dict):
@@ -170,7 +170,7 @@ def _plain(value: Any, source: str, depth: int = 0) -> Any:
 
 
 def merge(base: dict[str, Any], own: dict[str, Any]) -> None:
-    """Merge ``own`` into ``base``: dicts key by key, everything else replaced."""
+    """Merge ``own`` into ``base``: dicts key by key; other values are replaced."""
     for key, value in own.items():
         if isinstance(value, dict) and isinstance(base.get(key), dict):
             merge(base[key], value)
@@ -178,11 +178,11 @@ def merge(base: dict[str, Any], own: dict[str, Any]) -> None:
             base[key] = value
 
 
-def _note_origins(value: Any, key: _Key, file: str, origins: dict[_Key, str]) -> None:
+def _record_origins(value: Any, key: _Key, file: str, origins: dict[_Key, str]) -> None:
     origins[key] = file
     if isinstance(value, dict):
         for name, item in value.items():
-            _note_origins(item, (*key, name), file, origins)
+            _record_origins(item, (*key, name), file, origins)
 
 
 # --- overrides -----------------------------------------------------------------------------------
@@ -193,31 +193,31 @@ def _apply_override(data: dict[str, Any], origins: dict[_Key, str], override: st
     key = tuple(part.strip() for part in key_text.split(":"))
     if not equals or not all(key):
         raise VHeatIRError(
-            f"{_FORCED} {override!r}: write section:option=value, such as train:total_iter=100"
+            f"{_FORCE} {override!r}: write section:option=value, such as train:total_iter=100"
         )
     if key == ("extends",):
-        raise VHeatIRError(f"{_FORCED} {override!r}: 'extends' works inside option files only")
-    source = f"{_FORCED} {override!r}"
+        raise VHeatIRError(f"{_FORCE} {override!r}: 'extends' works inside option files only")
+    source = f"{_FORCE} {override!r}"
     value = _plain(_parse_yaml(value_text, source), source)
     section = data
     for depth, part in enumerate(key[:-1]):
         if section.get(part) is None:
             section[part] = {}
-            origins[key[: depth + 1]] = _FORCED
+            origins[key[: depth + 1]] = _FORCE
         section = section[part]
         if not isinstance(section, dict):
             raise VHeatIRError(
-                f"{_FORCED} {override!r}: {':'.join(key[: depth + 1])!r} is a value, not a section"
+                f"{_FORCE} {override!r}: {':'.join(key[: depth + 1])!r} is a value, not a section"
             )
     section[key[-1]] = value
-    _note_origins(value, key, _FORCED, origins)
+    _record_origins(value, key, _FORCE, origins)
 
 
 # --- networks ------------------------------------------------------------------------------------
 
 
 def signature_model(network_type: str) -> type[BaseModel]:
-    """Return a pydantic model of the constructor of ``network_type``."""
+    """Return a pydantic model of the constructor arguments of ``network_type``."""
     from vheatir.archs import ARCHS
 
     constructor = ARCHS[network_type].__init__

@@ -1,4 +1,4 @@
-"""Where relative paths of option files lead."""
+"""Resolve relative paths in option files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from vheatir._paths import checkout_root, options_folder
 
 
 def resolve_path(path: str | Path) -> Path:
-    """Make a path of an option file absolute.
+    """Make an input path of an option file absolute.
 
-    A relative path means the one below the repository's root where that exists, and otherwise the
-    one below the working directory.
+    A relative path is resolved against the repository root if it exists there, otherwise against
+    the working directory.
     """
     given = Path(path).expanduser()
     root = checkout_root()
@@ -21,17 +21,17 @@ def resolve_path(path: str | Path) -> Path:
 
 
 def resolve_list(path: str | Path) -> Path:
-    """Make the path of a list of file names absolute: as :func:`resolve_path`.
+    """Make the path of a list of file names absolute, as :func:`resolve_path` does.
 
-    The project's own lists lie in ``options/lists``, which an installed package carries.
+    The project's own lists are in ``options/lists``, which the installed package includes.
     """
     own = options_folder().parent / path
     return own if own.is_file() else resolve_path(path)
 
 
 def resolve_output(path: str | Path) -> Path:
-    """Make a folder to write to absolute: below the repository's root, else the working directory.
+    """Make an output folder absolute: relative to the repository root, else the working directory.
 
-    What is written does not depend on what exists: a resumed run must find what it wrote.
+    The result does not depend on which files exist, so that a resumed run finds its output.
     """
     return (checkout_root() or Path.cwd()) / Path(path).expanduser()

@@ -1,4 +1,4 @@
-"""In which precision a device computes fastest."""
+"""Choose the autocast dtype of a training run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vheatir.hardware import has_native_bf16
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the dtype to autocast to, or None for plain float32.
+    """Return the autocast dtype, or None for plain float32.
 
     Args:
         precision: ``"float32"``, ``"bf16"`` or ``"auto"``: bf16 where the hardware multiplies it

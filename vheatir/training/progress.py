@@ -1,4 +1,4 @@
-"""The progress line: loss, learning rate, images a second, time left."""
+"""Progress reporting: loss, learning rate, images per second, time left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("vheatir")
 
 
 class Run(Protocol):
-    """A training whose progress can be shown."""
+    """A training run whose progress can be shown."""
 
     options: Options
     processes: Processes
@@ -28,14 +28,14 @@ class Run(Protocol):
     samples_seen: int
 
     def done(self) -> float:
-        """Return how much of the training is behind it, 0 to 1."""
+        """Return the fraction of the training that is done, 0 to 1."""
 
 
 class ProgressLine:
-    """A bar on a terminal, log lines everywhere.
+    """A progress bar on a terminal, and log lines everywhere.
 
     Args:
-        trainer: whose progress is shown.
+        trainer: the training run.
     """
 
     def __init__(self, trainer: Run) -> None:
@@ -46,7 +46,7 @@ class ProgressLine:
             TextColumn("{task.fields[text]}"),
             console=Console(stderr=True), disable=not self.visible, transient=True,
         )  # fmt: skip
-        self._started = self._last = self._moved = time.monotonic()
+        self._started = self._last = self._bar_updated = time.monotonic()
         self._last_samples = trainer.samples_seen
         self._done_before = trainer.done()
 
@@ -66,13 +66,13 @@ class ProgressLine:
         self.bar.stop()
 
     def advance(self) -> None:
-        """Move the bar, where there is one to see."""
-        if self.visible and time.monotonic() - self._moved > 0.1:
-            self._moved = time.monotonic()
+        """Update the bar, if it is visible."""
+        if self.visible and time.monotonic() - self._bar_updated > 0.1:
+            self._bar_updated = time.monotonic()
             self.bar.update(self.task, completed=self.trainer.iteration)
 
     def watch(self, images: int) -> Callable[[], None]:
-        """Add a bar for a validation; returns what to call after each image."""
+        """Add a bar for a validation; return a callback to call after each image."""
         task = self.bar.add_task("validation", total=images, text="")
         left = images
 
@@ -86,14 +86,16 @@ class ProgressLine:
         return tick
 
     def report(self, loss: float, rate: float) -> None:
-        """Log a line and write it to TensorBoard."""
+        """Log a progress line; write loss and learning rate to TensorBoard."""
         trainer, now = self.trainer, time.monotonic()
         speed = (trainer.samples_seen - self._last_samples) / max(now - self._last, 1e-9)
         self._last, self._last_samples = now, trainer.samples_seen
         done = trainer.done()
         fraction = done - self._done_before
         left = (now - self._started) * (1 - done) / fraction if fraction > 0 else 0.0
-        text = f"loss {loss:.5f}  lr {rate:.2e}  {speed:.1f} images/s  {_clock(left)} left"
+        text = (
+            f"loss {loss:.5f}  lr {rate:.2e}  {speed:.1f} images/s  {_format_duration(left)} left"
+        )
         self.bar.update(self.task, completed=trainer.iteration, text=text)
         if trainer.processes.is_main:
             total = trainer.options.train.total_iter
@@ -101,7 +103,7 @@ class ProgressLine:
             trainer.experiment.scalars(trainer.iteration, {"loss": loss, "lr": rate})
 
 
-def _clock(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,4 +1,4 @@
-"""What a finished run leaves to look at: curves, a table, before/after pictures."""
+"""Report of a finished run: curves, a table, before/after images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vheatir.training.loop import Trainer
 
 
 def write_report(trainer: Trainer) -> list[Path]:
-    """Write curves.png, history.json, table.md and before/after pictures; returns their paths."""
+    """Write curves.png, history.json, table.md and before/after images; return the paths."""
     results = trainer.experiment.results
     trainer.experiment.write_history(trainer.losses, trainer.scores)
     curves = results / "curves.png"
@@ -42,11 +42,11 @@ def scores_table(trainer: Trainer) -> str:
 
 
 def draw_curves(path: Path, name: str, losses: list[list[float]], scores: list[list[Any]]) -> Path:
-    """Draw loss and PSNR over iterations.
+    """Plot loss and PSNR over iterations.
 
     Args:
-        path: the picture.
-        name: its title.
+        path: image file to write.
+        name: title of the plot.
         losses: [iteration, minutes, loss, learning rate] each.
         scores: [iteration, minutes, :data:`vheatir.training.validation.Scores`] each.
     """
@@ -82,7 +82,7 @@ def _smooth(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _before_after(trainer: Trainer, results: Path) -> list[Path]:
-    """Write degraded | restored | clean of each set's first image at its middle level."""
+    """Write degraded | restored | clean for the first image of each set, at its middle level."""
     written = []
     assert trainer.validator is not None
     for name, source, levels in trainer.validator.sets:

@@ -1,7 +1,7 @@
-"""What an option file may say, as one object.
+"""The options of an option file, validated.
 
-Every section is a frozen pydantic model that refuses unknown keys, so a typo is an error and never
-a silent default. :mod:`vheatir.training.options` reads the files and words the errors.
+Every section is a frozen pydantic model that rejects unknown keys, so a typo is an error and never
+a silent default. :mod:`vheatir.training.options` reads the files and formats the errors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _check_level(value: Any) -> Any:
     if value is None:
         return None
     numbers = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
-    # bool is an int to Python, but never a level
+    # bool is a subclass of int, but never a level
     if any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
         raise ValueError("must be one number or a range [lowest, highest]")
     if len(numbers) == 2 and numbers[0] > numbers[1]:
@@ -40,15 +40,15 @@ def _check_level(value: Any) -> Any:
 
 
 class Options(Section):
-    """A whole option file, resolved and checked.
+    """A complete option file, resolved and validated.
 
     Attributes:
-        name: the experiment's name and folder.
+        name: name and folder of the experiment.
         task: key of :data:`vheatir.tasks.TASKS`.
-        level: one level, or the range (lowest, highest) that the model is trained for; None for a
-            task without a level, and only for that.
-        manual_seed: seed of everything random.
-        num_gpu: BasicSR's habit, accepted; the launcher decides.
+        level: one level, or the range (lowest, highest) that the model is trained for; None for
+            tasks without a level only.
+        manual_seed: seed of all random generators.
+        num_gpu: accepted for compatibility with BasicSR and ignored; the launcher decides.
         device: ``auto`` takes CUDA, else MPS, else the CPU.
     """
 
@@ -87,7 +87,7 @@ class Options(Section):
     @model_validator(mode="before")
     @classmethod
     def _derive_network(cls, data: Any) -> Any:
-        """Fill in what the task settles: the channels, and the scale of a level given as input."""
+        """Fill in what follows from the task: channels, and the scale of the level input."""
         if not isinstance(data, dict) or data.get("task") not in TASKS:
             return data
         network = data.get("network_g")
@@ -104,17 +104,17 @@ class Options(Section):
     @model_validator(mode="after")
     def _check_together(self) -> Options:
         task = self.task_info
-        asked = [*(self.level_range or ())]
+        levels = [*(self.level_range or ())]
         for val_set in self.datasets.val_sets.values():
-            asked += val_set.level or []
-        if not task.has_level and asked:
+            levels += val_set.level or []
+        if not task.has_level and levels:
             raise ValueError(f"task {task.name} has no level: leave level out")
         if task.has_level and self.level is None:
             raise ValueError(
                 f"'level' is missing: give a {task.level_name} or a range [lowest, highest]"
             )
         low, high = (0.0, 255.0) if task.degradation == "noise" else (1.0, 100.0)
-        for level in asked:
+        for level in levels:
             if not low <= level <= high:
                 raise ValueError(
                     f"level {level:g} is out of range: "
@@ -131,16 +131,16 @@ class Options(Section):
 
     @property
     def task_info(self) -> Task:
-        """The task itself."""
+        """The :class:`Task` called :attr:`task`."""
         return get_task(self.task)
 
     @property
     def level_range(self) -> tuple[float, float] | None:
-        """Lowest and highest level, equal where the model is for one; None without a level."""
+        """Lowest and highest level (equal for a single level); None for a task without a level."""
         if self.level is None or isinstance(self.level, tuple):
             return self.level
         return self.level, self.level
 
     def dump(self) -> dict[str, Any]:
-        """Return plain dicts, lists, numbers and strings, which load as the same options."""
+        """Return plain dicts, lists, numbers and strings that load as equal options."""
         return self.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""The sections of an option file: BasicSR's vocabulary, with types, ranges and defaults."""
+"""Sections of an option file: BasicSR's option names, with types, ranges and defaults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vheatir.errors import unknown_name
 from vheatir.training.paths import resolve_list, resolve_output, resolve_path
 
 BUNDLED = "bundled"
-"""The ``dataroot_gt`` that stands for the photographs scikit-image ships."""
+"""The ``dataroot_gt`` for the photographs that scikit-image ships."""
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -40,7 +40,7 @@ def _resolve_output(path: str) -> str:
 
 
 def _known_network(name: str) -> str:
-    from vheatir.archs import ARCHS  # torch: needed here only
+    from vheatir.archs import ARCHS  # imports torch, needed only here
 
     if name not in ARCHS:
         raise ValueError(str(unknown_name("network type", name, ARCHS)))
@@ -52,7 +52,7 @@ def _resolve_list(entry: str) -> str:
 
 
 InputPath = Annotated[str, AfterValidator(_resolve)]
-"""A file or folder to read; relative ones become absolute, see ``resolve_path``."""
+"""A file or folder to read; made absolute by ``resolve_path``."""
 
 NameEntries = Annotated[
     list[Annotated[str, AfterValidator(_resolve_list)]], BeforeValidator(_as_list)
@@ -63,13 +63,13 @@ Roots = Annotated[list[InputPath], BeforeValidator(_as_list), Field(min_length=1
 
 
 class Section(BaseModel):
-    """A part of the options: read-only, unknown keys refused."""
+    """Base class of the option sections: read-only, without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class IoBackend(Section):
-    """How images are stored: single files, or BasicSR's LMDB folders."""
+    """How images are stored: single files or BasicSR's LMDB folders."""
 
     type: Literal["disk", "lmdb"] = "disk"
 
@@ -111,29 +111,29 @@ class PhotoOptions(Section):
 
 
 class TrainSet(Section):
-    """``datasets: train``: where the photographs are and how samples are cut from them.
+    """``datasets: train``: training images and how samples are cropped from them.
 
     Attributes:
         dataroot_gt: folders of clean images, read recursively, or ``bundled``: scikit-image's
             photographs, of which some are held out for validation.
         gt_size: side of the square crops in pixels.
-        cache: decode every image once and keep the pixels in memory.
-        augment: the eight flips and rotations.
-        recolor: share of samples in other colours: channels permuted, saturation halved to
-            doubled, each channel weakened to a fifth or less far (colour tasks only).
-        jpeg_grid: phase of JPEG's 8x8 grid relative to the crop's corner; ``half`` aligns every
+        cache: decode each image once and keep its pixels in memory.
+        augment: draw one of the eight flips and rotations.
+        recolor: share of samples with changed colours: channels permuted, saturation scaled by
+            0.5 to 2, each channel scaled down to no less than 0.2 (colour tasks only).
+        jpeg_grid: phase of the JPEG 8x8 grid relative to the crop's corner; ``half`` aligns every
             other sample.
         subsampling: chroma subsamplings to draw from (colour JPEG only).
-        double_compression: share of samples that were compressed once before.
-        photo: probabilities of the damage (task ``photo`` only).
-        dataset_enlarge_ratio: how often one epoch visits each image.
+        double_compression: share of samples that are compressed twice.
+        photo: parameters of the degradation (task ``photo`` only).
+        dataset_enlarge_ratio: crops per image and epoch.
         batch_size_per_gpu: images per iteration and process.
-        num_worker_per_gpu: loader processes per training process.
-        limit: only the first ``limit`` images (None: all).
-        exclude_every: leave out every n-th image, for validation (None: none).
+        num_worker_per_gpu: data loader workers per training process.
+        limit: use only the first ``limit`` images (None: all).
+        exclude_every: hold out every n-th image for validation (None: none).
         include: use only these images: file names, patterns such as ``sunhays_*``, or ``.txt``
-            files that hold one such entry per line (empty: all).
-        exclude: leave these images out; entries as for ``include``.
+            files with one such entry per line (empty: all).
+        exclude: do not use these images; entries as for ``include``.
     """
 
     name: str = "train"
@@ -160,16 +160,17 @@ class TrainSet(Section):
 
 
 class ValSet(Section):
-    """``datasets: val``, ``val_2`` and so on: images whose restoration is measured.
+    """``datasets: val``, ``val_2`` and so on: a validation set.
 
     Attributes:
-        dataroot_gt: as in :class:`TrainSet`, whose folders are the default.
-        level: levels to measure at (None: the model's level, or its task's benchmark levels where
-            the model covers a range; always None for a task without a level).
-        limit: only the first ``limit`` images.
-        holdout_every: of the folder, use only every n-th image: those that ``exclude_every`` with
-            the same number leaves out of the training.
-        include: as in :class:`TrainSet`, as for ``exclude``.
+        dataroot_gt: as in :class:`TrainSet`; the training folders by default.
+        level: levels to evaluate at (None: the model's level, or the benchmark levels of the task
+            if the model covers a range; always None for a task without a level).
+        limit: use only the first ``limit`` images.
+        holdout_every: use only every n-th image of the folder: those that ``exclude_every`` with
+            the same number holds out of the training.
+        include: as in :class:`TrainSet`.
+        exclude: as in :class:`TrainSet`.
     """
 
     name: str = "val"
@@ -193,7 +194,7 @@ class Datasets(Section):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, data: Any) -> Any:
-        """Refuse unknown names; validate on the training's folders where none are given."""
+        """Reject unknown names; fill in the training folders for sets without their own."""
         if not isinstance(data, dict):
             return data
         for key in data:
@@ -237,11 +238,11 @@ class PathOptions(Section):
 
     Attributes:
         pretrain_network_g: weight file to start from.
-        strict_load_g: every weight must match.
+        strict_load_g: require every weight to match.
         resume_state: training state to continue.
-        experiments_root: folder for experiments; None is ``experiments``. Wherever the command is
-            given, a relative one lies in the repository, so that a run is found again; of an
-            installed package, in the working directory.
+        experiments_root: folder of the experiments; None is ``experiments``. A relative path is
+            resolved against the repository root, so that a run can be resumed from any working
+            directory; for an installed package, against the working directory.
     """
 
     pretrain_network_g: InputPath | None = None
@@ -264,11 +265,11 @@ class OptimizerOptions(Section):
 
 
 class SchedulerOptions(Section):
-    """``scheduler``: how the learning rate falls.
+    """``scheduler``: the learning rate schedule.
 
     Attributes:
-        type: ``MultiStep`` multiplies by ``gamma`` at each milestone; ``Cosine`` falls from ``lr``
-            to ``lr_min`` along half a cosine over the whole training.
+        type: ``MultiStep`` multiplies by ``gamma`` at each milestone; ``Cosine`` decays from
+            ``lr`` to ``lr_min`` along half a cosine over the whole training.
         milestones: iterations, ascending (MultiStep).
         gamma: factor at a milestone (MultiStep).
         lr_min: learning rate at the end (Cosine; BasicSR's ``eta_min``).
@@ -295,11 +296,12 @@ class SchedulerOptions(Section):
 
 
 class LossOptions(Section):
-    """``pixel_opt``: the loss between output and clean image.
+    """``pixel_opt``: the pixel loss between output and clean image.
 
     Attributes:
         type: one of BasicSR's pixel losses.
-        eps: Charbonnier only: ``mean(sqrt(d^2 + eps))``, not squared (BasicSR, KAIR).
+        eps: Charbonnier only: ``mean(sqrt(d^2 + eps))``, with eps not squared, as in BasicSR and
+            KAIR.
     """
 
     type: Literal["L1Loss", "MSELoss", "CharbonnierLoss"] = "L1Loss"
@@ -312,8 +314,8 @@ class Stage(Section):
     """One stage of ``train: stages``.
 
     Attributes:
-        until: share of the training, 0 to 1, at which the stage ends.
-        gt_size: side of the crops in pixels.
+        until: fraction of the training, 0 to 1, at which the stage ends.
+        gt_size: side of the square crops in pixels.
         batch_size: images per iteration and process.
     """
 
@@ -326,22 +328,22 @@ class TrainOptions(Section):
     """``train``: the optimisation.
 
     Attributes:
-        ema_decay: decay of the exponential moving average of the weights; 0 switches it off.
+        ema_decay: decay of the exponential moving average (EMA) of the weights; 0 disables it.
         total_iter: iterations (optimiser steps).
-        max_minutes: end after so many minutes if that comes first; the schedule follows whichever
-            of iterations and minutes is further along.
+        max_minutes: end after this many minutes if that comes first; the schedule follows
+            whichever of iterations and minutes is further along.
         warmup_iter: iterations of linear warm-up (0, or BasicSR's -1: none).
-        grad_clip: largest norm of the gradient.
-        accumulate: batches summed into one optimiser step.
-        skip_nonfinite: pass over an iteration whose loss or gradient is not finite and count it,
-            instead of stopping; looks at each iteration, for which a GPU has to wait.
-        precision: ``bf16`` is autocast; ``auto`` is bf16 where the hardware is faster with it.
+        grad_clip: gradient clipping: largest norm of the gradient.
+        accumulate: number of batches per optimiser step (gradient accumulation).
+        skip_nonfinite: skip and count iterations with a non-finite loss or gradient instead of
+            stopping; the check synchronises with the GPU at every iteration.
+        precision: ``bf16`` is autocast; ``auto`` is bf16 if the hardware has native bf16.
         compile: ``torch.compile`` the network; true, or one of its modes: ``reduce-overhead`` and
-            ``max-autotune`` replay CUDA graphs, which frees small networks from Python's pace.
-        checkpointing: compute the blocks' activations again in the backward pass instead of keeping
-            them: the same gradients, far less memory, about a quarter more time.
-        channels_last: memory layout of images.
-        data_on_device: keep the decoded training set on the device and cut crops there.
+            ``max-autotune`` replay CUDA graphs, which removes Python overhead from small networks.
+        checkpointing: recompute the activations of the blocks in the backward pass: the same
+            gradients, far less memory, about 25 % more time.
+        channels_last: use the channels-last memory layout.
+        data_on_device: keep the decoded training set on the device and crop there.
         stages: crop and batch sizes over time; after the last stage, those of ``datasets: train``.
     """
 
@@ -372,15 +374,15 @@ class TrainOptions(Section):
 
 
 class ValOptions(Section):
-    """``val``: what happens at a validation.
+    """``val``: the validation.
 
     Attributes:
         val_freq: iterations between validations.
-        save_img: save the restored pictures.
+        save_img: save the restored images.
         suffix: appended to their names.
-        tile: restore in tiles of at most this side (None: whole).
+        tile: restore in tiles of at most this side in pixels (None: whole images).
         pbar: show a progress bar.
-        metrics: what is measured.
+        metrics: metrics to compute.
     """
 
     val_freq: PositiveInt = 5000
@@ -394,20 +396,20 @@ class ValOptions(Section):
 
 
 class WandbOptions(Section):
-    """``wandb``: a Weights & Biases project (BasicSR's)."""
+    """``wandb``: a Weights & Biases project, as in BasicSR."""
 
     project: str | None = None
     resume_id: str | None = None
 
 
 class LoggerOptions(Section):
-    """``logger``: how often to report and to save.
+    """``logger``: logging and checkpoint intervals.
 
     Attributes:
         print_freq: iterations between progress lines.
         save_checkpoint_freq: iterations between saved training states.
         keep_last: training states to keep (None: all).
-        use_tb_logger: write TensorBoard events.
+        use_tb_logger: write TensorBoard logs.
         wandb: see :class:`WandbOptions`.
     """
 
@@ -419,7 +421,7 @@ class LoggerOptions(Section):
 
 
 class DistOptions(Section):
-    """``dist_params``: several processes (``--launcher pytorch``)."""
+    """``dist_params``: distributed training (``--launcher pytorch``)."""
 
     backend: Literal["auto", "nccl", "gloo"] = "auto"
     port: Annotated[int, Field(ge=1, le=65535)] | None = None

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of the network in training, on whole images, by the benchmark's protocol."""
+"""Validate the network during training, on whole images, with the benchmark protocol."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vheatir.training.sections import ValSet
 
 METRICS = {"psnr": psnr, "ssim": ssim, "psnrb": psnrb}
 
-#: ``{"<set> <level>": {"psnr": …, "input_psnr": …}}``; ``"<set>"`` for a task without a level.
+#: ``{"<set> <level>": {"psnr": …, "input_psnr": …}}``; key ``"<set>"`` for tasks without a level.
 Scores = dict[str, dict[str, float]]
 
 
@@ -31,7 +31,7 @@ class Validator:
     """The validation sets of an option file.
 
     Args:
-        options: a run's options.
+        options: options of the run.
 
     Raises:
         VHeatIRError: a folder is missing or empty.
@@ -52,12 +52,12 @@ class Validator:
         folder: Path | None = None,
         tick: Callable[[], None] | None = None,
     ) -> Scores:
-        """Restore every image and average the metrics.
+        """Restore every image and average the metrics over each set and level.
 
         Args:
             network: in evaluation mode, on ``device``.
-            device: where to restore.
-            folder: save the restored pictures here.
+            device: device to run on.
+            folder: save the restored images here (None: do not save them).
             tick: called after each image.
         """
         scores: Scores = {}
@@ -79,13 +79,13 @@ class Validator:
         return scores
 
     def __len__(self) -> int:
-        """Return the number of images restored in a validation."""
+        """Number of images restored per validation."""
         return sum(len(source) * len(levels) for _, source, levels in self.sets)
 
     def restore(
         self, network: nn.Module, device: torch.device, source: ImageSource, level: float | None
     ) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]]:
-        """Yield (name, restored, degraded, clean) of every image, all uint8."""
+        """Yield (name, restored, degraded, clean) for every image; the images are uint8."""
         for name, clean in zip(source.names, (source[i] for i in range(len(source))), strict=True):
             degraded = degrade_for_benchmark(clean, self.task, level)
             x = to_tensor(degraded)[None].to(device)

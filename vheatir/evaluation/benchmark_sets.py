@@ -1,8 +1,8 @@
-"""Test sets: folders of clean images, folders of pairs, or the photographs scikit-image ships.
+"""Test sets: folders of clean images, folders of pairs, or the photographs of scikit-image.
 
 Pairs are for the task ``photo``: real noisy photographs and the means of many shots of the same
-scene. Two layouts are known: ``noisy/`` and ``clean/`` with files of equal names, and files
-``NAME_real`` beside ``NAME_mean``, as in the repositories of CC15 and PolyU.
+scene. Two layouts are supported: ``noisy/`` and ``clean/`` with files of equal names, and files
+``NAME_real`` and ``NAME_mean`` in one folder, as in the repositories of CC15 and PolyU.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from vheatir.tasks import TASKS, Task
 
 BUNDLED = "bundled"
 
-# Of pairs, by layout: folders, and endings of names.
+# The two layouts of paired sets: folder names, and suffixes of file stems.
 _NOISY, _CLEAN = "noisy", "clean"
 _REAL, _MEAN = "_real", "_mean"
 
 
 @dataclass(frozen=True)
-class TestSet:
-    """Clean images, alone or paired with noisy ones, read when they are needed.
+class BenchmarkSet:
+    """A test set of clean images, optionally paired with noisy ones, loaded lazily.
 
     Attributes:
-        name: for tables; the folder's name.
-        names: of the images, without suffix, unique.
-        loaders: return each clean image.
-        noisy_loaders: return each noisy one; None where the damage has to be made.
-        bundled: these are scikit-image's photographs.
-        whole: no image of the set is left out.
+        name: name in tables; the name of the folder.
+        names: unique names of the images, without suffix.
+        loaders: functions that load the clean images.
+        noisy_loaders: functions that load the noisy images; None if the degradation is synthetic.
+        bundled: whether these are the photographs of scikit-image.
+        whole: whether the set is complete.
     """
 
     name: str
@@ -48,8 +48,6 @@ class TestSet:
     noisy_loaders: tuple[Callable[[], NDArray[Any]], ...] | None = None
     bundled: bool = False
     whole: bool = True
-
-    __test__ = False  # not a test case, whatever pytest thinks of the name
 
     def __len__(self) -> int:
         return len(self.names)
@@ -60,13 +58,13 @@ class TestSet:
         return self.noisy_loaders is not None
 
     def load(self, index: int, task: Task) -> NDArray[np.uint8]:
-        """Return a clean image in the colours of ``task``: ``uint8``, (H, W) or (H, W, 3)."""
+        """Return a clean image in the colour mode of ``task``: ``uint8``, (H, W) or (H, W, 3)."""
         return np.ascontiguousarray(to_color_mode(self.loaders[index](), task.color))
 
     def load_pair(
         self, index: int, task: Task
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Return a clean image and its noisy one, None for a set without pairs; see :meth:`load`.
+        """Return a clean and its noisy image (None if the set is not paired); see :meth:`load`.
 
         Raises:
             VHeatIRError: the two differ in size.
@@ -83,8 +81,8 @@ class TestSet:
             )
         return clean, noisy
 
-    def first(self, limit: int | None) -> TestSet:
-        """Return the set of the first ``limit`` images; all of them for None."""
+    def first(self, limit: int | None) -> BenchmarkSet:
+        """Return a set of the first ``limit`` images; None keeps all."""
         if limit is None or limit >= len(self):
             return self
         noisy = self.noisy_loaders and self.noisy_loaders[:limit]
@@ -94,11 +92,11 @@ class TestSet:
         )
 
 
-def folder_test_set(folder: str | os.PathLike[str]) -> TestSet:
-    """Return the images below a folder, sorted by path, as a test set of the folder's name.
+def folder_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
+    """Return the images below a folder, sorted by path, as a test set named after the folder.
 
     Raises:
-        VHeatIRError: the folder is missing or holds no image.
+        VHeatIRError: the folder is missing or contains no images.
     """
     root = Path(folder)
     paths = list_images(root)
@@ -108,18 +106,18 @@ def folder_test_set(folder: str | os.PathLike[str]) -> TestSet:
         for stem, path in zip(stems, paths, strict=True)
     )
     loaders = tuple(_reader(path) for path in paths)
-    return TestSet(root.resolve().name, names, loaders)
+    return BenchmarkSet(root.resolve().name, names, loaders)
 
 
-def paired_test_set(folder: str | os.PathLike[str]) -> TestSet:
-    """Return the pairs in a folder, sorted by name, as a test set of the folder's name.
+def paired_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
+    """Return the pairs in a folder, sorted by name, as a test set named after the folder.
 
     Args:
-        folder: holds ``noisy/`` and ``clean/``, or images ``*_real`` and ``*_mean``; other files
-            in the second layout are left alone.
+        folder: contains ``noisy/`` and ``clean/``, or images ``*_real`` and ``*_mean``; other
+            files in the second layout are ignored.
 
     Raises:
-        VHeatIRError: no pairs are there, or an image has no partner.
+        VHeatIRError: there are no pairs, or an image has no counterpart.
     """
     root = Path(folder)
     if (root / _NOISY).is_dir() or (root / _CLEAN).is_dir():
@@ -132,17 +130,17 @@ def paired_test_set(folder: str | os.PathLike[str]) -> TestSet:
         )
     if alone := sorted(noisy.keys() ^ clean.keys()):
         missing = "clean" if alone[0] in noisy else "noisy"
-        more = f" (nor have {len(alone) - 1} others)" if len(alone) > 1 else ""
+        more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
         raise VHeatIRError(
             f"{alone[0]!r} in {str(root)!r} has no {missing} image{more}: give each pair one name"
             f" in {_NOISY}/ and {_CLEAN}/, or NAME{_REAL} and NAME{_MEAN}"
         )
     if not noisy:
         raise VHeatIRError(
-            f"{str(root)!r} holds no pairs: give {_NOISY}/ and {_CLEAN}/ with images of equal "
+            f"{str(root)!r} contains no pairs: give {_NOISY}/ and {_CLEAN}/ with images of equal "
             f"names, or images NAME{_REAL} and NAME{_MEAN}"
         )
-    return TestSet(
+    return BenchmarkSet(
         root.resolve().name,
         tuple(sorted(noisy)),
         tuple(_reader(clean[name]) for name in sorted(noisy)),
@@ -150,21 +148,21 @@ def paired_test_set(folder: str | os.PathLike[str]) -> TestSet:
     )
 
 
-def bundled_test_set() -> TestSet:
+def bundled_test_set() -> BenchmarkSet:
     """Return the held-out photographs of :mod:`vheatir.bundled`."""
     photographs = heldout_photographs()
     loaders = tuple(_constant(image) for image in photographs.values())
-    return TestSet(BUNDLED, tuple(photographs), loaders, bundled=True)
+    return BenchmarkSet(BUNDLED, tuple(photographs), loaders, bundled=True)
 
 
 def default_data_folder() -> Path | None:
-    """Return where the test sets lie when nobody says so, or None where there are none.
+    """Return the default folder of the test sets, or None if there is none.
 
-    ``$VHEATIR_DATA/test`` if the variable is set; otherwise ``datasets`` (or ``datasets/test``)
-    at the repository's root or in the working directory.
+    ``$VHEATIR_DATA/test`` if the variable is set; otherwise ``datasets/test`` or ``datasets`` in
+    the repository root or the working directory, if it contains a published test set.
 
     Raises:
-        VHeatIRError: the variable names no such folder.
+        VHeatIRError: ``VHEATIR_DATA`` is set, but the folder does not exist.
     """
     named = os.environ.get("VHEATIR_DATA")
     if named:
@@ -183,25 +181,26 @@ def default_data_folder() -> Path | None:
     return None
 
 
-def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[TestSet]:
+def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[BenchmarkSet]:
     """Return the test sets for ``task`` below ``folder``.
 
-    Where any of the published test sets lies there, those of the task; otherwise the folder
-    itself if images lie in it, or each of its folders that holds images. For ``photo`` a folder
-    of pairs is a set of pairs, see :func:`paired_test_set`; any other is one of clean images.
+    If the folder contains any of the published test sets, the result is those of the task.
+    Otherwise it is the folder itself, if it directly contains images, or each subfolder with
+    images. For ``photo`` a folder of pairs becomes a paired set, see :func:`paired_test_set`; any
+    other folder becomes a set of clean images.
 
     Raises:
-        VHeatIRError: the folder is missing, holds no images at all, or holds half a pair.
+        VHeatIRError: the folder is missing, contains no images, or an image of a pair is missing.
     """
     root = Path(folder)
     known = {name for any_task in TASKS.values() for name in any_task.benchmark_sets}
     if not root.is_dir():
         raise VHeatIRError(
-            f"data folder {str(root)!r} does not exist: give one that holds test sets "
+            f"data folder {str(root)!r} does not exist: give one that contains test sets "
             f"({', '.join(sorted(known))}) or images of your own"
         )
-    if any(_holds_images(root / name) for name in known):
-        found = [name for name in task.benchmark_sets if _holds_images(root / name)]
+    if any(_has_images(root / name) for name in known):
+        found = [name for name in task.benchmark_sets if _has_images(root / name)]
         return [_published_set(root / name, task) for name in found]
     if root.name in known:
         return [_published_set(root, task)] if root.name in task.benchmark_sets else []
@@ -213,18 +212,18 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[TestSet]:
     sets = [
         paired_test_set(path) if pairs and _looks_paired(path) else folder_test_set(path)
         for path in sorted(root.iterdir())
-        if _holds_images(path)
+        if _has_images(path)
     ]
     if not sets:
         raise VHeatIRError(
-            f"data folder {str(root)!r} holds no images: give one that holds test sets "
+            f"data folder {str(root)!r} contains no images: give one with test sets "
             f"({', '.join(sorted(known))}) or images of your own"
         )
     return sets
 
 
-def _published_set(folder: Path, task: Task) -> TestSet:
-    """Return a published test set; those of ``photo`` are pairs, or the table would mislead."""
+def _published_set(folder: Path, task: Task) -> BenchmarkSet:
+    """Return a published test set; for ``photo`` it must be paired, else results would mislead."""
     return paired_test_set(folder) if task.degradation == "photo" else folder_test_set(folder)
 
 
@@ -236,19 +235,19 @@ def _looks_paired(folder: Path) -> bool:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the images that lie in a folder itself, by name without suffix."""
+    """Return the images directly in a folder, by name without suffix."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
             if path.stem in found:
                 raise VHeatIRError(
-                    f"{str(folder)!r} holds two images called {path.stem!r}: remove one of them"
+                    f"{str(folder)!r} contains two images called {path.stem!r}: remove one of them"
                 )
             found[path.stem] = path
     return found
 
 
-def _holds_images(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     return folder.is_dir() and any(
         path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*")
     )

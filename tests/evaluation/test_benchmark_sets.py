@@ -1,4 +1,4 @@
-"""Finding test sets in folders."""
+"""Find test sets in folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation.test_sets import (
+from vheatir.evaluation.benchmark_sets import (
     default_data_folder,
     find_test_sets,
     folder_test_set,
@@ -103,10 +103,10 @@ def test_pairs_of_ones_own_and_clean_images(tmp_path: Path) -> None:
 
 def test_half_a_set_of_pairs_is_one_clear_line(tmp_path: Path) -> None:
     add_images(tmp_path / "mine" / "noisy", "1.png", "2.png")
-    with pytest.raises(VHeatIRError, match=r"no clean image \(nor have 1 others\)"):
+    with pytest.raises(VHeatIRError, match=r"no clean image \(and 1 more\)"):
         find_test_sets(tmp_path / "mine", get_task("photo"))
     add_images(tmp_path / "PolyU", "1.png")
-    with pytest.raises(VHeatIRError, match="holds no pairs"):
+    with pytest.raises(VHeatIRError, match="contains no pairs"):
         find_test_sets(tmp_path, get_task("photo"))
     add_images(tmp_path / "two" / "noisy", "1.png", "1.bmp")
     with pytest.raises(VHeatIRError, match="two images called '1'"):
@@ -116,7 +116,7 @@ def test_half_a_set_of_pairs_is_one_clear_line(tmp_path: Path) -> None:
 def test_missing_and_empty_folders_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(VHeatIRError, match="does not exist"):
         find_test_sets(tmp_path / "nowhere", get_task("denoise_gray"))
-    with pytest.raises(VHeatIRError, match="holds no images"):
+    with pytest.raises(VHeatIRError, match="contains no images"):
         find_test_sets(tmp_path, get_task("denoise_gray"))
 
 
@@ -129,7 +129,7 @@ def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("VHEATIR_DATA")
     add_images(tmp_path / "work" / "datasets" / "Set12", "x.png")
     monkeypatch.chdir(tmp_path / "work")
-    # A checkout's own datasets/ comes first where it holds a test set.
+    # The datasets/ folder of the checkout takes precedence if it contains a test set.
     own = Path(__file__).parents[2] / "datasets"
     if not (own / "Set12").exists() and not (own / "test").exists():
         assert default_data_folder() in (tmp_path / "work" / "datasets", own)
