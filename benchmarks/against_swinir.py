@@ -109,7 +109,7 @@ def option_file(options: argparse.Namespace, task: Task, config: dict[str, Any])
         metrics=["psnr", "ssim"],
         experiments=(options.out / "runs").resolve(),
         grad_clip=1.0,
-        data_on_device=options.device != "cpu" and task.degradation == "noise",
+        data_on_device=options.device != "cpu" and task.kind == "denoise",
     )
 
 

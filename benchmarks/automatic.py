@@ -220,7 +220,7 @@ class Study:
         for name in models:
             model = self.restorer(name)
             if gray != (model.task is not None and model.task.color != "rgb") and not (
-                gray and model.task is not None and model.task.degradation == "photo"
+                gray and model.task is not None and model.task.kind == "photo"
             ):
                 continue
             found += [(name, level) for level in (self._levels if model.takes_level else (None,))]

@@ -149,7 +149,7 @@ def build_other(name: str, task: str, level: float = 25.0) -> nn.Module:
         raise unknown_name(f"method for {task}", name, FOR_TASK.get(task, ()))
     if name == BM3D:
         return _Bm3d(task, level)
-    channels, denoises = get_task(task).channels, get_task(task).degradation == "noise"
+    channels, denoises = get_task(task).channels, get_task(task).kind == "denoise"
     architecture = ARCHITECTURES[name]
     try:
         network = architecture.build(channels, denoises)

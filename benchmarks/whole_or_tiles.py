@@ -40,7 +40,7 @@ from vheatir.inference.restorer import OVERLAP
 from vheatir.tasks import TASKS, get_task
 
 MODELS = ("denoise_gray_small", "denoise_color_medium", "jpeg_gray_small")
-LEVELS = {"noise": 50.0, "jpeg": 10.0}
+LEVELS = {"denoise": 50.0, "jpeg": 10.0}
 
 
 @dataclass
@@ -101,7 +101,7 @@ def qualities(
     """Measure a model's PSNR whole and in tiles, on images grouped by size."""
     model = load_model(name)
     task = get_task(str(model.info["task"]))
-    level = LEVELS[task.degradation]
+    level = LEVELS[task.kind]
     found: list[Quality] = []
     for test_set in sets:
         by_tile: dict[int | None, list[Measured]] = {}

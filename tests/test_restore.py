@@ -516,7 +516,7 @@ def test_the_task_photo_asks_for_one_model_gray_or_colour(tmp_path: Path, photo:
         asked.append(name)
         return Restorer(photo, "cpu")
 
-    runner = Runner(Settings(degradation="photo", device="cpu"), load)
+    runner = Runner(Settings(task="photo", device="cpu"), load)
     for index, image in enumerate((GRAY, CLEAN)):
         write_image(tmp_path / f"{index}.png", image)
         message = runner.run(Job(tmp_path / f"{index}.png", tmp_path / f"out{index}.png"))

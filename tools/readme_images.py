@@ -91,7 +91,7 @@ def draw_unknown_levels() -> None:
     rows = []
     for name, top, left, kind in UNKNOWN:
         task = get_task(kind)
-        low, high = (5, 50) if task.degradation == "noise" else (10, 60)
+        low, high = (5, 50) if task.kind == "denoise" else (10, 60)
         level = int(rng.integers(low, high))
         clean = to_color_mode(np.ascontiguousarray(photographs[name]), task.color)
         degraded = to_uint8(degrade_for_benchmark(clean, task, level))

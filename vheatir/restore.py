@@ -160,7 +160,7 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.inputs, arguments.output, _FORMATS.get(arguments.format), arguments.compare
     )
     settings = Settings(
-        degradation={"denoise": "noise"}.get(arguments.task, arguments.task),
+        task=arguments.task,
         level=arguments.level,
         strength=(
             arguments.strength if arguments.luma is None else arguments.luma,

@@ -11,7 +11,7 @@ from typing import Literal
 
 from vheatir.errors import unknown_name
 
-Degradation = Literal["noise", "jpeg", "photo"]
+Kind = Literal["denoise", "jpeg", "photo"]
 ColorMode = Literal["gray", "luma", "rgb"]
 
 
@@ -22,8 +22,8 @@ class Task:
     Attributes:
         name: key in :data:`TASKS`.
         title: words for tables and the demo.
-        degradation: ``"noise"`` (additive white Gaussian), ``"jpeg"``, or ``"photo"``: camera
-            noise, JPEG and what else happens to photographs.
+        kind: ``"denoise"`` (additive white Gaussian noise), ``"jpeg"``, or ``"photo"``: camera
+            noise, JPEG and the other degradations of photographs.
         color: ``"gray"`` (OpenCV's gray conversion), ``"luma"`` (Y of MATLAB's ``rgb2ycbcr``)
             or ``"rgb"``.
         level_name: what the level measures: ``"sigma"`` (on the scale 0..255) or ``"quality"``;
@@ -36,7 +36,7 @@ class Task:
 
     name: str
     title: str
-    degradation: Degradation
+    kind: Kind
     color: ColorMode
     level_name: Literal["sigma", "quality"] | None
     level_range: tuple[float, float] | None
@@ -58,11 +58,11 @@ TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         Task(
-            "denoise_gray", "grayscale denoising", "noise", "gray", "sigma",
+            "denoise_gray", "grayscale denoising", "denoise", "gray", "sigma",
             (0.0, 55.0), (15, 25, 50), ("Set12",),
         ),
         Task(
-            "denoise_color", "colour denoising", "noise", "rgb", "sigma",
+            "denoise_color", "colour denoising", "denoise", "rgb", "sigma",
             (0.0, 55.0), (15, 25, 50), ("McMaster",),
         ),
         Task(

@@ -51,7 +51,7 @@ class DegradationRange:
     @property
     def margin(self) -> int:
         """Extra pixels of a JPEG crop that allow any grid phase."""
-        return _JPEG_UNIT if self.task.degradation == "jpeg" and self.jpeg_grid != "aligned" else 0
+        return _JPEG_UNIT if self.task.kind == "jpeg" and self.jpeg_grid != "aligned" else 0
 
     def draw_scale(self, rng: np.random.Generator, size: int, shortest: int) -> float:
         """Draw the resize factor of a sample: 1 except for the task ``photo``.
@@ -61,7 +61,7 @@ class DegradationRange:
             size: side of the sample in pixels.
             shortest: shorter side of its image, which limits downscaling.
         """
-        if self.task.degradation != "photo":
+        if self.task.kind != "photo":
             return 1.0
         return self.photo.draw_scale(rng, size, shortest)
 
@@ -72,7 +72,7 @@ class DegradationRange:
             size: side of the sample in pixels.
             scale: see :meth:`draw_scale`.
         """
-        if self.task.degradation == "photo":
+        if self.task.kind == "photo":
             return self.photo.source_size(size, scale)
         return size + self.margin
 
@@ -111,9 +111,9 @@ def degrade(
         Degraded crop (noise: float32, may exceed [0, 1]; JPEG, photo: uint8), clean crop
         (uint8), level (0 for a task without one).
     """
-    if what.task.degradation == "photo":
+    if what.task.kind == "photo":
         return *degrade_photo(clean, size, what.photo, rng, scale), 0.0
-    if what.task.degradation == "noise":
+    if what.task.kind == "denoise":
         sigma = float(rng.uniform(what.low, what.high))
         unit = np.divide(clean, np.float32(255), dtype=np.float32)
         return add_noise(unit, sigma, rng), clean, sigma

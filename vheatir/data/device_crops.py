@@ -60,7 +60,7 @@ class DeviceCrops:
         augment: bool = True,
         recolored: float = 0.0,
     ) -> None:
-        if degradation.task.degradation != "noise":
+        if degradation.task.kind != "denoise":
             raise VHeatIRError(
                 "data_on_device supports noise only: set it to false for other tasks, whose "
                 "degradations are computed by data loader workers"

@@ -42,10 +42,10 @@ def degrade_for_benchmark(
     if (level is None) == task.has_level:
         needed = f"{task.level_name} is needed" if task.has_level else "it has none"
         raise VHeatIRError(f"level {level!r} for task {task.name}: {needed}")
-    if task.degradation == "photo":
+    if task.kind == "photo":
         return _synthetic_photo(clean).astype(np.float32) / np.float32(255)
     assert level is not None
-    if task.degradation == "noise":
+    if task.kind == "denoise":
         return benchmark_noise(clean.astype(np.float32) / np.float32(255), level)
     if level != int(level):
         raise VHeatIRError(f"JPEG quality {level} is invalid: give a whole number from 1 to 100")

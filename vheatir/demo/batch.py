@@ -19,7 +19,7 @@ from vheatir.inference.strength import STRONGEST
 
 #: Maximum files per batch, so that one visitor does not block the others for an hour.
 MOST = 50
-_TASKS = {"Automatic": "auto", "Noise": "noise", "JPEG": "jpeg", "Photo": "photo"}
+_TASKS = {"Automatic": "auto", "Noise": "denoise", "JPEG": "jpeg", "Photo": "photo"}
 #: Output suffixes; None chooses it per file, as the command line does.
 _SUFFIXES = {
     "As uploaded": None, "PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tiff"
@@ -84,7 +84,7 @@ class BatchTab:
         if len(files) > MOST:
             raise VHeatIRError(f"{len(files)} files are too many: upload {MOST} at most")
         settings = Settings(
-            degradation=_TASKS[remove],  # type: ignore[arg-type]
+            task=_TASKS[remove],  # type: ignore[arg-type]
             strength=(luma, chroma),
             max_pixels=self._max_pixels,
         )

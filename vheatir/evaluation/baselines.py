@@ -22,9 +22,9 @@ def bm3d_method(task: Task) -> Method:
     Raises:
         VHeatIRError: the package is missing, or the task is not white noise removal.
     """
-    if task.degradation == "jpeg":
+    if task.kind == "jpeg":
         raise VHeatIRError(f"BM3D removes noise, not JPEG artifacts: task {task.name} has no BM3D")
-    if task.degradation != "noise":
+    if task.kind != "denoise":
         raise VHeatIRError(f"BM3D needs a sigma: task {task.name} has none, so no BM3D")
     try:
         import bm3d
@@ -52,7 +52,7 @@ def nlm_method(task: Task) -> Method:
     from skimage.restoration import denoise_nl_means
 
     def restore(image: NDArray[np.float32], level: float | None) -> NDArray[np.float32]:
-        if level is not None and task.degradation == "noise":
+        if level is not None and task.kind == "denoise":
             sigma = level / 255
         else:
             sigma = max(estimate_sigma(image), _JPEG_SIGMA) / 255

@@ -204,7 +204,7 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[Benchmark
         return [_published_set(root / name, task) for name in found]
     if root.name in known:
         return [_published_set(root, task)] if root.name in task.benchmark_sets else []
-    pairs = task.degradation == "photo"
+    pairs = task.kind == "photo"
     if pairs and _looks_paired(root):
         return [paired_test_set(root)]
     if any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir()):
@@ -224,7 +224,7 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[Benchmark
 
 def _published_set(folder: Path, task: Task) -> BenchmarkSet:
     """Return a published test set; for ``photo`` it must be paired, else results would mislead."""
-    return paired_test_set(folder) if task.degradation == "photo" else folder_test_set(folder)
+    return paired_test_set(folder) if task.kind == "photo" else folder_test_set(folder)
 
 
 def _looks_paired(folder: Path) -> bool:

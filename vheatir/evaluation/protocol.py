@@ -132,7 +132,7 @@ def _measure_image(
         output=restored,
         psnr=psnr(restored, clean),
         ssim=ssim(restored, clean),
-        psnrb=psnrb(restored, clean) if task.degradation == "jpeg" else None,
+        psnrb=psnrb(restored, clean) if task.kind == "jpeg" else None,
         seconds=seconds,
     )
 

@@ -147,7 +147,7 @@ def make_plans(arguments: argparse.Namespace, note: Callable[[str], None]) -> li
             if not any(method.covers(level) for level in levels):
                 trained = f"{task.level_name} {_format_range(method.level_range)}"
                 note(f"{method.name} is left out: it is trained for {trained}")
-        if arguments.bm3d and task.degradation == "noise":
+        if arguments.bm3d and task.kind == "denoise":
             own = [bm3d_method(task), *own]
         test_sets, remarks = _find_test_sets(arguments, task, use_bundled)
         if not test_sets:
@@ -282,11 +282,11 @@ def _levels(
         return [None]
     if arguments.level:
         levels = sorted(set(arguments.level))
-        highest = 255 if task.degradation == "noise" else 100
+        highest = 255 if task.kind == "denoise" else 100
         for level in levels:
-            whole = task.degradation == "noise" or level == int(level) >= 1
+            whole = task.kind == "denoise" or level == int(level) >= 1
             if not (0 <= level <= highest and whole):
-                allowed = "0 to 255" if task.degradation == "noise" else "whole numbers 1 to 100"
+                allowed = "0 to 255" if task.kind == "denoise" else "whole numbers 1 to 100"
                 raise VHeatIRError(
                     f"--level {level:g}: {task.level_name} of {task.name} is {allowed}"
                 )
@@ -324,7 +324,7 @@ def _find_test_sets(
             test_sets = [bundled_test_set()]
             missing = f" ({', '.join(task.benchmark_sets)} not found)" if not use_bundled else ""
             remarks = [f"on photographs bundled with scikit-image{missing}"]
-    if task.degradation == "photo" and not all(test_set.is_paired for test_set in test_sets):
+    if task.kind == "photo" and not all(test_set.is_paired for test_set in test_sets):
         remarks.append(
             "with synthetic degradation: camera noise and JPEG" + _unpaired_remark(test_sets)
         )

@@ -24,7 +24,7 @@ from vheatir.tasks import get_task
 
 NAME = "benchmark"
 _MISSING = "-"
-_SHOWN = {"noise": "PSNR/SSIM", "jpeg": "PSNR/SSIM/PSNR-B", "photo": "PSNR/SSIM"}
+_SHOWN = {"denoise": "PSNR/SSIM", "jpeg": "PSNR/SSIM/PSNR-B", "photo": "PSNR/SSIM"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def lay_out(records: Sequence[Record], remarks: Iterable[str] = ()) -> Cells:
     """
     task = get_task(records[0].task)
     levels = sorted({r.level for r in records if r.level is not None}) if task.has_level else [None]
-    shown = _SHOWN[task.degradation]
+    shown = _SHOWN[task.kind]
     header = [
         "method",
         "parameters",

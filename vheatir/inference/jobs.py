@@ -36,7 +36,6 @@ from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
 
 STREAM = "-"
-_TASK_OF_DEGRADATION = {"noise": "denoise", "jpeg": "jpeg", "photo": "photo"}
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
 _EXTRA_SUFFIXES = HEIF_SUFFIXES | RAW_SUFFIXES
 _MAX_COMPARE_SIDE = 2048
@@ -177,7 +176,7 @@ class Settings:
     """Restoration settings from the command line.
 
     Attributes:
-        degradation: ``"noise"``, ``"jpeg"``, ``"photo"``, or ``"auto"`` to choose for each image.
+        task: ``"denoise"``, ``"jpeg"``, ``"photo"``, or ``"auto"`` to choose for each image.
         level: sigma or JPEG quality; None to estimate it; not used by ``"photo"``.
         strength: strength of luma and chroma in percent, 0 to 150.
         tile: see :meth:`vheatir.Restorer.restore`.
@@ -188,7 +187,7 @@ class Settings:
         max_pixels: reject larger images.
     """
 
-    degradation: Literal["auto", "noise", "jpeg", "photo"] = "auto"
+    task: Literal["auto", "denoise", "jpeg", "photo"] = "auto"
     level: float | None = None
     strength: tuple[float, float] = (100.0, 100.0)
     tile: Literal["auto"] | int | None = "auto"
@@ -219,22 +218,21 @@ class Runner:
         pick_device(settings.device)  # report an invalid device before the first image
         parse_strength(settings.strength)
         self._restorers: dict[str, Restorer] = {}
-        self._degradation = settings.degradation
+        self._task: str = settings.task
         if settings.model is not None:
             task = self._restorer(settings.model).task
-            own = task.degradation if task else None
-            if own and self._degradation not in ("auto", own):
-                wanted = _TASK_OF_DEGRADATION[self._degradation]
+            own = task.kind if task else None
+            if own and self._task not in ("auto", own):
                 raise VHeatIRError(
                     f"model {settings.model!r} is for {task.title if task else own}, but the task "
-                    f"is {wanted}: omit --task or --model"
+                    f"is {self._task}: omit --task or --model"
                 )
-            self._degradation = own or "noise"
-        if settings.level is not None and self._degradation == "auto":
+            self._task = own or "denoise"
+        if settings.level is not None and self._task == "auto":
             raise VHeatIRError(
                 "a level is a sigma or a JPEG quality: give --task denoise or jpeg with it"
             )
-        if settings.level is not None and self._degradation == "photo":
+        if settings.level is not None and self._task == "photo":
             raise VHeatIRError(
                 "the task photo takes no level, since its models are blind: "
                 "omit --level, or give --task denoise or jpeg"
@@ -304,18 +302,16 @@ class Runner:
         self, pixels: NDArray[Any], quality: int | None
     ) -> tuple[str, Restorer | None, float | None]:
         """Return detected degradation, model (None to leave the image unchanged) and level."""
-        degradation = self._degradation
-        if degradation == "auto":
+        if self._task == "auto":
             choice = choose_model(pixels, quality)
             if choice.model is None:
                 return choice.message, None, None
             restorer = self._restorer(choice.model)
             return choice.message, restorer, restorer.nearest_level(choice.level)
-        found = f"JPEG of quality {quality}" if quality and degradation == "jpeg" else ""
-        task = _TASK_OF_DEGRADATION[degradation]
+        found = f"JPEG of quality {quality}" if quality and self._task == "jpeg" else ""
         gray = pixels.ndim == 2 or pixels.shape[2] < 3
         # The task ``photo`` has one model for both; gray is passed as equal channels.
-        name = task if degradation == "photo" else f"{task}_{'gray' if gray else 'color'}"
+        name = "photo" if self._task == "photo" else f"{self._task}_{'gray' if gray else 'color'}"
         return found, self._restorer(self.settings.model or name), self.settings.level
 
     def _restorer(self, name: str) -> Restorer:

@@ -268,7 +268,7 @@ class Restorer:
         if level is None:
             if not self._takes_level:
                 return None, False
-            if self.task is not None and self.task.degradation != "noise":
+            if self.task is not None and self.task.kind != "denoise":
                 raise VHeatIRError("this model needs the JPEG quality: give a level, 1 to 100")
             low, high = self.level_range or (0.0, math.inf)
             sigmas = [estimate_sigma(each.permute(1, 2, 0).cpu().numpy()) for each in colors]

@@ -50,12 +50,12 @@ class TrainingFeed:
             PhotoDegradation(**data.photo.model_dump()),
         )  # fmt: skip
         keep = ("but", data.exclude_every) if data.exclude_every else None
-        if options.train.data_on_device and task.degradation != "noise":
+        if options.train.data_on_device and task.kind != "denoise":
             log.warning(
                 "train:data_on_device is for noise only: data loader workers make the crops of %s",
                 options.task,
             )
-        self.on_device = options.train.data_on_device and task.degradation == "noise"
+        self.on_device = options.train.data_on_device and task.kind == "denoise"
         self.source = ImageSource(
             data.dataroot_gt,
             task.color,

@@ -95,7 +95,7 @@ class Options(Section):
             return data
         task = TASKS[data["task"]]
         derived: dict[str, Any] = {"in_chans": task.channels, "out_chans": task.channels}
-        if task.degradation == "noise" and isinstance(data.get("level"), list | tuple):
+        if task.kind == "denoise" and isinstance(data.get("level"), list | tuple):
             derived["level_scale"] = 255.0
         return {**data, "network_g": {**network, **{
             key: value for key, value in derived.items() if key not in network
@@ -113,7 +113,7 @@ class Options(Section):
             raise ValueError(
                 f"'level' is missing: give a {task.level_name} or a range [lowest, highest]"
             )
-        low, high = (0.0, 255.0) if task.degradation == "noise" else (1.0, 100.0)
+        low, high = (0.0, 255.0) if task.kind == "denoise" else (1.0, 100.0)
         for level in levels:
             if not low <= level <= high:
                 raise ValueError(
