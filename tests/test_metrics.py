@@ -1,4 +1,4 @@
-"""PSNR, SSIM and PSNR-B against scikit-image and against a slow, literal formula."""
+"""PSNR, SSIM and PSNR-B against scikit-image and a slow, literal implementation."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_psnrb_punishes_blocks_and_only_on_the_grid() -> None:
     photo = to_color_mode(heldout_photographs()["chelsea"], "gray")[:256, :256]
     blocky = jpeg_compress(np.ascontiguousarray(photo), 10)
     assert psnrb(blocky, photo) < psnr(blocky, photo) - 0.5
-    # Moved by half a block, the edges fall inside the assumed blocks and cost nothing.
+    # Shifted by half a block, the edges fall inside the assumed blocks: no penalty.
     assert psnrb(blocky[4:-4, 4:-4], photo[4:-4, 4:-4]) == psnr(blocky, photo, border=4)
 
 

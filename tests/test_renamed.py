@@ -20,9 +20,9 @@ OPTIONS = Path(__file__).resolve().parents[1] / "options"
 
 @pytest.fixture(autouse=True)
 def notices_anew() -> Iterator[None]:
-    renamed._notify.cache_clear()
+    renamed._warn_renamed.cache_clear()
     yield
-    renamed._notify.cache_clear()
+    renamed._warn_renamed.cache_clear()
 
 
 def test_every_old_name_stands_for_a_released_model() -> None:

@@ -352,7 +352,7 @@ def test_a_format_for_the_standard_output(
         (["a.png", "-o", "out", "--luma", "nan"], "0 (the input) to 150"),
         (["a.png", "-o", "out", "--chroma", "-1"], "0 (the input) to 150"),
         (["a.png", "-o", "out", "--device", "abacus"], "abacus"),
-        (["empty", "-o", "out"], "holds no image"),
+        (["empty", "-o", "out"], "contains no images"),
     ],
 )
 def test_invalid_arguments_are_reported_before_any_work(

@@ -1,4 +1,4 @@
-"""Weight files: rebuilt from the file alone; damaged, foreign and hostile ones refused."""
+"""Weight files are self-contained; damaged, foreign and malicious files are refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def file(tmp_path: Path) -> Path:
     return save_weights(tmp_path / "tiny.safetensors", network(), INFO)
 
 
-# --- there and back ------------------------------------------------------------------------------
+# --- round trip ----------------------------------------------------------------------------------
 
 READER = """
 import sys
@@ -86,8 +86,8 @@ def test_a_fresh_process_rebuilds_the_network_from_the_file_alone(tmp_path: Path
         with torch.no_grad():
             expected = network(kind)(x, 25.0).numpy()
         residual = np.sqrt(np.mean((expected - x.numpy()) ** 2))
-        assert residual > 1e-3  # there is something to get wrong
-        # Not to the bit: kernels may differ between processes, by alignment and threads.
+        assert residual > 1e-3  # the network changes its input
+        # Not bit-exact: kernels may differ between processes, by alignment and threads.
         np.testing.assert_allclose(np.load(tmp_path / f"{kind}32.npy"), expected, atol=1e-5)
         difference = np.load(tmp_path / f"{kind}16.npy") - expected
         assert 0 < np.sqrt(np.mean(difference**2)) < 0.01 * residual
@@ -120,7 +120,7 @@ def test_read_info_reads_the_header_alone(file: Path) -> None:
     assert info.pop("network") == network_config(net)
     assert info.pop("params") == sum(p.numel() for p in net.parameters())
     assert info == INFO
-    # it has not seen the weights: those of this copy are NaN throughout
+    # it does not read the weights: all of them are NaN in this copy
     data = bytearray(file.read_bytes())
     start = 8 + int.from_bytes(data[:8], "little")
     data[start:] = b"\xff" * (len(data) - start)
@@ -136,12 +136,12 @@ def test_a_network_of_unknown_configuration_is_not_saved(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-# --- damage --------------------------------------------------------------------------------------
+# --- damaged files -------------------------------------------------------------------------------
 
 
-def refused(function: Callable[[Path], object], path: Path, words: str = "") -> None:
-    """Assert that ``function`` says in one line, naming the file, why it refuses it."""
-    with pytest.raises(VHeatIRError, match=words) as caught:
+def refused(function: Callable[[Path], object], path: Path, message: str = "") -> None:
+    """Assert that ``function`` raises a one-line error that names the file."""
+    with pytest.raises(VHeatIRError, match=message) as caught:
         function(path)
     text = str(caught.value)
     assert "\n" not in text and path.name in text and len(text) < 400
@@ -152,7 +152,7 @@ def rewritten(
     weights: Callable[[dict[str, Tensor]], object] = lambda state: None,
     header: Callable[[dict[str, Any]], object] = lambda header: None,
 ) -> None:
-    """Rewrite a weight file with other weights, or another entry of ours in its header."""
+    """Rewrite a weight file with modified weights or a modified ``vheatir`` metadata entry."""
     data = path.read_bytes()
     metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
     entry, state = json.loads(metadata["vheatir"]), safetensors.torch.load(data)
@@ -183,7 +183,7 @@ def test_truncated_files(read: Callable[[Path], object], kept: float, file: Path
 def test_bits_flipped_in_the_header_never_end_in_a_traceback(file: Path) -> None:
     data = file.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
-    # every bit of the length, and as many of the rest as take a second or two
+    # every bit of the length field, and a random sample of the rest
     bits = [*range(64), *random.Random(0).sample(range(64, 8 * end), 500)]
     refusals = 0
     for bit in bits:
@@ -191,7 +191,7 @@ def test_bits_flipped_in_the_header_never_end_in_a_traceback(file: Path) -> None
         damaged[bit // 8] ^= 1 << bit % 8
         file.write_bytes(damaged)
         try:
-            load_weights(file)  # a flip in a name or a learning rate does no harm
+            load_weights(file)  # a flip in a name or a learning rate is harmless
         except VHeatIRError as error:
             refusals += 1
             assert "\n" not in str(error) and "tiny.safetensors" in str(error)
@@ -218,10 +218,10 @@ def test_weights_that_do_not_fit_the_configuration(file: Path) -> None:
         (poison, f"infinite or NaN values in {name}"),
         (overflow, f"infinite or NaN values in {name}"),
     ]
-    for change, words in changes:
+    for change, message in changes:
         file.write_bytes(good)
         rewritten(file, weights=change)
-        refused(load_weights, file, words)
+        refused(load_weights, file, message)
 
 
 def test_configurations_that_cannot_be_true(file: Path) -> None:
@@ -233,10 +233,10 @@ def test_configurations_that_cannot_be_true(file: Path) -> None:
         (lambda h: h["network"].update(gain=2), "unknown option of VHeatIR"),
         (lambda h: h["network"].pop("depths"), "is wrong"),
     ]
-    for change, words in changes:
+    for change, message in changes:
         file.write_bytes(good)
         rewritten(file, header=change)
-        refused(load_weights, file, words)
+        refused(load_weights, file, message)
 
 
 def test_headers_that_are_not_ours(file: Path) -> None:
@@ -248,11 +248,11 @@ def test_headers_that_are_not_ours(file: Path) -> None:
         (lambda h: h.pop("info"), "damaged"),
         (lambda h: h.update(format=2), "has format 2, not 1: upgrade"),
     ]
-    for change, words in changes:
+    for change, message in changes:
         file.write_bytes(good)
         rewritten(file, header=change)
         for read in (load_weights, read_info):
-            refused(read, file, words)
+            refused(read, file, message)
 
 
 @pytest.mark.parametrize("entry", ["", "[]", "7", "null", "{", "[" * 100_000])
@@ -266,7 +266,7 @@ def test_other_peoples_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "theirs.safetensors"
     safetensors.torch.save_file({"a": torch.ones(1)}, path)
     for read in (load_weights, read_info):
-        refused(read, path, "carries no vHeatIR configuration: give a file that training exported")
+        refused(read, path, "contains no vHeatIR configuration: use a file exported by training")
     assert torch.equal(read_state_dict(path)["a"], torch.ones(1))  # its tensors can still be read
 
 
@@ -295,7 +295,7 @@ def test_code_in_a_pickle_is_not_executed(how: str, suffix: str, tmp_path: Path)
     for read in (load_weights, read_info, read_state_dict):
         refused(read, path, "damaged")
         assert not target.exists()
-    # the bait is real
+    # unpickling does execute the payload
     if how == "pickle":
         pickle.loads(path.read_bytes())
         assert target.exists()
@@ -320,4 +320,4 @@ def test_the_average_is_preferred(tmp_path: Path) -> None:
 def test_pickles_without_weights(content: object, tmp_path: Path) -> None:
     path = tmp_path / "net_g.pth"
     torch.save(content, path)
-    refused(read_state_dict, path, "holds no weights: a dict of tensors is needed")
+    refused(read_state_dict, path, "contains no weights: it must be a dict of tensors")

@@ -1,4 +1,4 @@
-"""The released models: what the registry says is what lies there, and it restores."""
+"""The released models match the registry, and they restore images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vheatir.tasks import TASKS, get_task
 NAMES = [entry.name for entry in zoo.list_models()]
 
 
-#: Tasks whose first model is still to be released.
+#: Tasks without a released model so far.
 COMING = {"photo"} - {entry.task for entry in zoo.list_models()}
 
 

@@ -1,7 +1,7 @@
 """vHeatIR: image restoration by heat conduction.
 
-The public names below are imported on first use, so that ``import vheatir`` is quick and needs
-none of the training or demo dependencies.
+Public names are imported lazily, so that ``import vheatir`` is fast and needs no training or demo
+dependencies.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME_OF = {
+_MODULE_OF = {
     "HeatConduction2d": "vheatir.ops",
     "Restorer": "vheatir.inference",
     "VHeatIR": "vheatir.archs",
@@ -57,9 +57,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF[name]), name)
+    value = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 

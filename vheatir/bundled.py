@@ -1,12 +1,12 @@
-"""Photographs that come inside the scikit-image wheel: real images without a download.
+"""Photographs bundled in the scikit-image wheel: real images without a download.
 
-The quickstart trains on :func:`training_photographs` and is measured on
-:func:`heldout_photographs`; the benchmark script falls back to the latter where no test set is
-found. The two share no image (nor scene: the two motorcycle pictures are a stereo pair and stay
-together). Only colour pictures that scikit-image keeps inside its wheel are used, never those it
-would fetch on first use. They come from NASA (astronaut), SpaceX (rocket), the Middlebury stereo
-set (motorcycle), and R. Michel, S. van der Walt and others; see ``skimage.data`` for each one's
-source and licence.
+The quickstart trains on :func:`training_photographs` and is evaluated on
+:func:`heldout_photographs`; the benchmark script falls back to the latter if no test set is found.
+The two sets share no image or scene: the motorcycle images are a stereo pair, and both are in the
+training set. Only colour images inside the scikit-image wheel are used, never those that it
+downloads on first use. They come from NASA (astronaut), SpaceX (rocket), the Middlebury stereo set
+(motorcycle), and R. Michel, S. van der Walt and others; see ``skimage.data`` for sources and
+licences.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TRAINING_FILES = {
     "rocket": "rocket.jpg",
     "tissue": "ihc.png",
 }
-# Lossless files with little noise of their own, so that they can serve as references.
+# Lossless files with low noise, suitable as references.
 HELDOUT_FILES = {
     "chelsea": "chelsea.png",
     "coffee": "coffee.png",
@@ -34,31 +34,31 @@ HELDOUT_FILES = {
 
 
 def training_photographs() -> dict[str, NDArray[np.uint8]]:
-    """Return the photographs to train on.
+    """Return the training photographs.
 
     Returns:
-        Name to ``uint8`` array of shape (H, W, 3), RGB.
+        Mapping from name to ``uint8`` array of shape (H, W, 3), RGB.
 
     Raises:
-        VHeatIRError: the installed scikit-image lacks them.
+        VHeatIRError: the installed scikit-image does not contain them.
     """
     return {name: _read(file) for name, file in TRAINING_FILES.items()}
 
 
 def heldout_photographs() -> dict[str, NDArray[np.uint8]]:
-    """Return the photographs to test on, none of which is trained on.
+    """Return the held-out photographs for evaluation.
 
     Returns:
-        Name to ``uint8`` array of shape (H, W, 3), RGB.
+        Mapping from name to ``uint8`` array of shape (H, W, 3), RGB.
 
     Raises:
-        VHeatIRError: the installed scikit-image lacks them.
+        VHeatIRError: the installed scikit-image does not contain them.
     """
     return {name: _read(file) for name, file in HELDOUT_FILES.items()}
 
 
 def photograph_folder() -> Path:
-    """Return the folder inside the installed scikit-image that holds the files."""
+    """Return the data folder of the installed scikit-image."""
     import skimage
 
     return Path(skimage.__file__).parent / "data"

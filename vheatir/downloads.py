@@ -1,7 +1,4 @@
-"""Files from the network: downloads that resume, hashes that are enforced, archives that stay in.
-
-For data sets; nothing here knows what is in the files.
-"""
+"""Resumable downloads, hash verification and safe extraction of archives, for data sets."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
 
 Report = Callable[[int, "int | None"], None]
-"""Called with what is done so far and the total, None while that is unknown."""
+"""Progress callback: bytes done and bytes in total, None if unknown."""
 
 
 def file_hash(path: Path) -> str:
@@ -40,24 +37,24 @@ def file_hash(path: Path) -> str:
 def download(
     url: str, target: Path, report: Report | None = None, attempts: int = 5, pause: float = 1.0
 ) -> None:
-    """Download ``url`` to ``target``; what an interruption leaves is resumed by the next call.
+    """Download ``url`` to ``target``; the next call resumes an interrupted download.
 
-    The part that has arrived waits beside the target. It is continued by a range request only if
-    the server vouches, by ETag or date, that the file is still the same; otherwise the download
-    starts afresh.
+    A partial download is kept next to the target. It is resumed by a range request only if the
+    server confirms, by ETag or modification date, that the file has not changed; otherwise the
+    download restarts.
 
     Args:
-        url: an http or https address.
-        target: where the complete file goes.
-        report: called with bytes so far and in total (None if unknown).
-        attempts: how many requests in a row may bring nothing new.
+        url: http or https URL.
+        target: path of the complete file.
+        report: progress callback.
+        attempts: maximum number of consecutive requests without progress.
         pause: seconds before the second attempt; doubled for each further one.
 
     Raises:
-        VHeatIRError: the server refuses, or the connection breaks every time.
+        VHeatIRError: not an http or https URL, the server refuses, or every attempt fails.
     """
     if not url.startswith(("http://", "https://")):
-        raise VHeatIRError(f"{url!r} cannot be fetched: only http and https addresses can")
+        raise VHeatIRError(f"{url!r} cannot be downloaded: only http and https URLs are supported")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     failures, furthest = 0, _size(part)
@@ -68,17 +65,17 @@ def download(
         try:
             if _receive(url, part, report):
                 os.replace(part, target)
-                _note_of(part).unlink(missing_ok=True)
+                _metadata_path(part).unlink(missing_ok=True)
                 return
             problem = "the connection closed early"
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 416:  # the part is no beginning of this file
+            if error.code == 416:  # range not satisfiable: the part is not from this file
                 part.unlink(missing_ok=True)
             elif error.code < 500:
                 raise VHeatIRError(
-                    f"{url} cannot be fetched: {error.code} {error.reason}; get it elsewhere and "
-                    "use --source"
+                    f"{url} cannot be downloaded: {error.code} {error.reason}; get it elsewhere "
+                    "and use --source"
                 ) from None
             problem = f"{error.code} {error.reason}"
         except (OSError, http.client.HTTPException) as error:
@@ -86,8 +83,8 @@ def download(
         failures = 0 if _size(part) > furthest else failures + 1
         furthest = max(furthest, _size(part))
     raise VHeatIRError(
-        f"{url} cannot be fetched ({problem}): run the same command again to go on from where it "
-        "stopped, or get it elsewhere and use --source"
+        f"{url} cannot be downloaded ({problem}): run the same command again to resume, or get it "
+        "elsewhere and use --source"
     )
 
 
@@ -98,10 +95,10 @@ def _size(path: Path) -> int:
 def _receive(url: str, part: Path, report: Report | None) -> bool:
     """Make one request; return whether the file is complete."""
     headers = {"User-Agent": "vheatir-prepare"}
-    note = _read_json(_note_of(part))
-    start = _size(part) if note.get("url") == url and note.get("version") else 0
+    known = _read_json(_metadata_path(part))
+    start = _size(part) if known.get("url") == url and known.get("version") else 0
     if start:
-        headers |= {"Range": f"bytes={start}-", "If-Range": note["version"]}
+        headers |= {"Range": f"bytes={start}-", "If-Range": known["version"]}
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=60) as response:
         resumed = response.status == 206 and (
@@ -115,7 +112,7 @@ def _receive(url: str, part: Path, report: Report | None) -> bool:
         total = start + int(length) if length else None
         tag = response.headers.get("ETag", "")
         version = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
-        _write_json(_note_of(part), {"url": url, "version": version})
+        _write_json(_metadata_path(part), {"url": url, "version": version})
         with part.open("ab" if resumed else "wb") as file:
             while block := response.read(1 << 16):
                 file.write(block)
@@ -124,7 +121,8 @@ def _receive(url: str, part: Path, report: Report | None) -> bool:
             return total is None or file.tell() == total
 
 
-def _note_of(part: Path) -> Path:
+def _metadata_path(part: Path) -> Path:
+    """Path of the file that records URL and version of a partial download."""
     return part.with_name(part.name + ".json")
 
 
@@ -141,37 +139,42 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 class Lock:
-    """The hashes seen at the first fetch, enforced at every later one.
+    """Lock file: records the SHA-256 of the first download and enforces it for later ones.
 
     Args:
-        path: the lock file; people may delete a line of it to accept a changed source.
+        path: path of the lock file; delete an entry to accept a changed source.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def enforce(self, url: str, file: Path, known: str | None) -> str:
-        """Compare a fetched file with its known or recorded hash; delete it if it differs.
+        """Compare a downloaded file with its known or recorded hash; delete it if it differs.
+
+        Args:
+            url: source of the file.
+            file: the downloaded file.
+            known: expected SHA-256; if None, the recorded one is used, if any.
 
         Returns:
-            Its SHA-256.
+            SHA-256 of the file.
 
         Raises:
-            VHeatIRError: the hash is another one.
+            VHeatIRError: the hash differs, or the lock file is damaged.
         """
         recorded = self._entries().get(url, {}).get("sha256")
         actual = file_hash(file)
         if (known or recorded or actual) == actual:
             return actual
         file.unlink()
-        origin = "the catalogue" if known else f"the first fetch ({self.path})"
+        origin = "the catalogue" if known else f"the first download ({self.path})"
         raise VHeatIRError(
             f"{url} was refused: its SHA-256 is {actual}, that of {origin} {known or recorded}; "
-            "fetch it again, or find out why the source has changed"
+            "download it again, or find out why the source has changed"
         )
 
     def record(self, url: str, sha256: str, size: int) -> None:
-        """Write the hash of a file down, once it has proved to be what it should be."""
+        """Record the hash and size of a verified file, unless its URL is already recorded."""
         entries = self._entries()
         if url not in entries:
             _write_json(self.path, {**entries, url: {"sha256": sha256, "bytes": size}})
@@ -189,16 +192,16 @@ class Lock:
 
 
 def extract(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
-    """Write the wanted members of an archive into a folder, without the folders they lie in.
+    """Extract selected members of an archive into a folder, without their parent folders.
 
     Args:
-        archive: a ZIP or tar file, compressed or not; RAR if a program for it is installed.
-        folder: where the files go.
-        wanted: tells of a member's path whether it is to be extracted.
+        archive: ZIP or tar file, compressed or not; RAR if an external program is installed.
+        folder: output folder.
+        wanted: predicate on the path of a member: whether to extract it.
 
     Raises:
-        VHeatIRError: the archive is damaged, names a path outside itself, holds two images of
-            one name, or is a RAR file and no program is there to open it.
+        VHeatIRError: the archive is damaged, names a path outside itself, contains two selected
+            files of the same name, or is a RAR file without a program to open it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -211,7 +214,7 @@ def extract(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
         elif tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tar:
                 for member in tar:
-                    # Links and devices are not files, whatever their name.
+                    # Skip links and devices.
                     if member.isreg() and (path := _checked(member.name, archive, wanted)):
                         content = tar.extractfile(member)
                         if content is not None:
@@ -219,13 +222,13 @@ def extract(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
         elif is_rar(archive):
             _extract_by_program(archive, folder, wanted)
         else:
-            raise VHeatIRError(f"{archive.name} is no archive, or damaged: fetch it again")
+            raise VHeatIRError(f"{archive.name} is not an archive, or damaged: download it again")
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise VHeatIRError(f"{archive.name} is damaged ({error}): fetch it again") from error
+        raise VHeatIRError(f"{archive.name} is damaged ({error}): download it again") from error
 
 
 def is_rar(path: Path) -> bool:
-    """Tell whether a file is a RAR archive, which only other programs can open."""
+    """Whether a file is a RAR archive, which takes an external program to open."""
     with path.open("rb") as file:
         return file.read(4) == b"Rar!"
 
@@ -233,22 +236,24 @@ def is_rar(path: Path) -> bool:
 def _checked(name: str, archive: Path, wanted: Callable[[str], bool]) -> PurePosixPath | None:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
-        raise VHeatIRError(f"{archive.name} was refused: it names the path {name!r} outside itself")
+        raise VHeatIRError(f"{archive.name} was refused: it names a path outside itself, {name!r}")
     return path if wanted(str(path)) else None
 
 
 def _write_member(source: IO[bytes], target: Path) -> None:
     if target.exists():
-        raise VHeatIRError(f"the archive holds two files called {target.name!r}: one is expected")
+        raise VHeatIRError(
+            f"the archive contains two files called {target.name!r}: one is expected"
+        )
     with target.open("wb") as file:
         shutil.copyfileobj(source, file)
 
 
 def _extract_by_program(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
-    whole = folder.with_name(folder.name + ".all")
-    shutil.rmtree(whole, ignore_errors=True)
-    whole.mkdir()
-    source, target = str(archive), str(whole)
+    unpacked = folder.with_name(folder.name + ".all")
+    shutil.rmtree(unpacked, ignore_errors=True)
+    unpacked.mkdir()
+    source, target = str(archive), str(unpacked)
     for command in (
         ["bsdtar", "-xf", source, "-C", target],
         ["unrar", "x", "-y", "-idq", source, target + os.sep],
@@ -258,18 +263,18 @@ def _extract_by_program(archive: Path, folder: Path, wanted: Callable[[str], boo
         if shutil.which(command[0]):
             done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
             if done.returncode:
-                said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+                reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
                 raise VHeatIRError(
-                    f"{command[0]} cannot open {source} ({said}): delete it to fetch it again"
+                    f"{command[0]} cannot open {source} ({reason}): delete it to download it again"
                 )
             break
     else:
         raise VHeatIRError(
-            f"{archive.name} needs a program that opens RAR files: install bsdtar "
+            f"{archive.name} requires a program that opens RAR files: install bsdtar "
             "(libarchive-tools), unrar, unar or 7z, or unpack it yourself and use --source"
         )
-    for path in sorted(whole.rglob("*")):
+    for path in sorted(unpacked.rglob("*")):
         if path.is_file() and not path.is_symlink():
-            if wanted(path.relative_to(whole).as_posix()):
+            if wanted(path.relative_to(unpacked).as_posix()):
                 os.replace(path, folder / path.name)
-    shutil.rmtree(whole)
+    shutil.rmtree(unpacked)

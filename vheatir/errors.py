@@ -1,4 +1,4 @@
-"""The one exception type that people are meant to read."""
+"""Exceptions for problems that users can solve, and how scripts report them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from difflib import get_close_matches
 
 
 class VHeatIRError(Exception):
-    """A problem the user can solve; its message is one line.
+    """An error that the user can solve, with a one-line message.
 
-    The message says what was wrong, what is allowed and what to do. Entry points print it without
+    The message states what is wrong, what is allowed and what to do. Entry points print it without
     a traceback and exit with status 2.
     """
 
 
 class UnsupportedImageError(VHeatIRError):
-    """A sound image file of a kind that is not restored: raw, HDR, or a package is missing."""
+    """A valid image file of an unsupported kind: raw, HDR, or its decoder is not installed."""
 
 
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> VHeatIRError:
-    """Build the error for a name that is not among ``allowed``, with the nearest one suggested.
+    """Build the error for a name that is not among ``allowed``; it suggests the closest match.
 
     Args:
-        kind: what the name stands for, such as ``"option"`` or ``"mixer"``.
-        name: what was given.
-        allowed: every valid name.
+        kind: what the name refers to, such as ``"option"`` or ``"mixer"``.
+        name: the invalid name.
+        allowed: all valid names.
     """
     names = sorted(allowed)
-    # "adamw" is nearer to "AdamW" than to "Adam": compare without regard to case
+    # compare case-insensitively: "adamw" is meant to match "AdamW" rather than "Adam"
     folded = {known.casefold(): known for known in names}
     near = get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
     hint = f"did you mean {folded[near[0]]!r}? " if near else ""
@@ -36,16 +36,16 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> VHeatIRErro
 
 
 def run_entry_point(function: Callable[[], int], interrupted: str, extra: str | None = None) -> int:
-    """Run a script's work; say in one line what the user can mend.
+    """Run the main function of a script; report user errors in one line on stderr.
 
     Args:
-        function: the work; returns the exit status.
-        interrupted: what to say after Ctrl-C.
-        extra: the package's extra that brings what the script needs, such as ``"train"``.
+        function: main function; returns the exit status.
+        interrupted: message after Ctrl-C.
+        extra: extra of the package with the dependencies of the script, such as ``"train"``.
 
     Returns:
-        The function's status; 2 for a VHeatIRError or a package that is not installed, 130 after
-        Ctrl-C.
+        The status returned by ``function``; 2 after a VHeatIRError or if a dependency is not
+        installed, 130 after Ctrl-C.
     """
     try:
         return function()

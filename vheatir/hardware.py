@@ -1,4 +1,4 @@
-"""Which device computes, and what it computes natively."""
+"""Device selection and hardware capabilities."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from vheatir.errors import VHeatIRError
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the torch device that ``device`` names; ``"auto"``: CUDA, else MPS, else the CPU.
+    """Return the torch device named ``device``; ``"auto"`` is CUDA, else MPS, else the CPU.
 
     Raises:
-        VHeatIRError: the device is unknown or not there.
+        VHeatIRError: the device is unknown or not available.
     """
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    there = [*(kind for kind, usable in found.items() if usable), "cpu"]
+    available = [*(kind for kind, usable in found.items() if usable), "cpu"]
     if device == "auto":
-        return torch.device(there[0])
+        return torch.device(available[0])
     try:
-        wanted = torch.device(device)
-        if wanted.type in there:
-            torch.empty(1, device=wanted)  # its number may be wrong still
-            return wanted
+        requested = torch.device(device)
+        if requested.type in available:
+            torch.empty(1, device=requested)  # raises if the device index is out of range
+            return requested
     except (RuntimeError, AssertionError):
         pass
     raise VHeatIRError(
-        f"device {str(device)!r} is not available here: choose {', '.join(['auto', *there])}"
+        f"device {str(device)!r} is not available here: choose {', '.join(['auto', *available])}"
     )
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 in hardware (compute capability 8.0; AMX, AVX-512 BF16).
+    """Whether a device multiplies bfloat16 in hardware.
 
-    Without that bfloat16 is emulated: on a CPU up to eight times slower than float32.
+    That takes compute capability 8.0 on an NVIDIA GPU, and AMX or AVX-512 BF16 on a CPU. Without it
+    bfloat16 is emulated, on a CPU up to eight times slower than float32.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # torch offers no stable public query; Linux lists the processor's features.
+        # PyTorch has no stable public query; Linux lists the CPU features.
         info = Path("/proc/cpuinfo")
         features = info.read_text().split() if info.is_file() else []
         return "amx_bf16" in features or "avx512_bf16" in features
@@ -50,14 +51,14 @@ def has_native_bf16(device: torch.device) -> bool:
 
 @contextmanager
 def tf32_products(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
-    """Let float32 products on a GPU take TF32 while the rest computes in half precision.
+    """Enable TF32 for float32 matrix products on a GPU during half-precision autocast.
 
-    The transforms stay in float32 under autocast. TF32 keeps 10 bits of mantissa, where bfloat16
-    keeps 7, and makes these products eight times faster on an H100.
+    The DCTs stay in float32 under autocast. TF32 keeps 10 mantissa bits to bfloat16's 7, and makes
+    these products eight times faster on an H100.
 
     Args:
-        device: where the work runs.
-        dtype: of autocast; for float32 or None nothing changes.
+        device: the device in use.
+        dtype: the dtype of autocast; no effect for float32 or None.
     """
     if device.type != "cuda" or dtype in (None, torch.float32):
         yield

@@ -1,7 +1,7 @@
-"""Image files in and out: the one place where pixels meet the disk.
+"""Reading and writing of image files.
 
-Arrays are ``(H, W)`` for gray and ``(H, W, C)`` in R, G, B(, A) order for colour, as stored:
-``uint8`` or ``uint16``.
+Arrays are (H, W) for gray and (H, W, C) in R, G, B(, A) order for colour, ``uint8`` or ``uint16``
+as stored in the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image
 
 from vheatir.errors import VHeatIRError
 
-# OpenCV 5 has its log level in a module of its own, OpenCV 4 beside everything else.
+# The log level functions are in cv2.utils.logging in OpenCV 5, and in cv2 itself in OpenCV 4.
 _cv2_logging: Any = getattr(cv2.utils, "logging", cv2)
 _CV2_SILENT = 0
 
@@ -30,18 +30,19 @@ IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 )
 
-#: Suffixes of images that only :mod:`vheatir.inference` reads, not the readers of training data.
+#: Suffixes of formats that only :mod:`vheatir.inference` reads, not the training data readers.
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
 
-#: Pillow's names of the formats that are read. Bytes of any other never reach a decoder, whatever
-#: the file is called.
+#: Supported formats, by their Pillow names. Data in any other format never reaches a decoder,
+#: regardless of the file name.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 
-#: Largest image that is decoded where nobody has set a limit, in pixels.
+#: Default limit on the size of decoded images, in pixels.
 MAX_PIXELS = 150_000_000
 
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
-_PNG_FIRST_CHUNK, _PNG_AROUND = 8, 12  # bytes before the first chunk; around a chunk's contents
+# Sizes in bytes: the signature before the first chunk; length, type and CRC of a chunk.
+_PNG_SIGNATURE, _PNG_CHUNK_OVERHEAD = 8, 12
 
 
 def list_images(
@@ -50,24 +51,25 @@ def list_images(
     """Return every image file below ``folder``, sorted by path.
 
     Args:
-        folder: where to look.
-        more_suffixes: to take besides ``IMAGE_SUFFIXES``, in lower case.
+        folder: folder to search recursively.
+        more_suffixes: suffixes to include besides ``IMAGE_SUFFIXES``, in lower case.
 
     Raises:
-        VHeatIRError: the folder is missing or holds no image.
+        VHeatIRError: the folder is missing or contains no images.
     """
     root = Path(folder)
     if not root.is_dir():
         raise VHeatIRError(
             f"image folder {str(root)!r} does not exist: give an existing folder, "
-            "or fetch the data sets with datasets/prepare.py"
+            "or download the data sets with datasets/prepare.py"
         )
     wanted = IMAGE_SUFFIXES | more_suffixes
     images = sorted(path for path in root.rglob("*") if path.suffix.lower() in wanted)
     if not images:
-        read = sorted(IMAGE_SUFFIXES | (more_suffixes & HEIF_SUFFIXES))
+        supported = sorted(IMAGE_SUFFIXES | (more_suffixes & HEIF_SUFFIXES))
         raise VHeatIRError(
-            f"image folder {str(root)!r} holds no image: files ending in {', '.join(read)} are read"
+            f"image folder {str(root)!r} contains no images: supported files end in "
+            f"{', '.join(supported)}"
         )
     return images
 
@@ -75,40 +77,43 @@ def list_images(
 def decode_image(
     data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.generic]:
-    """Decode an encoded image, keeping its channels and bit depth; of several pages, the first.
+    """Decode an image with its original channels and bit depth; of several pages, the first.
 
     Args:
-        data: the file's bytes.
-        name: for messages.
-        max_pixels: refuse larger images by their header, before decoding them.
+        data: contents of the image file.
+        name: name of the image in error messages.
+        max_pixels: larger images are rejected by their header, before decoding.
+
+    Returns:
+        Array of shape (H, W), (H, W, 3) or (H, W, 4), ``uint8`` or ``uint16``, RGB(A) order.
 
     Raises:
-        VHeatIRError: no image of the formats that are read, damaged, cut off or too large, or
-            its pixels are no 8 or 16 bits.
+        VHeatIRError: not an image of a supported format, damaged, truncated or too large, or its
+            pixels have neither 8 nor 16 bits.
     """
-    refused = VHeatIRError(
+    unreadable = VHeatIRError(
         f"{name} cannot be read as an image: the file is damaged or of another format; "
-        "PNG, JPEG, BMP, TIFF, WebP and PNM are read"
+        "supported are PNG, JPEG, BMP, TIFF, WebP and PNM"
     )
     try:
         with open_header(data, name, max_pixels) as header:
-            cut_off = _is_cut_off(data, header.format)
+            truncated = _is_truncated(data, header.format)
     except VHeatIRError:
         raise
-    except Exception:  # whatever a damaged header provokes
-        raise refused from None
-    if cut_off:
-        raise refused
+    except Exception:  # a damaged header can raise anything
+        raise unreadable from None
+    if truncated:
+        raise unreadable
     image = decode_with_opencv(data)
     if image is None:
-        raise refused
+        raise unreadable
     if image.dtype not in (np.uint8, np.uint16):
         raise VHeatIRError(f"{name} has {image.dtype} pixels: convert it to 8 or 16 bits")
     return image
 
 
 def decode_with_opencv(data: bytes) -> NDArray[np.generic] | None:
-    """Decode bytes whose header was checked; None where OpenCV cannot. It prints nothing."""
+    """Decode image data with a validated header, silently; None if OpenCV cannot decode it."""
     level = _cv2_logging.getLogLevel()
     _cv2_logging.setLogLevel(_CV2_SILENT)
     try:
@@ -120,43 +125,44 @@ def decode_with_opencv(data: bytes) -> NDArray[np.generic] | None:
     return None if image is None else _swap_red_and_blue(image)
 
 
-def _is_cut_off(data: bytes, fmt: str | None) -> bool:
-    """Tell whether a file ends before its pixels do, in ways that OpenCV takes badly.
+def _is_truncated(data: bytes, fmt: str | None) -> bool:
+    """Whether a JPEG or PNG file is truncated in a way that OpenCV does not handle.
 
-    It fills up a JPEG with gray (before its release 5), and makes room for a PNG's chunk of 4 GB
-    before it sees that the file has no more than a few bytes.
+    OpenCV pads a truncated JPEG with gray (before release 5), and allocates the stated length of a
+    PNG chunk, up to 4 GB, before it notices that the file is shorter.
     """
     if fmt == "JPEG":
         return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
     if fmt != "PNG":
         return False
-    at, kind = _PNG_FIRST_CHUNK, b""
-    while kind != b"IEND" and at + _PNG_AROUND <= len(data):
-        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        at += length + _PNG_AROUND
-    return kind != b"IEND" or at > len(data)
+    offset, kind = _PNG_SIGNATURE, b""
+    while kind != b"IEND" and offset + _PNG_CHUNK_OVERHEAD <= len(data):
+        length = int.from_bytes(data[offset : offset + 4], "big")
+        kind = data[offset + 4 : offset + 8]
+        offset += length + _PNG_CHUNK_OVERHEAD
+    return kind != b"IEND" or offset > len(data)
 
 
 @contextlib.contextmanager
 def open_header(
     data: bytes, name: str, max_pixels: int, formats: tuple[str, ...] = FORMATS
 ) -> Iterator[Image.Image]:
-    """Open an image with Pillow, which reads its header and decodes nothing.
+    """Open an image with Pillow, which reads only the header.
 
     Args:
-        data: the file's bytes.
-        name: for messages.
-        max_pixels: refuse larger images.
-        formats: Pillow's names of those that are opened.
+        data: contents of the image file.
+        name: name of the image in error messages.
+        max_pixels: larger images are rejected.
+        formats: accepted formats, by their Pillow names.
 
     Raises:
-        VHeatIRError: too large.
-        PIL.UnidentifiedImageError: no image of the formats that are read.
-        Exception: whatever else a damaged file provokes, also in the body of the with statement.
+        VHeatIRError: the image is too large.
+        PIL.UnidentifiedImageError: not an image of an accepted format.
+        Exception: of any other type, if the file is damaged; also raised from the with block.
     """
     try:
         with warnings.catch_warnings():
-            # Pillow warns of large images, measured here, and of odd EXIF, which is dropped.
+            # Pillow warns about large images, checked below, and invalid EXIF, which is dropped.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=formats) as image:
                 check_size(name, *image.size, max_pixels)
@@ -166,7 +172,7 @@ def open_header(
 
 
 def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image of more than ``max_pixels``."""
+    """Raise VHeatIRError for an image of more than ``max_pixels``."""
     if width * height > max_pixels:
         raise VHeatIRError(
             f"{name} has {width} x {height} pixels ({megapixels(width * height)}): "
@@ -175,18 +181,18 @@ def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
 
 
 def megapixels(pixels: int) -> str:
-    """Say a number of pixels in words."""
+    """Format a number of pixels in megapixels, for messages."""
     return f"{pixels / 1e6:.3g} megapixels"
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.generic]:
-    """Read an image file, keeping its channels and bit depth.
+    """Read an image file with its original channels and bit depth.
 
     Returns:
         Array of shape (H, W), (H, W, 3) or (H, W, 4), ``uint8`` or ``uint16``, RGB(A) order.
 
     Raises:
-        VHeatIRError: the file is missing or no image.
+        VHeatIRError: the file is missing or not a readable image, see :func:`decode_image`.
     """
     try:
         data = Path(path).read_bytes()
@@ -196,23 +202,26 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.generic]:
 
 
 def encode_image(image: NDArray[np.generic], suffix: str = ".png") -> bytes:
-    """Encode an array as an image file of the format ``suffix`` names.
+    """Encode an array as an image file.
 
     Args:
         image: (H, W), (H, W, 3) or (H, W, 4), ``uint8`` or ``uint16``, RGB(A) order.
-        suffix: ``".png"``, ``".jpg"`` and so on.
+        suffix: file format, as ``".png"``, ``".jpg"`` and so on.
+
+    Raises:
+        VHeatIRError: the image cannot be written in this format.
     """
     done, data = cv2.imencode(suffix, _swap_red_and_blue(image))
     if not done:
-        raise VHeatIRError(f"an image cannot be written as {suffix!r}: use .png")
+        raise VHeatIRError(f"the image cannot be written as {suffix!r}: use .png")
     return data.tobytes()
 
 
 def write_image(path: str | os.PathLike[str], image: NDArray[np.generic]) -> None:
-    """Write an image file; a failure leaves nothing half-written behind.
+    """Write an image file atomically: a failure leaves no partial file.
 
     Args:
-        path: target; its suffix picks the format.
+        path: output file; its suffix selects the format.
         image: see :func:`encode_image`.
     """
     target = Path(path)
@@ -220,9 +229,9 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.generic]) -> Non
 
 
 def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` to ``path`` so that the file is either the old one or the whole new one.
+    """Write ``data`` to ``path`` atomically: the file is either the old or the complete new one.
 
-    When it returns, file and name have reached the disk: a power cut takes neither.
+    File and directory entry are flushed to disk before returning, to survive a power failure.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -243,17 +252,17 @@ def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def remove_unfinished(folder: Path, name: str = "*") -> None:
-    """Delete what a kill inside :func:`write_bytes_atomically` has left of the file ``name``."""
+    """Delete temporary files of ``name`` left by a killed :func:`write_bytes_atomically`."""
     for path in folder.glob(f".{name}.*"):
         if path.is_file():
             path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, where the system and the file system can."""
+    """Flush the directory entries of a folder to disk, where the platform supports it."""
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
+    except OSError:  # Windows cannot open folders
         return
     try:
         with contextlib.suppress(OSError):

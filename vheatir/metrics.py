@@ -1,8 +1,8 @@
-"""PSNR, SSIM and PSNR-B, one definition each, as SwinIR's test script computes them.
+"""PSNR, SSIM and PSNR-B, as computed by SwinIR's test script.
 
-Arrays are (H, W) or (H, W, C), ``uint8``, or floating on the same scale 0..``data_range``; all sums
-are in float64. Nothing converts colours: what is measured is what is passed in, so that the
-convention stands at the call. :data:`CONVENTIONS` says in words what each task's numbers follow.
+Arrays are (H, W) or (H, W, C), ``uint8`` or floating point on the same scale 0..``data_range``; all
+sums are in float64. The functions do not convert colours: the caller converts first, which makes
+the convention explicit. :data:`CONVENTIONS` describes the convention of each task.
 """
 
 from __future__ import annotations
@@ -37,36 +37,39 @@ CONVENTIONS: dict[str, str] = {
     "the set pairs them, or camera noise and JPEG made from a seed for each image where it has no "
     f"pairs; {_OUTPUT}; {_SSIM}.",
 }
-"""What the numbers of a task follow, by task name: to be printed beside every table."""
+"""Measurement convention of each task, by task name; printed with every table."""
 
 
 def to_uint8(image: Image) -> NDArray[np.uint8]:
-    """Turn an image in [0, 1] into 8 bits: clip, times 255, round.
+    """Quantise an image in [0, 1] to 8 bits: clip, scale by 255, round.
 
     Args:
-        image: floating array of any shape; ``uint8`` is returned as it is.
+        image: floating-point array of any shape; a ``uint8`` array is returned unchanged.
 
     Returns:
         ``uint8`` array of the same shape.
+
+    Raises:
+        TypeError: the dtype is neither ``uint8`` nor floating point.
     """
     if image.dtype == np.uint8:
         return image
     if not np.issubdtype(image.dtype, np.floating):
-        raise TypeError(f"to_uint8 takes floating images in [0, 1], not {image.dtype}")
+        raise TypeError(f"to_uint8 takes floating-point images in [0, 1], not {image.dtype}")
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def psnr(image: Image, reference: Image, *, border: int = 0, data_range: float = 255) -> float:
-    """Peak signal-to-noise ratio, the squared error averaged over all pixels and channels.
+    """Peak signal-to-noise ratio, with the squared error averaged over all pixels and channels.
 
     Args:
         image: (H, W) or (H, W, C).
         reference: the clean image, of the same shape.
-        border: pixels left out at each edge.
-        data_range: the peak value: 255 for 8-bit images.
+        border: number of pixels to exclude at each edge.
+        data_range: peak value: 255 for 8-bit images.
 
     Returns:
-        Decibels; infinity for equal images.
+        PSNR in decibels; infinity for identical images.
 
     Raises:
         VHeatIRError: the shapes differ, or the border leaves nothing.
@@ -78,17 +81,17 @@ def psnr(image: Image, reference: Image, *, border: int = 0, data_range: float =
 def ssim(image: Image, reference: Image, *, border: int = 0, data_range: float = 255) -> float:
     """Structural similarity: Wang et al., "Image quality assessment", TIP 2004.
 
-    An 11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, biased (co)variances, averaged
-    over the positions where the window lies inside the image, then over the channels.
+    11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, biased (co)variances; averaged over
+    the valid region (window entirely inside the image), then over the channels.
 
     Args:
-        image: (H, W) or (H, W, C), H and W at least 11 after the border is cut off.
+        image: (H, W) or (H, W, C), H and W at least 11 without the border.
         reference: the clean image, of the same shape.
-        border: pixels left out at each edge.
-        data_range: the peak value: 255 for 8-bit images.
+        border: number of pixels to exclude at each edge.
+        data_range: peak value: 255 for 8-bit images.
 
     Returns:
-        Mean similarity, at most 1.
+        Mean SSIM, at most 1.
 
     Raises:
         VHeatIRError: the shapes differ, or the image is smaller than the window.
@@ -112,27 +115,29 @@ def ssim(image: Image, reference: Image, *, border: int = 0, data_range: float =
 def psnrb(
     image: Image, reference: Image, *, border: int = 0, data_range: float = 255, block: int = 8
 ) -> float:
-    """PSNR with a penalty for block edges: Yim and Bovik, "Quality assessment of deblocked images".
+    """PSNR-B, a PSNR with a penalty for blocking artifacts.
 
-    TIP 2011. The blocking effect factor of the restored image, by how much the squared steps
-    across block edges exceed those elsewhere, is added to the squared error of each channel; the
-    decibels are averaged over the channels. As in the script that the field shares (QGAC's, used
-    by FBCNN and SwinIR) the edges are counted as ``size // block - 1`` in each direction, one too
-    few where the size is no multiple of the block: kept, so that numbers compare.
+    Yim and Bovik, "Quality assessment of deblocked images", TIP 2011. The blocking effect factor
+    (BEF) of the restored image is added to the mean squared error of each channel; the decibels are
+    averaged over the channels. The BEF measures by how much the squared differences across block
+    boundaries exceed those elsewhere. As in QGAC's script, used by FBCNN and SwinIR,
+    ``size // block - 1`` boundaries are counted in each direction. That is one too few if the size
+    is not a multiple of the block size; it is kept for comparability with published numbers.
 
     Args:
-        image: the restored image, (H, W) or (H, W, C), its block grid starting at (0, 0) after
-            the border is cut off.
+        image: the restored image, (H, W) or (H, W, C), with a block grid that starts at (0, 0) of
+            the image without the border.
         reference: the clean image, of the same shape.
-        border: pixels left out at each edge; a multiple of ``block`` keeps the grid in place.
-        data_range: the peak value: 255 for 8-bit images.
+        border: number of pixels to exclude at each edge; a multiple of ``block`` keeps the grid
+            aligned.
+        data_range: peak value: 255 for 8-bit images.
         block: side of a block in pixels.
 
     Returns:
-        Decibels; infinity for equal images without blocking.
+        PSNR-B in decibels; infinity for identical images without blocking.
 
     Raises:
-        VHeatIRError: the shapes differ, or the image has no two blocks in either direction.
+        VHeatIRError: the shapes differ, or the image has fewer than two blocks in both directions.
     """
     a, b = _prepare(image, reference, border)
     if min(a.shape[:2]) < 2 or max(a.shape[:2]) < 2 * block:
@@ -150,7 +155,7 @@ def psnrb(
 def _blocking_effect(image: NDArray[np.float64], block: int) -> float:
     """Return the blocking effect factor of one channel, in squared units of the image."""
     height, width = image.shape
-    across_columns = np.sum(np.diff(image, axis=1) ** 2, axis=0)  # step from column j to j + 1
+    across_columns = np.sum(np.diff(image, axis=1) ** 2, axis=0)  # between columns j and j + 1
     across_rows = np.sum(np.diff(image, axis=0) ** 2, axis=1)
     on_edges = float(
         across_columns[block - 1 :: block].sum() + across_rows[block - 1 :: block].sum()
@@ -168,7 +173,7 @@ def _decibels(error: float, data_range: float) -> float:
 
 
 def _window_mean(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average under the Gaussian window where it lies inside; (H, W, C) to (H-10, W-10, C)."""
+    """Gaussian window mean over the valid region; (H, W, C) to (H-10, W-10, C)."""
     kernel = cv2.getGaussianKernel(SSIM_WINDOW, SSIM_SIGMA, cv2.CV_64F)
     radius = SSIM_WINDOW // 2
     valid = (slice(radius, -radius), slice(radius, -radius))
@@ -182,17 +187,17 @@ def _window_mean(image: NDArray[np.float64]) -> NDArray[np.float64]:
 def _prepare(
     image: Image, reference: Image, border: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Check two images and return them as float64 (H, W, C), without their border."""
+    """Validate two images and return them as float64 (H, W, C) without the border."""
     if image.shape != reference.shape or image.ndim not in (2, 3):
         raise VHeatIRError(
             f"images of shapes {image.shape} and {reference.shape} cannot be compared: "
-            "give two of the same shape, (H, W) or (H, W, C)"
+            "use two of the same shape, (H, W) or (H, W, C)"
         )
     height, width = image.shape[:2]
     if border < 0 or 2 * border >= min(height, width):
         raise VHeatIRError(
             f"border {border} leaves nothing of {height}x{width} pixels: "
-            f"give 0 to {max((min(height, width) - 1) // 2, 0)}"
+            f"use 0 to {max((min(height, width) - 1) // 2, 0)}"
         )
     inner = (slice(border, height - border), slice(border, width - border))
     a, b = image[inner].astype(np.float64), reference[inner].astype(np.float64)

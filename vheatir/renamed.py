@@ -1,4 +1,4 @@
-"""Names of release 0.1 that are still accepted, each with one notice in the log."""
+"""Deprecated names of release 0.1: still accepted, with one log warning per name."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ log = logging.getLogger(__name__)
 
 
 def current_name(name: str, renamed: Mapping[str, str]) -> str:
-    """Return the new name of ``name``, or ``name`` itself where it was not renamed.
+    """Return the new name of ``name``, or ``name`` itself if it was not renamed.
 
     Args:
-        name: as the user gave it.
+        name: a name given by the user.
         renamed: :data:`MODELS` or :data:`SIZES`.
     """
     if name not in renamed:
         return name
-    _notify(name, renamed[name])
+    _warn_renamed(name, renamed[name])
     return renamed[name]
 
 
 def current_file(path: Path) -> Path:
-    """Return the new path of a released model's weight file that is not there by its old name."""
+    """Return the renamed file if ``path`` is a missing released weight file with an old name."""
     name = path.stem
     if path.suffix != ".safetensors" or name not in MODELS or path.exists():
         return path
     renamed = path.with_stem(MODELS[name])
     if not renamed.exists():
         return path
-    _notify(name, MODELS[name])
+    _warn_renamed(name, MODELS[name])
     return renamed
 
 
 @cache  # once per name
-def _notify(old: str, new: str) -> None:
+def _warn_renamed(old: str, new: str) -> None:
     log.warning("%s is now called %s; the old name will stop working in the next release", old, new)

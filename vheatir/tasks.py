@@ -1,7 +1,7 @@
-"""The restoration tasks: what degrades the image, in which colours, at which levels.
+"""Registry of restoration tasks: degradation, colour mode and levels of each.
 
-A task is the one place where training, testing, the zoo and the demo look up what "denoise_color"
-means. The task ``photo`` has no level: its models judge the damage from the image.
+Training, testing, the model zoo and the demo all look up tasks such as "denoise_color" here. The
+task ``photo`` has no level: its models are blind and infer the degradation from the image.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ class Task:
 
     Attributes:
         name: key in :data:`TASKS`.
-        title: words for tables and the demo.
+        title: display name for tables and the demo.
         kind: ``"denoise"`` (additive white Gaussian noise), ``"jpeg"``, or ``"photo"``: camera
             noise, JPEG and the other degradations of photographs.
         color: ``"gray"`` (OpenCV's gray conversion), ``"luma"`` (Y of MATLAB's ``rgb2ycbcr``)
             or ``"rgb"``.
-        level_name: what the level measures: ``"sigma"`` (on the scale 0..255) or ``"quality"``;
-            None for a task without a level.
-        level_range: smallest and largest level that models of all levels are trained for; None
-            for a task without a level.
+        level_name: quantity of the level: ``"sigma"`` (noise standard deviation on the scale
+            0..255) or ``"quality"`` (JPEG); None for a task without a level.
+        level_range: smallest and largest training level of models for all levels; None for a task
+            without a level.
         benchmark_levels: levels of the published tables; empty for a task without a level.
         benchmark_sets: test sets of the published tables, by folder name.
     """
@@ -50,7 +50,7 @@ class Task:
 
     @property
     def has_level(self) -> bool:
-        """Whether a level says how strong the damage is: not so for ``photo``."""
+        """Whether a level gives the strength of the degradation; False for ``photo``."""
         return self.level_name is not None
 
 
@@ -85,7 +85,7 @@ def get_task(name: str) -> Task:
     """Return the task called ``name``.
 
     Raises:
-        VHeatIRError: no such task.
+        VHeatIRError: unknown task.
     """
     try:
         return TASKS[name]

@@ -1,8 +1,8 @@
-"""Weight files: safetensors that carry the network's configuration and its task.
+"""Weight files: safetensors with the network configuration and the task in their metadata.
 
-Nothing in a weight file is ever executed. The header's entry ``vheatir`` is JSON: ``network``, the
-configuration for :func:`vheatir.archs.build_network`, and ``info``: ``task``, ``level``, ``name``
-and how the weights were trained.
+Loading a weight file never executes code. The metadata entry ``vheatir`` is JSON with ``format``,
+``network`` (the configuration for :func:`vheatir.archs.build_network`) and ``info``: ``task``,
+``level``, ``name`` and ``training``.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from vheatir.renamed import current_file
 
 _KEY = "vheatir"
 _FORMAT = 1
-_LONGEST_NAME = 64
+_MAX_NAME_LENGTH = 64
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network with its weights, and what the file says of them.
+    """A network loaded from a weight file, with the metadata of the file.
 
     Attributes:
-        network: in evaluation mode.
-        info: ``task``, ``level`` (a number, [lowest, highest], or None for a task
-            without a level), ``name``, ``training``.
-        path: the file.
-        sha256: of the file.
+        network: the network, in evaluation mode.
+        info: ``task``, ``level`` (a number, [lowest, highest], or None for a task without a level),
+            ``name``, ``training``.
+        path: path of the weight file.
+        sha256: SHA-256 of the weight file.
     """
 
     network: nn.Module
@@ -58,13 +58,19 @@ def save_weights(
     *,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write a network that :func:`load_weights` can rebuild from the file alone.
+    """Write a self-contained weight file, which :func:`load_weights` can load on its own.
 
     Args:
-        path: target, ``.safetensors``.
-        network: made by :func:`vheatir.archs.build_network`.
+        path: output file, ``.safetensors``.
+        network: built by :func:`vheatir.archs.build_network`.
         info: at least ``task`` and ``level``; JSON types.
-        dtype: store floating-point weights in this dtype (``torch.float16`` halves the file).
+        dtype: store floating-point weights in this dtype (``torch.float16`` halves the file size).
+
+    Returns:
+        ``path``.
+
+    Raises:
+        VHeatIRError: ``network`` was not built by :func:`vheatir.archs.build_network`.
     """
     state = {
         name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else None).contiguous()
@@ -77,11 +83,11 @@ def save_weights(
 
 
 def load_weights(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> LoadedModel:
-    """Rebuild a network from a weight file alone, in float32.
+    """Build a network from a weight file and load its weights, in float32.
 
     Raises:
-        VHeatIRError: the file is missing, damaged, not ours, or its weights do not fit its network
-            or are not finite.
+        VHeatIRError: the file is missing, damaged or not a vHeatIR weight file, or its weights do
+            not match its network or are not finite.
     """
     file = current_file(Path(path))
     data = _read(file)
@@ -90,7 +96,9 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str = "cpu
     _check_fit(file, header["network"], state)
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
-            raise VHeatIRError(f"{file} holds infinite or NaN values in {name}: fetch it again")
+            raise VHeatIRError(
+                f"{file} contains infinite or NaN values in {name}: download it again"
+            )
     network = build_network(header["network"])
     network.load_state_dict(state)
     network = network.eval().requires_grad_(False).to(device)
@@ -99,45 +107,47 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str = "cpu
 
 
 def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what a weight file says of itself, without reading its weights.
+    """Read the metadata of a weight file without reading its weights.
 
     Returns:
-        ``task``, ``level`` (a number or [lowest, highest]), ``name``, ``training`` and whatever
-        else was saved with the network; ``network``, its configuration for
-        :func:`vheatir.archs.build_network`; ``params``, the number of its weights.
+        ``task``, ``level`` (a number, [lowest, highest] or None), ``name``, ``training`` and any
+        other info saved with the network; ``network``, the configuration for
+        :func:`vheatir.archs.build_network`; ``params``, the number of parameters.
 
     Raises:
-        VHeatIRError: the file is missing, damaged or not ours.
+        VHeatIRError: the file is missing, damaged or not a vHeatIR weight file.
     """
     file = current_file(Path(path))
-    _read(file, 0)  # a missing file has an error of its own
+    _read(file, 0)  # reports a missing file with a specific message
     try:
         with safetensors.safe_open(str(file), framework="pt") as opened:  # type: ignore[no-untyped-call]
             metadata = opened.metadata() or {}
             shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]
     except (safetensors.SafetensorError, OSError) as error:
-        raise _damaged(file, error) from None
+        raise _damaged_error(file, error) from None
     header = _header(file, metadata)
     params = sum(math.prod(shape) for shape in shapes)
     return {**header["info"], "network": header["network"], "params": params}
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read the weights of a ``.safetensors`` file, or of a ``.pth`` file as BasicSR writes it.
+    """Read the state dict of a ``.safetensors`` file or of a BasicSR ``.pth`` checkpoint.
+
+    Prefers the entry ``params_ema`` of a checkpoint to ``params``.
 
     Raises:
-        VHeatIRError: missing, damaged, or a pickle that holds more than tensors.
+        VHeatIRError: the file is missing, damaged, or a pickle with anything but tensors.
     """
     file = current_file(Path(path))
     if file.suffix == ".safetensors":
         return _parse(file, _read(file))[0]
-    _read(file, 0)  # a missing file has an error of its own
+    _read(file, 0)  # reports a missing file with a specific message
     try:
         loaded = load_pickle(file)
-    except Exception:  # whatever a damaged pickle provokes
+    except Exception:  # a damaged pickle can raise anything
         raise VHeatIRError(
-            f"weight file {file} is damaged, or holds more than tensors, which could run code: "
-            "give one that holds weights only"
+            f"weight file {file} is damaged, or contains objects other than tensors, which could "
+            "run code: use a file with weights only"
         ) from None
     for key in ("params_ema", "params"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
@@ -145,36 +155,39 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not isinstance(loaded, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
     ):
-        raise VHeatIRError(f"{file} holds no weights: a dict of tensors is needed")
+        raise VHeatIRError(f"{file} contains no weights: it must be a dict of tensors")
     for key, tensor in loaded.items():
-        if not _is_plain(tensor):
-            raise VHeatIRError(f"{file} holds a tensor that is no plain weight, {key}: give others")
+        if not _is_real_and_dense(tensor):
+            raise VHeatIRError(
+                f"{file} contains an unsupported tensor, {key}: weights must be real and dense"
+            )
     return loaded
 
 
 def load_pickle(path: Path) -> Any:
-    """Read a file that ``torch.save`` has written; nothing in it is executed.
+    """Read a file written by ``torch.save`` without executing code from it.
 
-    Only tensors and plain containers are taken, with no way around it. A file that unpacks to more
-    than it holds is no work of ``torch.save``, which never compresses.
+    Only tensors and plain containers are accepted. ``torch.save`` never compresses, so an archive
+    that unpacks to more than its own size is rejected.
 
     Raises:
-        FileNotFoundError: it is missing.
-        Exception: whatever a damaged or foreign file provokes.
+        FileNotFoundError: the file is missing.
+        Exception: of any type, if the file is damaged or of another kind.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                raise ValueError("it unpacks to more than it holds")
+                raise ValueError("it unpacks to more than its own size")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what a damaged file claims to be
+        warnings.simplefilter("ignore")  # a damaged file can trigger any warning
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    """Tell whether a tensor holds as many real numbers as its shape says: dense, on the CPU.
+def _is_real_and_dense(tensor: Tensor) -> bool:
+    """Whether a tensor is real, dense, on the CPU, and its storage as large as its shape says.
 
-    A pickle can also describe tensors that repeat one number a million million times, or hold none.
+    A pickle can also describe expanded tensors (stride 0) of arbitrary size, or tensors without
+    storage.
     """
     return (
         tensor.layout == torch.strided
@@ -195,64 +208,69 @@ def _read(file: Path, size: int = -1) -> bytes:
 
 
 def _check_fit(file: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not those of the network a file describes.
+    """Check that the weights match the network that the file describes.
 
-    The network is made without memory for its weights: a few bytes can describe one that no
-    machine could hold.
+    The network is built on the meta device: a few bytes can describe one that exceeds any memory.
 
     Raises:
-        VHeatIRError: they differ, or the network is impossible.
+        VHeatIRError: they do not match, or the network cannot be built.
     """
-    # Each block and scale has weights; making the modules of a billion of them would not end.
+    # Every block and scale has weights, so more of them than tensors is an invalid configuration.
+    # Check this first: building the modules of a billion blocks would never finish.
     lists = [value for value in config.values() if isinstance(value, (list, str))]
     depths = config.get("depths")
     blocks = [d for d in depths if isinstance(d, (int, float))] if isinstance(depths, list) else []
-    if max([sum(blocks), *map(len, lists)]) > max(len(state), _LONGEST_NAME):
-        raise VHeatIRError(f"{file} describes a network that its weights cannot be: fetch it again")
+    if max([sum(blocks), *map(len, lists)]) > max(len(state), _MAX_NAME_LENGTH):
+        raise VHeatIRError(
+            f"{file} describes a network that its weights do not match: download it again"
+        )
     try:
         with torch.device("meta"):
-            own = build_network(config).state_dict()
+            expected = build_network(config).state_dict()
     except VHeatIRError as error:
         raise VHeatIRError(f"{file}: {error}") from None
-    for name, tensor in own.items():
+    for name, tensor in expected.items():
         if name not in state or state[name].shape != tensor.shape:
-            raise VHeatIRError(f"{file} does not fit its own configuration: weight {name} is wrong")
-    if extra := state.keys() - own.keys():
-        raise VHeatIRError(f"{file} holds weights its network does not have: {sorted(extra)[0]}")
+            raise VHeatIRError(
+                f"{file} does not match its own configuration: weight {name} is wrong"
+            )
+    if extra := state.keys() - expected.keys():
+        raise VHeatIRError(f"{file} contains weights its network does not have: {sorted(extra)[0]}")
 
 
-def _damaged(file: Path, error: Exception) -> VHeatIRError:
+def _damaged_error(file: Path, error: Exception) -> VHeatIRError:
     return VHeatIRError(
-        f"weight file {file} is damaged or no safetensors file ({str(error)[:120]}): fetch it again"
+        f"weight file {file} is damaged or not a safetensors file ({str(error)[:120]}): "
+        "download it again"
     )
 
 
 def _header(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return our entry in a file's metadata, checked: ``format``, ``network``, ``info``."""
+    """Return the validated ``vheatir`` entry of the metadata: ``format``, ``network``, ``info``."""
     if _KEY not in metadata:
         raise VHeatIRError(
-            f"{file} carries no vHeatIR configuration: give a file that training exported"
+            f"{file} contains no vHeatIR configuration: use a file exported by training"
         )
     try:
         header = json.loads(metadata[_KEY])
-        sound = isinstance(header["network"], dict) and isinstance(header["info"], dict)
+        valid = isinstance(header["network"], dict) and isinstance(header["info"], dict)
         version = header["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(file, error) from None
-    if version != _FORMAT or not sound:
+        raise _damaged_error(file, error) from None
+    if version != _FORMAT or not valid:
         raise VHeatIRError(
-            f"{file} has format {version!r}, not {_FORMAT}: upgrade vHeatIR, or fetch it again"
+            f"{file} has format {version!r}, not {_FORMAT}: upgrade vHeatIR, or download it again"
         )
     return dict(header)
 
 
 def _parse(file: Path, data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Split a safetensors file into float32 weights and its metadata."""
+    """Parse a safetensors file into float32 weights and its metadata."""
     try:
         tensors = safetensors.torch.load(data)
         size = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise _damaged(file, error) from None
+        raise _damaged_error(file, error) from None
     state = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     return state, metadata

@@ -1,4 +1,4 @@
-"""The blocks between mixers and networks, written out."""
+"""The building blocks of both networks against their formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks by name: sizes, configurations, mistakes."""
+"""Building networks by name: sizes, configurations, errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def count(net: nn.Module, ending: str = "") -> int:
 def test_base_is_swinirs_denoiser_with_heat() -> None:
     net = build_network({"type": "VHeatIR", "size": "base"})
     assert [len(group.blocks) for group in net.groups] == [6] * 6  # type: ignore[union-attr]
-    # beside SwinIR's 11.5 M; by hand: groups, three convolutions, two norms
+    # SwinIR has 11.5 M; counted by hand: groups, three convolutions, two norms
     c, inner, grid = 180, 360, 16
     block = 10 * c + (c + 1) * 2 * c + 2 * (c + 1) * c + 2 * c  # the HCO module
     block += 2 * 2 * c + (c + 1) * inner + (inner + 1) * c  # norms and MLP
@@ -76,7 +76,7 @@ def test_defaults_are_written_out() -> None:
 
 
 def test_the_configuration_of_a_network_made_otherwise_is_unknown() -> None:
-    with pytest.raises(VHeatIRError, match=r"make it with vheatir\.build_network"):
+    with pytest.raises(VHeatIRError, match=r"build it with vheatir\.build_network"):
         network_config(nn.Linear(1, 1))
 
 
@@ -93,18 +93,18 @@ def test_the_configuration_of_a_network_made_otherwise_is_unknown() -> None:
         ({"type": "VHeatIRUNet", "mixers": ["conv", "conv", "hoc"]}, "did you mean 'hco'"),
         ({"type": "VHeatIR", "norm": "prenorm"}, "did you mean 'pre'"),
         ({"type": "VHeatIR", "depths": 6}, "cannot be built"),
-        ({"type": "VHeatIR", "in_chans": 3, "out_chans": 2}, "give the same number, or 1"),
+        ({"type": "VHeatIR", "in_chans": 3, "out_chans": 2}, "use the same number, or 1"),
         ({"type": "VHeatIRUNet", "depths": [1, 1]}, "different numbers of scales"),
-        ({"type": "VHeatIRUNet", "channels": [8, 0, 8]}, "channels 0 is impossible"),
+        ({"type": "VHeatIRUNet", "channels": [8, 0, 8]}, "channels 0 is invalid"),
         *(
-            ({"type": name, key: bad}, f"{key} .* is impossible: give a number above 0")
+            ({"type": name, key: bad}, f"{key} .* is invalid: use a number above 0")
             for name in ARCHS
             for key in ("in_chans", "downscale", "fve_size", "level_scale")
             for bad in (0, -1, "a")
         ),
-        ({"type": "VHeatIR", "img_range": 0}, "img_range 0 is impossible"),
-        ({"type": "VHeatIR", "embed_dim": 0}, "embed_dim 0 is impossible"),
-        ({"type": "VHeatIRUNet", "heat_ratio": -0.5}, "heat_ratio -0.5 is impossible"),
+        ({"type": "VHeatIR", "img_range": 0}, "img_range 0 is invalid"),
+        ({"type": "VHeatIR", "embed_dim": 0}, "embed_dim 0 is invalid"),
+        ({"type": "VHeatIRUNet", "heat_ratio": -0.5}, "heat_ratio -0.5 is invalid"),
     ],
 )
 def test_mistakes_are_told_in_one_line(config: dict[str, Any], message: str) -> None:

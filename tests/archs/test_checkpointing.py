@@ -1,4 +1,4 @@
-"""Checkpointing keeps the gradients to the last bit, and keeps less for the backward pass."""
+"""Activation checkpointing: bit-identical gradients, less memory for the backward pass."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def network(name: str) -> nn.Module:
 
 
 def step(net: nn.Module) -> tuple[Tensor, dict[str, Tensor], int]:
-    """Return the output, the gradients, and the bytes kept for the backward pass."""
+    """Return the output, the gradients, and the bytes saved for the backward pass."""
     kept: dict[int, int] = {}
 
     def keep(x: Tensor) -> Tensor:

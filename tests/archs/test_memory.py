@@ -1,7 +1,7 @@
-"""At inference few feature maps exist at once, on whatever device: every allocation is counted.
+"""Peak memory at inference: few feature maps exist at once; every allocation is counted.
 
-Tensors on the meta device have shapes and no contents: what a network would allocate on a GPU is
-counted without one, but for what its libraries' kernels allocate inside.
+Tensors on the meta device have shapes but no data, so that the allocations of a network on a GPU
+can be counted without one, except for those inside library kernels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vheatir.ops import HeatConduction2d
 
 
 class Allocations(TorchDispatchMode):
-    """Counts the bytes that the tensors made inside hold at once."""
+    """Dispatch mode that tracks the peak size of live tensors created inside, in bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Allocations(TorchDispatchMode):
 
 
 def as_on_a_gpu(network: nn.Module) -> nn.Module:
-    """Transform by products, and keep no decay: there a kernel makes it as it goes."""
+    """Use the matmul DCT and no decay cache: on a GPU, a kernel computes the decay on the fly."""
     for part in network.modules():
         if isinstance(part, HeatConduction2d):
             part.backend, part.cache_decay = "matmul", False
@@ -53,13 +53,13 @@ def as_on_a_gpu(network: nn.Module) -> nn.Module:
 
 @pytest.fixture(autouse=True)
 def no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The meta device has none, and does not even say so."""
+    """Disable autocast, which the meta device neither supports nor reports."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
 
 
 def peak_maps(network: nn.Module, side: int, channels: int, *, gradients: bool) -> float:
-    """Return the peak of one call in float32 feature maps."""
+    """Return the peak memory of one call, in float32 feature maps."""
     network = as_on_a_gpu(network.to("meta").train(gradients))
     x = torch.empty(1, 3, side, side, device="meta")
     with torch.inference_mode(not gradients), Allocations() as allocations:
@@ -69,7 +69,7 @@ def peak_maps(network: nn.Module, side: int, channels: int, *, gradients: bool) 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_few_maps_exist_at_once(norm: str) -> None:
-    # x of the group, x of the block, u and the gate, and the strip at hand
+    # x of the group, x of the block, u, the gate, and the current strip
     network = VHeatIR(embed_dim=60, depths=[2, 2], norm=norm)  # type: ignore[arg-type]
     assert 4 < peak_maps(network, 768, 60, gradients=False) < 4.8
 

@@ -1,4 +1,4 @@
-"""Both networks: sizes, levels, the start at the identity, gradients."""
+"""Both networks: image sizes, levels, identity at initialisation, gradients."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def network(config: dict[str, Any], **more: Any) -> nn.Module:
 
 
 def stirred(config: dict[str, Any], **more: Any) -> nn.Module:
-    """A network away from its start, so that every weight matters."""
+    """A network with perturbed weights, so that every weight affects the output."""
     net = network(config, **more)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -58,7 +58,7 @@ def test_any_size(
         assert y.shape == x.shape and y.dtype == x.dtype and y.isfinite().all()
         assert not torch.equal(y, x)
         torch.testing.assert_close(net(x[1:]), y[1:])
-        # nothing hangs on how the image lies in memory
+        # the output does not depend on the memory format
         torch.testing.assert_close(net(x.contiguous(memory_format=torch.channels_last)), y)
 
 
@@ -100,7 +100,7 @@ def test_gradients_are_finite_and_the_first_steps_learn(
     x, clean = image(2, 3, 18, 15), 0.5 + 0 * image(2, 3, 18, 15)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     losses = []
-    for _ in range(3):  # at first only the last convolution has a gradient: the rest follows
+    for _ in range(3):  # initially only the last convolution has a gradient
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             y = net(x)
         loss = (y.float() - clean).abs().mean()
@@ -182,7 +182,7 @@ def test_input_that_does_not_fit_is_refused(config: dict[str, Any]) -> None:
 
 
 def test_sizes_between_multiples_are_reflected_and_keep_no_stripes() -> None:
-    net = stirred(UNET, downscale=2)  # wants multiples of 4
+    net = stirred(UNET, downscale=2)  # needs multiples of 4
     x = image(1, 3, 21, 30)
     mirrored = torch.cat([x, x[:, :, -4:-1].flip(2)], 2)
     mirrored = torch.cat([mirrored, mirrored[..., -3:-1].flip(3)], 3)

@@ -1,4 +1,4 @@
-"""Inference runs strip by strip: it must compute what training computes."""
+"""Inference, which runs strip by strip, computes the same as training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def network(norm: str = "pre") -> VHeatIR:
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("height", [1, 3, 4, 5, 13, 70])  # strips of four rows, or the whole
+@pytest.mark.parametrize("height", [1, 3, 4, 5, 13, 70])  # strips of four rows, or the whole image
 @pytest.mark.parametrize("tokens", [1, 4096])
 def test_strips_equal_the_whole(
     norm: str, height: int, tokens: int, monkeypatch: pytest.MonkeyPatch
@@ -33,7 +33,7 @@ def test_strips_equal_the_whole(
     net = network(norm)
     x = torch.rand(2, 3, height, 11, dtype=torch.float64)
     before = x.clone()
-    expected = net(x).detach()  # with gradients: whole maps, nothing in place
+    expected = net(x).detach()  # with gradients: full feature maps, nothing in place
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
             torch.testing.assert_close(net(x), expected, rtol=1e-9, atol=1e-9)
@@ -42,11 +42,11 @@ def test_strips_equal_the_whole(
 
 @pytest.mark.parametrize("backend", ["matmul", "fft"])
 @pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("tokens", [1, 50, 1000])  # a row; some rows; all five images together
+@pytest.mark.parametrize("tokens", [1, 50, 1000])  # one row; some rows; all five images together
 def test_strips_as_on_a_gpu(
     backend: Backend, norm: str, tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its kernels; for those see tests/ops/test_fused.py."""
+    """Without the Triton kernels, which tests/ops/test_fused.py covers."""
     monkeypatch.setattr(strips, "on_cpu", lambda _: False)
     monkeypatch.setattr(strips, "_GPU_STRIP_TOKENS", tokens)
     net = network(norm)
@@ -80,7 +80,7 @@ def test_under_autocast_and_in_half_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         whole = net(x).detach()
     scale = expected.std()
-    # as near to float32 as the same network without strips is
+    # as close to float32 as the same network without strips
     error, reference = (low - expected).std() / scale, (whole - expected).std() / scale
     assert error < 1.5 * reference + 1e-3
 
@@ -94,5 +94,5 @@ def test_maps_of_all_modules_share_one_budget(monkeypatch: pytest.MonkeyPatch) -
         expected = net(x).detach()
         with torch.no_grad():
             torch.testing.assert_close(net(x), expected, rtol=1e-9, atol=1e-9)
-        held = [m._cache.decay for m in heat if m._cache is not None]
-        assert len(held) == 2 and all(d.shape[:2] == (height, width) for d in held)
+        cached = [m._cache.decay for m in heat if m._cache is not None]
+        assert len(cached) == 2 and all(d.shape[:2] == (height, width) for d in cached)

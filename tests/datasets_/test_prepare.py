@@ -245,7 +245,7 @@ def test_an_archive_that_changes_after_the_first_fetch_is_refused(
     with (site / "toy.tgz").open("ab") as archive:
         archive.write(b"changed")
     assert run(prepare, data, "--root", root) == 2
-    assert "first fetch" in capsys.readouterr().err
+    assert "first download" in capsys.readouterr().err
     assert contents(root) == ["prepare.lock.json"]
 
 
@@ -310,7 +310,7 @@ def test_pairs_without_known_pixels_are_locked_at_the_first_fetch(
     noisy.unlink()
     write_image(site / "a_real.png", pictures()["color.png"])
     assert run(prepare, data, "--root", root) == 2
-    assert "first fetch" in capsys.readouterr().err and not noisy.exists()
+    assert "first download" in capsys.readouterr().err and not noisy.exists()
 
 
 # -- taking from a folder -------------------------------------------------------------------------

@@ -6,5 +6,5 @@ import torch
 
 @pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
 def device(request: pytest.FixtureRequest) -> torch.device:
-    """Each device of this machine."""
+    """Each available device."""
     return torch.device(request.param)

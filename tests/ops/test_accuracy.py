@@ -1,4 +1,4 @@
-"""The operator in float32 and bfloat16 against itself in float64, and its gradients."""
+"""The HCO and its gradients in float32 and bfloat16 against float64."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vheatir.ops import HeatConduction2d, heat_conduction
 
-# odd, prime, powers of two, a single row; both backends are taken
+# odd, prime, powers of two, a single row; they cover both backends
 SIZES = [(1, 127), (7, 7), (13, 17), (16, 16), (31, 64), (53, 97), (96, 64), (128, 101)]
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
@@ -23,14 +23,14 @@ def example(height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor
 
 
 def error(actual: Tensor, expected: Tensor) -> float:
-    """Relative error, in norm."""
+    """Relative error in the Euclidean norm."""
     return float((actual.double() - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("dtype", LIMITS, ids=str)
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_the_modules_operator(height: int, width: int, dtype: torch.dtype) -> None:
-    """k is float32 whatever the pixels are: so is the result."""
+    """k is float32 for any pixel dtype, and so is the result."""
     module = HeatConduction2d(3)
     u, k, gradient = example(height, width, dtype)
     leaves = u.clone().requires_grad_(), k.clone().requires_grad_()

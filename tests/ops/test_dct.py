@@ -1,4 +1,4 @@
-"""The cosine transforms against scipy.fft in float64, forwards and backwards."""
+"""DCT2D, IDCT2D and their gradients against scipy.fft in float64."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from vheatir.ops.dct import Backend, _FourierDct, cosine_matrix, transform_
 
 SIZES = [(1, 1), (1, 7), (2, 3), (8, 8), (13, 31), (30, 17), (64, 49), (97, 20)]
 DIMS = [(-2, -1), (1, 2), (2, 1), (0, 3), (3, 0), (0, 1)]
-# float32 is held to 1e-5 and bfloat16, transformed in float32 and rounded at the end, to 1e-2
+# half precision is transformed in float32 and rounded at the end
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-3}
 
 Transform = Callable[[Tensor, tuple[int, int]], Tensor]
 
 
 def by_torch_fft(inverse: bool) -> Transform:
-    """The path of devices that SciPy does not reach; it runs on the CPU just as well."""
+    """The torch.fft path, for devices that SciPy does not support; it also runs on the CPU."""
     return lambda x, dim: _FourierDct.apply(x, [d % x.ndim for d in dim], inverse)
 
 
@@ -44,7 +44,7 @@ INVERSE: dict[str, Transform] = {
 
 
 def cases(dtype: torch.dtype) -> list[str]:
-    """Half precision is widened before a backend is chosen: not inside the torch.fft one."""
+    """Backends to test with ``dtype``: calling torch.fft directly skips the cast from half."""
     half = dtype in (torch.float16, torch.bfloat16)
     return [name for name in FORWARD if not (half and name == "torch_fft")]
 
@@ -56,7 +56,7 @@ def relative_error(actual: Tensor, expected: np.ndarray) -> float:
 
 def noise(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
     generator = torch.Generator().manual_seed(sum(shape))
-    # a mean beside the noise, as images have: one coefficient far above the others
+    # noise plus a mean, as in images: one large DC coefficient
     return (0.5 + torch.randn(shape, generator=generator, dtype=torch.float64)).to(device, dtype)
 
 
@@ -83,7 +83,7 @@ def test_agrees_with_scipy(
 @pytest.mark.parametrize("name", FORWARD)
 def test_any_two_dimensions_in_any_order(name: str, dim: tuple[int, int]) -> None:
     x = noise(5, 6, 7, 4, dtype=torch.float32)
-    for view in (x, x.permute(0, 3, 1, 2), x.flip(2).mT):  # memory in any order
+    for view in (x, x.permute(0, 3, 1, 2), x.flip(2).mT):  # any memory layout
         for transforms, reference in ((FORWARD, scipy.fft.dctn), (INVERSE, scipy.fft.idctn)):
             expected = reference(exact(view), type=2, axes=dim, norm="ortho")
             assert relative_error(transforms[name](view, dim), expected) < 1e-5
@@ -124,7 +124,7 @@ def test_the_cpus_backend_goes_by_size_largest_prime_factor_and_threads(
     try:
         for number, expected in ((1, alone), (2, several)):
             torch.set_num_threads(number)
-            assert dct._choose(torch.empty(1, size), [1], "auto") == expected
+            assert dct._choose_backend(torch.empty(1, size), [1], "auto") == expected
     finally:
         torch.set_num_threads(threads)
 
@@ -132,7 +132,7 @@ def test_the_cpus_backend_goes_by_size_largest_prime_factor_and_threads(
 @pytest.mark.parametrize("inverse", [False, True])
 def test_each_side_has_a_backend_of_its_own(inverse: bool) -> None:
     x = torch.randn(2, 254, 200, 3, dtype=torch.float64, requires_grad=True)
-    assert dct._choose(x, [1, 2], "auto") == "auto"
+    assert dct._choose_backend(x, [1, 2], "auto") == "auto"
     y = (idct2 if inverse else dct2)(x, (1, 2))
     reference, adjoint = scipy.fft.dctn, scipy.fft.idctn
     if inverse:
@@ -152,7 +152,7 @@ def test_gradcheck(transforms: dict[str, Transform], name: str) -> None:
     x = noise(2, 5, 4, dtype=torch.float64).requires_grad_()
 
     def function(x: Tensor) -> Tensor:
-        return transforms[name](x, (1, 2)).square()  # squared: a second derivative to check
+        return transforms[name](x, (1, 2)).square()  # squared, for a second derivative
 
     assert torch.autograd.gradcheck(function, x)
     assert torch.autograd.gradgradcheck(function, x)
@@ -201,7 +201,7 @@ def test_an_unknown_backend_names_the_nearest() -> None:
 
 
 def test_inference_does_not_import_the_compiler() -> None:
-    """The first call of an operator of our own would: seconds and 70 MB."""
+    """The first call of a custom operator would: seconds and 70 MB."""
     code = (
         "import sys, torch; from vheatir.ops import dct2, idct2; x = torch.rand(1, 130, 9, 2)\n"
         "with torch.no_grad(): y = idct2(dct2(x, (1, 2)), (1, 2))\n"
@@ -243,6 +243,6 @@ def test_a_transform_of_strips_is_written_where_it_is_told(
         y = transform_(x, (dim,), backend, inverse=inverse, into=into)
     assert into is None or y is into
     torch.testing.assert_close(y, expected)
-    # and nothing is written beside it
+    # nothing is written outside the target
     if target in ("columns", "rows"):
         assert torch.count_nonzero(other) <= expected.numel()

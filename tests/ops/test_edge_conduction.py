@@ -1,4 +1,4 @@
-"""Implicit heat along chains against dense float64 solves; and what physics demands of it."""
+"""Implicit heat steps against dense float64 solves, and their physical invariants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vheatir.ops.edge_conduction import edge_stopping_heat, implicit_heat_step
 
 
 def laplacian(g: np.ndarray) -> np.ndarray:
-    """L of a chain whose neighbours are joined by g."""
+    """Graph Laplacian L_g of a chain with conductances g between neighbours."""
     size = len(g) + 1
     difference = np.diff(np.eye(size), axis=0)
     return difference.T @ np.diag(g) @ difference
@@ -24,7 +24,7 @@ def test_a_chain_is_the_dense_solve(size: int, largest: float, seed: int) -> Non
     u, g = rng.normal(size=size), 10 ** rng.uniform(-8, largest, size - 1)
     expected = np.linalg.solve(np.eye(size) + laplacian(g), u)
     result = implicit_heat_step(torch.from_numpy(u)[None], torch.from_numpy(g)[None])[0]
-    # the dense solve loses what the condition number of 1 + 4 * 10^6 takes
+    # the accuracy of the dense solve is limited by its condition number, up to 1 + 4 * 10^6
     np.testing.assert_allclose(result, expected, atol=1e-7)
     assert result.mean().item() == pytest.approx(u.mean(), abs=1e-9)
 

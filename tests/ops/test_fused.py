@@ -1,4 +1,4 @@
-"""The Triton kernels against plain PyTorch: in Triton's interpreter everywhere, on a GPU if any."""
+"""The Triton kernels against plain PyTorch: in Triton's interpreter, and on a GPU if available."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ for channels in (1, 13, 60, 180):
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     x = 3 * torch.randn(2, 5, 7, channels) + 1
-    y = torch.randn(2, 7, 5, channels).transpose(1, 2)  # rows at distances of their own
+    y = torch.randn(2, 7, 5, channels).transpose(1, 2)  # rows without a uniform stride
     gate = torch.randn(2, 5, 7, 2 * channels).chunk(2, dim=-1)[1]
     rest = (norm.weight, norm.bias, norm.eps)
     near = dict(rtol=1e-5, atol=1e-5)
@@ -134,13 +134,13 @@ def test_tf32_is_for_half_precision_on_a_gpu_alone() -> None:
 def test_on_a_gpu_tf32_decides_between_matrices_and_fft(
     precision: str, side: int, backend: str
 ) -> None:
-    class OnGpu:  # what the choice looks at
+    class OnGpu:  # the attributes that the choice reads
         device, shape = torch.device("cuda"), (1, 8, side, 3)
 
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(precision)
-        assert dct._choose(OnGpu(), [2], "auto") == backend  # type: ignore[arg-type]
+        assert dct._choose_backend(OnGpu(), [2], "auto") == backend  # type: ignore[arg-type]
     finally:
         torch.set_float32_matmul_precision(before)
 

@@ -1,4 +1,4 @@
-"""The heat operator against physics: a finite-difference solution, and what heat must conserve."""
+"""The HCO against a finite-difference solution of the heat equation, and its invariants."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_agrees_with_finite_differences(height: int, width: int, k: float) -> No
     actual = heat_conduction(torch.from_numpy(start), k).numpy()
     # the fine grid's own truncation error, relative to the range of temperatures, is up to 1.2e-4
     assert np.abs(actual - expected).max() < 2e-4 * np.ptp(start)
-    assert np.abs(actual - start).max() > 0.05 * np.ptp(start)  # and something has happened
+    assert np.abs(actual - start).max() > 0.05 * np.ptp(start)  # the temperature has changed
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

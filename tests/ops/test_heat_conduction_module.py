@@ -1,4 +1,4 @@
-"""HeatConduction2d: the paper's formulas, one physical frequency at every size, a true cache."""
+"""HeatConduction2d: the equations of the paper, any image size, the decay cache."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 def module_and_embedding(
     dim: int = 6, inner: int | None = None, grid: int = 4, spread: float = 3.0
 ) -> tuple[HeatConduction2d, Tensor]:
-    """A module with weights of every sign, and k up to some pixels squared."""
+    """A module with weights of both signs, and k of up to a few pixels squared."""
     torch.manual_seed(0)
     module = HeatConduction2d(dim, inner).double()
     for parameter in module.parameters():
@@ -38,7 +38,7 @@ def module_and_embedding(
 
 
 def paper(module: HeatConduction2d, x: Array, fve: Array) -> Array:
-    """One image (H, W, C), term by term in NumPy and SciPy."""
+    """Reference implementation for one image (H, W, C), in NumPy and SciPy."""
     w = {name: value.detach().numpy() for name, value in module.state_dict().items()}
     height, width, channels = x.shape
     filtered = np.stack(
@@ -53,7 +53,7 @@ def paper(module: HeatConduction2d, x: Array, fve: Array) -> Array:
     inner = both.shape[-1] // 2
     u, z = both[..., :inner], both[..., inner:]
 
-    # k = relu(Linear(FVE)) lives on a grid over [0, pi)^2, and is read at n pi / H, m pi / W
+    # k = ReLU(Linear(FVE)) on a grid over [0, pi)^2, interpolated at n pi / H, m pi / W
     k_grid = np.maximum(fve @ w["to_k.weight"].T + w["to_k.bias"], 0)
     nodes_n = np.pi * np.arange(fve.shape[0]) / fve.shape[0]
     nodes_m = np.pi * np.arange(fve.shape[1]) / fve.shape[1]
@@ -121,7 +121,7 @@ def test_weights_in_half_precision(device: torch.device) -> None:
 def impulse_response(
     decay: Callable[[int, int], Tensor] | Tensor, height: int, width: int, reach: int = 30
 ) -> Tensor:
-    """Conduct a unit of heat at the centre; return its surroundings, (2 reach + 1)^2 x C."""
+    """Conduct a unit impulse at the centre; return its neighbourhood, (2 reach + 1)^2 x C."""
     channels = 8
     u = torch.zeros(1, height, width, channels, dtype=torch.float64)
     u[:, height // 2, width // 2] = 1
@@ -137,10 +137,10 @@ def impulse_response(
 
 
 def disagreement(decay: Callable[[int, int], Tensor] | Tensor) -> float:
-    """Return how far the responses in two images differ, over their peak; the worst channel.
+    """Return the difference of the impulse responses in two image sizes, of the worst channel.
 
-    The middle 3x3 pixels stay out of it: what a wrong operator leaves standing there would count as
-    the peak.
+    Relative to their peak outside the central 3x3 pixels, where a wrong operator may leave the
+    impulse itself.
     """
     responses = impulse_response(decay, 96, 160), impulse_response(decay, 256, 192)
     for response in responses:
@@ -158,13 +158,13 @@ def large_k() -> Tensor:
 
 def test_the_impulse_response_is_the_same_in_images_of_any_size(large_k: Tensor) -> None:
     assert disagreement(large_k) < 0.01
-    # it does reach far: of a peak one pixel wide, more than a tenth is left ten pixels away
+    # the response is wide: ten pixels from the centre it exceeds a tenth of the peak
     response = impulse_response(large_k, 256, 192)
     assert (response[30, 40] > 0.1 * response[30, 30]).all()
 
 
 def test_zero_padding_or_pixel_centres_would_not_be(large_k: Tensor) -> None:
-    """The two careless ports of the paper fail the test above: it can tell."""
+    """Two naive ports of the paper fail the test above, so it is sensitive to the error."""
 
     def padded(height: int, width: int) -> Tensor:
         k = F.pad(large_k.permute(2, 0, 1), (0, width - 16, 0, height - 16)).permute(1, 2, 0)
@@ -195,7 +195,7 @@ def test_constant_k_is_the_plain_operator() -> None:
     torch.testing.assert_close(module.conduct(u, k), heat_conduction(u, 2.5, (1, 2)))
 
 
-# --- the decay kept between calls ----------------------------------------------------------------
+# --- the decay cache -----------------------------------------------------------------------------
 
 
 def replaced(module: HeatConduction2d, name: str, factor: float) -> dict[str, Tensor]:
@@ -267,11 +267,11 @@ def test_strips_beyond_the_budget_equal_the_whole_map(
     with torch.no_grad():
         whole = module(x, fve)
         assert module._cache is not None
-        # the package shows the function of the same name in the place of its module
+        # the package exports a function of the same name, which shadows the module
         ops = sys.modules[HeatConduction2d.__module__]
         monkeypatch.setattr(ops, "DECAY_CACHE_BYTES", budget)
         torch.testing.assert_close(module(x, fve), whole)
-    assert module._cache is None  # and the old map is let go
+    assert module._cache is None  # the old map is freed
 
 
 def test_copies_leave_the_cache_behind() -> None:

@@ -1,4 +1,4 @@
-"""Bands of rows on a pool of threads: the caller's modes, errors, forks, and the same result."""
+"""Bands and strips on the thread pool: same results, the caller's modes, errors, forks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_threads_change_no_result(
     pooled: bool, norm: str, mode: type[torch.no_grad], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(strips, "POOLED", pooled)
-    monkeypatch.setattr(strips, "_STRIP_TOKENS", 60)  # several strips a band
+    monkeypatch.setattr(strips, "_STRIP_TOKENS", 60)  # several strips per band
     torch.manual_seed(0)
     net = VHeatIR(embed_dim=6, depths=[2, 1], fve_size=4, norm=norm).double().eval()  # type: ignore[arg-type]
     for parameter in net.parameters():
@@ -98,7 +98,7 @@ def test_workers_take_over_the_modes_and_compute_alone() -> None:
     expected = 3 * [(True, False, torch.bfloat16)] + 3 * [(False, False, False)]
     assert [modes for modes, *_ in seen] == expected
     assert all(threads == 1 and "vheatir" in name for _, threads, name in seen)
-    # a thread made later starts with PyTorch's number, not with the workers'
+    # a thread started later inherits PyTorch's setting, not that of the workers
     later: list[int] = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
     thread.start()

@@ -36,7 +36,7 @@ def error(tiny: Any, capfd: pytest.CaptureFixture[str], *force: str) -> str:
     ("force", "message"),
     [
         (["datasets:train:dataroot_gt=nowhere"], "does not exist"),
-        (["datasets:train:dataroot_gt={folder}/empty"], "holds no image"),
+        (["datasets:train:dataroot_gt={folder}/empty"], "contains no images"),
         (["datasets:val:dataroot_gt=nowhere"], "does not exist"),
         (["datasets:train:gt_size=46"], "a.png is 55x45 pixels, smaller than the crop of 46"),
         (["datasets:train:gt_size=46", "datasets:train:cache=false"], "smaller than the crop"),

@@ -1,4 +1,4 @@
-"""Networks by name. Pure torch; BasicSR learns of them from the training side."""
+"""Network architectures by name. Pure PyTorch: the training code registers them with BasicSR."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from vheatir.archs.vheatir_unet_arch import VHeatIRUNet
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.renamed import SIZES, current_name
 
-#: Network types of option and weight files. Put your own class in to train it with the same loop:
-#: ``forward(x, level=None)`` on images (B, C, H, W), and the attributes ``in_chans``, ``out_chans``
-#: and ``takes_level``. See ``benchmarks/swinir.py``.
+#: Network types that option and weight files may name. Register your own class here to train it
+#: with the same loop. It needs ``forward(x, level=None)`` on images (B, C, H, W), and the
+#: attributes ``in_chans``, ``out_chans`` and ``takes_level``. See ``benchmarks/swinir.py``.
 ARCHS: dict[str, type[nn.Module]] = {"VHeatIR": VHeatIR, "VHeatIRUNet": VHeatIRUNet}
 
 
 def build_network(config: Mapping[str, Any]) -> nn.Module:
     """Build a network from ``{"type": name, **keyword arguments}``.
 
-    ``"size"`` stands for the keyword arguments of a named size (:attr:`VHeatIR.SIZES`); arguments
-    given beside it win.
+    ``"size"`` expands to the keyword arguments of a named size (:attr:`VHeatIR.SIZES`); explicit
+    arguments override it.
 
     Raises:
-        VHeatIRError: unknown type, size or argument, the nearest valid one named; impossible value.
+        VHeatIRError: unknown type, size or argument (the message suggests the closest valid one),
+            or an invalid value.
     """
     arguments = dict(config)
     name = arguments.pop("type", None)
@@ -54,7 +55,7 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
 
 
 def complete_config(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the whole configuration, defaults included, in JSON's types."""
+    """Return the full configuration, including defaults, in JSON-compatible types."""
     parameters = inspect.signature(ARCHS[name]).parameters
     values = {key: arguments.get(key, parameter.default) for key, parameter in parameters.items()}
     plain = {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
@@ -62,11 +63,15 @@ def complete_config(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def network_config(network: nn.Module) -> dict[str, Any]:
-    """Return the configuration from which :func:`build_network` built ``network``."""
+    """Return the configuration from which :func:`build_network` built ``network``.
+
+    Raises:
+        VHeatIRError: ``network`` was not built by :func:`build_network`.
+    """
     config = getattr(network, "config", None)
     if config is None:
         raise VHeatIRError(
-            "the configuration of this network is unknown: make it with vheatir.build_network"
+            "the configuration of this network is unknown: build it with vheatir.build_network"
         )
     return dict(config)
 

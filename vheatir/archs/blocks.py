@@ -1,4 +1,4 @@
-"""The blocks that the flat and the U-shaped network share."""
+"""Building blocks shared by the flat and the U-shaped network."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ NORMS = ("pre", "post")
 
 
 class Mlp(nn.Sequential):
-    """``Linear -> GELU -> Linear`` on the last dimension."""
+    """``Linear -> GELU -> Linear`` over the last dimension."""
 
     def __init__(self, dim: int, ratio: float) -> None:
         hidden = int(dim * ratio)
         super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (..., dim) of the same shape."""
+        """Map (..., dim) to the same shape."""
         if torch.is_grad_enabled():
             return super().forward(x)
-        y = torch.ops.aten.gelu_(self[0](x))  # in place: it is the widest map of a block
+        y = torch.ops.aten.gelu_(self[0](x))  # in place: the widest feature map of a block
         return self[2](y)
 
 
 class HeatBlock(nn.Module):
-    """A transformer block whose attention is a mixer, on channels-last tokens (B, H, W, C).
+    """Transformer block with a token mixer in place of attention; channels-last, (B, H, W, C).
 
-    ``pre``: ``x + mixer(LN(x)); x + MLP(LN(x))``, as SwinIR.
-    ``post``: ``x + LN(mixer(x)); x + LN(MLP(x))``, as vHeat.
+    ``pre``: ``x + mixer(LN(x)); x + MLP(LN(x))``, as in SwinIR.
+    ``post``: ``x + LN(mixer(x)); x + LN(MLP(x))``, as in vHeat.
 
     Args:
-        dim: channels.
+        dim: number of channels.
         mixer: key of :data:`vheatir.archs.mixers.MIXERS`.
-        mlp_ratio: hidden channels of the MLP over ``dim``.
+        mlp_ratio: ratio of hidden channels of the MLP to ``dim``.
         norm: ``"pre"`` or ``"post"``.
-        index: position in its group.
+        index: position of the block in its group.
     """
 
     def __init__(self, dim: int, mixer: str, mlp_ratio: float, norm: Norm, index: int) -> None:
@@ -61,7 +61,7 @@ class HeatBlock(nn.Module):
     def forward(
         self, x: Tensor, frequency_embedding: Tensor | None, *, overwrite: bool = False
     ) -> Tensor:
-        """Return tokens of the same shape; with ``overwrite``, x may hold them afterwards."""
+        """Return tokens of the same shape; with ``overwrite``, x may be modified in place."""
         if isinstance(self.mixer, HeatConduction2d) and can_stream(self, x):
             assert frequency_embedding is not None
             x = x if overwrite else x.clone()
@@ -76,7 +76,7 @@ class HeatBlock(nn.Module):
         return x + normalise(self.norm2, self.mlp(x))
 
     def _finish(self, x: Tensor, mixed: Tensor) -> None:
-        """Add the mixer's output and the MLP's to a strip of x, in place."""
+        """Add the outputs of the mixer and the MLP to a strip of x, in place."""
         if self.pre_norm:
             x += self.mlp(add_and_normalise_(self.norm2, x, mixed))
         else:
@@ -85,9 +85,9 @@ class HeatBlock(nn.Module):
 
 
 class HeatGroup(nn.Module):
-    """n blocks, a 3x3 convolution and a residual: SwinIR's RSTB with heat for attention.
+    """``depth`` blocks, a 3x3 convolution and a residual: SwinIR's RSTB with heat blocks.
 
-    Holds the frequency value embedding (FVE) that its blocks share.
+    Owns the frequency value embedding (FVE) that its blocks share.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class HeatGroup(nn.Module):
         self.fve = frequency_embedding_for(self.blocks, dim, fve_size)
 
     def forward(self, x: Tensor, *, overwrite: bool = False) -> Tensor:
-        """Return tokens (B, H, W, C) of the same shape; with ``overwrite``, x may hold them."""
+        """Map tokens (B, H, W, C) to the same shape; with ``overwrite``, x may be modified."""
         y = x
         for block in self.blocks:
             y = block(y, self.fve, overwrite=y is not x)
@@ -114,7 +114,7 @@ class HeatGroup(nn.Module):
 
 
 class ResidualConvBlock(nn.Module):
-    """``x + conv3x3(relu(conv3x3(x)))`` without normalisation, as DRUNet; (B, C, H, W)."""
+    """``x + conv3x3(relu(conv3x3(x)))`` without normalisation, as in DRUNet; (B, C, H, W)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -123,20 +123,20 @@ class ResidualConvBlock(nn.Module):
         self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return an image of the same shape."""
+        """Return a feature map of the same shape."""
         return x + self.conv2(self.relu(self.conv1(x)))
 
     def start_as_identity(self) -> None:
-        """Set the last convolution to zero: the block returns its input, and learns from there."""
+        """Zero-initialise the last convolution, so that the block starts as the identity."""
         for parameter in self.conv2.parameters():
             nn.init.zeros_(parameter)
 
 
 class HeatResidual(nn.Module):
-    """``x + mixer(LN(x))`` on part of the channels, for use between convolutions; (B, C, H, W).
+    """Residual heat block between convolutions, ``x + mixer(LN(x))``; (B, C, H, W).
 
-    The mixer reads all channels, conducts heat on ``inner_dim`` of them, and its output projection
-    starts at zero, so that a new block changes nothing.
+    The mixer projects all channels to ``inner_dim`` and conducts heat on those. The networks
+    zero-initialise its output projection, so that a new block starts as the identity.
     """
 
     def __init__(self, dim: int, mixer: str, inner_dim: int, index: int) -> None:
@@ -147,18 +147,19 @@ class HeatResidual(nn.Module):
     def forward(
         self, x: Tensor, frequency_embedding: Tensor | None, level: Tensor | None = None
     ) -> Tensor:
-        """Return an image of the same shape; ``level`` (B,) is for mixers that want it."""
+        """Return a feature map of the same shape; ``level`` (B,) is passed on if needed."""
         tokens = x.permute(0, 2, 3, 1)
-        told = {"level": level} if getattr(self.mixer, "needs_level", False) else {}
-        mixed = self.mixer(normalise(self.norm, tokens), frequency_embedding, **told)
+        extra = {"level": level} if getattr(self.mixer, "needs_level", False) else {}
+        mixed = self.mixer(normalise(self.norm, tokens), frequency_embedding, **extra)
         return x + mixed.permute(0, 3, 1, 2)
 
 
 class SplitBlock(nn.Module):
-    """Convolutions and a mixer side by side on half of the channels each, as SCUNet; (B, C, H, W).
+    """Convolutions and a mixer in parallel on half of the channels each; (B, C, H, W).
 
-    ``x + conv1x1([conv block | heat residual](conv1x1(x)))`` (Zhang et al., "Practical Blind Image
-    Denoising via Swin-Conv-UNet", 2023, has window attention in heat's place.)
+    ``x + conv1x1(concat(conv_block(a), heat_block(b)))`` with ``a, b = split(conv1x1(x))``. The
+    Swin-Conv block of SCUNet (Zhang et al., "Practical Blind Image Denoising via Swin-Conv-UNet and
+    Data Synthesis", 2023) with heat conduction in place of window attention.
     """
 
     def __init__(self, dim: int, mixer: str, inner_dim: int, index: int) -> None:
@@ -172,21 +173,24 @@ class SplitBlock(nn.Module):
     def forward(
         self, x: Tensor, frequency_embedding: Tensor | None, level: Tensor | None = None
     ) -> Tensor:
-        """Return an image of the same shape."""
-        near, far = self.fan_out(x).split(self.split, dim=1)
-        both = torch.cat([self.conv(near), self.heat(far, frequency_embedding, level)], dim=1)
-        return x + self.fan_in(both)
+        """Return a feature map of the same shape."""
+        a, b = self.fan_out(x).split(self.split, dim=1)
+        merged = torch.cat([self.conv(a), self.heat(b, frequency_embedding, level)], dim=1)
+        return x + self.fan_in(merged)
 
 
 def frequency_embedding_for(module: nn.Module, dim: int, size: int) -> nn.Parameter | None:
-    """Return a frequency value embedding (size, size, dim) if any mixer inside wants one."""
+    """Return a frequency value embedding (size, size, dim) if any mixer of ``module`` needs one."""
     if any(getattr(part, "needs_frequency_embedding", False) for part in module.modules()):
         return nn.Parameter(torch.empty(size, size, dim))
     return None
 
 
 def init_linears(module: nn.Module) -> None:
-    """Initialise as SwinIR: Linear and FVE truncated normal 0.02, biases 0; then mixers' own."""
+    """Initialise as SwinIR does; then apply the mixers' own initialisation.
+
+    Linear weights and FVEs: truncated normal with standard deviation 0.02; biases: zero.
+    """
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.trunc_normal_(part.weight, std=0.02)
@@ -201,23 +205,25 @@ def init_linears(module: nn.Module) -> None:
 
 
 def level_plane(x: Tensor, level: float | Tensor | None, scale: float | None) -> Tensor:
-    """Append the level as one more channel, if the model takes one.
+    """Append the level as an extra channel, if the model takes a level.
 
     Args:
         x: image (B, C, H, W).
-        level: a number, (B,) or (B, 1, H, W) tensor in the task's unit; None where the model
-            takes none.
-        scale: what the level is divided by; None for a model that takes none.
+        level: a number, or a tensor (B,) or (B, 1, H, W), in the unit of the task; None if the
+            model takes no level.
+        scale: divisor of the level; None if the model takes no level.
 
     Returns:
         (B, C + 1, H, W), or ``x`` itself.
 
     Raises:
-        VHeatIRError: a level is missing, superfluous or of the wrong shape.
+        VHeatIRError: the level is missing, unexpected or of the wrong shape.
     """
     if scale is None:
         if level is not None:
-            raise VHeatIRError("this model takes no level: leave it out, or load an all-levels one")
+            raise VHeatIRError(
+                "this model takes no level: omit it, or load a model trained for all levels"
+            )
         return x
     if level is None:
         raise VHeatIRError("this model needs the level: give a number (sigma on the scale 0..255)")

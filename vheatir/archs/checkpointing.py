@@ -1,4 +1,4 @@
-"""Activation checkpointing: a block's activations are computed again in the backward pass."""
+"""Activation checkpointing: recompute the activations of each block in the backward pass."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _BLOCKS = (HeatBlock, HeatResidual, ResidualConvBlock, SplitBlock)
 
 
 def checkpoint_blocks(network: nn.Module) -> None:
-    """Let every block keep its input alone for the backward pass, and compute the rest again.
+    """Save only the input of every block for the backward pass, and recompute the rest there.
 
-    Gradients stay exactly the same, a training step takes about a quarter longer, and memory falls
-    from all that a block computes to one feature map a block. Weights keep their names. Copies
-    made before are not affected; without gradients nothing changes.
+    Gradients are bit-identical. A training step takes about a quarter longer, and activation memory
+    falls to one feature map per block. Parameter names do not change. Earlier copies of the network
+    are not affected, and inference is unchanged.
 
     Args:
-        network: of :mod:`vheatir.archs`; its blocks are changed in place. Done twice, it would
-            compute everything three times.
+        network: a network of :mod:`vheatir.archs`; its blocks are modified in place. Call this only
+            once per network: a second call would add another recomputation.
     """
     for part in network.children():
         if isinstance(part, _BLOCKS):
-            # No block draws random numbers, so no generator's state has to be kept.
+            # No block draws random numbers, so the RNG state need not be preserved.
             part.forward = partial(  # type: ignore[method-assign]
                 checkpoint, part.forward, use_reentrant=False, preserve_rng_state=False
             )

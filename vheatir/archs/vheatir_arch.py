@@ -1,4 +1,4 @@
-"""VHeatIR: SwinIR's body with the Heat Conduction Operator in the place of window attention.
+"""VHeatIR: SwinIR with the Heat Conduction Operator (HCO) in place of window attention.
 
 Liang et al., "SwinIR: Image Restoration Using Swin Transformer", ICCVW 2021 (arXiv 2108.10257);
 Wang et al., "Building Vision Models upon Heat Conduction", CVPR 2025 (arXiv 2405.16555).
@@ -19,38 +19,40 @@ from vheatir.errors import VHeatIRError
 from vheatir.ops.fused import normalise
 from vheatir.ops.strips import add_convolution, can_stream
 
-# Mean of the DIV2K training set, as SwinIR and EDSR subtract it.
+# Mean of the DIV2K training set, as subtracted by SwinIR and EDSR.
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
 
 class VHeatIR(nn.Module):
-    """3x3 conv -> heat groups -> LN -> 3x3 conv + residual -> 3x3 conv; out = in + residual.
+    """Flat (single-scale) network with a global residual connection.
 
-    Three sizes have names: ``base`` (SwinIR's denoiser), ``light`` (SwinIR-light) and ``mini`` (for
-    CPUs). ``build_network({"type": "VHeatIR", "size": "light"})`` and
+    ``conv3x3 -> LN -> heat groups -> LN -> conv3x3, + features -> conv3x3; out = in + residual``
+
+    Named sizes: ``base`` (SwinIR's denoiser), ``light`` (SwinIR-light) and ``mini`` (for CPUs).
+    ``build_network({"type": "VHeatIR", "size": "light"})`` and
     ``VHeatIR(**VHeatIR.SIZES["light"])`` build the same network.
 
     Args:
-        in_chans: channels of the image.
-        out_chans: channels of the result; ``in_chans`` when None.
+        in_chans: channels of the input image.
+        out_chans: channels of the output image; ``in_chans`` when None.
         embed_dim: channels of the body.
-        depths: blocks in each group.
-        mlp_ratio: hidden channels of the MLPs over ``embed_dim``.
-        fve_size: side of the grid that holds the frequency value embedding on [0, pi)^2.
+        depths: number of blocks of each group.
+        mlp_ratio: ratio of hidden channels of the MLPs to ``embed_dim``.
+        fve_size: side of the frequency value embedding's grid over [0, pi)^2.
         downscale: 1, or 2 (4, …) for a pixel-unshuffle before and a pixel-shuffle after the body.
         img_range: the body works on ``(x - mean) * img_range``.
-        mixer: key of :data:`vheatir.archs.mixers.MIXERS`; ``"hco"`` is the paper's.
+        mixer: key of :data:`vheatir.archs.mixers.MIXERS`; ``"hco"`` is vHeat's.
         norm: ``"pre"`` (SwinIR) or ``"post"`` (vHeat).
-        level_scale: None for a model of one level; otherwise what the level is divided by before
-            it enters as one more channel (255 for sigma).
+        level_scale: None for a model without a level input; otherwise the level is divided by this
+            and appended as an extra channel (255 for sigma).
 
     Shape: (B, in_chans, H, W) floating point in [0, 1], any H, W >= 1, to (B, out_chans, H, W).
 
     Raises:
-        VHeatIRError: impossible arguments, or input of the wrong shape.
+        VHeatIRError: invalid arguments, or input of the wrong shape.
     """
 
-    #: The sizes by name: keyword arguments, beside which any others may be given.
+    #: Keyword arguments of each named size; they may be combined with any others.
     SIZES: ClassVar[dict[str, dict[str, Any]]] = {
         "base": {"embed_dim": 180, "depths": [6] * 6, "mlp_ratio": 2.0},
         "light": {"embed_dim": 60, "depths": [6] * 4, "mlp_ratio": 2.0},
@@ -109,6 +111,9 @@ class VHeatIR(nn.Module):
 
         Returns:
             (B, out_chans, H, W), not clipped.
+
+        Raises:
+            VHeatIRError: the input or the level does not fit the model.
         """
         check_input(x, self.in_chans)
         height, width = x.shape[2:]
@@ -122,11 +127,12 @@ class VHeatIR(nn.Module):
 
     def _body(self, planes: Tensor) -> Tensor:
         features = self.conv_first(planes)
-        with torch.autocast(features.device.type, enabled=False):  # blocks add to it, in float32
+        # The residual stream of the blocks stays in float32 under autocast.
+        with torch.autocast(features.device.type, enabled=False):
             y = features.permute(0, 2, 3, 1).to(self.norm_first.weight.dtype)
             y = normalise(self.norm_first, y)
         if can_stream(self, y):
-            del features  # a whole map, and quickly made again
+            del features  # free a full feature map: it is cheap to recompute
             for group in self.groups:
                 y = group(y, overwrite=True)
             features = self.conv_first(planes)
@@ -139,17 +145,17 @@ class VHeatIR(nn.Module):
 
 
 def check_positive(**values: float | None) -> None:
-    """Refuse arguments that are not numbers above 0; None is left alone."""
+    """Raise VHeatIRError unless every argument is a number above 0 or None."""
     for name, value in values.items():
         if value is not None and not (isinstance(value, (int, float)) and value > 0):
-            raise VHeatIRError(f"{name} {value!r} is impossible: give a number above 0")
+            raise VHeatIRError(f"{name} {value!r} is invalid: use a number above 0")
 
 
 def check_channels(in_chans: int, out_chans: int) -> None:
-    """Refuse channel counts between which no residual can be added."""
+    """Raise VHeatIRError unless a residual of ``out_chans`` can be added to the input."""
     if out_chans not in (1, in_chans):
         raise VHeatIRError(
-            f"out_chans {out_chans} does not fit in_chans {in_chans}: give the same number, or 1"
+            f"out_chans {out_chans} does not fit in_chans {in_chans}: use the same number, or 1"
         )
 
 
@@ -157,17 +163,16 @@ def check_input(x: Tensor, channels: int) -> None:
     """Raise VHeatIRError unless x is floating point, (B, channels, H, W) with H, W >= 1."""
     if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape[2:] or not x.is_floating_point():
         raise VHeatIRError(
-            f"input of shape {tuple(x.shape)} and {x.dtype} does not fit this model: floating "
-            f"point, (batch, {channels}, height >= 1, width >= 1) is needed"
+            f"input of shape {tuple(x.shape)} and {x.dtype} does not fit this model: it expects "
+            f"floating point, (batch, {channels}, height >= 1, width >= 1)"
         )
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Reflect (B, C, H, W) at its bottom and right up to a multiple of ``multiple``.
+    """Pad (B, C, H, W) at the bottom and right to a multiple of ``multiple``, by reflection.
 
-    A border that is repeated instead turns its noise into stripes, which a network takes for
-    texture and keeps: that cost up to 7 dB in the last columns. Images too small to be reflected
-    are repeated all the same.
+    Replicate padding would turn noise at the border into stripes, which a network keeps as texture:
+    that cost up to 7 dB in the last columns. It is used only for images too small to reflect.
     """
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
@@ -178,12 +183,12 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def own_channels(x: Tensor, out_chans: int) -> Tensor:
-    """Return what the residual is added to: x, or its mean over channels for one output channel."""
+    """Return the image to add the residual to: x, or its channel mean for one output channel."""
     return x if x.shape[1] == out_chans else x.mean(dim=1, keepdim=True)
 
 
 def init_last_conv(conv: nn.Conv2d) -> None:
-    """Start at the identity: the residual is zero until training says otherwise."""
+    """Zero-initialise the last convolution, so that the network starts as the identity."""
     nn.init.zeros_(conv.weight)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

@@ -1,9 +1,9 @@
-"""VHeatIRUNet: the U shape, residual convolutions with heat between them.
+"""VHeatIRUNet: U-Net of residual convolution blocks and heat blocks.
 
-The shape is DRUNet's (Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior",
-TPAMI 2021, arXiv 2008.13751): strided 2x2 convolutions down and up, skips added, no bias towards
-any size. Heat blocks follow a scale's convolution blocks; at the coarsest scale the whole image
-conducts for next to nothing.
+The layout is that of DRUNet (Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser
+Prior", TPAMI 2021, arXiv 2008.13751): strided 2x2 convolutions for down- and upsampling, additive
+skip connections, any image size. Heat blocks follow the convolution blocks of a scale or run in
+parallel with them; at the coarsest scale, conduction over the whole image costs almost nothing.
 """
 
 from __future__ import annotations
@@ -32,32 +32,36 @@ from vheatir.archs.vheatir_arch import (
 )
 from vheatir.errors import VHeatIRError, unknown_name
 
-#: Value of ``mixers`` for a scale of convolutions only.
+#: Value of ``mixers`` for a scale with convolutions only.
 NO_HEAT = "conv"
 PLACEMENTS = ("after", "beside")
 
 
 class VHeatIRUNet(nn.Module):
-    """conv -> [blocks, down]* -> blocks -> [up, + skip, blocks]* -> conv; out = in + residual.
+    """U-shaped (multi-scale) network with a global residual connection.
+
+    ``conv -> [blocks, down]* -> blocks -> [up, + skip, blocks]* -> conv; out = in + residual``
 
     Args:
-        in_chans: channels of the image.
-        out_chans: channels of the result; ``in_chans`` when None.
+        in_chans: channels of the input image.
+        out_chans: channels of the output image; ``in_chans`` when None.
         downscale: 1, or 2 for a pixel-unshuffle before and a pixel-shuffle after the body.
         channels: channels of each scale, finest first.
-        depths: blocks of each scale, on each side of the U (once at the coarsest).
-        mixers: for each scale ``"conv"`` (no heat) or a key of
-            :data:`vheatir.archs.mixers.MIXERS`, whose heat follows the convolution blocks there.
-        heat_ratio: share of a scale's channels that conducts heat.
-        heat_placement: ``"after"`` the convolution blocks of a scale, once, or ``"beside"`` the
-            convolutions in every block, on half of its channels.
+        depths: number of blocks of each scale, in the encoder and in the decoder (at the coarsest
+            scale only once).
+        mixers: for each scale ``"conv"`` (convolutions only) or a key of
+            :data:`vheatir.archs.mixers.MIXERS` for the heat blocks of that scale.
+        heat_ratio: fraction of the channels of a scale that conduct heat.
+        heat_placement: ``"after"``: one heat block after the convolution blocks of a scale;
+            ``"beside"``: heat in parallel with the convolutions of every block, on half of the
+            channels.
         fve_size: side of the frequency value embedding's grid, for ``"hco"``.
         level_scale: as in :class:`vheatir.archs.VHeatIR`.
 
     Shape: (B, in_chans, H, W) floating point in [0, 1], any H, W >= 1, to (B, out_chans, H, W).
 
     Raises:
-        VHeatIRError: impossible arguments, or input of the wrong shape.
+        VHeatIRError: invalid arguments, or input of the wrong shape.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class VHeatIRUNet(nn.Module):
         if not len(channels) == len(depths) == len(mixers) >= 1:
             raise VHeatIRError(
                 f"channels {list(channels)}, depths {list(depths)} and mixers {list(mixers)} "
-                "name different numbers of scales: give one value a scale in each"
+                "have different numbers of scales: give one value per scale in each"
             )
         check_positive(in_chans=in_chans, downscale=downscale, fve_size=fve_size)
         if heat_placement not in PLACEMENTS:
@@ -110,7 +114,7 @@ class VHeatIRUNet(nn.Module):
         init_linears(self)
         for part in self.modules():
             if isinstance(part, HeatResidual):
-                # A new heat block changes nothing: heat has to earn its way in.
+                # Zero-initialise the output projection: a new heat block starts as the identity.
                 nn.init.zeros_(part.mixer.get_parameter("out_proj.weight"))
         init_last_conv(self.conv_last)
 
@@ -136,7 +140,7 @@ class VHeatIRUNet(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of one scale on one side: residual convolutions, heat after or beside them."""
+    """The blocks of one scale in the encoder or decoder: convolutions with heat after or beside."""
 
     def __init__(
         self,
@@ -157,7 +161,7 @@ class Stage(nn.Module):
         self.heat: HeatResidual | None = None
         if beside:
             inner = max(4, round(dim // 2 * heat_ratio))
-            # each block's windows are shifted against those of the block before
+            # windows alternate between unshifted and shifted from block to block
             blocks = (SplitBlock(dim, mixer, inner, i) for i in range(depth))
             self.split_blocks = nn.ModuleList(blocks)
             width = dim // 2
@@ -167,7 +171,7 @@ class Stage(nn.Module):
         self.fve = None if mixer == NO_HEAT else frequency_embedding_for(self, width, fve_size)
 
     def forward(self, x: Tensor, level: Tensor | None = None) -> Tensor:
-        """Return an image (B, C, H, W) of the same shape; ``level`` (B,) or None."""
+        """Map features (B, C, H, W) to the same shape; ``level`` (B,) or None."""
         x = self.blocks(x)
         for block in self.split_blocks:
             x = block(x, self.fve, level)

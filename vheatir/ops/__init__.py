@@ -1,4 +1,4 @@
-"""Heat conduction on images: cosine transforms and the operator built on them. Pure torch."""
+"""The 2-D DCT and the Heat Conduction Operator built on it."""
 
 from vheatir.ops.dct import dct2, idct2
 from vheatir.ops.heat_conduction import HeatConduction2d, heat_conduction

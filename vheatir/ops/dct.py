@@ -1,17 +1,25 @@
-r"""Two-dimensional DCT-II and its inverse, orthonormal, differentiable, with a choice of backends.
+r"""Orthonormal, differentiable 2-D DCT-II (DCT2D) and its inverse (IDCT2D), with several backends.
+
+Forward transform (DCT-II) of N samples along one dimension:
 
 .. math:: X_n = s_n \sum_{i=0}^{N-1} x_i \cos\frac{\pi n (2 i + 1)}{2 N},
           \quad s_0 = \sqrt{1/N},\; s_{n>0} = \sqrt{2/N}
 
-along both dimensions. The transform is orthonormal, so its adjoint, which is what a backward pass
-needs, is its inverse: nothing is saved for it.
+Inverse transform (DCT-III):
+
+.. math:: x_i = \sum_{n=0}^{N-1} s_n X_n \cos\frac{\pi n (2 i + 1)}{2 N}
+
+Both are separable: the 2-D transform applies them along two dimensions in turn. The transform is
+orthonormal, so its adjoint, which the backward pass applies to the gradient, is its inverse. The
+backward pass saves no tensors.
 
 Backends:
 
-- ``"matmul"``: products with the N x N cosine matrix, O(N) per element. Tensor cores, small sizes.
+- ``"matmul"``: matrix products with the N x N DCT matrix, O(N) per element. Uses tensor cores;
+  fastest for small sizes.
 - ``"fft"``: O(log N) per element; :func:`scipy.fft.dctn` on the CPU, :mod:`torch.fft` elsewhere
   (Makhoul, "A fast cosine transform in one and two dimensions", 1980).
-- ``"auto"``: whichever is faster for the device and size at hand.
+- ``"auto"``: the faster of the two for the device and size.
 """
 
 from __future__ import annotations
@@ -31,27 +39,28 @@ from vheatir.errors import unknown_name
 Backend = Literal["auto", "matmul", "fft"]
 BACKENDS = ("auto", "matmul", "fft")
 
-# Sizes up to which the dense product is faster, measured on two CPU cores and on an H100, there in
-# float32 and with TF32 (torch.set_float32_matmul_precision); see docs/benchmarks.md.
-_MATMUL_UP_TO = {"cpu": 64, "cuda": 1024, "cuda, TF32": 4096}
-# With several threads, SciPy's have to share the cores with PyTorch's, which wait by spinning.
-_MATMUL_UP_TO_THREADS = 128
-# SciPy's time grows with the largest prime factor of a size, up to sevenfold; so does the limit.
-_MATMUL_FOR_A_PRIME = 4
-_MATMUL_FOR_PRIMES_UP_TO = 512
+# Largest sizes at which the matrix product is faster, measured on two CPU cores and on an H100, the
+# latter in float32 and with TF32 (torch.set_float32_matmul_precision); see docs/benchmarks.md.
+_MATMUL_MAX_SIZE = {"cpu": 64, "cuda": 1024, "cuda, TF32": 4096}
+# With several threads, SciPy's workers compete for the cores with PyTorch's, which busy-wait.
+_MATMUL_MAX_SIZE_MULTITHREADED = 128
+# SciPy's run time grows with the largest prime factor of the size, up to sevenfold: raise the limit
+# by this much per unit of that factor, up to a maximum.
+_MATMUL_SIZE_PER_PRIME_FACTOR = 4
+_MATMUL_MAX_SIZE_PRIME = 512
 
 
 def dct2(x: Tensor, dim: tuple[int, int] = (-2, -1), backend: Backend = "auto") -> Tensor:
-    """Orthonormal DCT-II over two dimensions.
+    """Orthonormal 2-D DCT-II.
 
     Args:
         x: any shape, floating point. ``float16`` and ``bfloat16`` are transformed in ``float32``:
-            the mean of an image ends in one large coefficient, which half precision would round.
+            half precision would round the large DC coefficient, which carries the image mean.
         dim: the two dimensions to transform.
-        backend: see the module's docstring.
+        backend: see the module docstring.
 
     Returns:
-        Coefficients, shape and dtype of ``x``.
+        DCT coefficients, shape and dtype of ``x``.
 
     Raises:
         VHeatIRError: unknown backend.
@@ -60,17 +69,17 @@ def dct2(x: Tensor, dim: tuple[int, int] = (-2, -1), backend: Backend = "auto") 
 
 
 def idct2(x: Tensor, dim: tuple[int, int] = (-2, -1), backend: Backend = "auto") -> Tensor:
-    """Inverse of :func:`dct2` (the orthonormal DCT-III); arguments as there."""
+    """Inverse of :func:`dct2`, the orthonormal 2-D DCT-III; takes the same arguments."""
     return transform(x, dim, backend, inverse=True)
 
 
 def cosine_matrix(
     size: int, dtype: torch.dtype, device: torch.device | str, *, inverse: bool = False
 ) -> Tensor:
-    """Return the orthonormal DCT-II matrix, shape (size, size): row n holds the n-th cosine.
+    """Return the orthonormal DCT-II matrix, shape (size, size): row n is the n-th basis cosine.
 
-    The inverse is its transpose, turned in memory: products with a matrix that is read the other
-    way take a third longer on a GPU.
+    The inverse is its transpose, stored contiguously: on a GPU, products with a transposed view
+    take a third longer.
     """
     make = _cosine_matrix if torch.compiler.is_compiling() else _cached_cosine_matrix
     return make(size, dtype, str(device), inverse)
@@ -78,7 +87,7 @@ def cosine_matrix(
 
 def _cosine_matrix(size: int, dtype: torch.dtype, device: str, inverse: bool) -> Tensor:
     n = torch.arange(size, dtype=torch.int64, device=device)
-    # The phase is reduced to one period in integers, so that large sizes lose no digits.
+    # Reduce the phase to one period in integers to keep full precision at large sizes.
     phase = (n[:, None] * (2 * n[None, :] + 1)) % (4 * size)
     matrix = torch.cos(phase.to(torch.float64) * (math.pi / (2 * size)))
     scale = torch.full((size, 1), math.sqrt(2.0 / size), dtype=torch.float64, device=device)
@@ -89,7 +98,7 @@ def _cosine_matrix(size: int, dtype: torch.dtype, device: str, inverse: bool) ->
 
 @lru_cache(maxsize=64)
 def _cached_cosine_matrix(size: int, dtype: torch.dtype, device: str, inverse: bool) -> Tensor:
-    # A matrix made in inference mode would later be refused by autograd.
+    # Autograd rejects tensors created in inference mode, and the cache outlives the mode.
     with torch.inference_mode(False):
         return _cosine_matrix(size, dtype, device, inverse)
 
@@ -97,29 +106,30 @@ def _cached_cosine_matrix(size: int, dtype: torch.dtype, device: str, inverse: b
 def transform(
     x: Tensor, dims: Sequence[int], backend: Backend = "auto", *, inverse: bool = False
 ) -> Tensor:
-    """Transform over any dimensions, one or more; otherwise as :func:`dct2` and :func:`idct2`."""
+    """Transform over one or more dimensions; otherwise like :func:`dct2` and :func:`idct2`."""
     if backend not in BACKENDS:
         raise unknown_name("DCT backend", backend, BACKENDS)
     dims = [dim % x.ndim for dim in dims]
     if x.dtype in (torch.float16, torch.bfloat16):
         with torch.autocast(x.device.type, enabled=False):
             return transform(x.float(), dims, backend, inverse=inverse).to(x.dtype)
-    chosen = _choose(x, dims, backend)
+    chosen = _choose_backend(x, dims, backend)
     if chosen == "auto":
         for dim in dims:
             x = transform(x, (dim,), inverse=inverse)
         return x
     if chosen == "matmul":
         with torch.autocast(x.device.type, enabled=False):
-            seen_by_autograd_alone = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
-            if x.requires_grad and x.device.type == "cpu" and seen_by_autograd_alone:
-                return _CpuProducts.apply(x, dims, inverse)
+            eager = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+            if x.requires_grad and x.device.type == "cpu" and eager:
+                return _CpuMatmulDct.apply(x, dims, inverse)
             for dim in dims:
                 x = _matmul_along(x, dim, inverse)
         return x
     if x.device.type == "cpu":
-        plain = _unseen(x)
-        return _by_scipy(x, dims, inverse) if plain else _scipy_dctn(x, dims, inverse)
+        if _can_bypass_dispatcher(x):
+            return _run_scipy(x, dims, inverse)
+        return _scipy_dctn(x, dims, inverse)
     return _FourierDct.apply(x, dims, inverse)
 
 
@@ -131,27 +141,27 @@ def transform_(
     inverse: bool = False,
     into: Tensor | None = None,
 ) -> Tensor:
-    """Transform as :func:`transform`, without a gradient, for a caller that needs x no more.
+    """Like :func:`transform`, but without a gradient and free to overwrite x.
 
     Args:
         x: float32 or float64; any strides.
-        dims: as there.
-        backend: as there.
-        inverse: as there.
-        into: where the result is to be written, the shape of x, also x itself.
+        dims: see :func:`transform`.
+        backend: see :func:`transform`.
+        inverse: see :func:`transform`.
+        into: output tensor of the shape of x; may be x itself.
 
     Returns:
-        The result: ``into``, or else x itself or a new tensor, whichever is done sooner.
+        The result: ``into`` if given, else x or a new tensor, whichever is faster.
     """
     dims = [dim % x.ndim for dim in dims]
-    chosen = _choose(x, dims, backend)
+    chosen = _choose_backend(x, dims, backend)
     if chosen == "fft" and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
-        # Samples side by side are transformed in half the time of samples far apart.
+        # Contiguous samples are transformed twice as fast as strided ones.
         if into is not None and into.is_contiguous():
             x = into.copy_(x)
         elif not x.is_contiguous():
             x = x.contiguous()
-        (_by_scipy_in_place if _unseen(x) else _scipy_dctn_)(x, dims, inverse)
+        (_run_scipy_ if _can_bypass_dispatcher(x) else _scipy_dctn_)(x, dims, inverse)
         return x if into is None or into is x else into.copy_(x)
     if into is None:
         return transform(x, dims, backend, inverse=inverse)
@@ -160,28 +170,28 @@ def transform_(
     return into.copy_(transform(x, dims, backend, inverse=inverse))
 
 
-def _choose(x: Tensor, dims: list[int], backend: Backend) -> Backend:
-    """Return the backend for all of these dimensions, or "auto" if each needs its own."""
+def _choose_backend(x: Tensor, dims: list[int], backend: Backend) -> Backend:
+    """Return the backend for all of these dimensions, or "auto" if they need different ones."""
     if backend != "auto":
         return backend
     chosen: set[Backend] = {
-        "matmul" if x.shape[dim] <= _matmul_up_to(x.shape[dim], x.device.type) else "fft"
+        "matmul" if x.shape[dim] <= _matmul_max_size(x.shape[dim], x.device.type) else "fft"
         for dim in dims
     }
     return chosen.pop() if len(chosen) == 1 else "auto"
 
 
-def _matmul_up_to(size: int, kind: str) -> int:
-    """Return the largest size for products on this kind of device, for sizes such as this one."""
+def _matmul_max_size(size: int, kind: str) -> int:
+    """Return the largest size for "matmul", given the device type and the factors of ``size``."""
     if kind == "cuda" and torch.get_float32_matmul_precision() != "highest":
         kind = "cuda, TF32"
-    limit = _MATMUL_UP_TO.get(kind, 256)
-    if kind != "cpu" or torch.compiler.is_compiling():  # a compiled size may be no number yet
+    limit = _MATMUL_MAX_SIZE.get(kind, 256)
+    if kind != "cpu" or torch.compiler.is_compiling():  # a compiled size may be symbolic
         return limit
     if torch.get_num_threads() > 1:
-        limit = _MATMUL_UP_TO_THREADS
-    limit += _MATMUL_FOR_A_PRIME * _largest_prime_factor(int(size))
-    return min(limit, _MATMUL_FOR_PRIMES_UP_TO)
+        limit = _MATMUL_MAX_SIZE_MULTITHREADED
+    limit += _MATMUL_SIZE_PER_PRIME_FACTOR * _largest_prime_factor(int(size))
+    return min(limit, _MATMUL_MAX_SIZE_PRIME)
 
 
 @lru_cache(maxsize=1024)
@@ -206,17 +216,18 @@ def _matmul_along(x: Tensor, dim: int, inverse: bool, out: Tensor | None = None)
 
 
 def _as_columns(x: Tensor, dim: int) -> Tensor:
-    """Fold trailing dimensions into columns of products, leading ones into their number.
+    """Reshape to (batch, N, columns) for a batched product along ``dim``.
 
-    No copy for channels-last tokens, forwards or backwards.
+    Leading dimensions fold into the batch, trailing ones into the columns. Channels-last tokens
+    need no copy, in the forward or the backward pass.
     """
     return x.reshape(math.prod(x.shape[:dim]), x.shape[dim], math.prod(x.shape[dim + 1 :]))
 
 
 def _matmul_into(out: Tensor, x: Tensor, dim: int, inverse: bool) -> Tensor:
-    """Write the product along dimension 1 or 2 of one image's tokens where it is to be.
+    """Write the "matmul" transform along dimension 1 or 2 of a single image's tokens to ``out``.
 
-    Neither x nor ``out`` has to be contiguous: products skip what lies between their rows.
+    Neither x nor ``out`` has to be contiguous: the products support row strides.
     """
     matrix = cosine_matrix(x.shape[dim], x.dtype, x.device, inverse=inverse)
     with torch.autocast(x.device.type, enabled=False):
@@ -227,39 +238,39 @@ def _matmul_into(out: Tensor, x: Tensor, dim: int, inverse: bool) -> Tensor:
     return out
 
 
-#: Call SciPy through operators of PyTorch always, so that its dispatch modes see the transform.
+#: Always call SciPy through PyTorch custom operators, so that dispatch modes see the transform.
 AS_OPERATORS = False
 
 
-def _unseen(x: Tensor) -> bool:
-    """Tell whether neither autograd nor a tracer has to see the transform of x.
+def _can_bypass_dispatcher(x: Tensor) -> bool:
+    """Whether x needs no autograd graph or tracing, so that SciPy can be called directly.
 
-    The first call of an operator of ours makes PyTorch import its compiler: seconds, and 70 MB.
+    The first call of a custom operator makes PyTorch import its compiler: seconds, and 70 MB.
     """
-    seen = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return not (seen or AS_OPERATORS) and type(x) is Tensor
+    traced = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not (traced or AS_OPERATORS) and type(x) is Tensor
 
 
-def _by_scipy(x: Tensor, dims: list[int], inverse: bool, overwrite: bool = False) -> Tensor:
+def _run_scipy(x: Tensor, dims: list[int], inverse: bool, overwrite: bool = False) -> Tensor:
     function = scipy.fft.idctn if inverse else scipy.fft.dctn
     array, workers = x.detach().numpy(), torch.get_num_threads()
     kind = {"type": 2, "axes": dims, "norm": "ortho"}
     return torch.from_numpy(function(array, **kind, overwrite_x=overwrite, workers=workers))
 
 
-def _by_scipy_in_place(x: Tensor, dims: list[int], inverse: bool) -> None:
-    out = _by_scipy(x, dims, inverse, overwrite=True)
-    if out.data_ptr() != x.data_ptr():  # overwriting is SciPy's liberty, not its promise
+def _run_scipy_(x: Tensor, dims: list[int], inverse: bool) -> None:
+    out = _run_scipy(x, dims, inverse, overwrite=True)
+    if out.data_ptr() != x.data_ptr():  # SciPy may overwrite its input, but need not
         x.copy_(out)
 
 
-_scipy_dctn_ = library.custom_op("vheatir::scipy_dctn_", _by_scipy_in_place, mutates_args={"x"})
+_scipy_dctn_ = library.custom_op("vheatir::scipy_dctn_", _run_scipy_, mutates_args={"x"})
 
 
 @library.custom_op("vheatir::scipy_dctn", mutates_args=())
 def _scipy_dctn(x: Tensor, dims: list[int], inverse: bool) -> Tensor:
-    """DCT by SciPy's pocketfft; a custom operator, so that torch.compile keeps its graph whole."""
-    return _by_scipy(x, dims, inverse)
+    """DCT by SciPy's pocketfft; a custom operator, so that torch.compile has no graph break."""
+    return _run_scipy(x, dims, inverse)
 
 
 @_scipy_dctn.register_fake
@@ -267,7 +278,7 @@ def _(x: Tensor, dims: list[int], inverse: bool) -> Tensor:
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
-def _keep_arguments(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _scipy_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     _, ctx.dims, ctx.inverse = inputs
 
 
@@ -275,14 +286,15 @@ def _scipy_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
     return _scipy_dctn(grad, ctx.dims, not ctx.inverse), None, None
 
 
-_scipy_dctn.register_autograd(_scipy_backward, setup_context=_keep_arguments)
+_scipy_dctn.register_autograd(_scipy_backward, setup_context=_scipy_setup_context)
 
 
-class _CpuProducts(torch.autograd.Function):
-    """Products beside a gradient, into memory of NumPy's.
+class _CpuMatmulDct(torch.autograd.Function):
+    """The "matmul" backend with a gradient on the CPU, writing to memory allocated by NumPy.
 
-    PyTorch's is aligned to 64 bytes, and once free is not found again by the C library (glibc 2.36)
-    for the next map of its size: a training step of ``light`` took a fifth more memory.
+    PyTorch aligns its allocations to 64 bytes. glibc 2.36 does not reuse such a block, once freed,
+    for the next feature map of the same size: a training step of the flat ``light`` network took a
+    fifth more memory.
     """
 
     @staticmethod
@@ -295,18 +307,18 @@ class _CpuProducts(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _CpuProducts.apply(grad, ctx.dims, not ctx.inverse), None, None
+        return _CpuMatmulDct.apply(grad, ctx.dims, not ctx.inverse), None, None
 
 
 class _FourierDct(torch.autograd.Function):
-    """DCT through torch.fft, for devices that SciPy does not reach."""
+    """The "fft" backend through torch.fft, for devices that SciPy does not support."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dims: list[int], inverse: bool) -> Tensor:
         ctx.dims, ctx.inverse = dims, inverse
         for dim in dims:
-            step = _idct_by_fft if inverse else _dct_by_fft
-            x = step(x.movedim(dim, -1)).movedim(-1, dim)
+            function = _idct_via_fft if inverse else _dct_via_fft
+            x = function(x.movedim(dim, -1)).movedim(-1, dim)
         return x.contiguous()
 
     @staticmethod
@@ -314,27 +326,29 @@ class _FourierDct(torch.autograd.Function):
         return _FourierDct.apply(grad, ctx.dims, not ctx.inverse), None, None
 
 
-def _quarter_wave(size: int, x: Tensor) -> Tensor:
-    """Return exp(-i pi n / 2 size) with the orthonormal scale, for n = 0 .. size - 1."""
+def _twiddle_factors(size: int, x: Tensor) -> Tensor:
+    """Return s_n exp(-i pi n / (2 size)), s_n the orthonormal scale, for n = 0 .. size - 1."""
     n = torch.arange(size, dtype=x.dtype, device=x.device)
     scale = torch.full_like(n, math.sqrt(2.0 / size))
     scale[:1] = math.sqrt(1.0 / size)
     return torch.polar(scale, n * (-math.pi / (2 * size)))
 
 
-def _dct_by_fft(x: Tensor) -> Tensor:
+def _dct_via_fft(x: Tensor) -> Tensor:
+    """DCT-II along the last dimension from one FFT of the same length (Makhoul 1980)."""
     size = x.shape[-1]
-    # Even samples forwards, then odd samples backwards: a DFT of the same length does the rest.
+    # Reorder: even samples ascending, then odd samples descending.
     ordered = torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], dim=-1)
-    return (torch.fft.fft(ordered) * _quarter_wave(size, x)).real
+    return (torch.fft.fft(ordered) * _twiddle_factors(size, x)).real
 
 
-def _idct_by_fft(x: Tensor) -> Tensor:
+def _idct_via_fft(x: Tensor) -> Tensor:
+    """Inverse of :func:`_dct_via_fft`: rebuild the complex spectrum, invert, undo the order."""
     size = x.shape[-1]
-    wave = _quarter_wave(size, x)
-    unscaled = x / wave.abs()
+    twiddle = _twiddle_factors(size, x)
+    unscaled = x / twiddle.abs()
     mirrored = torch.cat([torch.zeros_like(x[..., :1]), unscaled[..., 1:].flip(-1)], dim=-1)
-    spectrum = torch.complex(unscaled, -mirrored) * (wave.abs() / wave)
+    spectrum = torch.complex(unscaled, -mirrored) * (twiddle.abs() / twiddle)
     ordered = torch.fft.ifft(spectrum).real
     half = (size + 1) // 2
     out = torch.empty_like(ordered)

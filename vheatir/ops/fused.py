@@ -1,9 +1,13 @@
-"""Passes over whole maps made one: normalisation with what is around it, and the decay.
+"""Fused kernels: LayerNorm with a residual add or a SiLU gate, and the spectral decay of the HCO.
 
-On a GPU these passes wait for memory, and PyTorch's own kernels make several of each, or slow ones
-(its LayerNorm takes eight times what memory does at 60 channels). At inference on an NVIDIA GPU
-they are Triton kernels (:mod:`vheatir.ops.triton_kernels`); everywhere else, in training and under
-``torch.compile``, which fuses by itself, the same in plain PyTorch.
+- :func:`normalise`: ``LN(x)`` or ``LN(x) * silu(gate)``.
+- :func:`add_and_normalise_`: ``x += y; LN(x)``.
+- :func:`decay_`: ``spectrum *= exp(-k w^2)``, with k interpolated inside the kernel.
+
+These operations are limited by memory bandwidth on a GPU. PyTorch needs several kernels for each,
+or a slow one: its LayerNorm takes eight times the memory-bound time at 60 channels. At inference on
+an NVIDIA GPU they run as Triton kernels (:mod:`vheatir.ops.triton_kernels`). On other devices, in
+training, and under ``torch.compile``, which fuses on its own, they run in plain PyTorch.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Whether Triton kernels may be used where they can be.
+#: Whether to use Triton kernels where they are supported.
 TRITON = True
 
 
@@ -25,7 +29,7 @@ def _has_triton() -> bool:
 
 
 def can_fuse(x: Tensor) -> bool:
-    """Tell whether x may go to the Triton kernels: on an NVIDIA GPU, contiguous, no gradient."""
+    """Whether the Triton kernels support x: on an NVIDIA GPU, contiguous, no gradient."""
     return (
         x.device.type == "cuda"
         and TRITON
@@ -38,15 +42,15 @@ def can_fuse(x: Tensor) -> bool:
 
 
 def normalise(norm: nn.LayerNorm, x: Tensor, gate: Tensor | None = None) -> Tensor:
-    """Return ``norm(x)``, or with a gate ``norm(x) * silu(gate)``.
+    """LayerNorm with an optional SiLU gate: ``norm(x)`` or ``norm(x) * silu(gate)``.
 
     Args:
         norm: over the last dimension.
         x: (..., C).
-        gate: the shape of x.
+        gate: shape of x, or None.
 
     Returns:
-        The shape of x, in the dtype that the next product takes.
+        Shape of x, in the dtype of the matrix product that follows (see :func:`product_dtype`).
     """
     if can_fuse(x):
         from vheatir.ops import triton_kernels
@@ -57,7 +61,10 @@ def normalise(norm: nn.LayerNorm, x: Tensor, gate: Tensor | None = None) -> Tens
 
 
 def add_and_normalise_(norm: nn.LayerNorm, x: Tensor, y: Tensor) -> Tensor:
-    """Add y to x in place and return ``norm(x)``; shapes and dtypes as in :func:`normalise`."""
+    """Residual add and LayerNorm: ``x += y`` in place, then return ``norm(x)``.
+
+    Shapes and dtypes as in :func:`normalise`.
+    """
     if can_fuse(x) and y.shape == x.shape:
         from vheatir.ops import triton_kernels
 
@@ -67,18 +74,20 @@ def add_and_normalise_(norm: nn.LayerNorm, x: Tensor, y: Tensor) -> Tensor:
 
 
 def can_decay(spectrum: Tensor, k: Tensor) -> bool:
-    """Tell whether :func:`decay_` may be called."""
+    """Whether :func:`decay_` supports these tensors: see :func:`can_fuse`, and float32."""
     return can_fuse(spectrum) and spectrum.dtype == k.dtype == torch.float32
 
 
 def decay_(spectrum: Tensor, k: Tensor, left: int, width: int) -> None:
-    """Multiply columns of coefficients by ``exp(-k w^2)`` in place, which is never in memory.
+    """Spectral decay: multiply DCT coefficients by ``exp(-k w^2)`` in place.
+
+    The kernel interpolates k and computes the decay on the fly; neither is stored at full size.
 
     Args:
-        spectrum: (B, H, columns, C), contiguous; see :func:`can_decay`.
-        k: (h, w, C), on the grid of a frequency embedding.
-        left: the first of the columns.
-        width: of the whole image.
+        spectrum: a strip of columns, (B, H, columns, C), contiguous; see :func:`can_decay`.
+        k: thermal diffusivity (h, w, C) on the grid of the frequency value embedding.
+        left: index of the first column of the strip in the spectrum.
+        width: of the full spectrum.
     """
     from vheatir.ops import triton_kernels
 
@@ -86,6 +95,6 @@ def decay_(spectrum: Tensor, k: Tensor, left: int, width: int) -> None:
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """Return the dtype of a product with x: autocast's where that is on, else that of x."""
+    """Return the dtype of a matrix product with x: that of autocast if enabled, else that of x."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -1,9 +1,10 @@
-"""Work on an image in strips that stay in the caches of the processor or the GPU.
+"""Cache blocking: process an image in strips of rows or columns that fit into cache.
 
-On a CPU several threads share the work. PyTorch's own threads meet after every operation, which for
-small strips costs more than they gain, and up to a time slice each where the cores are busy with
-something else. Here each thread works through a band of rows, or of columns, by itself, and they
-meet once.
+A strip is small enough to stay in the CPU cache, or the L2 cache of a GPU, across consecutive
+operations. On a CPU, a thread pool processes bands of several strips in parallel. PyTorch's own
+threads synchronise after every operation, which costs small strips more than it gains them, and up
+to a time slice each if other processes use the cores. Here each thread processes its bands
+independently, and all of them synchronise once at the end.
 """
 
 from __future__ import annotations
@@ -17,30 +18,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Whether bands of rows go to a pool of threads; otherwise to PyTorch's, in larger strips.
+#: Whether a thread pool processes bands in parallel; if not, PyTorch's threads, in larger strips.
 POOLED = True
 
 _STRIP_TOKENS = 8192
-_LEAST_ROWS = 4
-# On a GPU, enough work for each kernel, and little enough for its second-level cache.
+_MIN_ROWS = 4
+# On a GPU: large enough to occupy each kernel, small enough for the L2 cache.
 _GPU_STRIP_TOKENS = 2**16
-# Without the pool, strips for several threads are larger, for fewer meetings.
-_SEVERAL_THREADS = 8
-# More bands than threads, so that one that is held up leaves its work to the others; but none of
-# less than half a strip.
-_BANDS_A_THREAD = 4
-_LEAST_BAND = 16
+# Without the pool, PyTorch's threads get strips this many times larger, to synchronise less often.
+_MULTITHREADED_FACTOR = 8
+# More bands than threads balances the load if a thread is delayed, but no band is smaller than half
+# a strip.
+_BANDS_PER_THREAD = 4
+_MIN_BAND = 16
 
+#: First and one past the last row or column.
 Band = tuple[int, int]
 
 
 def on_cpu(device: torch.device) -> bool:
-    """Tell whether strips are a CPU's: small, many, and shared by threads."""
+    """Whether to use CPU strips: small, many, and shared among threads."""
     return device.type == "cpu"
 
 
 def can_stream(module: nn.Module, x: Tensor) -> bool:
-    """Tell whether ``module`` may work on x (B, H, W, C) in strips: at inference, not compiled."""
+    """Whether ``module`` may process x (B, H, W, C) in strips: at inference, not compiled."""
     return (
         not (torch.is_grad_enabled() or module.training or torch.compiler.is_compiling())
         and x.is_contiguous()
@@ -48,41 +50,41 @@ def can_stream(module: nn.Module, x: Tensor) -> bool:
 
 
 def batches(x: Tensor) -> Sequence[Tensor]:
-    """Divide images (B, H, W, C) into those that go through together: on a GPU, one strip's."""
+    """Split images (B, H, W, C) into batches to process together: up to one strip on a GPU."""
     together = 1 if on_cpu(x.device) else _GPU_STRIP_TOKENS // (x.shape[1] * x.shape[2])
     return x.split(max(1, together))
 
 
 def strips(band: Band, across: int, device: torch.device) -> Iterator[Band]:
-    """Yield the strips of a band of rows or columns, first and one past the last.
+    """Yield the strips of a band of rows or columns as (first, one past the last).
 
     Args:
-        band: what is to be divided.
-        across: tokens of each row or column.
-        device: that will work on them.
+        band: rows or columns to divide.
+        across: tokens per row or column.
+        device: that processes the strips.
     """
     first, last = band
     if on_cpu(device):
-        tokens = _STRIP_TOKENS * (_SEVERAL_THREADS if torch.get_num_threads() > 1 else 1)
-        step = max(_LEAST_ROWS, tokens // across)
+        tokens = _STRIP_TOKENS * (_MULTITHREADED_FACTOR if torch.get_num_threads() > 1 else 1)
+        step = max(_MIN_ROWS, tokens // across)
     else:
         count = -(-(last - first) * across // _GPU_STRIP_TOKENS)
-        step = -(-(last - first) // count)  # all of one size
+        step = -(-(last - first) // count)  # of equal size
     for top in range(first, last, step):
         yield top, min(top + step, last)
 
 
 def bands(length: int, across: int, device: torch.device) -> list[Band]:
-    """Return the bands of rows or columns that threads work on by themselves.
+    """Return the bands of rows or columns that threads process independently.
 
     Args:
         length: number of rows or columns.
-        across: tokens of each.
-        device: that will work on them.
+        across: tokens per row or column.
+        device: that processes the bands.
     """
     threads = torch.get_num_threads() if POOLED and on_cpu(device) else 1
-    count = min(_BANDS_A_THREAD * threads, max(threads, 2 * length * across // _STRIP_TOKENS))
-    count = max(1, min(count, length // _LEAST_BAND)) if threads > 1 else 1
+    count = min(_BANDS_PER_THREAD * threads, max(threads, 2 * length * across // _STRIP_TOKENS))
+    count = max(1, min(count, length // _MIN_BAND)) if threads > 1 else 1
     edges = [length * i // count for i in range(count + 1)]
     return list(zip(edges[:-1], edges[1:], strict=True))
 
@@ -90,20 +92,23 @@ def bands(length: int, across: int, device: torch.device) -> list[Band]:
 def for_each_strip(
     length: int, across: int, device: torch.device, work: Callable[[int, int], object]
 ) -> None:
-    """Call ``work`` with the ends of every strip of ``length`` rows or columns, as above."""
+    """Call ``work(first, last)`` for every strip of ``length`` rows or columns, ``last`` exclusive.
 
-    def through(band: Band) -> None:
-        for ends in strips(band, across, device):
-            work(*ends)
+    Arguments as in :func:`bands`.
+    """
 
-    for_each(bands(length, across, device), through)
+    def process_band(band: Band) -> None:
+        for first, last in strips(band, across, device):
+            work(first, last)
+
+    for_each(bands(length, across, device), process_band)
 
 
 def for_each(parts: Sequence[Band], work: Callable[[Band], None]) -> None:
-    """Call ``work`` with every band, on the pool if there are several.
+    """Call ``work`` for every band, on the thread pool if there are several.
 
-    The threads take over the caller's gradient, inference and autocast modes. Returns when all
-    are done; the first error is raised then.
+    The threads inherit the caller's gradient, inference and autocast modes. Returns when all bands
+    are done, and then raises the first error.
     """
     if len(parts) == 1:
         work(parts[0])
@@ -111,7 +116,7 @@ def for_each(parts: Sequence[Band], work: Callable[[Band], None]) -> None:
     inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
     enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
-    def as_the_caller(part: Band) -> None:
+    def with_callers_modes(part: Band) -> None:
         with (
             torch.inference_mode(inference),
             torch.set_grad_enabled(grad),
@@ -119,7 +124,7 @@ def for_each(parts: Sequence[Band], work: Callable[[Band], None]) -> None:
         ):
             work(part)
 
-    futures = _submit(as_the_caller, parts)
+    futures = _submit(with_callers_modes, parts)
     wait(futures)
     for future in futures:
         future.result()
@@ -128,10 +133,13 @@ def for_each(parts: Sequence[Band], work: Callable[[Band], None]) -> None:
 def convolve_rows(
     conv: nn.Conv2d, before: Callable[[Tensor], Tensor] | None, x: Tensor, top: int, bottom: int
 ) -> Tensor:
-    """Return rows ``top`` to ``bottom`` of ``conv(before(x))``; arguments as below."""
-    first, last = max(0, top - 1), min(x.shape[1], bottom + 1)  # the convolution's reach
+    """Return rows ``top`` to ``bottom`` (exclusive) of ``conv(before(x))``, a 3x3 convolution.
+
+    Arguments as in :func:`add_convolution`.
+    """
+    first, last = max(0, top - 1), min(x.shape[1], bottom + 1)  # one row of halo on either side
     y = x[:, first:last] if before is None else before(x[:, first:last])
-    # Rows that are there need no zeros around them; results of the neighbours' rows are not made.
+    # Strips inside the image have a halo on both sides: no zero padding, no extra output rows.
     inside = first < top and bottom < last
     padding = (0 if inside else 1, 1)
     y = F.conv2d(y.permute(0, 3, 1, 2), conv.weight, conv.bias, padding=padding, groups=conv.groups)
@@ -145,10 +153,10 @@ def add_convolution(
     """Add ``conv(before(x))``, a 3x3 convolution, to ``out`` in place, strip by strip.
 
     Args:
-        conv: from the channels of x to those of out.
-        before: applied pixel by pixel, or None.
-        x: (B, H, W, C), not changed.
-        out: (B, H, W, C), another tensor.
+        conv: maps the channels of x to those of out.
+        before: pixel-wise function applied to strips of x, or None.
+        x: (B, H, W, C), not modified.
+        out: (B, H, W, C), must not be x.
     """
 
     def work(top: int, bottom: int) -> None:
@@ -168,34 +176,34 @@ def _submit(work: Callable[[Band], None], parts: Sequence[Band]) -> list[Future[
     with _lock:
         if _pool is None or _pool_size != threads:
             if _pool is not None:
-                _pool.shutdown(wait=False)  # what it has been given it still does
-            _pool, _pool_size = _start(threads), threads
+                _pool.shutdown(wait=False)  # still completes the work submitted so far
+            _pool, _pool_size = _start_pool(threads), threads
         return [_pool.submit(work, part) for part in parts]
 
 
-def _start(threads: int) -> ThreadPoolExecutor:
-    """Start all threads of a pool, each computing alone."""
-    pool = ThreadPoolExecutor(threads, "vheatir-strips", _compute_alone)
+def _start_pool(threads: int) -> ThreadPoolExecutor:
+    """Start all threads of a pool, each with a single PyTorch thread."""
+    pool = ThreadPoolExecutor(threads, "vheatir-strips", _use_one_thread)
     started = threading.Barrier(threads + 1)
     for _ in range(threads):
         pool.submit(started.wait)
     started.wait()
-    # The number is each thread's own from now on, but new threads would still start with one.
+    # The setting is now local to each worker, but new threads would still inherit 1: restore it.
     torch.set_num_threads(threads)
     return pool
 
 
-def _compute_alone() -> None:
+def _use_one_thread() -> None:
     torch.set_num_threads(1)
-    # A thread takes over the last number that any thread has set when it first looks: look now.
+    # A thread adopts the most recent global setting on its first query: query now to pin it.
     torch.get_num_threads()
 
 
-def _forget_pool() -> None:
+def _reset_pool() -> None:
     global _lock, _pool
     _lock, _pool = threading.Lock(), None
 
 
 if hasattr(os, "register_at_fork"):
-    # Threads do not survive a fork: a child starts its own.
-    os.register_at_fork(after_in_child=_forget_pool)
+    # Threads do not survive a fork: a child process starts its own pool.
+    os.register_at_fork(after_in_child=_reset_pool)

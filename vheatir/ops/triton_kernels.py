@@ -1,4 +1,12 @@
-"""The Triton kernels behind :mod:`vheatir.ops.fused`; each reads and writes every map once."""
+"""Triton kernels of :mod:`vheatir.ops.fused`.
+
+- ``_layer_norm_kernel``: LayerNorm over channels, with an optional residual add before it and an
+  optional SiLU gate after it.
+- ``_decay_kernel``: spectral decay ``exp(-k w^2)`` of DCT coefficients, with bilinear interpolation
+  of k.
+
+Each kernel reads and writes every feature map once.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +20,11 @@ from torch import Tensor
 from vheatir.ops.fused import product_dtype
 
 _PI: tl.constexpr = tl.constexpr(math.pi)
-_ELEMENTS = 1024  # a program works on
+_ELEMENTS_PER_PROGRAM = 1024
 
 
 @triton.jit
-def _layer_norm(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def _layer_norm_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     x_ptr, added_ptr, gate_ptr, weight_ptr, bias_ptr, out_ptr,
     rows, added_stride, gate_stride, eps,
     CHANNELS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -52,39 +60,39 @@ def layer_norm(
     add: Tensor | None = None,
     gate: Tensor | None = None,
 ) -> Tensor:
-    """Add to x in place, normalise it over the last dimension, multiply that by ``silu(gate)``.
+    """Fused LayerNorm over the last dimension: ``x += add; LN(x) * silu(gate)``.
 
-    Sums are made in float32.
+    Statistics are accumulated in float32.
 
     Args:
-        x: (..., C), contiguous; changed if there is something to add.
+        x: (..., C), contiguous; updated in place if ``add`` is given.
         weight: (C,).
         bias: (C,).
         eps: added to the variance.
-        add: shape of x, its rows at equal distances, C next to each other.
+        add: shape of x; copied unless its rows have a uniform stride and contiguous channels.
         gate: likewise.
 
     Returns:
-        The result, in autocast's dtype where that is on, else in that of x.
+        The result, in the dtype of autocast if enabled, else in that of x.
     """
     channels = x.shape[-1]
     rows = x.numel() // channels
     out = torch.empty_like(x, dtype=product_dtype(x))
-    add, gate = (None if t is None else _rows_at_equal_distances(t) for t in (add, gate))
+    add, gate = (None if t is None else _with_uniform_row_stride(t) for t in (add, gate))
     block = triton.next_power_of_2(channels)
-    rows_each = max(1, _ELEMENTS // block)
-    with _on(x):
-        _layer_norm[(triton.cdiv(rows, rows_each),)](
+    rows_per_program = max(1, _ELEMENTS_PER_PROGRAM // block)
+    with _device_of(x):
+        _layer_norm_kernel[(triton.cdiv(rows, rows_per_program),)](
             x, x if add is None else add, x if gate is None else gate, weight, bias, out, rows,
             0 if add is None else add.stride(-2), 0 if gate is None else gate.stride(-2), eps,
-            CHANNELS=channels, ROWS=rows_each, BLOCK=block,
+            CHANNELS=channels, ROWS=rows_per_program, BLOCK=block,
             ADD=add is not None, GATE=gate is not None,
         )  # fmt: skip
     return out
 
 
-def _rows_at_equal_distances(x: Tensor) -> Tensor:
-    """Return x, or a copy where its rows do not lie as those of a slice of channels."""
+def _with_uniform_row_stride(x: Tensor) -> Tensor:
+    """Return x, or a contiguous copy if its rows are not evenly strided as in a channel slice."""
     expected = x.stride(-2)
     for size, stride in zip(reversed(x.shape[:-1]), reversed(x.stride()[:-1]), strict=True):
         if size > 1 and stride != expected:
@@ -94,18 +102,18 @@ def _rows_at_equal_distances(x: Tensor) -> Tensor:
 
 
 @triton.jit
-def _decay(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def _decay_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     spectrum_ptr, k_ptr, height, width, left, columns,
     GRID_H: tl.constexpr, GRID_W: tl.constexpr, CHANNELS: tl.constexpr,
     COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0)  # of all images
+    row = tl.program_id(0)  # over all images of the batch
     n = (row % height).to(tl.float32)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[:, None]
     m = (left + column).to(tl.float32)
     c = tl.arange(0, BLOCK)[None, :]
     inside = (column < columns) & (c < CHANNELS)
-    # k between its four nodes; above the last node it is held (interpolation_matrix)
+    # bilinear interpolation of k, constant above the last node (as interpolation_matrix)
     y = tl.minimum(n * GRID_H / height, GRID_H - 1.0)
     x = tl.minimum(m * GRID_W / width, GRID_W - 1.0)
     y0, x0 = y.to(tl.int32), x.to(tl.int32)
@@ -117,27 +125,31 @@ def _decay(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     k11 = tl.load(k_ptr + (y1 * GRID_W + x1) * CHANNELS + c, mask=inside, other=0.0)
     k = (1 - dy) * ((1 - dx) * k00 + dx * k01) + dy * ((1 - dx) * k10 + dx * k11)
     w_n, w_m = n * (_PI / height), m * (_PI / width)
-    at = spectrum_ptr + (row.to(tl.int64) * columns + column) * CHANNELS + c
-    decayed = tl.load(at, mask=inside, other=0.0) * tl.exp(-k * (w_n * w_n + w_m * w_m))
-    tl.store(at, decayed, mask=inside)
+    pointers = spectrum_ptr + (row.to(tl.int64) * columns + column) * CHANNELS + c
+    decayed = tl.load(pointers, mask=inside, other=0.0) * tl.exp(-k * (w_n * w_n + w_m * w_m))
+    tl.store(pointers, decayed, mask=inside)
 
 
 def decay_(spectrum: Tensor, k: Tensor, left: int, width: int) -> None:
-    """Multiply columns from ``left`` on of coefficients of images ``width`` wide by exp(-k w^2).
+    """Multiply a strip of DCT coefficients by ``exp(-k w^2)`` in place.
 
-    In place: spectrum (B, H, columns, C), k on a grid (h, w, C), both float32 and contiguous.
+    Args:
+        spectrum: (B, H, columns, C), float32, contiguous.
+        k: thermal diffusivity on a grid (h, w, C), float32, contiguous.
+        left: index of the first column of the strip in the full spectrum.
+        width: of the full spectrum.
     """
     batch, height, columns, channels = spectrum.shape
     block = triton.next_power_of_2(channels)
-    columns_each = max(1, _ELEMENTS // block)
-    with _on(spectrum):
-        _decay[(batch * height, triton.cdiv(columns, columns_each))](
+    columns_per_program = max(1, _ELEMENTS_PER_PROGRAM // block)
+    with _device_of(spectrum):
+        _decay_kernel[(batch * height, triton.cdiv(columns, columns_per_program))](
             spectrum, k, height, width, left, columns,
             GRID_H=k.shape[0], GRID_W=k.shape[1], CHANNELS=channels,
-            COLUMNS=columns_each, BLOCK=block,
+            COLUMNS=columns_per_program, BLOCK=block,
         )  # fmt: skip
 
 
-def _on(x: Tensor) -> torch.cuda.device:
-    """Launch on the device of x, whichever is current."""
+def _device_of(x: Tensor) -> torch.cuda.device:
+    """Context manager that launches on the device of x instead of the current one."""
     return torch.cuda.device(x.device if x.is_cuda else -1)  # type: ignore[arg-type]

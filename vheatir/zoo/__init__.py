@@ -1,6 +1,7 @@
-"""The released models: one registry, weights verified before use.
+"""Model zoo: released models with pretrained weights, verified before use.
 
-``registry.json`` lists them, the best of each task first; beside each weight file lies its card.
+``registry.json`` lists the models, the best of each task first. Each weight file has a model card
+next to it.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ class ModelEntry:
     """One released model.
 
     Attributes:
-        name: such as ``"denoise_color_medium"``.
+        name: model name, such as ``"denoise_color_medium"``.
         task: key of :data:`vheatir.tasks.TASKS`.
-        sha256: of the weight file.
-        params: number of weights.
+        sha256: SHA-256 of the weight file.
+        params: number of parameters.
     """
 
     name: str
@@ -42,12 +43,12 @@ class ModelEntry:
 
     @property
     def path(self) -> Path:
-        """The weight file."""
+        """Path of the weight file."""
         return FOLDER / f"{self.name}.safetensors"
 
     @property
     def card(self) -> Path:
-        """The model card, Markdown."""
+        """Path of the model card, in Markdown."""
         return FOLDER / f"{self.name}.md"
 
 
@@ -55,10 +56,10 @@ def list_models(task: str | None = None) -> list[ModelEntry]:
     """Return the released models, the best of each task first.
 
     Args:
-        task: only those for this task.
+        task: return only the models for this task.
 
     Raises:
-        VHeatIRError: no such task.
+        VHeatIRError: unknown task.
     """
     if task is not None:
         get_task(task)
@@ -67,7 +68,7 @@ def list_models(task: str | None = None) -> list[ModelEntry]:
 
 
 def find_weights(task: str) -> list[Path]:
-    """Return the weight files of the released models for a task, the best first."""
+    """Return paths of the weight files of the released models for a task, the best first."""
     return [entry.path for entry in list_models(task)]
 
 
@@ -75,11 +76,11 @@ def load_model(name: str, device: torch.device | str = "cpu") -> LoadedModel:
     """Load a released model.
 
     Args:
-        name: a task, for its best model, or a model's own name.
-        device: where its weights go.
+        name: name of a model, or of a task for its best model.
+        device: device for the weights.
 
     Raises:
-        VHeatIRError: no such model, or its file is missing or not the one that was released.
+        VHeatIRError: unknown model, or its file is missing or differs from the released one.
     """
     from vheatir.weights import load_weights
 
@@ -93,10 +94,10 @@ def load_model(name: str, device: torch.device | str = "cpu") -> LoadedModel:
 
 
 def verify(entry: ModelEntry) -> None:
-    """Check a model's file against the registry.
+    """Check the weight file of a model against the registry.
 
     Raises:
-        VHeatIRError: the file is missing or differs.
+        VHeatIRError: the file is missing, or its SHA-256 differs.
     """
     try:
         digest = hashlib.sha256(entry.path.read_bytes()).hexdigest()

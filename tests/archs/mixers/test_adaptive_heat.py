@@ -110,28 +110,28 @@ def test_a_pilot_that_sees_nothing_lets_everything_diffuse() -> None:
     expected = heat_conduction(u[:, 8:16, 8:16], mixer.log_k.exp(), (1, 2))
     torch.testing.assert_close(mixer.mix(u)[:, 8:16, 8:16], expected)
     nn.init.constant_(mixer.pilot_proj.bias, 0.0)
-    nn.init.eye_(mixer.pilot_proj.weight)  # the pilot is u itself: plain adaptive heat
+    nn.init.eye_(mixer.pilot_proj.weight)  # pilot = u: plain adaptive heat
     plain = AdaptiveHeat2d(3, window=8).double()
     torch.testing.assert_close(mixer.mix(u), plain.mix(u))
 
 
 def test_noise_heats_longer_and_raises_thresholds() -> None:
     torch.manual_seed(0)
-    told = LevelAdaptiveHeat2d(3, window=8).double()
+    conditioned = LevelAdaptiveHeat2d(3, window=8).double()
     u = image().repeat(2, 1, 1, 1)
     level = torch.tensor([0.0, 0.2], dtype=torch.float64)
-    plain = told.mix(u)
+    plain = conditioned.mix(u)
     torch.testing.assert_close(
-        told.mix(u, level=level), plain
-    )  # at the start nothing depends on it
-    nn.init.constant_(told.level_k, 0.7)
-    nn.init.constant_(told.level_lambda, -0.3)
-    mixed = told.mix(u, level=level)
+        conditioned.mix(u, level=level), plain
+    )  # initially independent of the level
+    nn.init.constant_(conditioned.level_k, 0.7)
+    nn.init.constant_(conditioned.level_lambda, -0.3)
+    mixed = conditioned.mix(u, level=level)
     torch.testing.assert_close(mixed[:1], plain[:1])
     other = LevelAdaptiveHeat2d(3, window=8).double()
     with torch.no_grad():
-        other.log_k.copy_(told.log_k + 0.7)
-        other.log_lambda.copy_(told.log_lambda - 0.3)
+        other.log_k.copy_(conditioned.log_k + 0.7)
+        other.log_lambda.copy_(conditioned.log_lambda - 0.3)
     torch.testing.assert_close(mixed[1:], other.mix(u[1:]))
 
 

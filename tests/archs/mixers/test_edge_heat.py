@@ -1,4 +1,4 @@
-"""Edge-stopping heat as a mixer: an edge that the network sees stops it."""
+"""The edge-stopping heat mixer: heat does not cross edges in the features."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vheatir.archs.mixers.edge_heat import EdgeHeat2d
 def test_heat_stays_on_its_side_of_an_edge() -> None:
     mixer = EdgeHeat2d(1).double()
     nn.init.constant_(mixer.log_k, 3.0)
-    nn.init.constant_(mixer.to_conductance.weight, -60.0)  # what is bright insulates
+    nn.init.constant_(mixer.to_conductance.weight, -60.0)  # bright pixels insulate
     nn.init.zeros_(mixer.to_conductance.bias)
     wall = torch.zeros(1, 9, 9, 1, dtype=torch.float64)
     wall[:, :, 4] = 1.0
     spark = torch.zeros_like(wall)
-    spark[:, 4, 1] = 0.01  # on the wall's left
+    spark[:, 4, 1] = 0.01  # left of the wall
     warmed = (mixer.mix(wall + spark) - mixer.mix(wall))[0, ..., 0].detach()
     assert warmed[4, :4].min() > 1e-4 and warmed[:, 1].min() > 1e-4  # along its row and column
     assert warmed[:, 5:].abs().max() < 1e-9

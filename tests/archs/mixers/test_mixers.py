@@ -1,4 +1,4 @@
-"""Every mixer: any size, any precision, true gradients."""
+"""Every mixer: any size, any precision, correct gradients."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_shape_is_kept_at_any_size(name: str, inner: int | None, size: tuple[int
     y = mixer(x, fve)
     assert y.shape == x.shape and y.dtype == x.dtype
     assert y.isfinite().all()
-    torch.testing.assert_close(mixer(x[1:], fve), y[1:])  # images of a batch stay apart
+    torch.testing.assert_close(mixer(x[1:], fve), y[1:])  # images of a batch are independent
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -63,7 +63,7 @@ def test_gradcheck(name: str) -> None:
     mixer, fve = mixer_and_embedding(name, 2, index=1)
     mixer.double()
     if isinstance(mixer, AdaptiveHeat2d | WindowAttention2d):
-        # windows small enough for every derivative
+        # windows small enough to check every derivative
         mixer = type(mixer)(2, index=1, window=4).double()
     x = torch.randn(1, 5, 3, 2, dtype=torch.float64, requires_grad=True)
     given = None if fve is None else fve.double()

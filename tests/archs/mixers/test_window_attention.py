@@ -1,4 +1,4 @@
-"""Window attention against softmax written out, and against Swin's shifted windows."""
+"""Window attention against explicit softmax attention, in plain and shifted windows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vheatir.archs.mixers.window_attention import WindowAttention2d
 
 
 def attend(mixer: WindowAttention2d, tokens: NDArray[np.float64], places: NDArray[np.int64]):  # type: ignore[no-untyped-def]
-    """Softmax attention among tokens (n, C) at places (n, 2), in NumPy."""
+    """Softmax attention between tokens (n, C) at positions (n, 2), in NumPy."""
     weight, bias = (p.detach().numpy() for p in (mixer.qkv.weight, mixer.qkv.bias))
     q, k, v = np.split(tokens @ weight.T + bias, 3, axis=1)
     side = mixer.windows.side

@@ -1,9 +1,10 @@
-"""Token mixers by name: what a block uses to carry information between pixels.
+"""Registry of token mixers: the part of a block that exchanges information between pixels.
 
-Every mixer is a module built as ``Mixer(dim, inner_dim, index)`` (``index`` counts the blocks of a
-stage, so that shifted windows can alternate) and called as ``mixer(x, frequency_embedding)`` on
-channels-last tokens (B, H, W, dim); it returns the same shape. ``needs_frequency_embedding`` says
-whether its group must hold one; a mixer with ``needs_level`` is also given ``level``, (B,) or None.
+Every mixer is a module built as ``Mixer(dim, inner_dim, index)`` and called as
+``mixer(x, frequency_embedding)`` on channels-last tokens (B, H, W, dim); it returns the same shape.
+``index`` is the position of the block in its stage, by which shifted windows alternate. If
+``needs_frequency_embedding`` is set, its group must provide one. If ``needs_level`` is set, the
+mixer is also passed ``level``, (B,) or None.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ MIXERS: dict[str, type[nn.Module]] = {
     "adaptive_pilot": PilotAdaptiveHeat2d,
     "adaptive_level": LevelAdaptiveHeat2d,
     "adaptive_14": OffGridAdaptiveHeat2d,
-    # controls
+    # controls for ablations
     "dwconv7": DepthwiseConv7Mixer,
     "gain": SpectralGain2d,
     "attention": WindowAttention2d,
@@ -46,16 +47,16 @@ MIXERS: dict[str, type[nn.Module]] = {
 
 
 def build_mixer(name: str, dim: int, inner_dim: int | None = None, index: int = 0) -> nn.Module:
-    """Build the mixer called ``name`` for ``dim`` channels.
+    """Build the mixer registered as ``name``.
 
     Args:
         name: key of :data:`MIXERS`.
-        dim: channels of the tokens.
-        inner_dim: channels that are mixed; ``dim`` when None.
+        dim: number of channels of the tokens.
+        inner_dim: number of channels that are mixed; ``dim`` when None.
         index: position of the block in its stage.
 
     Raises:
-        VHeatIRError: no such mixer.
+        VHeatIRError: unknown mixer.
     """
     if name not in MIXERS:
         raise unknown_name("mixer", name, MIXERS)

@@ -1,14 +1,15 @@
-r"""``mixer: adaptive`` and its kin: heat that spares what stands out of its surroundings.
+r"""``mixer: adaptive`` and its variants: signal-adaptive heat conduction in windows.
 
-Conduction inside windows with insulated edges, blocked where the local spectrum carries energy:
+Heat conduction inside windows with insulated edges (DCT), suppressed by a gate g where the local
+spectrum has high energy:
 
 .. math:: \hat y = \hat u \,\bigl(d + (1 - d)\, g\bigr), \quad d = e^{-k \omega^2},
           \quad g = e / (e + \lambda^2)
 
-With the energy :math:`e = \hat u^2`, g is the conductivity of Perona and Malik (1990) in the DCT
-domain, and a Wiener gain: coefficients above the learned threshold lambda stay, those below
-diffuse away. The mean of a window, at :math:`\omega = 0`, is conserved. The variants differ in
-where k and lambda, or the energy, come from.
+With the energy :math:`e = \hat u^2`, g is a Wiener gain, and the DCT-domain counterpart of the
+conductivity of Perona and Malik (1990): coefficients above the learned threshold lambda are kept,
+those below diffuse away. The mean of a window, at :math:`\omega = 0`, is conserved. The variants
+differ in how k, lambda or the energy are computed.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from vheatir.ops.heat_conduction import squared_frequency
 
 
 class AdaptiveHeat2d(GatedMixer):
-    """Adaptive heat conduction in windows of 16x16; every second block's windows shift by half.
+    """Adaptive heat conduction in 16x16 windows, shifted by half a window in odd blocks.
 
     Args:
-        dim: channels of the tokens.
-        inner_dim: channels that conduct heat; ``dim`` when None.
-        index: position of the block in its stage; odd ones use shifted windows.
+        dim: number of channels of the tokens.
+        inner_dim: number of channels that conduct heat; ``dim`` when None.
+        index: position of the block in its stage; odd blocks use shifted windows.
         window: side of a window in tokens.
     """
 
@@ -47,13 +48,13 @@ class AdaptiveHeat2d(GatedMixer):
 
     def add_spectral_parameters(self, window: int) -> None:
         """Create ``log_k`` and ``log_lambda``, one per frequency and channel."""
-        # Spreads from a fifth of a pixel to six pixels, one per channel, as a start.
+        # Initial spreads sqrt(2 k) from a fifth of a pixel to six pixels, one per channel.
         spread = torch.linspace(math.log(0.02), math.log(20.0), self.inner_dim)
         self.log_k = nn.Parameter(spread.expand(window, window, -1).clone())
         self.log_lambda = nn.Parameter(torch.full((window, window, self.inner_dim), -1.0))
 
     def mix(self, u: Tensor, level: Tensor | None = None) -> Tensor:
-        """Conduct heat in u (B, H, W, C); the result is float32 under autocast."""
+        """Conduct heat in u (B, H, W, C); float32 under autocast."""
         with torch.autocast(u.device.type, enabled=False):
             windows = self.windows.cut(u.to(self.log_k.dtype))
             return self.windows.join(self.conduct(windows, level), *u.shape[1:3])
@@ -76,26 +77,27 @@ class AdaptiveHeat2d(GatedMixer):
         return self.log_lambda
 
     def at_level(self, level: Tensor, heated: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """Return k omega^2 and lambda^2 at the samples' levels (B,); here the same for all."""
+        """Return k omega^2 and lambda^2 for samples at levels (B,); independent of the level."""
         return heated, threshold
 
     def energy(self, windows: Tensor, spectrum: Tensor) -> Tensor:
-        """Return what opens the gate, >= 0, in the shape of the spectrum."""
+        """Return the energy e >= 0 that opens the gate, in the shape of the spectrum."""
         return spectrum.square()
 
 
 class LevelAdaptiveHeat2d(AdaptiveHeat2d):
-    r"""``mixer: adaptive_level``: more noise, longer heating and higher thresholds.
+    r"""``mixer: adaptive_level``: diffusivity and thresholds depend on the noise level.
 
-    k times :math:`e^{a s}` and lambda times :math:`e^{b s}`, a and b per channel from 0 on, s the
-    sample's level over a fifth of the network's scale (51 for sigma). CDLNet (Janjušević et al.,
-    2022) scales its thresholds so. In a network that takes no level: :class:`AdaptiveHeat2d`.
+    Scales k by :math:`e^{a s}` and lambda by :math:`e^{b s}`. a and b are learned per channel and
+    start at 0; s is the level of the sample over a fifth of ``level_scale`` (51 for sigma). CDLNet
+    (Janjušević et al., 2022) likewise adapts its thresholds to the noise level. In a network that
+    takes no level, this is :class:`AdaptiveHeat2d`.
     """
 
     needs_level = True
 
     def add_spectral_parameters(self, window: int) -> None:
-        """Create ``level_k`` and ``level_lambda`` (C,) as well."""
+        """Also create ``level_k`` (a) and ``level_lambda`` (b), both (C,)."""
         super().add_spectral_parameters(window)
         self.level_k = nn.Parameter(torch.zeros(self.inner_dim))
         self.level_lambda = nn.Parameter(torch.zeros(self.inner_dim))
@@ -106,23 +108,23 @@ class LevelAdaptiveHeat2d(AdaptiveHeat2d):
         frequency_embedding: Tensor | None = None,
         level: Tensor | None = None,
     ) -> Tensor:
-        """Mix tokens (B, H, W, C) of images at levels (B,); returns the same shape."""
+        """Mix tokens (B, H, W, C) of images at levels (B,); return the same shape."""
         u, z = self.split(x)
         return self.join(self.mix(u, level), z)
 
     def mix(self, u: Tensor, level: Tensor | None = None) -> Tensor:
-        """Conduct heat in u; without a level as at level 0, so that every weight has a gradient."""
+        """Conduct heat in u; None means level 0, so that every weight has a gradient."""
         return super().mix(u, u.new_zeros(len(u)) if level is None else level)
 
     def at_level(self, level: Tensor, heated: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale both, sample by sample."""
+        """Return k omega^2 and lambda^2, scaled per sample."""
         strength = 5 * level.to(heated.dtype).view(-1, 1, 1, 1, 1, 1)
         longer, higher = (strength * self.level_k).exp(), (2 * strength * self.level_lambda).exp()
         return heated * longer, threshold * higher
 
 
 class OffGridAdaptiveHeat2d(AdaptiveHeat2d):
-    """``mixer: adaptive_14``: windows of 14x14, which no multiple of JPEG's blocks fits."""
+    """``mixer: adaptive_14``: 14x14 windows, not aligned with the 8x8 blocks of JPEG."""
 
     def __init__(
         self, dim: int, inner_dim: int | None = None, index: int = 0, window: int = 14
@@ -131,9 +133,9 @@ class OffGridAdaptiveHeat2d(AdaptiveHeat2d):
 
 
 class SmoothAdaptiveHeat2d(AdaptiveHeat2d):
-    r"""``mixer: adaptive_smooth``: few parameters, k per channel and lambda smooth in frequency.
+    r"""``mixer: adaptive_smooth``: fewer parameters; k per channel, lambda smooth in frequency.
 
-    :math:`\log\lambda = a + b\,\omega + c\,\omega^2` per channel, omega in radians a pixel.
+    :math:`\log\lambda = a + b\,\omega + c\,\omega^2` per channel, omega in radians per pixel.
     """
 
     def add_spectral_parameters(self, window: int) -> None:
@@ -150,16 +152,17 @@ class SmoothAdaptiveHeat2d(AdaptiveHeat2d):
 
 
 class MixedEnergyAdaptiveHeat2d(AdaptiveHeat2d):
-    """``mixer: adaptive_mix``: the gate opens by a non-negative mix of all channels' energies.
+    """``mixer: adaptive_mix``: the gate energy is a non-negative mix of all channels' energies.
 
-    As GroupCDL's (Janjušević et al., "GroupCDL", 2024): what several channels agree on stays.
+    As in GroupCDL (Janjušević et al., "GroupCDL", 2024): structure shared by several channels is
+    kept.
     """
 
     def __init__(
         self, dim: int, inner_dim: int | None = None, index: int = 0, window: int = 16
     ) -> None:
         super().__init__(dim, inner_dim, index, window)
-        # softplus(x) of the diagonal is near 1, of the rest near 1 / 20 in all.
+        # After softplus the diagonal is near 1, and the rest of each row sums to about 1 / 20.
         inner = self.inner_dim
         off = math.log(math.expm1(0.05 / inner))
         self.energy_mix = nn.Parameter(
@@ -167,15 +170,15 @@ class MixedEnergyAdaptiveHeat2d(AdaptiveHeat2d):
         )
 
     def energy(self, windows: Tensor, spectrum: Tensor) -> Tensor:
-        """Mix the channels' energies."""
+        """Return the mix of the channels' energies."""
         return F.linear(spectrum.square(), F.softplus(self.energy_mix))
 
 
 class PilotAdaptiveHeat2d(AdaptiveHeat2d):
-    """``mixer: adaptive_pilot``: the gate opens by the energy of a second projection, a pilot.
+    """``mixer: adaptive_pilot``: the gate energy comes from a second projection, the pilot.
 
-    BM3D's second stage takes its Wiener gain from a first estimate; here the network learns what
-    to look at.
+    Analogous to the second stage of BM3D, whose Wiener gain comes from a first estimate; here the
+    pilot is learned.
     """
 
     def __init__(
@@ -185,5 +188,5 @@ class PilotAdaptiveHeat2d(AdaptiveHeat2d):
         self.pilot_proj = nn.Linear(self.inner_dim, self.inner_dim)
 
     def energy(self, windows: Tensor, spectrum: Tensor) -> Tensor:
-        """Return the pilot's energy."""
+        """Return the energy of the pilot."""
         return dct2(self.pilot_proj(windows), (2, 4), "matmul").square()

@@ -1,4 +1,4 @@
-"""Linear filters over the whole image in the shell that heat has: a free gain, and heavy tails."""
+"""Global linear filters in the DCT domain: learned spectral gain, and heavy-tailed diffusion."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vheatir.ops.heat_conduction import interpolation_matrix, squared_frequency
 
 
 class SpectralGain2d(GatedMixer):
-    """``mixer: gain``: one free learned gain per frequency and channel, interpolated from a grid.
+    """``mixer: gain``: a learned gain per frequency and channel, interpolated from a grid.
 
-    What any operator that is one fixed linear filter per channel can do, the HCO among them; a
-    control.
+    A control for ablations: an upper bound for operators that are one fixed linear filter per
+    channel, such as the HCO.
 
     Args:
-        dim: channels of the tokens.
-        inner_dim: channels that are filtered; ``dim`` when None.
+        dim: number of channels of the tokens.
+        inner_dim: number of channels that are filtered; ``dim`` when None.
         index: position of the block in its stage.
-        grid: side of the grid of gains on normalised frequency.
+        grid: side of the grid of gains over [0, pi)^2.
     """
 
     def __init__(
@@ -45,10 +45,11 @@ class SpectralGain2d(GatedMixer):
 
 
 class HeavyTailedHeat2d(GatedMixer):
-    r"""``mixer: heat_tails``: :math:`e^{-k |\omega|}` beside the Gaussian :math:`e^{-k \omega^2}`.
+    r"""``mixer: heat_tails``: decay :math:`e^{-k |\omega|}` for half of the channels.
 
-    The first half of the channels conducts heat; the other diffuses with a kernel whose tails fall
-    by a power (a Cauchy process), one learned k per channel, log-spaced at the start.
+    The first half of the channels conducts heat, with the Gaussian decay :math:`e^{-k \omega^2}`.
+    The second half diffuses with a heavy-tailed kernel (power law, a Cauchy process). One learned k
+    per channel, initially log-spaced.
     """
 
     def __init__(self, dim: int, inner_dim: int | None = None, index: int = 0) -> None:

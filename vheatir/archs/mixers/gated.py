@@ -1,4 +1,4 @@
-"""Controls without heat, in the shell that the HCO module has: depthwise 3x3, gate, LayerNorm."""
+"""The gated module around a mixing operation, as in the HCO module, and controls without heat."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from vheatir.ops.fused import normalise
 
 
 class GatedMixer(nn.Module):
-    """``x -> depthwise 3x3 -> Linear -> (u, z); Linear(LN(mix(u)) * silu(z))``.
+    """Base class of gated mixers on channels-last tokens (B, H, W, C); define :meth:`mix`.
 
-    Subclasses define :meth:`mix`. Tokens are channels-last, (B, H, W, C).
+    ``u, z = Linear(DWConv3x3(x)); out = Linear(LN(mix(u)) * silu(z))``
 
     Args:
-        dim: channels of the tokens.
-        inner_dim: channels that are mixed; ``dim`` when None.
+        dim: number of channels of the tokens.
+        inner_dim: number of channels that are mixed; ``dim`` when None.
         index: position of the block in its stage.
     """
 
@@ -31,27 +31,27 @@ class GatedMixer(nn.Module):
         self.out_proj = nn.Linear(self.inner_dim, dim)
 
     def forward(self, x: Tensor, frequency_embedding: Tensor | None = None) -> Tensor:
-        """Mix tokens (B, H, W, C); returns the same shape."""
+        """Mix tokens (B, H, W, C); return the same shape."""
         u, z = self.split(x)
         return self.join(self.mix(u), z)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what is mixed, and its gate."""
+        """Return the values u to mix and their gate z."""
         x = self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         u, z = self.in_proj(x).chunk(2, dim=-1)
         return u, z
 
     def join(self, mixed: Tensor, z: Tensor) -> Tensor:
-        """Return the mixer's output from what is mixed and its gate."""
+        """Return the output of the mixer from the mixed values and their gate."""
         return self.out_proj(normalise(self.norm, mixed, gate=z))
 
     def mix(self, u: Tensor) -> Tensor:
-        """Carry information between pixels; shape kept."""
+        """Exchange information between pixels of u (B, H, W, C); return the same shape."""
         raise NotImplementedError
 
 
 class NoMixer(GatedMixer):
-    """``mixer: none``: the shell alone."""
+    """``mixer: none``: the gated module without a mixing operation."""
 
     def mix(self, u: Tensor) -> Tensor:
         """Return u."""

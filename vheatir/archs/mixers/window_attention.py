@@ -1,4 +1,4 @@
-"""``mixer: attention``: SwinIR's window attention as a control, in the shell that heat has."""
+"""``mixer: attention``: SwinIR's window attention in the gated module, as a control."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from vheatir.archs.mixers.windows import Windows
 
 
 class WindowAttention2d(GatedMixer):
-    """Multi-head self-attention in windows of 8x8 with a learned bias for relative positions.
+    """Multi-head self-attention in 8x8 windows with a learned relative position bias.
 
-    Windows of odd blocks shift by half. Padding is masked, which for shifted windows equals Swin's
-    masked cyclic shift.
+    Odd blocks shift the windows by half a window. Padding is masked, which for shifted windows is
+    equivalent to Swin's masked cyclic shift.
 
     Args:
-        dim: channels of the tokens.
-        inner_dim: channels that attend; ``dim`` when None.
-        index: position of the block in its stage.
+        dim: number of channels of the tokens.
+        inner_dim: number of channels of the attention; ``dim`` when None.
+        index: position of the block in its stage; odd blocks use shifted windows.
         window: side of a window in tokens.
-        head_dim: channels of a head; fewer where they do not divide the channels.
+        head_dim: channels per head; more where the number of heads would not divide the channels.
     """
 
     relative: Tensor
@@ -57,7 +57,7 @@ class WindowAttention2d(GatedMixer):
         )
         bias = self.position_bias[self.relative].permute(2, 0, 1)
         outside = ~self.windows.inside(height, width, u.device).transpose(1, 2).reshape(n * m, -1)
-        # -inf would make rows of NaN in windows of nothing but padding
+        # -inf would give NaN in windows that contain only padding
         mask = torch.zeros_like(outside, dtype=q.dtype).masked_fill(outside, -1e4)
         mask = bias.to(q.dtype)[None] + mask[:, None, None, :]
         mask = mask.repeat(batch, 1, 1, 1)
@@ -67,7 +67,7 @@ class WindowAttention2d(GatedMixer):
 
 
 class OffGridWindowAttention2d(WindowAttention2d):
-    """``mixer: attention_7``: windows of 7x7, as SwinIR takes them for JPEG's 8x8 blocks."""
+    """``mixer: attention_7``: 7x7 windows, as SwinIR uses for JPEG artifacts in 8x8 blocks."""
 
     def __init__(
         self, dim: int, inner_dim: int | None = None, index: int = 0, window: int = 7

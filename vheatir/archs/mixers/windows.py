@@ -1,4 +1,4 @@
-"""Windows on channels-last tokens: cut, shifted by half in odd blocks, put together again."""
+"""Window partitioning of channels-last tokens, shifted by half a window in odd blocks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Windows:
     """A grid of square windows.
 
     Attributes:
-        side: of a window, tokens.
-        index: position of the block in its stage; odd ones shift the grid by half a window.
+        side: side of a window in tokens.
+        index: position of the block in its stage; odd blocks shift the grid by half a window.
     """
 
     side: int
@@ -27,7 +27,7 @@ class Windows:
         return self.side // 2 if self.index % 2 else 0
 
     def cut(self, u: Tensor, mode: str = "replicate") -> Tensor:
-        """Return windows (B, n, side, m, side, C) of u (B, H, W, C), padded by ``mode``."""
+        """Partition u (B, H, W, C), padded by ``mode``, into windows (B, n, side, m, side, C)."""
         height, width = u.shape[1:3]
         before = self.shift
         below, right = -(height + before) % self.side, -(width + before) % self.side
@@ -37,12 +37,12 @@ class Windows:
         return u.permute(0, 2, 3, 1).reshape(batch, n, self.side, m, self.side, channels)
 
     def join(self, windows: Tensor, height: int, width: int) -> Tensor:
-        """Return tokens (B, H, W, C) from windows as :meth:`cut` made them."""
+        """Merge windows from :meth:`cut` into tokens (B, H, W, C), without the padding."""
         batch, n, side, m, _, channels = windows.shape
         u = windows.reshape(batch, n * side, m * side, channels)
         return u[:, self.shift : self.shift + height, self.shift : self.shift + width]
 
     def inside(self, height: int, width: int, device: torch.device) -> Tensor:
-        """Tell of each token of each window whether it lies in the image: (n, side, m, side)."""
+        """Return a mask (n, side, m, side): whether a token of a window lies inside the image."""
         ones = torch.ones(1, height, width, 1, device=device)
         return self.cut(ones, "constant")[0, ..., 0] > 0
