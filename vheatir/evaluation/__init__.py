@@ -12,10 +12,10 @@ from vheatir.evaluation.tables import print_task, save_results, to_markdown
 
 __all__ = [
     "DEGRADED",
+    "BenchmarkSet",
     "Measured",
     "Method",
     "Record",
-    "BenchmarkSet",
     "bm3d_method",
     "bundled_test_set",
     "find_test_sets",
