@@ -214,7 +214,7 @@ def markdown(found: Sequence[Record]) -> str:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def pictures(study: Study, chosen: Sequence[Candidate], plan: Sequence[Training]) -> list[Path]:
+def figures(study: Study, chosen: Sequence[Candidate], plan: Sequence[Training]) -> list[Path]:
     """Draw curves, impulse responses and receptive fields; returns the files."""
     trained = _preferred(study, plan)
     if not trained:

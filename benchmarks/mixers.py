@@ -163,7 +163,7 @@ def run(options: argparse.Namespace) -> int:
     for table in mixer_report.tables(records):
         console.print(table)
     write_bytes_atomically(study.out / "table.md", mixer_report.markdown(records).encode())
-    written = [target, study.out / "table.md", *mixer_report.pictures(study, chosen, plan)]
+    written = [target, study.out / "table.md", *mixer_report.figures(study, chosen, plan)]
     for path in written:
         console.print(f"written: {path}")
     missing = [name for name in CONTROLS if name not in {c.mixer for c in chosen}]

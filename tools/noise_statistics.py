@@ -113,7 +113,7 @@ def _correlation(plane: NDArray[np.float32], where: NDArray[np.bool_], lag: int)
     return float(np.mean(values))
 
 
-def made_crops(
+def synthetic_crops(
     source: ImageSource, count: int, size: int, seed: int
 ) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
     """Yield (noisy, clean) crops with synthetic camera noise, ``uint8`` as stored in a file."""
@@ -155,7 +155,7 @@ def main() -> int:
 def _run(arguments: argparse.Namespace) -> int:
     source = ImageSource(arguments.photos, "rgb", cache=True)
     made, levels_made = [], np.zeros((2, len(_LEVELS)))
-    for noisy, clean in made_crops(source, arguments.crops, arguments.size, arguments.seed):
+    for noisy, clean in synthetic_crops(source, arguments.crops, arguments.size, arguments.seed):
         made.append(statistics(noisy, clean))
         levels_made += by_gray_level(noisy, clean)
     real = dict(REAL)

@@ -15,7 +15,7 @@ sys.path[0] = str(ROOT)
 import torch
 from matplotlib.figure import Figure
 
-from vheatir.explain.figures import SWINIR_PICTURE, draw_map, to_png
+from vheatir.explain.figures import SWINIR_FIGURE, draw_map, to_png
 from vheatir.explain.influence import stage_map
 from vheatir.image_io import write_bytes_atomically
 from vheatir.training.compat import import_basicsr
@@ -51,7 +51,7 @@ def main() -> None:
         change = (after - before)[0].square().sum(-1).sqrt().reshape(_SIDE, _SIDE)
         draw_map(axis, stage_map(f"SwinIR group {index + 1}", change, x, here), (_SIDE, _SIDE))
         axis.axis("off")
-    write_bytes_atomically(SWINIR_PICTURE, to_png(figure))
+    write_bytes_atomically(SWINIR_FIGURE, to_png(figure))
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def _run(arguments: argparse.Namespace) -> int:
             outcomes = engines.run_local(runner, jobs, arguments.jobs or 1, manifest, report)
         for outcome in outcomes:
             counts[outcome.state] += 1
-            console.print(f"{outcome.job.name}: {outcome.words}")
+            console.print(f"{outcome.job.name}: {outcome.message}")
             progress.update(bar, completed=sum(counts.values()))
     if manifest is not None:
         manifest.close()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tools.noise_statistics import REAL, made_crops, statistics
+from tools.noise_statistics import REAL, statistics, synthetic_crops
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise
 from vheatir.degradations.camera import _DEMOSAICINGS, _demosaic_malvar, _mosaic, _sensor_noise
@@ -107,7 +107,7 @@ def test_every_demosaicing_is_drawn() -> None:
 
 def test_synthetic_noise_is_like_real_noise() -> None:
     source = ImageSource([BUNDLED], "rgb", cache=True)
-    made = [statistics(*pair) for pair in made_crops(source, 250, 160, seed=0)]
+    made = [statistics(*pair) for pair in synthetic_crops(source, 250, 160, seed=0)]
     for name in REAL["CC15"]:
         values = [means[name] for means in REAL.values()]
         low, middle, high = np.percentile([crop[name] for crop in made], (10, 50, 90))

@@ -10,7 +10,7 @@ from pathlib import Path
 import gradio as gr
 
 from vheatir.demo.models import Catalogue
-from vheatir.demo.shared import cached_file, tells_errors
+from vheatir.demo.shared import cached_file, reports_errors
 from vheatir.demo.uploads import refuse_addresses
 from vheatir.errors import VHeatIRError
 from vheatir.inference.files import default_suffix
@@ -68,7 +68,7 @@ class BatchTab:
             api_description="Restore several files. Returns a ZIP and a report, one line per file.",
         )  # fmt: skip
 
-    @tells_errors
+    @reports_errors
     def run(
         self,
         files: list[str] | None,

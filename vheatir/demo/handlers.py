@@ -13,7 +13,7 @@ import numpy as np
 from vheatir.demo import Settings
 from vheatir.demo.models import Catalogue, Entry
 from vheatir.demo.panel import ResultPanel
-from vheatir.demo.shared import shown_error, stem_of, tells_errors
+from vheatir.demo.shared import reports_errors, stem_of, to_gradio_error
 from vheatir.demo.training import TrainingRun, quickstart_command
 from vheatir.demo.uploads import describe, read_quality, read_upload
 from vheatir.errors import VHeatIRError
@@ -92,7 +92,7 @@ class Handlers:
         preset = min(max(round(2 * sigma) / 2, limits["minimum"]), limits["maximum"])
         return gr.skip(), about, preset
 
-    @tells_errors
+    @reports_errors
     def restore(
         self,
         image: str | None,
@@ -171,7 +171,7 @@ class Handlers:
                 yield gr.Textbox(text, visible=True), waiting
         except VHeatIRError as error:
             yield gr.skip(), gr.Button("Try again", interactive=True)
-            raise shown_error(error) from None
+            raise to_gradio_error(error) from None
         yield gr.skip(), gr.Button("Train again", interactive=True)
 
     def _show_level(self, label: str | None) -> tuple[Any, Any]:

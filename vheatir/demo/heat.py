@@ -12,10 +12,10 @@ from vheatir.demo.models import Catalogue
 from vheatir.demo.shared import (
     cached_file,
     cached_png,
-    picture,
+    load_image,
+    reports_errors,
     sample,
     stem_of,
-    tells_errors,
     upload_image,
 )
 from vheatir.explain import figures
@@ -75,20 +75,20 @@ class HeatTab:
 
     def open(self, image: str | None) -> tuple[Any, Any]:
         """Show a sample if nothing has been uploaded, and SwinIR's figure."""
-        swinir = cached_file(figures.SWINIR_PICTURE.read_bytes(), "swinir_windows.png")
+        swinir = cached_file(figures.SWINIR_FIGURE.read_bytes(), "swinir_windows.png")
         # The sample comes back like an upload, so it must pass the pixel limit.
         side = max(16, min(300, math.isqrt(self._max_pixels)))
         return (gr.skip() if image else cached_png(sample("Cat")[:side, :side], "cat.png")), swinir
 
-    @tells_errors
+    @reports_errors
     def first(self, image: str | None, model: str | None, maps: str | None) -> tuple[Any, Any, Any]:
         """Explain the image centre when the tab opens, unless a point is already shown."""
         if maps or model is None:
             return gr.skip(), gr.skip(), gr.skip()
-        height, width = picture(image, "Cat", self._max_pixels).shape[:2]
+        height, width = load_image(image, "Cat", self._max_pixels).shape[:2]
         return self._trace(image, model, width // 2, height // 2)
 
-    @tells_errors
+    @reports_errors
     def click(
         self, image: str | None, model: str | None, event: gr.SelectData
     ) -> tuple[str, str, str]:
@@ -99,7 +99,7 @@ class HeatTab:
     def _trace(self, image: str | None, model: str | None, x: int, y: int) -> tuple[str, str, str]:
         """Return the maps, the curves and a description of a point."""
         restorer = self._catalogue.restorer(model)
-        pixels = picture(image, "Cat", self._max_pixels)
+        pixels = load_image(image, "Cat", self._max_pixels)
         if restorer.task is not None and restorer.task.channels == 1 and pixels.ndim == 3:
             pixels = to_color_mode(pixels, "gray")
         influence = trace_influence(restorer, pixels, (y, x))

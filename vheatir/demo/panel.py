@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vheatir.demo import Settings
 from vheatir.demo.results import Result, ResultStore, amplified_residual, magnified
-from vheatir.demo.shared import cached_png, tells_errors
+from vheatir.demo.shared import cached_png, reports_errors
 from vheatir.errors import VHeatIRError
 from vheatir.inference.strength import STRONGEST, apply_strength, parse_strength
 
@@ -118,7 +118,7 @@ class ResultPanel:
         self.store.put(_owner(request), result)
         return before_file, shown_file
 
-    @tells_errors
+    @reports_errors
     def adjust(
         self, details: str, luma: float, chroma: float, request: gr.Request
     ) -> tuple[Any, Any]:
@@ -132,7 +132,7 @@ class ResultPanel:
         self.store.change(owner, result, shown=shown, shown_file=file)
         return (result.before_file, file), gr.DownloadButton(value=file, interactive=True)
 
-    @tells_errors
+    @reports_errors
     def refresh(self, details: str, view: str, request: gr.Request) -> tuple[Any, ...]:
         """Return the content of the open view for the stored result: residual, map and loupe."""
         if not details or view == _COMPARE:
@@ -145,7 +145,7 @@ class ResultPanel:
         file = cached_png(residual, f"{result.stem}_removed_x{factor}.png")
         return gr.Image(file, label=label), gr.skip(), gr.skip(), gr.skip()
 
-    @tells_errors
+    @reports_errors
     def look(self, event: gr.SelectData, request: gr.Request) -> tuple[str, str]:
         """Move the loupe to the clicked point."""
         try:

@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 SAMPLES = {"Cat": "chelsea", "Coffee": "coffee"}
 
 
-def tells_errors(function: Callable[..., Result]) -> Callable[..., Result]:
+def reports_errors(function: Callable[..., Result]) -> Callable[..., Result]:
     """Show a VHeatIRError as a message on the page, without a traceback in the terminal."""
 
     @wraps(function)
@@ -32,12 +32,12 @@ def tells_errors(function: Callable[..., Result]) -> Callable[..., Result]:
         try:
             return function(*args, **kwargs)
         except VHeatIRError as error:
-            raise shown_error(error) from None
+            raise to_gradio_error(error) from None
 
     return wrapped
 
 
-def shown_error(error: VHeatIRError) -> gr.Error:
+def to_gradio_error(error: VHeatIRError) -> gr.Error:
     """Return the message for the page."""
     # Messages are rendered as HTML, and may quote the name of an uploaded file.
     return gr.Error(html.escape(str(error)), print_exception=False)
@@ -93,7 +93,7 @@ def sample(title: str | None) -> np.ndarray[Any, Any]:
     return heldout_photographs()[SAMPLES.get(title or "", "chelsea")]
 
 
-def picture(path: str | None, title: str | None, max_pixels: int) -> np.ndarray[Any, Any]:
+def load_image(path: str | None, title: str | None, max_pixels: int) -> np.ndarray[Any, Any]:
     """Return the upload, or the sample if there is none."""
     return read_upload(path, max_pixels) if path else sample(title)
 

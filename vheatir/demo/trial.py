@@ -11,7 +11,14 @@ import numpy as np
 from vheatir.degradations import degrade_for_benchmark, to_color_mode
 from vheatir.demo.models import Catalogue
 from vheatir.demo.samples import camera_noise
-from vheatir.demo.shared import SAMPLES, cached_png, picture, stem_of, tells_errors, upload_image
+from vheatir.demo.shared import (
+    SAMPLES,
+    cached_png,
+    load_image,
+    reports_errors,
+    stem_of,
+    upload_image,
+)
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation.baselines import bm3d_method, nlm_method
 from vheatir.inference import estimate_sigma
@@ -78,7 +85,7 @@ class TrialTab:
             api_description="Degrade a clean image, restore it, and measure both.",
         )  # fmt: skip
 
-    @tells_errors
+    @reports_errors
     def run(
         self,
         image: str | None = None,
@@ -91,7 +98,7 @@ class TrialTab:
         """Degrade, restore, measure."""
         if damage not in _RANGES:
             raise VHeatIRError(f"unknown degradation {damage!r}: give one of {', '.join(_RANGES)}")
-        pixels = picture(image, sample, self._max_pixels)
+        pixels = load_image(image, sample, self._max_pixels)
         if pixels.ndim == 3 and pixels.shape[2] == 4:
             pixels = pixels[:, :, :3]
         colour = "gray" if pixels.ndim == 2 else "color"

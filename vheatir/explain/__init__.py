@@ -89,7 +89,7 @@ def save_figures(
         "diffusivity.png": figures.to_png(
             figures.draw_diffusivity(diffusivities(restorer.network))
         ),
-        "swinir_windows.png": figures.SWINIR_PICTURE.read_bytes(),
+        "swinir_windows.png": figures.SWINIR_FIGURE.read_bytes(),
     }
     for name, data in written.items():
         write_bytes_atomically(out / name, data)

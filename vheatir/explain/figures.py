@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Figure of SwinIR's window pattern, created by ``tools/swinir_windows.py``.
-SWINIR_PICTURE = Path(__file__).with_name("swinir_windows.png")
+SWINIR_FIGURE = Path(__file__).with_name("swinir_windows.png")
 
 _PANEL_COLUMNS = 4
 _DECADES = 4

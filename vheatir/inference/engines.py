@@ -28,7 +28,7 @@ class Outcome:
 
     job: Job
     state: Literal["restored", "existing", "skipped", "failed"]
-    words: str
+    message: str
 
 
 def attempt(
@@ -145,7 +145,7 @@ def run_ray(
     seen = set()
     for row in done.iter_rows():
         seen.add(row["index"])
-        yield _finish(manifest, Outcome(jobs[row["index"]], row["state"], row["words"]))
+        yield _finish(manifest, Outcome(jobs[row["index"]], row["state"], row["message"]))
     for index, job in enumerate(jobs):
         if index not in seen:
             message = f"failed: its worker died {_MAX_ATTEMPTS} times"
@@ -165,7 +165,7 @@ class _Worker:
         )
         job = Job(source, target, compare, label=row["label"])
         outcome = attempt(self._runner, job, None, True if row["replace"] else None)
-        return {"index": row["index"], "state": outcome.state, "words": outcome.words}
+        return {"index": row["index"], "state": outcome.state, "message": outcome.message}
 
 
 def _paths(job: Job) -> dict[str, str]:

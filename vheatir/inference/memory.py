@@ -9,7 +9,7 @@ import torch
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def memory_at_hand(device: torch.device) -> int | None:
+def available_memory(device: torch.device) -> int | None:
     """Return the memory available on ``device`` in bytes; None if unknown.
 
     On the CPU, under Linux only: the smaller of the kernel's ``MemAvailable`` and what remains

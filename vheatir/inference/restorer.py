@@ -17,7 +17,7 @@ from vheatir.errors import VHeatIRError
 from vheatir.hardware import has_native_bf16, pick_device, tf32_products
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.images import unpack
-from vheatir.inference.memory import memory_at_hand
+from vheatir.inference.memory import available_memory
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import MIN_TILE, Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
@@ -353,7 +353,7 @@ class Restorer:
         channels = float(last.in_channels if isinstance(last, nn.Conv2d) else _DEFAULT_CHANNELS)
         channels /= int(getattr(self.network, "downscale", 1)) ** 2
         budget: float = _MAX_WHOLE_FEATURE_MAP
-        available = memory_at_hand(self.device)
+        available = available_memory(self.device)
         if available is not None:
             budget = min(budget, available / 4 / _MEMORY_SHARE)
         if x.shape[0] * x.shape[-2] * x.shape[-1] * channels <= budget:

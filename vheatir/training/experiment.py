@@ -44,7 +44,7 @@ class Experiment:
         self.root = resolve_output(options.path.experiments_root or "experiments") / options.name
         self.states = self.root / "training_states"
         self.models = self.root / "models"
-        self.pictures = self.root / "visualization"
+        self.visualization = self.root / "visualization"
         self.results = self.root / "results"
         self.is_main = is_main
         self._tensorboard: Any = None

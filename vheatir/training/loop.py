@@ -279,7 +279,7 @@ class Trainer:
         """
         scores = None
         if self.validator is not None and self.validator.sets:
-            folder = self.experiment.pictures / str(self.iteration)
+            folder = self.experiment.visualization / str(self.iteration)
             network = self.model.net_g_ema
             watch = line.watch(len(self.validator)) if line and self.options.val.pbar else None
             scores = self.validator.run(
