@@ -44,11 +44,6 @@ class Settings:
     queue: int = 20
     keep: int = 3600
 
-    @property
-    def is_local(self) -> bool:
-        """Whether only people on this machine can reach the page."""
-        return not self.share and self.host in ("127.0.0.1", "localhost", "::1")
-
 
 def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     """Parse the flags; argparse exits with status 2 on an invalid one."""
