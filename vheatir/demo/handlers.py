@@ -13,9 +13,9 @@ from vheatir.demo import Settings
 from vheatir.demo.models import Catalogue, Entry
 from vheatir.demo.panel import ResultPanel
 from vheatir.demo.shared import reports_errors, stem_of
-from vheatir.demo.uploads import describe, read_quality, read_upload
+from vheatir.demo.uploads import Choices, describe, read_upload
 from vheatir.errors import VHeatIRError
-from vheatir.inference import Choice, choose_model
+from vheatir.inference import Choice
 from vheatir.inference.estimate import estimate_sigma, floating_parts
 from vheatir.inference.memory import memory_used
 from vheatir.inference.strength import parse_strength
@@ -26,12 +26,13 @@ AUTOMATIC = "Automatic"
 
 
 class Handlers:
-    """Event handlers; all state is in the catalogue and the panel."""
+    """Event handlers; all state is in the catalogue, the panel and the choices."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings, panel: ResultPanel) -> None:
         self._catalogue = catalogue
         self._settings = settings
         self._panel = panel
+        self._choices = Choices()
 
     @reports_errors
     def show_models(self) -> tuple[Any, ...]:
@@ -60,7 +61,7 @@ class Handlers:
         except VHeatIRError as error:
             gr.Warning(html.escape(str(error)))
             return None, "", gr.skip()
-        choice = choose_model(image, read_quality(path))
+        choice = self._choices.choose(path, image)
         about = f"{describe(image)} · found {choice.message}"
         try:
             label = self._resolve(label, choice)
@@ -102,7 +103,7 @@ class Handlers:
         strength = parse_strength((luma, chroma))
         progress(0, desc="Reading the image")
         pixels = read_upload(image, self._settings.max_pixels)
-        choice = choose_model(pixels, read_quality(image)) if model == AUTOMATIC else None
+        choice = self._choices.choose(image, pixels) if model == AUTOMATIC else None
         label = self._resolve(model, choice)
         stem = stem_of(image, "image")
         if label is None:
