@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vheatir import _paths
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, report_error
 
 
 @dataclass(frozen=True)
@@ -121,11 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
-        sys.stderr.write("error: the demo needs gradio: pip install 'vheatir[app]'\n")
-        return 2
+        return report_error("the demo needs gradio: pip install 'vheatir[app]'")
     except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        return report_error(error)
     return 0
 
 
