@@ -23,9 +23,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 import argparse
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -36,6 +33,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks import report
 from benchmarks.graphics import clean_graphics
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import (
@@ -47,7 +45,7 @@ from vheatir.degradations import (
 )
 from vheatir.degradations._filters import blur
 from vheatir.errors import run_entry_point
-from vheatir.image_io import list_images, read_image, write_bytes_atomically
+from vheatir.image_io import list_images, read_image
 from vheatir.inference import Restorer
 from vheatir.inference.choose import choose_model
 from vheatir.inference.estimate import estimate_blockiness, estimate_sigma
@@ -368,17 +366,10 @@ def _table(results: list[dict[str, Any]]) -> Table:
 
 
 def _save(results: list[dict[str, Any]], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = ["| " + " | ".join(_HEAD) + " |", "|" + "---|" * len(_HEAD)]
-    lines += ["| " + " | ".join(_cells(result)) + " |" for result in results]
-    text = io.StringIO()
-    csv.writer(text).writerows([_HEAD, *(_cells(result) for result in results)])
-    for name, content in (
-        ("automatic.json", json.dumps(results, indent=1)),
-        ("automatic.md", "\n".join(lines)),
-        ("automatic.csv", text.getvalue().strip()),
-    ):
-        write_bytes_atomically(folder / name, (content + "\n").encode())
+    rows = [_cells(result) for result in results]
+    records = [dict(zip(_HEAD, row, strict=True)) for row in rows]
+    texts = {".md": report.markdown(_HEAD, rows), ".csv": report.csv_text(records)}
+    report.write(folder, "automatic", results, texts)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from vheatir.errors import VHeatIRError  # noqa: E402
+from vheatir.errors import VHeatIRError, report_error  # noqa: E402
 from vheatir.training.distributed import Processes  # noqa: E402
 from vheatir.training.feed import TrainingFeed  # noqa: E402
 from vheatir.training.options import load_options  # noqa: E402
@@ -79,8 +79,7 @@ def main() -> int:
             speeds = [crops_per_second(task, workers, arguments) for workers in arguments.workers]
             table.add_row(task, *(f"{speed:.0f}" for speed in speeds))
     except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        return report_error(error)
     Console().print(table)
     return 0
 

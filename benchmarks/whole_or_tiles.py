@@ -112,9 +112,9 @@ def qualities(
         groups = sorted({_side(image) for image in whole})
         for pixels in groups:
             chosen = [i for i, image in enumerate(whole) if _side(image) == pixels]
-            before = [whole[i].psnr for i in chosen]
+            before = [whole[i].scores["psnr"] for i in chosen]
             for tile, images in by_tile.items():
-                psnr = [images[i].psnr for i in chosen]
+                psnr = [images[i].scores["psnr"] for i in chosen]
                 found.append(
                     Quality(
                         name,

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from vheatir.color import BT601_YCC
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise
 from vheatir.errors import run_entry_point
@@ -90,11 +91,7 @@ def by_gray_level(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> NDArray[np.f
 
 
 def _to_ycc(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    matrix = np.array(
-        [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]],
-        np.float32,
-    )
-    return np.asarray(cv2.transform(rgb, matrix))
+    return np.asarray(cv2.transform(rgb, BT601_YCC))
 
 
 def _std(plane: NDArray[np.float32], where: NDArray[np.bool_]) -> float:

@@ -25,7 +25,7 @@ import yaml
 from vheatir.bundled import heldout_photographs
 from vheatir.data.restoration_dataset import to_tensor
 from vheatir.degradations import degrade_for_benchmark, to_color_mode
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, report_error
 from vheatir.image_io import write_bytes_atomically
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import get_task
@@ -52,8 +52,7 @@ def main() -> int:
     try:
         arguments.run(arguments)
     except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        return report_error(error)
     return 0
 
 

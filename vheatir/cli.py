@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import vheatir
-from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.errors import VHeatIRError, is_missing_dependency, report_error, unknown_name
 
 _COMMANDS = {
     "restore": ("vheatir.restore", "restore photographs: files, folders, pipes"),
@@ -41,17 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise unknown_name("command", command, _COMMANDS)
         return int(import_module(_COMMANDS[command][0]).main(rest) or 0)
     except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        return report_error(error)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] == "vheatir":
+        if not is_missing_dependency(error):
             raise
         extra = {"train": "train", "demo": "app", "explain": "app"}.get(command, "all")
-        sys.stderr.write(
-            f"error: `vheatir {command}` needs the package {error.name!r}, which is not installed: "
-            f"pip install 'vheatir[{extra}]'\n"
+        return report_error(
+            f"`vheatir {command}` needs the package {error.name!r}, which is not installed: "
+            f"pip install 'vheatir[{extra}]'"
         )
-        return 2
 
 
 def _usage() -> str:

@@ -35,6 +35,17 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> VHeatIRErro
     return VHeatIRError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(names)}")
 
 
+def report_error(message: object) -> int:
+    """Print an error in one line on stderr; return the exit status of user errors, 2."""
+    sys.stderr.write(f"error: {message}\n")
+    return 2
+
+
+def is_missing_dependency(error: ModuleNotFoundError) -> bool:
+    """Whether the missing module belongs to another package, which the user can install."""
+    return error.name is not None and error.name.split(".")[0] != "vheatir"
+
+
 def run_entry_point(function: Callable[[], int], interrupted: str, extra: str | None = None) -> int:
     """Run the main function of a script; report user errors in one line on stderr.
 
@@ -50,15 +61,13 @@ def run_entry_point(function: Callable[[], int], interrupted: str, extra: str | 
     try:
         return function()
     except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        return report_error(error)
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted: {interrupted}\n")
         return 130
     except ModuleNotFoundError as error:
-        if extra is None or error.name is None or error.name.split(".")[0] == "vheatir":
+        if extra is None or not is_missing_dependency(error):
             raise
-        sys.stderr.write(
-            f"error: the package {error.name!r} is not installed: pip install 'vheatir[{extra}]'\n"
+        return report_error(
+            f"the package {error.name!r} is not installed: pip install 'vheatir[{extra}]'"
         )
-        return 2

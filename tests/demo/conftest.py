@@ -101,14 +101,14 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     running: list[subprocess.Popen[str]] = []
     readers: list[threading.Thread] = []
 
-    def start(*flags: str | Path, app: Path = ROOT / "app.py") -> str:
+    def start(*flags: str | Path) -> str:
         folder = tmp_path_factory.mktemp("demo")
         environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "cache")}
         environment.pop("PYTHONPATH", None)
         port = _free_port()
         process = subprocess.Popen(
-            [sys.executable, str(app), "--no-browser", "--port", str(port), "--device", "cpu"]
-            + [str(flag) for flag in flags],
+            [sys.executable, str(ROOT / "app.py"), *map(str, flags)]
+            + ["--no-browser", "--port", str(port), "--device", "cpu"],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,

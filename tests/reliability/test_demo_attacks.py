@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -201,11 +200,11 @@ def test_attacks(
                 status, text = post(where, content=body, headers=kind)
                 fine = status >= 400 or "event_id" in text
                 row.case(fine and safe(text), f"{body[:30]!r}: {status}")
-            for name in ("none", "__init__", "choose_models", "../restore", "1e9"):
+            # No function trains: strangers must not start hours of work on the host.
+            for name in ("none", "__init__", "choose_models", "../restore", "1e9", "train"):
                 status, _ = post(f"/gradio_api/call/{name}", json={"data": []})
                 row.case(status >= 400, f"call {name}: {status}")
-            # The functions of the page can be called; a public demo has no "train" among them: see
-            # test_strangers_start_no_training.
+            # The functions of the page can be called.
             for name in ("show_models", "inspect"):
                 _, text = post(f"/gradio_api/call/{name}", json={"data": []})
                 row.case(safe(text), f"call {name}: {text}")
@@ -214,19 +213,3 @@ def test_attacks(
             result, _, _ = good_request(server, 77, label)
             expected = Restorer(weights["all_levels"], "cpu").restore(picture(77), 5 * 7 + 5)
             row.case(np.array_equal(result, expected), "wrong result")
-
-
-def test_strangers_start_no_training() -> None:
-    code = (
-        "from vheatir.demo import Settings\n"
-        "from vheatir.demo.page import build_page\n"
-        "for host in ('127.0.0.1', '0.0.0.0'):\n"
-        "    page = build_page(Settings(host=host, device='cpu'))\n"
-        "    print('train' in {call.api_name for call in page.fns.values()})\n"
-    )
-    root = Path(__file__).resolve().parents[2]
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=root, capture_output=True, text=True,
-        timeout=120,
-    )  # fmt: skip
-    assert result.stdout.split() == ["True", "False"], result.stderr

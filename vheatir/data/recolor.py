@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vheatir.color import BT601_LUMA
+
 #: Largest saturation factor; the smallest is its inverse.
 LARGEST_SATURATION = 2.0
 #: Smallest gain of a channel; the largest of the three is 1.
@@ -23,7 +25,7 @@ SMALLEST_GAIN = 0.2
 #: Random numbers per sample.
 DRAWS = 6
 
-_LUMA = torch.tensor([0.299, 0.587, 0.114])  # BT.601
+_LUMA = torch.tensor(BT601_LUMA)
 _ORDERS = torch.tensor(list(permutations(range(3))))
 
 

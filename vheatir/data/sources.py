@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 import threading
@@ -114,12 +113,6 @@ class ImageSource:
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
             height, width = self._load(name).shape[:2]
             return height, width
-
-    def first(self) -> ImageSource:
-        """Return a view of the first image alone."""
-        view = copy.copy(self)
-        view.names = self.names[:1]
-        return view
 
     def _names(self, root: str | os.PathLike[str], heldout: bool) -> list[str]:
         if str(root) == BUNDLED:

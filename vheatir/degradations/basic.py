@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.color import MATLAB_LUMA
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.tasks import ColorMode
 
@@ -18,7 +19,7 @@ _SUBSAMPLING: dict[str, int] = {
     "4:2:2": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
     "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 }
-_LUMA = np.array([65.481, 128.553, 24.966]) / 255
+_LUMA = np.array(MATLAB_LUMA) / 255
 
 
 def to_color_mode(image: NDArray[Any], mode: ColorMode) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.color import BT601_YCC
 from vheatir.degradations._filters import FloatImage, blur, stack, transform
 
 Demosaicing = Literal["none", "bilinear", "edge-aware", "malvar"]
@@ -45,11 +46,7 @@ _CODES = {
 # Raw values for OpenCV's 16-bit demosaicing: black and the distance from black to white.
 _RAW_BLACK, _RAW_WHITE = 8192.0, 40960.0
 
-# RGB to Y, Cb, Cr of BT.601, and back; applied to column vectors.
-_TO_YCC = np.array(
-    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
-)
-_FROM_YCC = np.linalg.inv(_TO_YCC.astype(np.float64)).astype(np.float32)
+_FROM_YCC = np.linalg.inv(BT601_YCC.astype(np.float64)).astype(np.float32)
 
 # Tone curves are cached as tables, so their parameters are drawn from a grid.
 _CONTRASTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -160,7 +157,7 @@ def add_camera_noise(
     # Apply them again, to the noise alone.
     noise = transform(noise * gains, matrix.astype(np.float32))
     noise *= slope[values]
-    noise = transform(noise, _TO_YCC)
+    noise = transform(noise, BT601_YCC)
     luma = _filter_luma(noise[..., 0], camera)
     # Normalise by the expected strength at the gray levels of this crop.
     relative = _relative_strength(linear, slope, camera)

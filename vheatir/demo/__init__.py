@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vheatir import _paths
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, report_error
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,6 @@ class Settings:
     max_results_mb: int = 512
     queue: int = 20
     keep: int = 3600
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only people on this machine can reach the page."""
-        return not self.share and self.host in ("127.0.0.1", "localhost", "::1")
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
@@ -126,11 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
-        sys.stderr.write("error: the demo needs gradio: pip install 'vheatir[app]'\n")
-        return 2
+        return report_error("the demo needs gradio: pip install 'vheatir[app]'")
     except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        return report_error(error)
     return 0
 
 

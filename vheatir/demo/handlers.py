@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -13,11 +12,10 @@ import numpy as np
 from vheatir.demo import Settings
 from vheatir.demo.models import Catalogue, Entry
 from vheatir.demo.panel import ResultPanel
-from vheatir.demo.shared import reports_errors, stem_of, to_gradio_error
-from vheatir.demo.training import TrainingRun, quickstart_command
-from vheatir.demo.uploads import describe, read_quality, read_upload
+from vheatir.demo.shared import reports_errors, stem_of
+from vheatir.demo.uploads import Choices, describe, read_upload
 from vheatir.errors import VHeatIRError
-from vheatir.inference import Choice, choose_model
+from vheatir.inference import Choice
 from vheatir.inference.estimate import estimate_sigma, floating_parts
 from vheatir.inference.memory import memory_used
 from vheatir.inference.strength import parse_strength
@@ -28,28 +26,21 @@ AUTOMATIC = "Automatic"
 
 
 class Handlers:
-    """Event handlers; all state is in the catalogue, the panel and the training run."""
+    """Event handlers; all state is in the catalogue, the panel and the choices."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings, panel: ResultPanel) -> None:
         self._catalogue = catalogue
         self._settings = settings
         self._panel = panel
-        self._training = TrainingRun(quickstart_command())
-        # Remote visitors must not start hours of work on the host.
-        self.offers_training = settings.is_local
+        self._choices = Choices()
 
+    @reports_errors
     def show_models(self) -> tuple[Any, ...]:
-        """Look for models again, and show them, or the training panel if there are none."""
+        """Look for models again, and show them."""
         self._catalogue.refresh()
         choices = first_choices(self._catalogue)
-        label = choices["value"]
-        return (
-            gr.Column(visible=label is None),
-            gr.Radio(**task_choices(self._catalogue)),
-            gr.Dropdown(**choices),
-            *self._show_level(label),
-            gr.Button(interactive=label is not None),
-        )
+        radio = gr.Radio(**task_choices(self._catalogue))
+        return radio, gr.Dropdown(**choices), *self._show_level(choices["value"])
 
     def choose_task(self, title: str | None) -> tuple[Any, ...]:
         """Offer the models of another task."""
@@ -63,14 +54,14 @@ class Handlers:
 
     def inspect(self, path: str | None, label: str | None, automatic: bool) -> tuple[Any, ...]:
         """Describe an upload and preset the slider to its estimated noise; reject a bad file."""
-        if not path or not self._catalogue.entries:
+        if not path:
             return gr.skip(), "", gr.skip()
         try:
             image = read_upload(path, self._settings.max_pixels)
         except VHeatIRError as error:
             gr.Warning(html.escape(str(error)))
             return None, "", gr.skip()
-        choice = choose_model(image, read_quality(path))
+        choice = self._choices.choose(path, image)
         about = f"{describe(image)} · found {choice.message}"
         try:
             label = self._resolve(label, choice)
@@ -80,8 +71,8 @@ class Handlers:
             return gr.skip(), about + " · Automatic leaves it unchanged", gr.skip()
         seconds = self._catalogue.expected_seconds(label, image.shape[0] * image.shape[1])
         about += f" · about {max(seconds, 0.1):.1f} s with {label.split(' · ')[0]}"
-        entry = self._catalogue.entries.get(label or "")
-        if not automatic or not wants_level(entry):
+        entry = self._catalogue.entry(label)
+        if not automatic or not entry.takes_level:
             return gr.skip(), about, gr.skip()
         sigma = choice.level
         if sigma is None:  # a denoiser was chosen for noise that is not white
@@ -112,7 +103,7 @@ class Handlers:
         strength = parse_strength((luma, chroma))
         progress(0, desc="Reading the image")
         pixels = read_upload(image, self._settings.max_pixels)
-        choice = choose_model(pixels, read_quality(image)) if model == AUTOMATIC else None
+        choice = self._choices.choose(image, pixels) if model == AUTOMATIC else None
         label = self._resolve(model, choice)
         stem = stem_of(image, "image")
         if label is None:
@@ -160,23 +151,9 @@ class Handlers:
             return self._catalogue.entry(model).label
         return None if choice.model is None else self._catalogue.label_for(choice.model)
 
-    def train(self) -> Iterator[tuple[Any, Any]]:
-        """Train the quickstart model and stream its log to the page."""
-        if not self.offers_training:
-            return
-        waiting = gr.Button("Training …", interactive=False)
-        yield gr.Textbox("Starting …", visible=True), waiting
-        try:
-            for text in self._training.follow():
-                yield gr.Textbox(text, visible=True), waiting
-        except VHeatIRError as error:
-            yield gr.skip(), gr.Button("Try again", interactive=True)
-            raise to_gradio_error(error) from None
-        yield gr.skip(), gr.Button("Train again", interactive=True)
-
     def _show_level(self, label: str | None) -> tuple[Any, Any]:
         entry = self._catalogue.entries.get(label or "")
-        visible = wants_level(entry) or label == AUTOMATIC
+        visible = label == AUTOMATIC or (entry is not None and entry.takes_level)
         return gr.Group(visible=visible), gr.Slider(**level_range(entry))
 
 
@@ -187,9 +164,8 @@ def _title(task: Task) -> str:
 def task_choices(catalogue: Catalogue) -> dict[str, Any]:
     """Return the task choices and the initial one."""
     titles = [_title(task) for task in catalogue.tasks()]
-    first = catalogue.first_task()
-    value = AUTOMATIC if not catalogue.was_given or first is None else _title(first)
-    return {"choices": [AUTOMATIC, *titles], "value": value, "visible": bool(titles)}
+    value = _title(catalogue.first_task()) if catalogue.was_given else AUTOMATIC
+    return {"choices": [AUTOMATIC, *titles], "value": value}
 
 
 def first_choices(catalogue: Catalogue) -> dict[str, Any]:
@@ -198,15 +174,8 @@ def first_choices(catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _model_choices(catalogue: Catalogue, task: Task | None, automatic: bool) -> dict[str, Any]:
-    labels = catalogue.labels(task)
-    if automatic and catalogue.entries:
-        labels = [AUTOMATIC]
+    labels = [AUTOMATIC] if automatic else catalogue.labels(task)
     return {"choices": labels, "value": next(iter(labels), None), "visible": bool(labels)}
-
-
-def wants_level(entry: Entry | None) -> bool:
-    """Whether there is a model and it takes a level."""
-    return entry is not None and entry.takes_level
 
 
 def level_range(entry: Entry | None) -> dict[str, float]:

@@ -43,10 +43,8 @@ class HeatTab:
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 image = upload_image("Click a point", "heat_upload")
-                first = self._catalogue.labels(self._catalogue.first_task())
-                model = gr.Dropdown(
-                    labels, value=next(iter(first), None), label="Model", elem_id="heat_model"
-                )
+                first = self._catalogue.labels(self._catalogue.first_task())[0]
+                model = gr.Dropdown(labels, value=first, label="Model", elem_id="heat_model")
                 point = gr.Markdown("No point selected yet.", elem_id="heat_point")
             with gr.Column(scale=3, min_width=320):
                 maps = gr.Image(

@@ -63,7 +63,8 @@ class Catalogue:
         device: where to run them.
 
     Raises:
-        VHeatIRError: one of ``weights`` is missing or is not a vHeatIR weights file.
+        VHeatIRError: one of ``weights`` is missing or is not a vHeatIR weights file, or there is no
+            model at all.
     """
 
     def __init__(self, weights: Iterable[Path] = (), device: str = "auto") -> None:
@@ -76,13 +77,22 @@ class Catalogue:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look for models again."""
+        """Look for models again.
+
+        Raises:
+            VHeatIRError: as for the class; the models found before stay.
+        """
         found = [_read_entry(path) for path in self._given]
         for path in (*_released(), *_quickstart()):
             try:
                 found.append(_read_entry(path))
             except VHeatIRError:
                 continue  # not requested by name: a partly copied file must not stop the demo
+        if not found:
+            raise VHeatIRError(
+                "no model found, since the weight files of this copy are missing or damaged: "
+                "reinstall vheatir, or give --weights FILE"
+            )
         entries: dict[str, Entry] = {}
         for entry in found:
             if any(other.path.resolve() == entry.path.resolve() for other in entries.values()):
@@ -102,11 +112,11 @@ class Catalogue:
         """Return the tasks for which there is a model."""
         return [t for t in TASKS.values() if any(e.task == t for e in self.entries.values())]
 
-    def first_task(self) -> Task | None:
+    def first_task(self) -> Task:
         """Return the initial task: that of the given weights, else colour denoising."""
         tasks = self.tasks()
         wanted = next(iter(self.entries.values())).task if self._given else TASKS["denoise_color"]
-        return wanted if wanted in tasks else next(iter(tasks), None)
+        return wanted if wanted in tasks else tasks[0]
 
     def labels(self, task: Task | None) -> list[str]:
         """Return the labels of the models for ``task``."""

@@ -23,7 +23,6 @@ from vheatir.demo.handlers import (
     first_choices,
     level_range,
     task_choices,
-    wants_level,
 )
 from vheatir.demo.heat import HeatTab
 from vheatir.demo.heif_uploads import HEAD
@@ -45,29 +44,18 @@ _CSS = """
 #title h1 { display: inline; font-size: 1.15rem; letter-spacing: -0.02em; }
 #title p { display: inline; margin-left: 0.5rem; opacity: 0.75; font-size: 0.9rem; }
 #about p, #details p { margin: 0; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-#log textarea { font-family: ui-monospace, Consolas, monospace; font-size: 0.8rem; }
 """
 
 # Gradio keeps 0.2 MB of page state for each recent session, API calls included; its default is
 # 10,000 sessions. A dropped session starts with fresh state.
 _SESSIONS = 200
 
-_NO_MODEL = """### No trained model found yet
-
-This copy has no released weights. The quickstart trains a tiny network for colour denoising at
-sigma 15, on the photographs of scikit-image, on this machine, in a few minutes. It shows that
-everything works, but does not reach the quality of the released models."""
-_NO_MODEL_REMOTE = """
-
-Start it on the server: `python vheatir/train.py -opt options/quickstart.yml`, then reload this
-page; or start the demo with `--weights FILE`."""
-
 
 def serve(settings: Settings) -> None:
     """Build the page and serve it until interrupted.
 
     Raises:
-        VHeatIRError: bad weight files, or an address that cannot be bound.
+        VHeatIRError: bad or no weight files, or an address that cannot be bound.
     """
     folder = _upload_folder()
     panel = ResultPanel(settings)
@@ -101,7 +89,7 @@ def serve(settings: Settings) -> None:
     sys.stdout.flush()
     if settings.browser and _has_screen():
         webbrowser.open(url)
-    # SIGTERM ends the demo, and a training it has started, as Ctrl-C does.
+    # SIGTERM ends the demo as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     page.block_thread()
 
@@ -152,13 +140,12 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
         panel: the result column, for callers that need its store; a new one by default.
 
     Raises:
-        VHeatIRError: a given weight file is missing or not a vHeatIR file.
+        VHeatIRError: a given weight file is missing or not a vHeatIR file, or there is no model.
     """
     catalogue = Catalogue(settings.weights, settings.device)
     panel = panel or ResultPanel(settings)
     handlers = Handlers(catalogue, settings, panel)
-    task = catalogue.first_task()
-    entry = next((catalogue.entry(label) for label in catalogue.labels(task)), None)
+    entry = catalogue.entry(catalogue.labels(catalogue.first_task())[0])
 
     with gr.Blocks(
         title="vHeatIR", analytics_enabled=False, delete_cache=(settings.keep, settings.keep)
@@ -167,7 +154,6 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
             "# vHeatIR\nImage restoration by heat conduction: noise, JPEG, photographs.",
             elem_id="title",
         )
-        training = _training_panel(visible=entry is None, offer=handlers.offers_training)
         with gr.Tabs():
             with gr.Tab("Restore"):
                 with gr.Row():
@@ -179,12 +165,7 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
                                 for title in DAMAGED
                             ]
                         about = gr.Markdown(elem_id="about")
-                        button = gr.Button(
-                            "Restore",
-                            variant="primary",
-                            interactive=entry is not None,
-                            elem_id="restore",
-                        )
+                        button = gr.Button("Restore", variant="primary", elem_id="restore")
                         with gr.Accordion("Options", open=False, elem_id="options"):
                             task_input = gr.Radio(
                                 **task_choices(catalogue), label="Task", elem_id="task"
@@ -196,7 +177,7 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
                                 label="Model", elem_id="model",
                                 value=first_choices(catalogue)["value"],
                             )  # fmt: skip
-                            with gr.Group(visible=wants_level(entry)) as level_group:
+                            with gr.Group(visible=entry.takes_level) as level_group:
                                 automatic = gr.Checkbox(
                                     True, label="Estimate the noise level from the image",
                                     elem_id="automatic",
@@ -223,7 +204,7 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
             with gr.Tab("Benchmarks", elem_id="tab_benchmarks") as tab:
                 benchmarks.build(tab)
 
-        choices = [training.group, task_input, model, level_group, level, button]
+        choices = [task_input, model, level_group, level]
         page.load(handlers.show_models, outputs=choices, api_visibility="private")
         task_input.input(
             handlers.choose_task, task_input, [model, level_group, level], api_visibility="private"
@@ -254,38 +235,7 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
         )  # fmt: skip
         panel.refresh_after(restored.then)
         page.unload(panel.leave)
-        if training.button is not None:
-            training.button.click(
-                handlers.train, outputs=[training.log, training.button],
-                api_visibility="private", concurrency_limit=4, show_progress="minimal",
-            ).then(
-                handlers.show_models, outputs=choices, api_visibility="private"
-            )  # fmt: skip
     return page
-
-
-class _TrainingPanel:
-    """Components shown while there are no models."""
-
-    group: gr.Column
-    button: gr.Button | None
-    log: gr.Textbox
-
-
-def _training_panel(visible: bool, offer: bool) -> _TrainingPanel:
-    panel = _TrainingPanel()
-    with gr.Column(visible=visible, variant="panel", elem_id="training") as panel.group:
-        gr.Markdown(_NO_MODEL + ("" if offer else _NO_MODEL_REMOTE))
-        panel.button = None
-        if offer:
-            panel.button = gr.Button(
-                "Train the quickstart model (a few minutes)", variant="primary", elem_id="train"
-            )
-        panel.log = gr.Textbox(
-            label="Training log", lines=10, max_lines=10, autoscroll=True, visible=False,
-            elem_id="log", buttons=[],
-        )  # fmt: skip
-    return panel
 
 
 def _has_screen() -> bool:

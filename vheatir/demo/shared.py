@@ -32,15 +32,10 @@ def reports_errors(function: Callable[..., Result]) -> Callable[..., Result]:
         try:
             return function(*args, **kwargs)
         except VHeatIRError as error:
-            raise to_gradio_error(error) from None
+            # Messages are rendered as HTML, and may quote the name of an uploaded file.
+            raise gr.Error(html.escape(str(error)), print_exception=False) from None
 
     return wrapped
-
-
-def to_gradio_error(error: VHeatIRError) -> gr.Error:
-    """Return the message for the page."""
-    # Messages are rendered as HTML, and may quote the name of an uploaded file.
-    return gr.Error(html.escape(str(error)), print_exception=False)
 
 
 def upload_image(label: str, elem_id: str, height: int = 300) -> gr.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,8 +12,12 @@ from typing import Any
 from numpy.typing import NDArray
 from PIL import Image
 
+from vheatir.inference import Choice, choose_model
 from vheatir.inference.estimate import jpeg_quality
 from vheatir.inference.files import read_photograph_file
+
+# Uploads whose choice is kept; a choice is a few numbers.
+_MOST_CHOICES = 200
 
 
 def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
@@ -93,6 +98,32 @@ def read_quality(path: str | os.PathLike[str]) -> int | None:
             return jpeg_quality(image.quantization)  # type: ignore[attr-defined]
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
+
+
+class Choices:
+    """Automatic's choice for the latest uploads, made once for each file; thread-safe.
+
+    An upload is inspected when it arrives and restored later. Only the choice is kept, never
+    pixels, and only a request that names the file gets it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[tuple[str, int], Choice] = {}  # oldest first
+
+    def choose(self, path: str | os.PathLike[str], image: NDArray[Any]) -> Choice:
+        """Return the choice for a file, whose pixels :func:`read_upload` has returned."""
+        try:
+            key = os.fspath(path), os.stat(path).st_mtime_ns
+        except FileNotFoundError:  # deleted since it was read
+            return choose_model(image, None)
+        with self._lock:
+            if key not in self._found:
+                self._found[key] = choose_model(image, read_quality(path))
+            choice = self._found[key]
+            if len(self._found) > _MOST_CHOICES:
+                del self._found[next(iter(self._found))]
+            return choice
 
 
 def describe(image: NDArray[Any]) -> str:

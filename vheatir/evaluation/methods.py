@@ -84,7 +84,7 @@ def model_method(
         task=task.name,
         level_range=_level_range(model) if task.has_level else None,
         params=sum(parameter.numel() for parameter in network.parameters()),
-        restore=_network_restorer(network, self_ensemble, tile),
+        restore=network_restorer(network, tile, self_ensemble),
     )
 
 
@@ -109,7 +109,10 @@ def _level_range(model: LoadedModel) -> tuple[float, float]:
         ) from None
 
 
-def _network_restorer(network: torch.nn.Module, self_ensemble: bool, tile: int | None) -> Restore:
+def network_restorer(
+    network: torch.nn.Module, tile: int | None, self_ensemble: bool = False
+) -> Restore:
+    """Return the function that runs a network; see :class:`Method` and :func:`model_method`."""
     import torch
 
     from vheatir import inference

@@ -7,8 +7,9 @@ input and :data:`vheatir.metrics.CONVENTIONS` for the metrics. Paired test sets 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from vheatir.tasks import Task
 
 OnImage = Callable[["Measured"], None]
 
+METRICS = {"psnr": psnr, "ssim": ssim, "psnrb": psnrb}
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -33,9 +36,7 @@ class Measured:
         clean: ``uint8``, (H, W) or (H, W, 3).
         degraded: the network's input, clipped and rounded to ``uint8``.
         output: output of the method, clipped and rounded; the input for the degraded row.
-        psnr: PSNR in dB.
-        ssim: SSIM, at most 1.
-        psnrb: PSNR-B in dB for JPEG tasks; otherwise None.
+        scores: the value of each requested metric of :data:`METRICS`.
         seconds: restoration time; None for the degraded row.
     """
 
@@ -43,10 +44,48 @@ class Measured:
     clean: NDArray[np.uint8]
     degraded: NDArray[np.uint8]
     output: NDArray[np.uint8]
-    psnr: float
-    ssim: float
-    psnrb: float | None
+    scores: dict[str, float]
     seconds: float | None
+
+
+def measure_images(
+    task: Task,
+    test_set: BenchmarkSet,
+    level: float | None,
+    method: Method | None,
+    metrics: Sequence[str],
+    *,
+    check: bool = True,
+) -> Iterator[Measured]:
+    """Degrade, restore and measure each image of a test set, for benchmarks and validation.
+
+    Args:
+        task: determines degradation and colour mode.
+        test_set: the images, which may bring their own degraded versions.
+        level: see :func:`measure`.
+        method: see :func:`measure`.
+        metrics: keys of :data:`METRICS`.
+        check: raise an error for an output of another shape or with non-finite values.
+
+    Raises:
+        VHeatIRError: see :func:`measure`.
+    """
+    for index, name in enumerate(test_set.names):
+        clean, noisy = test_set.load_pair(index, task)
+        if noisy is None:
+            degraded = degrade_for_benchmark(clean, task, level)
+        else:
+            degraded = noisy.astype(np.float32) / np.float32(255)
+        output, seconds = degraded, None
+        if method is not None:
+            began = time.perf_counter()
+            output = method.restore(degraded, level)
+            seconds = time.perf_counter() - began
+            if check:
+                _check_output(method, name, output, clean.shape)
+        restored = to_uint8(output)
+        scores = {metric: METRICS[metric](restored, clean) for metric in metrics}
+        yield Measured(name, clean, to_uint8(degraded), restored, scores, seconds)
 
 
 def measure(
@@ -69,23 +108,16 @@ def measure(
         VHeatIRError: an invalid level, an image too small for the metrics, a pair of unequal
             sizes, or a method that returns another shape or non-finite values.
     """
-    psnrs: list[float] = []
-    ssims: list[float] = []
-    psnrbs: list[float | None] = []
-    seconds: list[float | None] = []
-    for index, name in enumerate(test_set.names):
-        clean, noisy = test_set.load_pair(index, task)
-        if noisy is None:
-            degraded = degrade_for_benchmark(clean, task, level)
-        else:
-            degraded = noisy.astype(np.float32) / np.float32(255)
-        result = _measure_image(task, clean, degraded, name, level, method)
-        psnrs.append(result.psnr)
-        ssims.append(result.ssim)
-        psnrbs.append(result.psnrb)
-        seconds.append(result.seconds)
+    metrics = ["psnr", "ssim"] + (["psnrb"] if task.kind == "jpeg" else [])
+    scores: dict[str, list[float]] = {metric: [] for metric in metrics}
+    seconds: list[float] = []
+    for image in measure_images(task, test_set, level, method, metrics):
+        for metric, value in image.scores.items():
+            scores[metric].append(value)
+        if image.seconds is not None:
+            seconds.append(image.seconds)
         if on_image is not None:
-            on_image(result)
+            on_image(image)
     return Record(
         task=task.name,
         dataset=test_set.name,
@@ -93,50 +125,22 @@ def measure(
         method=DEGRADED if method is None else method.name,
         published=False,
         params=None if method is None else method.params,
-        psnr=float(np.mean(psnrs)),
-        ssim=float(np.mean(ssims)),
-        psnrb=_mean(psnrbs),
-        seconds_per_image=_mean(seconds),
+        psnr=float(np.mean(scores["psnr"])),
+        ssim=float(np.mean(scores["ssim"])),
+        psnrb=float(np.mean(scores["psnrb"])) if "psnrb" in scores else None,
+        seconds_per_image=float(np.mean(seconds)) if seconds else None,
         images=len(test_set),
     )
 
 
-def _measure_image(
-    task: Task,
-    clean: NDArray[np.uint8],
-    degraded: NDArray[np.float32],
-    name: str,
-    level: float | None,
-    method: Method | None,
-) -> Measured:
-    output, seconds = degraded, None
-    if method is not None:
-        began = time.perf_counter()
-        output = method.restore(degraded, level)
-        seconds = time.perf_counter() - began
-        if output.shape != clean.shape:
-            raise VHeatIRError(
-                f"{method.name} turned image {name!r} of shape {clean.shape} into {output.shape}: "
-                "it does not fit this task"
-            )
-        if not np.isfinite(output).all():
-            raise VHeatIRError(
-                f"{method.name} returned NaN or infinite pixels for image {name!r}: its weights "
-                "are damaged or its training diverged; use other weights"
-            )
-    restored = to_uint8(output)
-    return Measured(
-        name=name,
-        clean=clean,
-        degraded=to_uint8(degraded),
-        output=restored,
-        psnr=psnr(restored, clean),
-        ssim=ssim(restored, clean),
-        psnrb=psnrb(restored, clean) if task.kind == "jpeg" else None,
-        seconds=seconds,
-    )
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+def _check_output(method: Method, image: str, output: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if output.shape != shape:
+        raise VHeatIRError(
+            f"{method.name} turned image {image!r} of shape {shape} into {output.shape}: "
+            "it does not fit this task"
+        )
+    if not np.isfinite(output).all():
+        raise VHeatIRError(
+            f"{method.name} returned NaN or infinite pixels for image {image!r}: its weights "
+            "are damaged or its training diverged; use other weights"
+        )

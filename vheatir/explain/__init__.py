@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, report_error
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -45,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ):  # fmt: skip
             sys.stdout.write(f"{path}\n")
     except VHeatIRError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        return report_error(error)
     return 0
 
 

@@ -81,7 +81,7 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
         quality: JPEG quality of the source file, see
             :func:`vheatir.inference.estimate.jpeg_quality`; None for other files.
     """
-    colors = _colors(image)
+    colors = color_channels(image)
     color = "gray" if colors.ndim == 2 else "color"
     estimate = estimate_noise(colors)
     parts = list(floating_parts(colors))
@@ -141,8 +141,12 @@ def _mean(
     return float(np.mean([measure(part) for part in parts]))
 
 
-def _colors(image: NDArray[Any]) -> NDArray[Any]:
-    """Drop alpha; gray stored as RGB becomes (H, W). Returns (H, W) or (H, W, 3)."""
+def color_channels(image: NDArray[Any]) -> NDArray[Any]:
+    """Return an image without alpha: (H, W) for gray, also if stored as RGB, else (H, W, 3).
+
+    Args:
+        image: (H, W) or (H, W, C), C = 1 to 4 for gray, gray and alpha, RGB, RGBA.
+    """
     if image.ndim == 2:
         return image
     first = image[..., 0]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import pick_device
 from vheatir.image_io import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images, write_bytes_atomically
-from vheatir.inference.choose import choose_model
+from vheatir.inference.choose import choose_model, color_channels
 from vheatir.inference.files import (
     FORMAT_OF_SUFFIX,
     MAX_PIXELS,
@@ -266,8 +266,7 @@ class Runner:
             photo = read_photograph_file(job.source, self.settings.max_pixels, job.name)
         pixels = photo.pixels
         # Gray stored as RGB has equal noise in all channels, unknown to colour models.
-        gray = pixels[:, :, 0] if _has_equal_colours(pixels) else pixels
-        found, restorer, level = self._choose(gray, photo.quality)
+        found, restorer, level = self._choose(color_channels(pixels), photo.quality)
         settings = self.settings
         if restorer is None:
             restored, message = pixels, f"found {found}: left unchanged"
@@ -299,19 +298,19 @@ class Runner:
         return message
 
     def _choose(
-        self, pixels: NDArray[Any], quality: int | None
+        self, colors: NDArray[Any], quality: int | None
     ) -> tuple[str, Restorer | None, float | None]:
         """Return detected degradation, model (None to leave the image unchanged) and level."""
         if self._task == "auto":
-            choice = choose_model(pixels, quality)
+            choice = choose_model(colors, quality)
             if choice.model is None:
                 return choice.message, None, None
             restorer = self._restorer(choice.model)
             return choice.message, restorer, restorer.nearest_level(choice.level)
         found = f"JPEG of quality {quality}" if quality and self._task == "jpeg" else ""
-        gray = pixels.ndim == 2 or pixels.shape[2] < 3
+        color = "gray" if colors.ndim == 2 else "color"
         # The task ``photo`` has one model for both; gray is passed as equal channels.
-        name = "photo" if self._task == "photo" else f"{self._task}_{'gray' if gray else 'color'}"
+        name = "photo" if self._task == "photo" else f"{self._task}_{color}"
         return found, self._restorer(self.settings.model or name), self.settings.level
 
     def _restorer(self, name: str) -> Restorer:
@@ -342,13 +341,6 @@ def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]
     line = np.full((halves[0].shape[0], _GAP, halves[0].shape[2]), 255, np.uint8)
     joined = np.concatenate([halves[0], line, halves[1]], axis=1)
     return joined if joined.shape[2] == 3 else joined[:, :, 0]
-
-
-def _has_equal_colours(pixels: NDArray[Any]) -> bool:
-    if pixels.ndim != 3 or pixels.shape[2] < 3:
-        return False
-    first = pixels[:, :, 0]
-    return bool((first == pixels[:, :, 1]).all() and (first == pixels[:, :, 2]).all())
 
 
 def _output_format(job: Job, photo: Photograph) -> str:

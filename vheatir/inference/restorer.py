@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vheatir.color import MATLAB_LUMA
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import has_native_bf16, pick_device, tf32_products
 from vheatir.inference.estimate import estimate_sigma
@@ -385,7 +386,7 @@ def _without_equal_channels(colors: Tensor) -> Tensor:
 
 def _luma(rgb: Tensor) -> Tensor:
     """Y of MATLAB's ``rgb2ycbcr``, (B, 1, H, W), black at 16/255 and white at 235/255."""
-    weights = rgb.new_tensor([65.481, 128.553, 24.966]).reshape(1, 3, 1, 1)
+    weights = rgb.new_tensor(MATLAB_LUMA).reshape(1, 3, 1, 1)
     return ((rgb * weights).sum(1, keepdim=True) + 16) / 255
 
 

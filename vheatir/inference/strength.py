@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.color import BT601_LUMA
 from vheatir.errors import VHeatIRError
 
 #: Largest strength, in percent.
@@ -30,7 +31,6 @@ STRONGEST = 150.0
 
 _Plane = NDArray[Any]
 
-_BT601 = (0.299, 0.587, 0.114)
 _WINDOW = 9  # side of the box filter for local energies, in pixels
 _SMOOTHING = 5  # side of the box filter that smooths the texture weights, in pixels
 _HALO = 2 * (_WINDOW // 2) + _SMOOTHING // 2
@@ -313,5 +313,5 @@ def _luma(planes: _Plane) -> _Plane:
     """Y of BT.601, (h, w)."""
     if len(planes) == 1:
         return planes[0]
-    red, green, blue = (share * plane for share, plane in zip(_BT601, planes, strict=True))
+    red, green, blue = (share * plane for share, plane in zip(BT601_LUMA, planes, strict=True))
     return red + green + blue

@@ -283,7 +283,7 @@ class Trainer:
             network = self.model.net_g_ema
             watch = line.watch(len(self.validator)) if line and self.options.val.pbar else None
             scores = self.validator.run(
-                network, self.device, folder if self.options.val.save_img else None, watch
+                network, folder if self.options.val.save_img else None, watch
             )
             self.scores.append([self.iteration, self.minutes, scores])
             self.experiment.report_scores(self.iteration, scores)

@@ -85,13 +85,13 @@ def _before_after(trainer: Trainer, results: Path) -> list[Path]:
     """Write degraded | restored | clean for the first image of each set, at its middle level."""
     written = []
     assert trainer.validator is not None
-    for name, source, levels in trainer.validator.sets:
-        first = source.first()
+    network = trainer.model.net_g_ema
+    for test_set, levels in trainer.validator.sets:
         level = levels[len(levels) // 2]
-        network = trainer.model.net_g_ema
-        shown = next(trainer.validator.restore(network, trainer.device, first, level))
-        gap = np.full((shown[1].shape[0], 8, *shown[1].shape[2:]), 255, np.uint8)
-        path = results / f"before_after_{name}.png"
-        write_image(path, np.concatenate([shown[2], gap, shown[1], gap, shown[3]], axis=1))
+        shown = next(trainer.validator.images(network, test_set.first(1), level))
+        gap = np.full((shown.clean.shape[0], 8, *shown.clean.shape[2:]), 255, np.uint8)
+        path = results / f"before_after_{test_set.name}.png"
+        parts = [shown.degraded, gap, shown.output, gap, shown.clean]
+        write_image(path, np.concatenate(parts, axis=1))
         written.append(path)
     return written

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from vheatir.data.restoration_dataset import to_tensor
 from vheatir.data.sources import ImageSource
-from vheatir.degradations import degrade_for_benchmark
+from vheatir.evaluation.benchmark_sets import BenchmarkSet
+from vheatir.evaluation.methods import Method, network_restorer
+from vheatir.evaluation.protocol import Measured, measure_images
 from vheatir.image_io import write_image
-from vheatir.inference.tiled import restore_tensor
-from vheatir.metrics import psnr, psnrb, ssim, to_uint8
+from vheatir.metrics import psnr
 from vheatir.tasks import get_task
 from vheatir.training.schema import Options
 from vheatir.training.sections import ValSet
-
-METRICS = {"psnr": psnr, "ssim": ssim, "psnrb": psnrb}
 
 #: ``{"<set> <level>": {"psnr": …, "input_psnr": …}}``; key ``"<set>"`` for tasks without a level.
 Scores = dict[str, dict[str, float]]
@@ -41,71 +37,65 @@ class Validator:
         self.task = get_task(options.task)
         self.options = options
         self.sets = [
-            (data.name, self._source(data), self._levels(data))
+            (self._test_set(data), self._levels(data))
             for data in options.datasets.val_sets.values()
         ]
 
     def run(
         self,
         network: nn.Module,
-        device: torch.device,
         folder: Path | None = None,
         tick: Callable[[], None] | None = None,
     ) -> Scores:
         """Restore every image and average the metrics over each set and level.
 
         Args:
-            network: in evaluation mode, on ``device``.
-            device: device to run on.
+            network: in evaluation mode.
             folder: save the restored images here (None: do not save them).
             tick: called after each image.
         """
+        val = self.options.val
         scores: Scores = {}
-        for name, source, levels in self.sets:
+        for test_set, levels in self.sets:
             for level in levels:
                 sums: dict[str, float] = defaultdict(float)
-                for stem, restored, degraded, clean in self.restore(network, device, source, level):
-                    for metric in self.options.val.metrics:
-                        sums[metric] += METRICS[metric](restored, clean)
-                    sums["input_psnr"] += psnr(degraded, clean)
+                for image in self.images(network, test_set, level):
+                    for metric, value in image.scores.items():
+                        sums[metric] += value
+                    sums["input_psnr"] += psnr(image.degraded, image.clean)
                     if folder is not None:
-                        suffix = self.options.val.suffix or ""
-                        stem += "" if level is None else f"_{level:g}"
-                        write_image(folder / name / f"{stem}{suffix}.png", restored)
+                        stem = image.name + ("" if level is None else f"_{level:g}")
+                        path = folder / test_set.name / f"{stem}{val.suffix or ''}.png"
+                        write_image(path, image.output)
                     if tick is not None:
                         tick()
-                means = {metric: total / len(source) for metric, total in sums.items()}
-                scores[name if level is None else f"{name} {level:g}"] = means
+                means = {metric: total / len(test_set) for metric, total in sums.items()}
+                scores[test_set.name if level is None else f"{test_set.name} {level:g}"] = means
         return scores
 
     def __len__(self) -> int:
         """Number of images restored per validation."""
-        return sum(len(source) * len(levels) for _, source, levels in self.sets)
+        return sum(len(test_set) * len(levels) for test_set, levels in self.sets)
 
-    def restore(
-        self, network: nn.Module, device: torch.device, source: ImageSource, level: float | None
-    ) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]]:
-        """Yield (name, restored, degraded, clean) for every image; the images are uint8."""
-        for name, clean in zip(source.names, (source[i] for i in range(len(source))), strict=True):
-            degraded = degrade_for_benchmark(clean, self.task, level)
-            x = to_tensor(degraded)[None].to(device)
-            with torch.no_grad():
-                y = restore_tensor(
-                    network,
-                    x,
-                    level if network.takes_level else None,
-                    tile=self.options.val.tile,
-                )
-            planes = y[0].float().cpu().numpy()
-            restored = planes[0] if clean.ndim == 2 else planes.transpose(1, 2, 0)
-            yield Path(name).stem, to_uint8(restored), to_uint8(degraded), clean
+    def images(
+        self, network: nn.Module, test_set: BenchmarkSet, level: float | None
+    ) -> Iterator[Measured]:
+        """Yield the images of one of the sets, restored and measured at one level."""
+        val = self.options.val
+        restore = network_restorer(network, val.tile)
+        method = Method(self.options.name, self.task.name, None, None, restore)
+        # Unchecked: training itself finds and reports the cause of non-finite values.
+        return measure_images(self.task, test_set, level, method, val.metrics, check=False)
 
-    def _source(self, data: ValSet) -> ImageSource:
+    def _test_set(self, data: ValSet) -> BenchmarkSet:
         keep = ("every", data.holdout_every) if data.holdout_every else None
-        return ImageSource(
+        source = ImageSource(
             data.dataroot_gt, self.task.color, cache=True, keep=keep, include=data.include,
             exclude=data.exclude, limit=data.limit, heldout=True,
         )  # fmt: skip
+        names = tuple(Path(name).stem for name in source.names)
+        loaders = tuple(partial(source.__getitem__, index) for index in range(len(source)))
+        return BenchmarkSet(data.name, names, loaders)
 
     def _levels(self, data: ValSet) -> list[float | None]:
         if data.level is not None:

@@ -1,0 +1,86 @@
+"""The handlers of the Restore tab, without a browser."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vheatir.image_io import read_image, write_image
+
+pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
+
+from vheatir.demo import Settings
+from vheatir.demo.handlers import AUTOMATIC, Handlers
+from vheatir.demo.models import Catalogue
+from vheatir.demo.panel import ResultPanel
+from vheatir.demo.uploads import Choices
+from vheatir.inference import choose, choose_model
+
+
+@pytest.fixture
+def estimates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Return a list that grows by the shape of each image whose noise is estimated."""
+    seen: list[tuple[int, ...]] = []
+    real = choose.estimate_noise
+
+    def counted(image: np.ndarray[Any, Any]) -> Any:
+        seen.append(image.shape)
+        return real(image)
+
+    monkeypatch.setattr(choose, "estimate_noise", counted)
+    return seen
+
+
+def test_an_upload_is_estimated_once(
+    estimates: list[tuple[int, ...]],
+    photograph: np.ndarray[Any, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    settings = Settings(device="cpu")
+    handlers = Handlers(Catalogue(device="cpu"), settings, ResultPanel(settings))
+    upload = tmp_path / "photo.png"
+    write_image(upload, photograph)
+    _, about, _ = handlers.inspect(str(upload), AUTOMATIC, True)
+    (before, _), details, _ = handlers.restore(str(upload), AUTOMATIC)
+    assert estimates == [photograph.shape]
+    found = f"found {choose_model(photograph).message}"
+    assert found in about and found in details
+    np.testing.assert_array_equal(read_image(before), photograph)
+
+
+def test_other_files_and_changed_ones_are_estimated_anew(
+    estimates: list[tuple[int, ...]], photograph: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    choices = Choices()
+    mine, other = tmp_path / "mine.png", tmp_path / "other.png"
+    parts = photograph[:64], photograph[:64, :80]
+    for path, image in ((mine, parts[0]), (other, parts[1])):
+        write_image(path, image)
+        assert choices.choose(path, image) == choices.choose(path, image) == choose_model(image)
+    estimates.clear()
+    write_image(mine, parts[1])
+    os.utime(mine, ns=(0, 0))
+    assert choices.choose(mine, parts[1]) == choices.choose(other, parts[1])
+    assert estimates == [parts[1].shape]
+
+
+def test_choices_are_bounded_and_survive_a_deleted_file(
+    photograph: np.ndarray[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vheatir.demo import uploads
+
+    monkeypatch.setattr(uploads, "_MOST_CHOICES", 3)
+    choices, image = Choices(), photograph[:64, :64]
+    for number in range(5):
+        path = tmp_path / f"{number}.png"
+        path.touch()
+        choices.choose(path, image)
+        assert len(choices._found) <= 3
+    path.unlink()
+    assert choices.choose(path, image) == choose_model(image)

@@ -1,0 +1,43 @@
+"""Validation during training: the numbers and images of the benchmark protocol."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+if importlib.util.find_spec("basicsr") is None:
+    pytest.skip("training needs basicsr", allow_module_level=True)
+
+from vheatir.archs import build_network
+from vheatir.evaluation import Method, bundled_test_set, measure
+from vheatir.evaluation.methods import network_restorer
+from vheatir.image_io import read_image
+from vheatir.tasks import get_task
+from vheatir.training.options import load_options
+from vheatir.training.validation import Validator
+
+OPTIONS = Path(__file__).resolve().parents[2] / "options" / "quickstart.yml"
+
+
+def test_it_measures_what_the_benchmark_measures(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = {"embed_dim": 8, "depths": [1], "downscale": 2}
+    network = build_network({"type": "VHeatIR", **shape}).eval()
+    options = load_options(OPTIONS, ["datasets:val:limit=1"])
+    assert options.task == "denoise_color" and options.level == 15
+    task, bundled = get_task("denoise_color"), bundled_test_set().first(1)
+    method = Method("net", task.name, (15, 15), None, network_restorer(network, None))
+    shown = []
+    expected = measure(task, bundled, 15, method, shown.append)
+    before = measure(task, bundled, 15)
+
+    (name, values), *others = Validator(options).run(network, tmp_path).items()
+    assert not others and name.endswith(" 15")
+    assert values == {"psnr": expected.psnr, "ssim": expected.ssim, "input_psnr": before.psnr}
+    (file,) = tmp_path.rglob("*.png")
+    assert file.name == f"{bundled.names[0]}_15.png"
+    np.testing.assert_array_equal(read_image(file), shown[0].output)
