@@ -50,6 +50,8 @@ def test_typos_are_attribute_errors() -> None:
         vheatir.VHeatIr  # noqa: B018
 
 
-def test_version_is_that_of_the_project_file() -> None:
-    stated = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'\nversion = "{vheatir.__version__}"\n' in stated
+def test_the_version_has_one_source() -> None:
+    stated = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert 'dynamic = ["version"]' in stated and 'path = "vheatir/__init__.py"' in stated
+    cited = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {vheatir.__version__}\n" in cited
