@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vheatir.archs.blocks import init_linears
 from vheatir.archs.mixers import MIXERS, build_mixer
 from vheatir.archs.mixers.adaptive_heat import AdaptiveHeat2d
-from vheatir.archs.mixers.hco import SpreadHeatConductionMixer
+from vheatir.archs.mixers.hco import HeatConductionMixer
 from vheatir.archs.mixers.window_attention import WindowAttention2d
 from vheatir.errors import VHeatIRError
 
@@ -84,7 +84,7 @@ def test_a_typo_names_the_nearest_mixer() -> None:
 
 
 def test_spread_heat_starts_from_a_pixel_to_the_whole_image() -> None:
-    mixer = SpreadHeatConductionMixer(32)
+    mixer = HeatConductionMixer(32, spread=True)
     init_linears(mixer)
     k = mixer.diffusivity(torch.zeros(16, 16, 32))
     assert k.min().item() == pytest.approx(0.02) and k.max().item() == pytest.approx(100)

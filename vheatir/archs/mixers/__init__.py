@@ -9,6 +9,9 @@ mixer is also passed ``level``, (B,) or None.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import nn
 
 from vheatir.archs.mixers.adaptive_heat import (
@@ -22,14 +25,14 @@ from vheatir.archs.mixers.adaptive_heat import (
 from vheatir.archs.mixers.edge_heat import EdgeHeat2d
 from vheatir.archs.mixers.gain import HeavyTailedHeat2d, SpectralGain2d
 from vheatir.archs.mixers.gated import DepthwiseConv7Mixer, NoMixer
-from vheatir.archs.mixers.hco import HeatConductionMixer, SpreadHeatConductionMixer
+from vheatir.archs.mixers.hco import HeatConductionMixer
 from vheatir.archs.mixers.window_attention import OffGridWindowAttention2d, WindowAttention2d
 from vheatir.errors import unknown_name
 
-MIXERS: dict[str, type[nn.Module]] = {
+MIXERS: dict[str, Callable[[int, int | None, int], nn.Module]] = {
     "none": NoMixer,
     "hco": HeatConductionMixer,
-    "hco_spread": SpreadHeatConductionMixer,
+    "hco_spread": partial(HeatConductionMixer, spread=True),
     "heat_tails": HeavyTailedHeat2d,
     "edge_heat": EdgeHeat2d,
     "adaptive": AdaptiveHeat2d,
