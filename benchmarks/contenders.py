@@ -2,12 +2,14 @@
 
 A contender is a name: a network (``vheatir``, ``swinir``, ``vheatir-dense``), a layer alone
 (``heat``, ``hco``, ``hco-dense``, ``heat-block``, ``window-attention``, ``swin-layer``), a
-released model (``released:NAME``), any network of ours (``config:JSON``), or another method for a
-task (``other:NAME:TASK``, see :mod:`benchmarks.others`).
+released model (``released:NAME``), any network of ours (``config:MODULE:JSON``; importing
+the module registers its parts), or another method for a task (``other:NAME:TASK``, see
+:mod:`benchmarks.others`).
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -87,7 +89,9 @@ def build(method: str, size: str = "light") -> nn.Module:
 
         return load_model(method.removeprefix(RELEASED)).network
     if method.startswith(CONFIG):
-        return build_network(json.loads(method.removeprefix(CONFIG)))
+        module, config = method.removeprefix(CONFIG).split(":", 1)
+        importlib.import_module(module)
+        return build_network(json.loads(config))
     if method.startswith(OTHER):
         from benchmarks.others import build_other
 

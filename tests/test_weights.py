@@ -36,7 +36,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "type": "VHeatIRUNet",
         "channels": [8, 12],
         "depths": [1, 1],
-        "mixers": ["adaptive", "hco_spread"],
+        "mixers": ["attention", "hco_spread"],
         "level_scale": 255.0,
     },
 }
@@ -237,6 +237,11 @@ def test_configurations_that_cannot_be_true(file: Path) -> None:
         file.write_bytes(good)
         rewritten(file, header=change)
         refused(load_weights, file, message)
+
+
+def test_a_mixer_that_left_the_package_is_said_to_be_in_studies(file: Path) -> None:
+    rewritten(file, header=lambda h: h["network"].update(mixer="adaptive"))
+    refused(load_weights, file, r"import studies\.heat\.mixers from a checkout")
 
 
 def test_headers_that_are_not_ours(file: Path) -> None:

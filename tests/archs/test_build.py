@@ -49,7 +49,7 @@ def test_what_stands_beside_a_size_wins() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"type": "VHeatIR", "embed_dim": 8, "depths": (1, 1), "mixer": "adaptive"},
+        {"type": "VHeatIR", "embed_dim": 8, "depths": (1, 1), "mixer": "attention"},
         {"type": "VHeatIR", "size": "mini", "level_scale": 255.0, "in_chans": 1},
         {"type": "VHeatIRUNet", "channels": [8, 8], "depths": [1, 1], "mixers": ["conv", "none"]},
     ],

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from vheatir.archs import build_network
-from vheatir.archs.mixers import MIXERS
 from vheatir.errors import VHeatIRError
 
 FLAT: dict[str, Any] = {"type": "VHeatIR", "embed_dim": 8, "depths": [1, 2], "fve_size": 4}
@@ -20,7 +19,7 @@ UNET: dict[str, Any] = {
     "mixers": ["conv", "hco_spread"],
     "fve_size": 4,
 }
-BESIDE = {**UNET, "mixers": ["adaptive", "hco_spread"], "heat_placement": "beside"}
+BESIDE = {**UNET, "mixers": ["attention", "hco_spread"], "heat_placement": "beside"}
 BOTH = pytest.mark.parametrize(
     "config", [FLAT, UNET, BESIDE], ids=["VHeatIR", "VHeatIRUNet", "VHeatIRUNet-beside"]
 )
@@ -85,33 +84,6 @@ def test_a_fresh_network_for_one_output_channel_returns_the_mean() -> None:
     net = network(FLAT, in_chans=3, out_chans=1)
     x = image(1, 3, 5, 8)
     torch.testing.assert_close(net(x), x.mean(1, keepdim=True))
-
-
-@pytest.mark.parametrize("mixer", MIXERS)
-@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bf16"])
-@pytest.mark.parametrize("norm", ["pre", "post", "unet"])
-def test_gradients_are_finite_and_the_first_steps_learn(
-    norm: str, autocast: bool, mixer: str
-) -> None:
-    if norm == "unet":
-        net = network(UNET, mixers=["conv", mixer], downscale=2)
-    else:
-        net = network(FLAT, mixer=mixer, norm=norm, downscale=2)
-    x, clean = image(2, 3, 18, 15), 0.5 + 0 * image(2, 3, 18, 15)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    losses = []
-    for _ in range(3):  # initially only the last convolution has a gradient
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            y = net(x)
-        loss = (y.float() - clean).abs().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
-    assert losses[2] < losses[0]
-    reached = [name for name, p in net.named_parameters() if p.grad is not None and p.grad.any()]
-    assert {"conv_first.weight", "conv_last.weight"} <= set(reached)
 
 
 @BOTH

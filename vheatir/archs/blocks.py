@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vheatir.archs.mixers import build_mixer
-from vheatir.archs.mixers.hco import SpreadHeatConductionMixer
+from vheatir.archs.mixers.hco import HeatConductionMixer
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.ops import HeatConduction2d
 from vheatir.ops.fused import add_and_normalise_, normalise
@@ -200,7 +200,7 @@ def init_linears(module: nn.Module) -> None:
         if name.rpartition(".")[2] == "fve":
             nn.init.trunc_normal_(parameter, std=0.02)
     for part in module.modules():
-        if isinstance(part, SpreadHeatConductionMixer):
+        if isinstance(part, HeatConductionMixer):
             part.reset_diffusivity()
 
 

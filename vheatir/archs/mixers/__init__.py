@@ -3,47 +3,38 @@
 Every mixer is a module built as ``Mixer(dim, inner_dim, index)`` and called as
 ``mixer(x, frequency_embedding)`` on channels-last tokens (B, H, W, dim); it returns the same shape.
 ``index`` is the position of the block in its stage, by which shifted windows alternate. If
-``needs_frequency_embedding`` is set, its group must provide one. If ``needs_level`` is set, the
-mixer is also passed ``level``, (B,) or None.
+``needs_frequency_embedding`` is set, its group must provide one. If ``needs_level`` is set,
+:class:`vheatir.archs.blocks.HeatResidual` also passes ``level``, (B,) or None.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import nn
 
-from vheatir.archs.mixers.adaptive_heat import (
-    AdaptiveHeat2d,
-    LevelAdaptiveHeat2d,
-    MixedEnergyAdaptiveHeat2d,
-    OffGridAdaptiveHeat2d,
-    PilotAdaptiveHeat2d,
-    SmoothAdaptiveHeat2d,
-)
-from vheatir.archs.mixers.edge_heat import EdgeHeat2d
-from vheatir.archs.mixers.gain import HeavyTailedHeat2d, SpectralGain2d
-from vheatir.archs.mixers.gated import DepthwiseConv7Mixer, NoMixer
-from vheatir.archs.mixers.hco import HeatConductionMixer, SpreadHeatConductionMixer
-from vheatir.archs.mixers.window_attention import OffGridWindowAttention2d, WindowAttention2d
-from vheatir.errors import unknown_name
+from vheatir.archs.mixers.gated import NoMixer
+from vheatir.archs.mixers.hco import HeatConductionMixer
+from vheatir.archs.mixers.window_attention import WindowAttention2d
+from vheatir.errors import VHeatIRError, unknown_name
 
-MIXERS: dict[str, type[nn.Module]] = {
+#: Builds a mixer from ``(dim, inner_dim, index)``.
+Mixer = Callable[[int, int | None, int], nn.Module]
+
+#: Mixers that option and weight files may name. Register your own here.
+MIXERS: dict[str, Mixer] = {
     "none": NoMixer,
     "hco": HeatConductionMixer,
-    "hco_spread": SpreadHeatConductionMixer,
-    "heat_tails": HeavyTailedHeat2d,
-    "edge_heat": EdgeHeat2d,
-    "adaptive": AdaptiveHeat2d,
-    "adaptive_smooth": SmoothAdaptiveHeat2d,
-    "adaptive_mix": MixedEnergyAdaptiveHeat2d,
-    "adaptive_pilot": PilotAdaptiveHeat2d,
-    "adaptive_level": LevelAdaptiveHeat2d,
-    "adaptive_14": OffGridAdaptiveHeat2d,
-    # controls for ablations
-    "dwconv7": DepthwiseConv7Mixer,
-    "gain": SpectralGain2d,
-    "attention": WindowAttention2d,
-    "attention_7": OffGridWindowAttention2d,
+    "hco_spread": partial(HeatConductionMixer, spread=True),
+    "attention": WindowAttention2d,  # a control for ablations
 }
+
+#: Former mixers of the package, which importing ``studies.heat.mixers`` registers.
+MOVED = (
+    "heat_tails", "edge_heat", "adaptive", "adaptive_smooth", "adaptive_mix", "adaptive_pilot",
+    "adaptive_level", "adaptive_14", "dwconv7", "gain", "attention_7",
+)  # fmt: skip
 
 
 def build_mixer(name: str, dim: int, inner_dim: int | None = None, index: int = 0) -> nn.Module:
@@ -58,9 +49,14 @@ def build_mixer(name: str, dim: int, inner_dim: int | None = None, index: int = 
     Raises:
         VHeatIRError: unknown mixer.
     """
-    if name not in MIXERS:
-        raise unknown_name("mixer", name, MIXERS)
-    return MIXERS[name](dim, inner_dim, index)
+    if name in MIXERS:
+        return MIXERS[name](dim, inner_dim, index)
+    if name in MOVED:
+        raise VHeatIRError(
+            f"mixer {name!r} is not part of the package: import studies.heat.mixers from a "
+            "checkout (folder studies/heat), which registers it"
+        )
+    raise unknown_name("mixer", name, MIXERS)
 
 
-__all__ = ["MIXERS", "build_mixer"]
+__all__ = ["MIXERS", "Mixer", "build_mixer"]

@@ -1,4 +1,4 @@
-"""The gated module around a mixing operation, as in the HCO module, and controls without heat."""
+"""The gated module around a mixing operation, as in the HCO module."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ class GatedMixer(nn.Module):
     """
 
     needs_frequency_embedding = False
-    needs_level = False
 
     def __init__(self, dim: int, inner_dim: int | None = None, index: int = 0) -> None:
         super().__init__()
@@ -56,16 +55,3 @@ class NoMixer(GatedMixer):
     def mix(self, u: Tensor) -> Tensor:
         """Return u."""
         return u
-
-
-class DepthwiseConv7Mixer(GatedMixer):
-    """``mixer: dwconv7``: a depthwise 7x7 convolution."""
-
-    def __init__(self, dim: int, inner_dim: int | None = None, index: int = 0) -> None:
-        super().__init__(dim, inner_dim, index)
-        inner = self.inner_dim
-        self.conv7 = nn.Conv2d(inner, inner, 7, padding=3, groups=inner)
-
-    def mix(self, u: Tensor) -> Tensor:
-        """Convolve u (B, H, W, C)."""
-        return self.conv7(u.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -64,12 +64,3 @@ class WindowAttention2d(GatedMixer):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         y = y.transpose(1, 2).reshape(batch, n, m, side, side, channels).transpose(2, 3)
         return self.windows.join(y, height, width)
-
-
-class OffGridWindowAttention2d(WindowAttention2d):
-    """``mixer: attention_7``: 7x7 windows, as SwinIR uses for JPEG artifacts in 8x8 blocks."""
-
-    def __init__(
-        self, dim: int, inner_dim: int | None = None, index: int = 0, window: int = 7
-    ) -> None:
-        super().__init__(dim, inner_dim, index, window)

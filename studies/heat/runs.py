@@ -17,8 +17,8 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.candidates import Candidate
 from benchmarks.trainings import training_options
+from studies.heat.candidates import Candidate
 from vheatir.image_io import write_bytes_atomically
 from vheatir.tasks import Task
 from vheatir.training.options import merge
@@ -26,7 +26,7 @@ from vheatir.training.options import merge
 #: Sigma or JPEG quality, or the limits of a range.
 Level = float | tuple[float, float]
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 VALIDATIONS = 6
 
 
@@ -182,10 +182,12 @@ def _train(
     file.parent.mkdir(parents=True, exist_ok=True)
     options = study.options(training.candidate, training.level, training.seed, training.iterations)
     write_bytes_atomically(file, yaml.safe_dump(options, sort_keys=False).encode())
-    command = [sys.executable, str(ROOT / "vheatir" / "train.py"), "-opt", str(file)]
+    # vheatir/train.py, with the mixers of the study
+    command = [sys.executable, "-m", "studies.heat.mixers", "-opt", str(file)]
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
         [*command, "--auto_resume"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

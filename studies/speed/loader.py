@@ -1,4 +1,4 @@
-"""Throughput of the training data loader, in crops per second: ``python benchmarks/loader.py``.
+"""Throughput of the training data loader, in crops per second: ``python studies/speed/loader.py``.
 
 Clean photographs are decoded into memory (``cache: true``). The DataLoader is that of training,
 with workers and collation, but no network runs. Without ``--data``, scikit-image's photographs are
@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from vheatir import _paths  # noqa: E402
 
 _paths.hide_own_folders()

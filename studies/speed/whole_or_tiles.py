@@ -1,8 +1,8 @@
 """Whole-image against tiled inference: PSNR and time of released models by image size.
 
-``python benchmarks/whole_or_tiles.py --data datasets --out results/whole_or_tiles`` measures PSNR
-on the test sets, grouped by image size (``--no-psnr`` skips this), then seconds
-and peak memory on random images (``--no-speed``), and writes ``whole_or_tiles.json`` and ``.md``.
+``python studies/speed/whole_or_tiles.py --data datasets --out results/whole_or_tiles`` measures
+PSNR on the test sets, grouped by image size (``--no-psnr`` skips this), then seconds and peak
+memory on random images (``--no-speed``), and writes ``whole_or_tiles.json`` and ``.md``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 if not __package__:  # run as a script
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import argparse
 from collections.abc import Sequence

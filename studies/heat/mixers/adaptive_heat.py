@@ -123,15 +123,6 @@ class LevelAdaptiveHeat2d(AdaptiveHeat2d):
         return heated * longer, threshold * higher
 
 
-class OffGridAdaptiveHeat2d(AdaptiveHeat2d):
-    """``mixer: adaptive_14``: 14x14 windows, not aligned with the 8x8 blocks of JPEG."""
-
-    def __init__(
-        self, dim: int, inner_dim: int | None = None, index: int = 0, window: int = 14
-    ) -> None:
-        super().__init__(dim, inner_dim, index, window)
-
-
 class SmoothAdaptiveHeat2d(AdaptiveHeat2d):
     r"""``mixer: adaptive_smooth``: fewer parameters; k per channel, lambda smooth in frequency.
 

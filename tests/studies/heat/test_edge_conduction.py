@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vheatir.ops.edge_conduction import edge_stopping_heat, implicit_heat_step
+from studies.heat.mixers.edge_conduction import edge_stopping_heat, implicit_heat_step
 
 
 def laplacian(g: np.ndarray) -> np.ndarray:

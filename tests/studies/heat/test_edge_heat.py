@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vheatir.archs.mixers.edge_heat import EdgeHeat2d
+from studies.heat.mixers.edge_heat import EdgeHeat2d
 
 
 def test_heat_stays_on_its_side_of_an_edge() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.fft
 import torch
 
-from vheatir.archs.mixers.gain import HeavyTailedHeat2d, SpectralGain2d
+from studies.heat.mixers.gain import HeavyTailedHeat2d, SpectralGain2d
 
 
 def test_gains_start_as_the_identity() -> None:

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from benchmarks.candidates import Candidate
 from benchmarks.contenders import CONFIG, Case
 from benchmarks.measure import interleaved
-from benchmarks.mixer_runs import Study
+from studies.heat.candidates import Candidate
+from studies.heat.runs import Study
 from vheatir.image_io import write_bytes_atomically
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ def measure_networks(
     file = study.out / "costs.json"
     costs: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
     wanted = {
-        candidate.key: CONFIG + json.dumps(candidate.config(study.task)) for candidate in chosen
+        candidate.key: f"{CONFIG}studies.heat.mixers:{json.dumps(candidate.config(study.task))}"
+        for candidate in chosen
     }
     if swinir:
         wanted["swinir"] = "swinir"

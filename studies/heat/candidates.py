@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from torch import nn
 
+import studies.heat.mixers  # noqa: F401  registers them
 from vheatir.archs import build_network
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.tasks import Task
@@ -81,7 +82,7 @@ def read_candidates(path: Path) -> list[Candidate]:
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise VHeatIRError(
             f"{path} is not a file of candidates ({type(error).__name__}: {error}): see "
-            "benchmarks/mixers.yml"
+            "studies/heat/mixers.yml"
         ) from error
     names = [candidate.name for candidate in found]
     for name in names:

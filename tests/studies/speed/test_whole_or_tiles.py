@@ -11,7 +11,7 @@ import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from benchmarks import whole_or_tiles
+    from studies.speed import whole_or_tiles
 
 from vheatir.image_io import write_image
 

@@ -8,14 +8,14 @@ import scipy.fft
 import torch
 from torch import Tensor, nn
 
-from vheatir.archs import VHeatIRUNet
-from vheatir.archs.mixers.adaptive_heat import (
+from studies.heat.mixers.adaptive_heat import (
     AdaptiveHeat2d,
     LevelAdaptiveHeat2d,
     MixedEnergyAdaptiveHeat2d,
     PilotAdaptiveHeat2d,
     SmoothAdaptiveHeat2d,
 )
+from vheatir.archs import VHeatIRUNet
 from vheatir.ops import heat_conduction
 
 

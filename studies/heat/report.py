@@ -13,15 +13,15 @@ from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks.candidates import Candidate
-from benchmarks.mixer_measure import (
+from benchmarks.trainings import split
+from studies.heat.candidates import Candidate
+from studies.heat.measure import (
     FIELD_SIDE,
     gradient_energy,
     impulse_response,
     receptive_field,
 )
-from benchmarks.mixer_runs import Level, Study, Training, level_text
-from benchmarks.trainings import split
+from studies.heat.runs import Level, Study, Training, level_text
 from vheatir.data.restoration_dataset import to_tensor
 from vheatir.data.sources import ImageSource
 from vheatir.degradations import degrade_for_benchmark

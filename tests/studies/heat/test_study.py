@@ -14,14 +14,14 @@ from torch import nn
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from benchmarks import mixer_measure, mixer_report, mixers
-    from benchmarks.candidates import CONTROLS, read_candidates, select
+    from studies.heat import measure, report, study
+    from studies.heat.candidates import CONTROLS, read_candidates, select
 
 from vheatir.archs import network_config
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import get_task
 
-FILE = Path(mixers.__file__).with_name("mixers.yml")
+FILE = Path(study.__file__).with_name("mixers.yml")
 FIELDS = {
     "shape", "mixer", "level", "seed", "psnr_equal_time", "psnr_equal_iterations",
     "iterations_per_second", "params", "macs", "seconds_256", "seconds_768", "peak_bytes_768",
@@ -86,15 +86,15 @@ def test_select_by_pattern() -> None:
 def test_the_field_of_a_box_filter_is_the_box() -> None:
     box = nn.Conv2d(1, 1, 9, padding=4, bias=False)
     nn.init.constant_(box.weight, 1 / 81)
-    energy = mixer_measure.gradient_energy(box, [torch.rand(1, 1, 32, 32)])
+    energy = measure.gradient_energy(box, [torch.rand(1, 1, 32, 32)])
     inside = np.zeros((32, 32), bool)
     inside[12:21, 12:21] = True
     np.testing.assert_allclose(energy[inside], 1 / 81)
     assert energy[~inside].max() == 0
     # 90 % of 81 pixels: the smallest disc that contains 73 of them
     distance = np.sort(np.hypot(*np.mgrid[-4:5, -4:5]).ravel())
-    assert mixer_measure.receptive_field(energy) == pytest.approx(distance[72])
-    response = mixer_measure.impulse_response(box, torch.rand(1, 1, 32, 32))
+    assert measure.receptive_field(energy) == pytest.approx(distance[72])
+    response = measure.impulse_response(box, torch.rand(1, 1, 32, 32))
     np.testing.assert_allclose(response[inside], 1 / 81, rtol=1e-4)
 
 
@@ -104,11 +104,11 @@ def test_rows_average_seeds_and_sort_by_equal_time() -> None:
                 "psnr_equal_time": psnr, "psnr_equal_iterations": None}  # fmt: skip
 
     found = [record("a", 0, 25.0), record("a", 1, 25.2), record("b", 0, 25.3)]
-    first, second = mixer_report.rows(found)
+    first, second = report.rows(found)
     assert (first[0], first[2], first[3]["spread"]) == ("u/b", 1, None)
     assert second[3]["psnr_equal_time"] == pytest.approx(25.1)
     assert second[3]["spread"] == pytest.approx(0.2)
-    assert "| u/a | 50 | 2 | 25.100 | 0.200 |" in mixer_report.markdown(found)
+    assert "| u/a | 50 | 2 | 25.100 | 0.200 |" in report.markdown(found)
 
 
 @needs_basicsr
@@ -120,11 +120,11 @@ def test_a_study_is_finished_once(tmp_path: Path, capsys: pytest.CaptureFixture[
     ]  # fmt: skip
     threads = torch.get_num_threads()
     try:
-        assert mixers.main(arguments) == 0
+        assert study.main(arguments) == 0
         content = json.loads((tmp_path / "mixers.json").read_text())
         weights = sorted((tmp_path / "runs").rglob("*.safetensors"))
         before = [file.stat().st_mtime_ns for file in weights]
-        assert mixers.main(arguments) == 0  # everything is finished
+        assert study.main(arguments) == 0  # everything is finished
     finally:
         torch.set_num_threads(threads)
     assert [file.stat().st_mtime_ns for file in weights] == before and before
@@ -149,5 +149,5 @@ def test_nothing_to_do_is_said(capsys: pytest.CaptureFixture[str]) -> None:
         ["--level", "x"],
         ["--minutes", "1,2"],
     ):
-        assert mixers.main(arguments) == 2
+        assert study.main(arguments) == 2
         assert capsys.readouterr().err.startswith("error: --")

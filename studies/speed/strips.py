@@ -1,8 +1,8 @@
 """Row bands on a thread pool against PyTorch's own threading, for one block, interleaved.
 
-``python benchmarks/strips.py`` prints the wall-clock seconds of both and their ratio over rounds.
-The switch is ``POOLED`` in ``vheatir/ops/strips.py``. Run it on idle cores only: the difference is
-how often threads wait for one another.
+``python studies/speed/strips.py`` prints the wall-clock seconds of both and their ratio over
+rounds. The switch is ``POOLED`` in ``vheatir/ops/strips.py``. Run it on idle cores only: the
+difference is how often threads wait for one another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 if not __package__:  # run as a script
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import argparse
 import time

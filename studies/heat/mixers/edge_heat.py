@@ -7,15 +7,15 @@ import math
 import torch
 from torch import Tensor, nn
 
+from studies.heat.mixers.edge_conduction import edge_stopping_heat
 from vheatir.archs.mixers.gated import GatedMixer
-from vheatir.ops.edge_conduction import edge_stopping_heat
 
 
 class EdgeHeat2d(GatedMixer):
     """One implicit step of u_t = div(g grad u) over the whole image, g predicted from the tokens.
 
     The conductance between two neighbours is exp of the mean of their projected features, so that
-    the network can stop heat at edges. See :mod:`vheatir.ops.edge_conduction`.
+    the network can stop heat at edges. See :mod:`studies.heat.mixers.edge_conduction`.
 
     Args:
         dim: number of channels of the tokens.

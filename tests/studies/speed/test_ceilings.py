@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from benchmarks import ceilings
+from benchmarks import report
+from studies.speed import ceilings
 
 
 def test_counts_what_must_move_and_be_multiplied() -> None:
@@ -31,3 +33,12 @@ def test_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert content["machine"]["bytes_per_second"] > 0
     assert (tmp_path / "ceilings.md").read_text().count("\n") == 8
     assert "inverse DCT" in capsys.readouterr().out
+
+
+def test_a_terminal_of_80_columns_shows_all_of_the_ceilings() -> None:
+    row = ["1024", "heat: DCT, decay, inverse", "503", "257.7", "1.186", "3.241", "37 %"]
+    row += ["4.096", "29 %"]
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as capture:
+        console.print(report.text_table("one layer", ceilings.HEADER, [row]))
+    assert "…" not in capture.get() and "compiled" in capture.get()

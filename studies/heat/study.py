@@ -1,11 +1,11 @@
 """Compare mixers and network shapes at equal training time and equal iterations.
 
-    python benchmarks/mixers.py --task denoise_gray --level 50 --minutes 15 --seeds 2 --jobs 2
+    python studies/heat/study.py --task denoise_gray --level 50 --minutes 15 --seeds 2 --jobs 2
 
-Trains every candidate of ``benchmarks/mixers.yml`` with the project's training loop, one core each,
-and measures it on a fixed validation split, twice: after as many iterations as its speed allows in
-the given minutes (equal time; speeds are measured interleaved beforehand, in CPU time, so that a
-busy machine does not bias the comparison), and after an equal number of iterations. Finished
+Trains every candidate of ``studies/heat/mixers.yml`` with the project's training loop, one core
+each, and measures it on a fixed validation split, twice: after as many iterations as its speed
+allows in the given minutes (equal time; speeds are measured interleaved beforehand, in CPU time, so
+that a busy machine does not bias the comparison), and after an equal number of iterations. Finished
 trainings are kept: it can be interrupted, and the same command resumes.
 """
 
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 if not __package__:  # run as a script
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import argparse
 import json
@@ -27,12 +27,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks import mixer_report
-from benchmarks.candidates import CONTROLS, Candidate, read_candidates, select
-from benchmarks.mixer_measure import measure_networks, measure_rates
-from benchmarks.mixer_runs import Level, Study, Training, train_all
 from benchmarks.report import environment
 from benchmarks.trainings import resolve_roots
+from studies.heat import report
+from studies.heat.candidates import CONTROLS, Candidate, read_candidates, select
+from studies.heat.measure import measure_networks, measure_rates
+from studies.heat.runs import Level, Study, Training, train_all
 from vheatir.data.sources import BUNDLED
 from vheatir.errors import VHeatIRError, run_entry_point
 from vheatir.image_io import write_bytes_atomically
@@ -44,7 +44,7 @@ HERE = Path(__file__).resolve().parent
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python benchmarks/mixers.py", description=(__doc__ or "").split("\n\n")[0]
+        prog="python studies/heat/study.py", description=(__doc__ or "").split("\n\n")[0]
     )
     data = os.environ.get("VHEATIR_DATA")
     add = parser.add_argument
@@ -149,21 +149,21 @@ def run(options: argparse.Namespace) -> int:
         return _report_failures(failed)
     sizes = [int(side) for side in options.sizes.split(",")]
     costs = measure_networks(study, chosen, sizes, options.budget, not options.no_swinir, console)
-    records = mixer_report.records(study, chosen, plan, speeds, costs)
+    records = report.records(study, chosen, plan, speeds, costs)
     content = {
         "environment": environment("cpu"),
         "settings": _settings(options, study),
         "swinir_light": costs.get("swinir"),
         "records": records,
-        "curves": mixer_report.curves(study, plan),
+        "curves": report.curves(study, plan),
     }
     study.out.mkdir(parents=True, exist_ok=True)
     target = study.out / "mixers.json"
     write_bytes_atomically(target, (json.dumps(content, indent=1) + "\n").encode())
-    for table in mixer_report.tables(records):
+    for table in report.tables(records):
         console.print(table)
-    write_bytes_atomically(study.out / "table.md", mixer_report.markdown(records).encode())
-    written = [target, study.out / "table.md", *mixer_report.figures(study, chosen, plan)]
+    write_bytes_atomically(study.out / "table.md", report.markdown(records).encode())
+    written = [target, study.out / "table.md", *report.figures(study, chosen, plan)]
     for path in written:
         console.print(f"written: {path}")
     missing = [name for name in CONTROLS if name not in {c.mixer for c in chosen}]

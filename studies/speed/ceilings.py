@@ -1,6 +1,6 @@
 """Roofline of the Heat Conduction Operator: its time against memory and compute bounds.
 
-    python benchmarks/ceilings.py --device cuda --dtype bfloat16 --out results/ceilings
+    python studies/speed/ceilings.py --device cuda --dtype bfloat16 --out results/ceilings
 
 Two bounds: the minimum memory traffic (each input read once, each output written once, in the
 network's dtype) over the bandwidth of a large copy, and the operations over the throughput of a
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 if not __package__:  # run as a script
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import argparse
 import time
@@ -74,7 +74,7 @@ class Part:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python benchmarks/ceilings.py", description=(__doc__ or "").split("\n\n")[0]
+        prog="python studies/speed/ceilings.py", description=(__doc__ or "").split("\n\n")[0]
     )
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
