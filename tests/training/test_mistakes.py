@@ -44,7 +44,7 @@ def error(tiny: Any, capfd: pytest.CaptureFixture[str], *force: str) -> str:
             ["train:stages=[{{until: 0.5, gt_size: 99, batch_size: 1}}]"],
             "smaller than the crop of 99",
         ),
-        (["datasets:val:holdout_every=20"], "holdout_every 20 takes none"),
+        (["datasets:val:holdout_every=20"], "holdout_every 20 selects none"),
         (["datasets:train:limit=1", "datasets:val:holdout_every=9"], "5 image(s)"),
         (["datasets:train:io_backend:type=lmdb"], "does not end in .lmdb"),
         (["datasets:train:dataroot_gt={folder}/no.lmdb"], "meta_info.txt is missing"),

@@ -14,7 +14,6 @@ from vheatir.degradations.basic import (
     benchmark_noise,
     jpeg_bytes,
     jpeg_compress,
-    to_color_mode,
 )
 from vheatir.degradations.benchmark import degrade_for_benchmark
 from vheatir.degradations.camera import CameraNoise, add_camera_noise
@@ -31,5 +30,4 @@ __all__ = [
     "degrade_photo",
     "jpeg_bytes",
     "jpeg_compress",
-    "to_color_mode",
 ]
