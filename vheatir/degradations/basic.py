@@ -12,6 +12,9 @@ from vheatir.errors import VHeatIRError, unknown_name
 
 Subsampling = Literal["4:2:0", "4:2:2", "4:4:4"]
 
+#: Chroma blocks of 4:2:0 span 16 pixels, so the phase of the JPEG grid is drawn from 16.
+JPEG_UNIT = 16
+
 _SUBSAMPLING: dict[str, int] = {
     "4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
     "4:2:2": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
