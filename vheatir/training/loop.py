@@ -17,7 +17,6 @@ import torch
 
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import pick_device
-from vheatir.models.restoration_model import RestorationModel
 from vheatir.training.checkpoint import (
     load_checkpoint,
     newest_checkpoint,
@@ -29,6 +28,7 @@ from vheatir.training.checkpoint import save_checkpoint as write_checkpoint
 from vheatir.training.distributed import Processes, is_lost_process
 from vheatir.training.experiment import Experiment
 from vheatir.training.feed import TrainingFeed
+from vheatir.training.model import RestorationModel
 from vheatir.training.progress import ProgressLine
 from vheatir.training.schedule import learning_rate, progress, stage_at
 from vheatir.training.schema import Options
@@ -81,14 +81,7 @@ class Trainer:
         random.seed(options.manual_seed)
         self.feed = TrainingFeed(options, self.device, processes)
         self.validator = Validator(options) if processes.is_main else None
-        self.model = RestorationModel(
-            {
-                "options": options,
-                "device": self.device,
-                "processes": processes,
-                "network_g": options.network_g.config(),
-            }
-        )
+        self.model = RestorationModel(options, self.device, processes)
         self.iteration = 0
         self.samples_seen = 0
         self.minutes = 0.0
@@ -187,8 +180,7 @@ class Trainer:
         losses, samples = [], 0
         for number in range(1, count + 1):
             batch = self._next_batch(batches)
-            self.model.feed_data(batch)
-            losses.append(self.model.accumulate_gradients(1 / count, last=number == count))
+            losses.append(self.model.accumulate_gradients(batch, 1 / count, last=number == count))
             self._watch.add(self.iteration + 1, losses[-1], batch)
             samples += len(batch["gt"]) * self.processes.count
         loss = losses[0] if count == 1 else torch.stack(losses).mean()
