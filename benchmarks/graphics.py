@@ -101,7 +101,7 @@ def _text(number: int) -> Pixels:
 def _page(name: str) -> Pixels:
     """A scanned page from scikit-image."""
     from vheatir.bundled import photograph_folder
-    from vheatir.degradations import to_color_mode
+    from vheatir.colors import to_color_mode
     from vheatir.image_io import read_image
 
     image = to_color_mode(read_image(photograph_folder() / f"{name}.png"), "rgb")

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from vheatir.bundled import heldout_photographs
-from vheatir.degradations import jpeg_compress, to_color_mode
+from vheatir.colors import to_color_mode
+from vheatir.degradations import jpeg_compress
 from vheatir.errors import VHeatIRError
 from vheatir.metrics import CONVENTIONS, psnr, psnrb, ssim, to_uint8
 from vheatir.tasks import TASKS

@@ -17,7 +17,8 @@ from PIL import Image, ImageCms
 from vheatir import cli, restore, zoo
 from vheatir.archs import build_network
 from vheatir.bundled import heldout_photographs
-from vheatir.degradations import add_noise, jpeg_compress, to_color_mode
+from vheatir.colors import to_color_mode
+from vheatir.degradations import add_noise, jpeg_compress
 from vheatir.image_io import read_image, write_image
 from vheatir.inference import Restorer, tiled
 from vheatir.inference.jobs import Job, Runner, Settings

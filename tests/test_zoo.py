@@ -12,8 +12,9 @@ import torch
 import vheatir
 from vheatir import zoo
 from vheatir.bundled import heldout_photographs
+from vheatir.colors import to_color_mode
 from vheatir.data.restoration_dataset import to_tensor
-from vheatir.degradations import degrade_for_benchmark, to_color_mode
+from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import TASKS, get_task

@@ -63,8 +63,9 @@ def main() -> None:
     axes.text(0, 3.65, "VHeatIRUNet: the released models", **title)
     chain(
         axes, 2.8,
-        [("image (+ level)", 1.5, PLAIN), ("unshuffle, conv", 1.5, CONV), ("conv blocks", 1.3, CONV)],
-    )
+        [("image (+ level)", 1.5, PLAIN), ("unshuffle, conv", 1.5, CONV),
+         ("conv blocks", 1.3, CONV)],
+    )  # fmt: skip
     box(axes, 7.4, 2.8, 1.3, "conv blocks", CONV)
     chain(axes, 2.8, [("conv, shuffle", 1.3, CONV), ("+ image", 0.9, PLAIN)], 8.95)
     arrow(axes, (8.7, 3.1), (8.95, 3.1))

@@ -27,13 +27,8 @@ from rich.console import Console
 from benchmarks import report
 from tools.noise_statistics import real_pairs, smooth_areas
 from vheatir.bundled import heldout_photographs, training_photographs
-from vheatir.degradations import (
-    CameraNoise,
-    add_camera_noise,
-    add_noise,
-    jpeg_compress,
-    to_color_mode,
-)
+from vheatir.colors import to_color_mode
+from vheatir.degradations import CameraNoise, add_camera_noise, add_noise, jpeg_compress
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import list_images, read_image
 from vheatir.inference import estimate_noise, estimate_sigma

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from vheatir.color import BT601_YCC
+from vheatir.colors import BT601_YCC
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise
 from vheatir.errors import run_entry_point

@@ -18,13 +18,8 @@ from numpy.typing import NDArray
 
 from vheatir import Restorer
 from vheatir.bundled import heldout_photographs, training_photographs
-from vheatir.degradations import (
-    CameraNoise,
-    add_camera_noise,
-    degrade_for_benchmark,
-    jpeg_compress,
-    to_color_mode,
-)
+from vheatir.colors import to_color_mode
+from vheatir.degradations import CameraNoise, add_camera_noise, degrade_for_benchmark, jpeg_compress
 from vheatir.image_io import write_image
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import get_task

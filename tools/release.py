@@ -23,8 +23,9 @@ import torch
 import yaml
 
 from vheatir.bundled import heldout_photographs
+from vheatir.colors import to_color_mode
 from vheatir.data.restoration_dataset import to_tensor
-from vheatir.degradations import degrade_for_benchmark, to_color_mode
+from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError, report_error
 from vheatir.image_io import write_bytes_atomically
 from vheatir.metrics import psnr, to_uint8

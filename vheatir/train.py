@@ -71,8 +71,9 @@ def train(arguments: argparse.Namespace) -> int:
     import_basicsr()
     from vheatir.training.distributed import start_processes, stop_processes
     from vheatir.training.experiment import Experiment, log_to_console
-    from vheatir.training.loop import Interrupted, Trainer
+    from vheatir.training.loop import Trainer
     from vheatir.training.report import write_report
+    from vheatir.training.stopping import Interrupted
 
     processes = start_processes(arguments.launcher, options.dist_params.backend, options.device)
     log_to_console(processes.is_main)

@@ -25,7 +25,7 @@ from studies.heat.runs import Study
 from vheatir.image_io import write_bytes_atomically
 
 if TYPE_CHECKING:
-    from vheatir.models.restoration_model import RestorationModel
+    from vheatir.training.model import RestorationModel
 
 _ROUNDS = 8
 _STEPS = 4
@@ -71,12 +71,9 @@ def _step_seconds(study: Study, chosen: Sequence[Candidate], console: Console) -
 
 def _steps(study: Study, chosen: Sequence[Candidate]) -> dict[str, Callable[[], None]]:
     """Return functions that run one training iteration each."""
-    from vheatir.training.compat import import_basicsr
-
-    import_basicsr()
-    from vheatir.models.restoration_model import RestorationModel
     from vheatir.training.distributed import start_processes
     from vheatir.training.feed import TrainingFeed
+    from vheatir.training.model import RestorationModel
     from vheatir.training.options import load_options
 
     device = torch.device("cpu")
@@ -93,16 +90,14 @@ def _steps(study: Study, chosen: Sequence[Candidate]) -> dict[str, Callable[[], 
         if crops not in feeds:
             feeds[crops] = TrainingFeed(options, device, processes).batches(None, 0)
         torch.manual_seed(0)
-        settings = {"options": options, "device": device, "processes": processes}
-        model = RestorationModel({**settings, "network_g": options.network_g.config()})
+        model = RestorationModel(options, device, processes)
         steps[candidate.key] = _one_step(model, feeds[crops])
     return steps
 
 
 def _one_step(model: RestorationModel, batches: Iterator[dict[str, Any]]) -> Callable[[], None]:
     def step() -> None:
-        model.feed_data(next(batches))
-        model.accumulate_gradients()
+        model.accumulate_gradients(next(batches))
         model.step(1e-4, 1000)
 
     return step

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from pathlib import Path
 
@@ -8,12 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-if importlib.util.find_spec("basicsr") is None:
-    pytest.skip("training needs basicsr", allow_module_level=True)
-
-from vheatir.data.degrade import DegradationRange
 from vheatir.data.device_crops import _DRAW_BLOCK, DeviceCrops, ImagePool
 from vheatir.data.sources import ImageSource
+from vheatir.degradations import DegradationRange
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
 from vheatir.tasks import get_task
@@ -96,7 +92,7 @@ def test_noise_has_its_level(source: ImageSource) -> None:
 
 
 def test_some_crops_are_of_other_colours(source: ImageSource) -> None:
-    plain, changed = crops(source, 256).batch(0), crops(source, 256, recolored=0.5).batch(0)
+    plain, changed = crops(source, 256).batch(0), crops(source, 256, recolor=0.5).batch(0)
     same = (plain["gt"] == changed["gt"]).flatten(1).all(dim=1)
     if source.color == "gray":
         assert same.all()

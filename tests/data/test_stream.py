@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,17 +14,20 @@ import torch
 from scipy.fft import dctn
 from torch.utils.data import DataLoader
 
-if importlib.util.find_spec("basicsr") is None:
-    pytest.skip("training needs basicsr", allow_module_level=True)
-
-from vheatir.data.degrade import DegradationRange, augment, crop, degrade
-from vheatir.data.restoration_dataset import RestorationDataset, collate, init_worker
+from vheatir.data.restoration_dataset import (
+    RestorationDataset,
+    augment,
+    collate,
+    crop,
+    init_worker,
+)
 from vheatir.data.sampler import SampleStream
 from vheatir.data.sources import ImageSource
-from vheatir.degradations import jpeg_compress
+from vheatir.degradations import DegradationRange, degrade_for_training, jpeg_compress
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
 from vheatir.tasks import get_task
+from vheatir.training.compat import import_basicsr
 
 # the test needs three workers, even on two cores
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -43,8 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dataset(folder: Path, task: str = "denoise_color", **options: object) -> RestorationDataset:
     what = DegradationRange(get_task(task), *((0, 55) if "noise" in task else (5, 95)))
     source = ImageSource([folder], get_task(task).color, cache=bool(options.pop("cache", True)))
-    settings = {"source": source, "degradation": what, "gt_size": SIZE, "manual_seed": 7}
-    return RestorationDataset({**settings, "enlarge": 4, **options})
+    settings: dict[str, Any] = {"source": source, "degradation": what, "size": SIZE, "seed": 7}
+    return RestorationDataset(**{**settings, "enlarge": 4, **options})
 
 
 def batches(data: RestorationDataset, count: int, workers: int = 0, **stream: int) -> list[dict]:
@@ -78,7 +82,7 @@ def test_crops_repeat_for_any_number_of_workers(folder: Path, task: str) -> None
 def test_crops_differ_between_epochs_and_between_seeds(folder: Path) -> None:
     data = dataset(folder)
     first, again = (data[epoch, 5] for epoch in (0, 1))
-    other = dataset(folder, manual_seed=8)[0, 5]
+    other = dataset(folder, seed=8)[0, 5]
     for key in ("lq", "gt"):
         assert not torch.equal(first[key], again[key])
         assert not torch.equal(first[key], other[key])
@@ -126,10 +130,12 @@ def test_cached_is_equal_to_not_cached(folder: Path) -> None:
     assert sorted(not_cached.size(i) for i in range(3)) == [(48, 61), (64, 64), (70, 52)]
 
 
+@pytest.mark.skipif(importlib.util.find_spec("basicsr") is None, reason="BasicSR writes the LMDB")
 @pytest.mark.parametrize("task", ["denoise_color", "jpeg_gray"])
 def test_lmdb_of_basicsr_is_read_equal_to_the_folder(
     folder: Path, tmp_path: Path, task: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import_basicsr()
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
     color = get_task(task).color
@@ -174,7 +180,7 @@ def test_holdout_splits_and_an_empty_one_is_named(folder: Path) -> None:
 
 
 def test_image_smaller_than_the_crop_is_named(folder: Path) -> None:
-    data = dataset(folder, gt_size=50)
+    data = dataset(folder, size=50)
     with pytest.raises(VHeatIRError, match=r"a\.png is 61x48 pixels, smaller than the crop of 50"):
         [data[0, index] for index in range(len(data))]
 
@@ -204,7 +210,7 @@ def test_noise_has_the_level_asked_for() -> None:
     clean = np.full((96, 96, 3), 128, np.uint8)
     levels = []
     for seed in range(100):
-        lq, gt, level = degrade(clean, 96, what, np.random.default_rng(seed))
+        lq, gt, level = degrade_for_training(clean, 96, what, np.random.default_rng(seed))
         noise = (lq - clean.astype(np.float32) / 255) * 255
         assert lq.dtype == np.float32 and gt is clean
         assert noise.std() == pytest.approx(level, rel=0.03)
@@ -231,7 +237,7 @@ def jpeg_samples(task: str, count: int, **options: object) -> list[tuple]:
     for seed in range(count):
         rng = np.random.default_rng(seed)
         clean = augment(crop(image, 64 + what.margin, rng), rng)
-        samples.append(degrade(clean, 64, what, rng))
+        samples.append(degrade_for_training(clean, 64, what, rng))
     return samples
 
 

@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vheatir.bundled import training_photographs
-from vheatir.data.degrade import DegradationRange
-from vheatir.degradations import PhotoDegradation, degrade_photo
+from vheatir.degradations import DegradationRange, PhotoDegradation, degrade_photo
 from vheatir.tasks import TASKS
 from vheatir.training.sections import PhotoOptions
 

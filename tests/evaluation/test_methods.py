@@ -10,7 +10,8 @@ import torch
 
 from vheatir.archs import build_network
 from vheatir.bundled import heldout_photographs
-from vheatir.degradations import benchmark_noise, to_color_mode
+from vheatir.colors import to_color_mode
+from vheatir.degradations import benchmark_noise
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation import bm3d_method, model_method
 from vheatir.evaluation.baselines import nlm_method

@@ -9,7 +9,8 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from vheatir.bundled import heldout_photographs
-from vheatir.degradations import benchmark_noise, jpeg_compress, to_color_mode
+from vheatir.colors import to_color_mode
+from vheatir.degradations import benchmark_noise, jpeg_compress
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation import DEGRADED, Method, bundled_test_set, measure
 from vheatir.evaluation.benchmark_sets import BenchmarkSet

@@ -11,13 +11,8 @@ from PIL import Image
 
 from benchmarks.graphics import clean_graphics
 from vheatir.bundled import heldout_photographs, training_photographs
-from vheatir.degradations import (
-    CameraNoise,
-    add_camera_noise,
-    add_noise,
-    jpeg_compress,
-    to_color_mode,
-)
+from vheatir.colors import to_color_mode
+from vheatir.degradations import CameraNoise, add_camera_noise, add_noise, jpeg_compress
 from vheatir.inference import choose_model, jpeg_quality
 from vheatir.inference.estimate import estimate_blockiness, estimate_white_sigma
 

@@ -1,1 +1,1 @@
-"""Training data: BasicSR dataset, sample order, and crops generated on the device."""
+"""Training data: sources of clean images, sample order, data set, crops made on the device."""

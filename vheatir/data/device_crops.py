@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vheatir.data.degrade import DegradationRange
 from vheatir.data.recolor import DRAWS, color_matrices, recolor
 from vheatir.data.sources import ImageSource
+from vheatir.degradations import DegradationRange
 from vheatir.errors import VHeatIRError
 
 # Number of samples whose random parameters (all but the noise) are drawn at once: drawing them per
@@ -39,7 +39,7 @@ class DeviceCrops:
         world_size: number of processes.
         pool: image pool of an earlier stage with the same source, to be reused.
         augment: whether crops are flipped and rotated.
-        recolored: fraction of crops with colour augmentation.
+        recolor: fraction of crops with colour augmentation.
 
     Raises:
         VHeatIRError: the task is not denoising, or an image is smaller than the crop.
@@ -58,7 +58,7 @@ class DeviceCrops:
         world_size: int = 1,
         pool: ImagePool | None = None,
         augment: bool = True,
-        recolored: float = 0.0,
+        recolor: float = 0.0,
     ) -> None:
         if degradation.task.kind != "denoise":
             raise VHeatIRError(
@@ -80,7 +80,7 @@ class DeviceCrops:
         self.rank = rank
         self.world_size = world_size
         self.augment = augment
-        self.recolored = recolored if self.pool.channels > 1 else 0.0
+        self.recolor = recolor if self.pool.channels > 1 else 0.0
         self._generator = torch.Generator(device)
         self._block: tuple[int, tuple[Tensor, ...]] | None = None
 
@@ -123,10 +123,10 @@ class DeviceCrops:
         low, high = self.degradation.low, self.degradation.high
         fraction = torch.rand(_DRAW_BLOCK, device=self.device, generator=generator)
         drawn = (*where, low + (high - low) * fraction)
-        if not self.recolored:
+        if not self.recolor:
             return drawn
         uniform = torch.rand(DRAWS, _DRAW_BLOCK, device=self.device, generator=generator)
-        return (*drawn, color_matrices(self.recolored, uniform))
+        return (*drawn, color_matrices(self.recolor, uniform))
 
     def _seeded(self, number: int, purpose: int) -> torch.Generator:
         sequence = np.random.SeedSequence([self.seed, number], spawn_key=(2, purpose))

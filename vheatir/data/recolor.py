@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vheatir.color import BT601_LUMA
+from vheatir.colors import BT601_LUMA
 
 #: Largest saturation factor; the smallest is its inverse.
 LARGEST_SATURATION = 2.0

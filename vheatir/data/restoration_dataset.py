@@ -1,10 +1,10 @@
-"""BasicSR dataset of clean images degraded on the fly."""
+"""Data set of clean images degraded on the fly."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -14,19 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vheatir.data.degrade import DegradationRange, augment, crop, degrade
 from vheatir.data.recolor import recolor_array
 from vheatir.data.sampler import SampleKey
 from vheatir.data.sources import ImageSource
+from vheatir.degradations import DegradationRange, degrade_for_training
 from vheatir.errors import VHeatIRError
-from vheatir.training.compat import import_basicsr
-
-import_basicsr()
-
-from basicsr.utils.registry import DATASET_REGISTRY  # noqa: E402
 
 
-@DATASET_REGISTRY.register()
 class RestorationDataset(Dataset[dict[str, Any]]):
     """Random degraded crops for training.
 
@@ -34,9 +28,13 @@ class RestorationDataset(Dataset[dict[str, Any]]):
     epochs and are reproducible for any number of workers or processes.
 
     Args:
-        opt: ``source`` (:class:`ImageSource`), ``degradation`` (:class:`DegradationRange`),
-            ``gt_size``, ``manual_seed``, ``augment``, ``recolor`` (fraction of samples with
-            colour augmentation), ``enlarge`` (samples per image and epoch).
+        source: clean images.
+        degradation: the random degradation.
+        size: side of a crop.
+        seed: ``manual_seed`` of the run.
+        augment: whether crops are flipped and rotated.
+        recolor: fraction of crops with colour augmentation.
+        enlarge: samples per image and epoch.
 
     Item ``(epoch, index)``: dict of ``lq`` and ``gt``, tensors (C, size, size), ``float32`` in
     [0, 1] or ``uint8``; ``level``, a float; ``gt_path``, the name of the clean image.
@@ -45,14 +43,24 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         VHeatIRError: an image is smaller than the crop.
     """
 
-    def __init__(self, opt: Mapping[str, Any]) -> None:
-        self.source: ImageSource = opt["source"]
-        self.degradation: DegradationRange = opt["degradation"]
-        self.size: int = opt["gt_size"]
-        self.seed: int = opt["manual_seed"]
-        self.augment: bool = opt.get("augment", True)
-        self.recolor: float = opt.get("recolor", 0.0)
-        self.enlarge: int = opt.get("enlarge", 1)
+    def __init__(
+        self,
+        source: ImageSource,
+        degradation: DegradationRange,
+        size: int,
+        seed: int,
+        *,
+        augment: bool = True,
+        recolor: float = 0.0,
+        enlarge: int = 1,
+    ) -> None:
+        self.source = source
+        self.degradation = degradation
+        self.size = size
+        self.seed = seed
+        self.augment = augment
+        self.recolor = recolor
+        self.enlarge = enlarge
 
     def __len__(self) -> int:
         """Return the number of samples in an epoch."""
@@ -77,8 +85,22 @@ class RestorationDataset(Dataset[dict[str, Any]]):
             clean = augment(clean, rng)
         if self.recolor:
             clean = recolor_array(clean, self.recolor, rng)
-        lq, gt, level = degrade(clean, self.size, self.degradation, rng, scale)
+        lq, gt, level = degrade_for_training(clean, self.size, self.degradation, rng, scale)
         return {"lq": to_tensor(lq), "gt": to_tensor(gt), "level": level, "gt_path": name}
+
+
+def crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Crop a random square of side ``size`` from (H, W) or (H, W, 3)."""
+    top = int(rng.integers(image.shape[0] - size + 1))
+    left = int(rng.integers(image.shape[1] - size + 1))
+    return image[top : top + size, left : left + size]
+
+
+def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Apply a random one of the eight flips and rotations of a square."""
+    code = int(rng.integers(8))
+    image = np.rot90(image, code % 4)
+    return np.ascontiguousarray(image[:, ::-1] if code >= 4 else image)
 
 
 def to_tensor(image: NDArray[np.uint8 | np.float32]) -> Tensor:

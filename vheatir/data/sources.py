@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.colors import to_color_mode
 from vheatir.data.names import NameList
-from vheatir.degradations import to_color_mode
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import decode_image, list_images, read_image
 from vheatir.tasks import ColorMode

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vheatir.color import BT601_YCC
+from vheatir.colors import BT601_YCC
 from vheatir.degradations._filters import FloatImage, blur, stack, transform
 
 Demosaicing = Literal["none", "bilinear", "edge-aware", "malvar"]

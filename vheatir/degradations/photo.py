@@ -18,12 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vheatir.degradations._filters import FloatImage, blur, transform
-from vheatir.degradations.basic import Subsampling, jpeg_compress
+from vheatir.degradations.basic import JPEG_UNIT, Subsampling, jpeg_compress
 from vheatir.degradations.camera import CameraNoise, add_camera_noise
 from vheatir.metrics import to_uint8
 
-# Chroma blocks of 4:2:0 span 16 pixels, so the phase of the JPEG grid is drawn from 16.
-_JPEG_UNIT = 16
 _SUBSAMPLINGS: tuple[Subsampling, ...] = ("4:2:0", "4:2:0", "4:4:4", "4:4:4", "4:2:2")
 _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 
@@ -95,7 +93,7 @@ class PhotoDegradation:
             size: side of the sample in pixels.
             scale: resize factor of the sample.
         """
-        return math.ceil((size + 2 * _JPEG_UNIT) / scale - 1e-6)
+        return math.ceil((size + 2 * JPEG_UNIT) / scale - 1e-6)
 
 
 @dataclass
@@ -138,7 +136,7 @@ def degrade_photo(
     elif scale != 1.0:
         _resize(sample)
     height, width = sample.target.shape[:2]
-    top, left = (int(rng.integers(min(n - size, _JPEG_UNIT - 1) + 1)) for n in (height, width))
+    top, left = (int(rng.integers(min(n - size, JPEG_UNIT - 1) + 1)) for n in (height, width))
     window = (slice(top, top + size), slice(left, left + size))
     pair = [to_uint8(image[window]) for image in (sample.input, sample.target)]
     lq, gt = (np.repeat(image[..., None], 3, axis=2) if gray else image for image in pair)
@@ -253,7 +251,7 @@ def _jpeg(sample: _Sample, what: PhotoDegradation) -> None:
     quality = int(rng.integers(low, high + 1))
     subsampling = _SUBSAMPLINGS[int(rng.integers(len(_SUBSAMPLINGS)))]
     compressed = jpeg_compress(to_uint8(sample.input), quality, subsampling)
-    top, left = (int(v) for v in rng.integers(_JPEG_UNIT // 2, size=2))
+    top, left = (int(v) for v in rng.integers(JPEG_UNIT // 2, size=2))
     sample.input = compressed[top:, left:].astype(np.float32)
     sample.input /= np.float32(255)
     sample.target = sample.target[top:, left:]

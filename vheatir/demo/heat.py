@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from vheatir.degradations import to_color_mode
+from vheatir.colors import to_color_mode
 from vheatir.demo.models import Catalogue
 from vheatir.demo.shared import (
     cached_file,

@@ -8,7 +8,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from vheatir.degradations import degrade_for_benchmark, to_color_mode
+from vheatir.colors import to_color_mode
+from vheatir.degradations import degrade_for_benchmark
 from vheatir.demo.models import Catalogue
 from vheatir.demo.samples import camera_noise
 from vheatir.demo.shared import (

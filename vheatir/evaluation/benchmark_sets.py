@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vheatir.bundled import heldout_photographs
-from vheatir.degradations import to_color_mode
+from vheatir.colors import to_color_mode
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import IMAGE_SUFFIXES, list_images, read_image
 from vheatir.tasks import TASKS, Task

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vheatir.color import MATLAB_LUMA
+from vheatir.colors import MATLAB_LUMA
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import has_native_bf16, pick_device, tf32_products
 from vheatir.inference.estimate import estimate_sigma

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vheatir.color import BT601_LUMA
+from vheatir.colors import BT601_LUMA
 from vheatir.errors import VHeatIRError
 
 #: Largest strength, in percent.

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from vheatir.data.degrade import DegradationRange
 from vheatir.data.device_crops import DeviceCrops, ImagePool
 from vheatir.data.restoration_dataset import RestorationDataset, collate, init_worker
 from vheatir.data.sampler import SampleStream
 from vheatir.data.sources import ImageSource
-from vheatir.degradations import PhotoDegradation
+from vheatir.degradations import DegradationRange, PhotoDegradation
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import get_task
 from vheatir.training.distributed import Processes
@@ -77,28 +76,19 @@ class TrainingFeed:
         """
         size, batch = self.shape(stage)
         rank, count = self.processes.rank, self.processes.count
-        seed = self.options.manual_seed
+        seed, data = self.options.manual_seed, self.options.datasets.train
         if self.on_device:
             self._pool = self._pool or ImagePool(self.source, self.device)
             return iter(
                 DeviceCrops(
                     self.source, self.degradation, size, batch, seed, self.device,
-                    samples_seen, rank, count, self._pool, self.options.datasets.train.augment,
-                    self.options.datasets.train.recolor,
+                    samples_seen, rank, count, self._pool, data.augment, data.recolor,
                 )
             )  # fmt: skip
-        data = self.options.datasets.train
         dataset = RestorationDataset(
-            {
-                "source": self.source,
-                "degradation": self.degradation,
-                "gt_size": size,
-                "manual_seed": seed,
-                "augment": data.augment,
-                "recolor": data.recolor,
-                "enlarge": data.dataset_enlarge_ratio,
-            }
-        )
+            self.source, self.degradation, size, seed, augment=data.augment, recolor=data.recolor,
+            enlarge=data.dataset_enlarge_ratio,
+        )  # fmt: skip
         stream = SampleStream(len(dataset), batch, seed, samples_seen, rank, count)
         workers = data.num_worker_per_gpu
         loader = DataLoader(

@@ -57,6 +57,20 @@ def load_options(path: str | os.PathLike[str], force: Sequence[str] = ()) -> Opt
     return options
 
 
+def changed_options(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """Return (option, before, now) for every option that differs."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return [] if before == now else [(key, before, now)]
+    names = sorted(before.keys() | now.keys())
+    return [
+        change
+        for name in names
+        for change in changed_options(
+            before.get(name), now.get(name), f"{key}:{name}" if key else name
+        )
+    ]
+
+
 # --- files ---------------------------------------------------------------------------------------
 
 

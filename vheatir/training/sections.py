@@ -14,12 +14,10 @@ from pydantic import (
     model_validator,
 )
 
-from vheatir.degradations import PhotoDegradation
+from vheatir.data.sources import BUNDLED
+from vheatir.degradations import JpegGrid, PhotoDegradation, Subsampling
 from vheatir.errors import unknown_name
 from vheatir.training.paths import resolve_list, resolve_output, resolve_path
-
-BUNDLED = "bundled"
-"""The ``dataroot_gt`` for the photographs that scikit-image ships."""
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -144,10 +142,10 @@ class TrainSet(Section):
     cache: bool = False
     augment: bool = True
     recolor: Fraction = 0.0
-    jpeg_grid: Literal["aligned", "random", "half"] = "aligned"
-    subsampling: Annotated[
-        list[Literal["4:2:0", "4:2:2", "4:4:4"]], BeforeValidator(_as_list), Field(min_length=1)
-    ] = ["4:2:0"]
+    jpeg_grid: JpegGrid = "aligned"
+    subsampling: Annotated[list[Subsampling], BeforeValidator(_as_list), Field(min_length=1)] = [
+        "4:2:0"
+    ]
     double_compression: Fraction = 0.0
     photo: PhotoOptions = PhotoOptions()
     dataset_enlarge_ratio: PositiveInt = 1

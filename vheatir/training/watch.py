@@ -1,7 +1,8 @@
-"""Detect non-finite losses and report the images that caused them."""
+"""Detect non-finite losses, report the images that caused them, count skipped iterations."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from torch import Tensor
 from vheatir.errors import VHeatIRError
 from vheatir.training.checkpoint import newest_state
 
+log = logging.getLogger("vheatir")
+
+# With more consecutive skipped iterations than this, the data is not the cause.
+_MAX_CONSECUTIVE_SKIPS = 100
+
 
 class LossWatch:
     """Losses since the last check; reading each one immediately would synchronise with the GPU.
@@ -19,12 +25,18 @@ class LossWatch:
     Args:
         states: folder of the training states.
         names: returns the image names of a batch.
+
+    Attributes:
+        skipped: number of skipped iterations of the run.
     """
 
     def __init__(self, states: Path, names: Callable[[Mapping[str, Any]], list[str]]) -> None:
         self._states = states
         self._names = names
         self._unchecked: list[tuple[int, Tensor, dict[str, Any]]] = []
+        self.skipped = 0
+        self._consecutive_skips = 0
+        self._last_skip: int | None = None
 
     def add(self, iteration: int, loss: Tensor, batch: Mapping[str, Any]) -> None:
         """Record the loss of one batch of an iteration; of the batch, only image names are kept."""
@@ -43,13 +55,30 @@ class LossWatch:
             iteration, problem = found
             raise VHeatIRError(f"{problem} at iteration {iteration}: {self.advice()}")
 
-    def drop(self, iteration: int) -> str | None:
-        """Forget an iteration; return what was wrong with its losses, or None."""
-        kept = [entry for entry in self._unchecked if entry[0] < iteration]
-        self._unchecked = self._unchecked[len(kept) :]
-        found = self._first_nonfinite()
-        self._unchecked = kept
-        return None if found is None else found[1]
+    def skip(self, iteration: int, is_main: bool) -> None:
+        """Count an iteration as skipped, log why, and forget its losses.
+
+        Args:
+            iteration: number of the iteration.
+            is_main: whether to log even if the losses of this process are finite.
+
+        Raises:
+            VHeatIRError: too many iterations in a row were skipped.
+        """
+        follows = self._last_skip == iteration - 1
+        self._consecutive_skips = self._consecutive_skips + 1 if follows else 1
+        self._last_skip = iteration
+        self.skipped += 1
+        reason = self._drop(iteration)
+        if reason is None and is_main:
+            reason = "the gradient is not finite"  # or the loss of another process, which logs it
+        if reason is not None:
+            log.warning("iteration %d: %s: skipped, %d so far", iteration, reason, self.skipped)
+        if self._consecutive_skips >= _MAX_CONSECUTIVE_SKIPS:
+            raise VHeatIRError(
+                f"{_MAX_CONSECUTIVE_SKIPS} iterations in a row, up to {iteration}, had a "
+                f"non-finite loss or gradient: {self.advice()}"
+            )
 
     def advice(self) -> str:
         """Return advice to the user, with the last good training state."""
@@ -59,6 +88,14 @@ class LossWatch:
             "lower train:optim_g:lr, set train:grad_clip, or skip such batches with "
             f"train:skip_nonfinite=true, and continue with --auto_resume; {last}"
         )
+
+    def _drop(self, iteration: int) -> str | None:
+        """Forget an iteration; return what was wrong with its losses, or None."""
+        kept = [entry for entry in self._unchecked if entry[0] < iteration]
+        self._unchecked = self._unchecked[len(kept) :]
+        found = self._first_nonfinite()
+        self._unchecked = kept
+        return None if found is None else found[1]
 
     def _first_nonfinite(self) -> tuple[int, str] | None:
         if not self._unchecked:

@@ -15,8 +15,8 @@ if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
 
 from vheatir.hardware import has_native_bf16
-from vheatir.models.restoration_model import RestorationModel
 from vheatir.training.distributed import Processes
+from vheatir.training.model import RestorationModel
 from vheatir.training.precision import autocast_dtype
 from vheatir.training.schema import Options
 from vheatir.weights import load_weights, save_weights
@@ -38,10 +38,7 @@ def build(
         **sections, "train": {**train, **sections.get("train", {})},
     })  # fmt: skip
     torch.manual_seed(0)
-    return RestorationModel({
-        "options": options, "device": CPU, "processes": Processes(),
-        "network_g": options.network_g.config(),
-    })  # fmt: skip
+    return RestorationModel(options, CPU, Processes())
 
 
 def batch(count: int = 8, size: int = 16, channels: int = 3) -> dict[str, Any]:
@@ -64,12 +61,11 @@ def test_accumulated_halves_equal_the_whole_batch(loss: str) -> None:
     sections = {"train": {"pixel_opt": {"type": loss}}}
     whole, halves = build(**sections), build(**sections)
     data = batch()
-    whole.feed_data(data)
-    value = whole.accumulate_gradients()
+    value = whole.accumulate_gradients(data)
     values = []
     for where in (slice(0, 4), slice(4, 8)):
-        halves.feed_data(part(data, where))
-        values.append(halves.accumulate_gradients(1 / 2, last=where.stop == 8))
+        last = where.stop == 8
+        values.append(halves.accumulate_gradients(part(data, where), 1 / 2, last))
     assert torch.allclose(torch.stack(values).mean(), value, rtol=1e-5)
     for one, other in zip(gradients(whole), gradients(halves), strict=True):
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-7)
@@ -78,11 +74,10 @@ def test_accumulated_halves_equal_the_whole_batch(loss: str) -> None:
 def test_charbonnier_is_the_formula() -> None:
     model = build(train={"pixel_opt": {"type": "CharbonnierLoss", "eps": 1e-3}})
     data = batch()
-    model.feed_data(data)
     with torch.no_grad():
         output = model.net_g(data["lq"])
     expected = ((output - data["gt"]) ** 2 + 1e-3).sqrt().mean()
-    assert torch.allclose(model.accumulate_gradients(), expected, rtol=1e-5)
+    assert torch.allclose(model.accumulate_gradients(data), expected, rtol=1e-5)
 
 
 def test_step_is_adam_with_clipping_and_the_average_follows() -> None:
@@ -92,8 +87,7 @@ def test_step_is_adam_with_clipping_and_the_average_follows() -> None:
     average = {k: v.clone() for k, v in reference.state_dict().items()}
     data = batch()
     for iteration in range(4):
-        model.feed_data(data)
-        model.accumulate_gradients()
+        model.accumulate_gradients(data)
         model.step(5e-4, iteration)
         (reference(data["lq"]) - data["gt"]).abs().mean().backward()
         grads = [p.grad for p in reference.parameters() if p.grad is not None]
@@ -113,8 +107,7 @@ def test_step_is_adam_with_clipping_and_the_average_follows() -> None:
 
 def test_average_switched_off_is_the_network() -> None:
     model = build(train={"ema_decay": 0})
-    model.feed_data(batch())
-    model.accumulate_gradients()
+    model.accumulate_gradients(batch())
     model.step(1e-3, 100)
     for one, other in zip(model.net_g.parameters(), model.net_g_ema.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -134,14 +127,13 @@ def test_bytes_and_floats_are_the_same_image() -> None:
     model = build("jpeg_color", 40)
     image = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
     data = {"lq": image, "gt": image.float() / 255, "level": torch.zeros(2)}
-    model.feed_data(data)
-    assert torch.equal(model.lq, model.gt) and model.lq.dtype == torch.float32
+    lq, gt, _ = model.to_device(data)
+    assert torch.equal(lq, gt) and lq.dtype == torch.float32
 
 
 def test_unsound_weights_are_named() -> None:
     model = build()
-    model.feed_data(batch())
-    model.accumulate_gradients()
+    model.accumulate_gradients(batch())
     model.step(1e-3, 0)
     assert model.unsound() is None
     name, parameter = next(iter(model.net_g.named_parameters()))
@@ -155,9 +147,7 @@ def test_unsound_weights_are_named() -> None:
 def test_bf16_computes_in_bf16_and_learns() -> None:
     data = batch()
     plain, half = build(), build(train={"precision": "bf16"})
-    for model in (plain, half):
-        model.feed_data(data)
-    losses = [float(m.accumulate_gradients()) for m in (plain, half)]
+    losses = [float(m.accumulate_gradients(data)) for m in (plain, half)]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     assert all(g.dtype == torch.float32 for g in gradients(half))
     assert any(
@@ -165,7 +155,7 @@ def test_bf16_computes_in_bf16_and_learns() -> None:
     )
     for iteration in range(30):
         half.step(2e-3, iteration)
-        loss = float(half.accumulate_gradients())
+        loss = float(half.accumulate_gradients(data))
     assert loss < 0.9 * losses[1]
 
 
@@ -254,9 +244,7 @@ def test_compiled_network_gives_the_same_loss() -> None:
     simple = {"type": "VHeatIRUNet", "channels": [8], "depths": [1], "mixers": ["conv"]}
     plain, compiled = build(network=simple), build(network=simple, train={"compile": True})
     assert list(compiled.net_g.state_dict()) == list(plain.net_g.state_dict())
-    for model in (plain, compiled):
-        model.feed_data(batch(2))
-    losses = [float(model.accumulate_gradients()) for model in (plain, compiled)]
+    losses = [float(model.accumulate_gradients(batch(2))) for model in (plain, compiled)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     for one, other in zip(gradients(plain), gradients(compiled), strict=True):
         assert torch.allclose(one, other, rtol=1e-2, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Random crops and degradations of training samples, with one generator per sample."""
+"""Random degradation of training samples, with one generator per sample."""
 
 from __future__ import annotations
 
@@ -9,20 +9,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vheatir.degradations import (
-    PhotoDegradation,
-    Subsampling,
-    add_noise,
-    degrade_photo,
-    jpeg_compress,
-)
+from vheatir.degradations.basic import JPEG_UNIT, Subsampling, add_noise, jpeg_compress
+from vheatir.degradations.photo import PhotoDegradation, degrade_photo
 from vheatir.tasks import Task
 
 #: Phase of the 8x8 JPEG grid in a crop: aligned to its corner, random, or half of each.
 JpegGrid = Literal["aligned", "random", "half"]
-
-# Chroma blocks of 4:2:0 span 16 pixels, so a random phase is drawn from 16.
-_JPEG_UNIT = 16
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ class DegradationRange:
     @property
     def margin(self) -> int:
         """Extra pixels of a JPEG crop that allow any grid phase."""
-        return _JPEG_UNIT if self.task.kind == "jpeg" and self.jpeg_grid != "aligned" else 0
+        return JPEG_UNIT if self.task.kind == "jpeg" and self.jpeg_grid != "aligned" else 0
 
     def draw_scale(self, rng: np.random.Generator, size: int, shortest: int) -> float:
         """Draw the resize factor of a sample: 1 except for the task ``photo``.
@@ -77,21 +69,7 @@ class DegradationRange:
         return size + self.margin
 
 
-def crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Crop a random square of side ``size`` from (H, W) or (H, W, 3)."""
-    top = int(rng.integers(image.shape[0] - size + 1))
-    left = int(rng.integers(image.shape[1] - size + 1))
-    return image[top : top + size, left : left + size]
-
-
-def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Apply a random one of the eight flips and rotations of a square."""
-    code = int(rng.integers(8))
-    image = np.rot90(image, code % 4)
-    return np.ascontiguousarray(image[:, ::-1] if code >= 4 else image)
-
-
-def degrade(
+def degrade_for_training(
     clean: NDArray[np.uint8],
     size: int,
     what: DegradationRange,
@@ -121,7 +99,7 @@ def degrade(
     if rng.random() < what.double_compression:
         degraded = jpeg_compress(clean, _draw_quality(what, rng), _draw_subsampling(what, rng))
         if what.margin:
-            top, left = (int(v) for v in rng.integers(_JPEG_UNIT // 2, size=2))
+            top, left = (int(v) for v in rng.integers(JPEG_UNIT // 2, size=2))
     quality = _draw_quality(what, rng)
     degraded = jpeg_compress(degraded[top:, left:], quality, _draw_subsampling(what, rng))
     clean = clean[top:, left:]

@@ -1,11 +1,10 @@
-"""BasicSR model for training a restoration network."""
+"""The network in training, with the average of its weights, optimiser and loss."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import logging
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,42 +26,38 @@ from vheatir.weights import read_state_dict
 import_basicsr()
 
 from basicsr.losses import build_loss  # noqa: E402
-from basicsr.models.base_model import BaseModel  # noqa: E402
-from basicsr.utils.registry import MODEL_REGISTRY  # noqa: E402
 
 log = logging.getLogger("vheatir")
 
 
-@MODEL_REGISTRY.register()
-class RestorationModel(BaseModel):
+class RestorationModel:
     """Network, EMA of its weights, optimiser and loss.
 
-    Names follow BasicSR (``feed_data``, ``net_g``, ``net_g_ema``). Saving and the learning rate
-    schedule are left to :mod:`vheatir.training`.
+    Names follow BasicSR (``net_g``, ``net_g_ema``).
 
     Args:
-        opt: ``options`` (:class:`Options`), ``device`` (torch.device), ``processes``
-            (:class:`Processes`), ``network_g`` (configuration of the network).
+        options: options of the run.
+        device: device of the network.
+        processes: processes of the run.
+
+    Raises:
+        VHeatIRError: the weights to start from do not match the network or are not finite.
     """
 
-    def __init__(self, opt: Mapping[str, Any]) -> None:
-        # BaseModel.__init__ is not called: it only reads flags and would pick CUDA by itself.
-        self.opt = opt
-        self.options: Options = opt["options"]
-        self.device: torch.device = opt["device"]
-        self.processes: Processes = opt["processes"]
-        self.is_train = True
-        train = self.options.train
+    def __init__(self, options: Options, device: torch.device, processes: Processes) -> None:
+        self.options = options
+        self.device = device
+        self.processes = processes
+        train = options.train
         self.memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
-        net = build_network(opt["network_g"]).to(memory_format=self.memory_format)
-        self.net_g = net.to(self.device)
+        net = build_network(options.network_g.config()).to(memory_format=self.memory_format)
+        self.net_g = net.to(device)
         self.load_pretrained()
         self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False)
-        self.autocast = autocast_dtype(train.precision, self.device)
-        self.loss: nn.Module = build_loss(self._loss_options()).to(self.device)
+        self.autocast = autocast_dtype(train.precision, device)
+        self.loss: nn.Module = build_loss(self._loss_options()).to(device)
         self.optimizer = self._build_optimizer()
         self.forward = self._wrap(self.net_g)
-        self.log_dict: OrderedDict[str, float] = OrderedDict()
         # Cached: traversing the modules at every iteration takes longer than a small step.
         self._weights: list[Tensor] = list(self.net_g.parameters())
         self._ema_weights: list[Tensor] = list(self.net_g_ema.parameters())
@@ -114,22 +109,18 @@ class RestorationModel(BaseModel):
         if new:
             log.info("%d blocks missing there start as the identity", len(new))
 
-    def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Set the batch: ``lq`` and ``gt`` (uint8, or float32 in [0, 1]), ``level`` (B,)."""
-        self.lq = self._image(data["lq"])
-        self.gt = self._image(data["gt"])
-        self.level: Tensor | None = None
-        if self.net_g.takes_level:
-            self.level = data["level"].to(self.device, non_blocking=True)
-
-    def accumulate_gradients(self, share: float = 1.0, last: bool = True) -> Tensor:
-        """Run forward and backward on the batch; return the detached loss.
+    def accumulate_gradients(
+        self, batch: Mapping[str, Any], share: float = 1.0, last: bool = True
+    ) -> Tensor:
+        """Run forward and backward on a batch; return the detached loss.
 
         Args:
+            batch: ``lq`` and ``gt`` (B, C, H, W), uint8, or float32 in [0, 1]; ``level`` (B,).
             share: weight of this batch in the gradient of the iteration.
             last: whether this is the last batch before the optimiser step; only then are
                 gradients all-reduced.
         """
+        lq, gt, level = self.to_device(batch)
         synced = last or self.processes.count == 1
         synchronisation = contextlib.nullcontext() if synced else self.forward.no_sync()
         with synchronisation, tf32_products(self.device, self.autocast):
@@ -137,10 +128,21 @@ class RestorationModel(BaseModel):
                 torch.compiler.cudagraph_mark_step_begin()
             enabled = self.autocast is not None
             with torch.autocast(self.device.type, dtype=self.autocast, enabled=enabled):
-                output = self.forward(self.lq, self.level)
-            loss = self.loss(output.float(), self.gt)
+                output = self.forward(lq, level)
+            loss = self.loss(output.float(), gt)
             (loss if share == 1 else loss * share).backward()
         return loss.detach()
+
+    def to_device(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return ``lq`` and ``gt`` as float32 in [0, 1], and the level for a network that takes it.
+
+        Args:
+            batch: see :meth:`accumulate_gradients`.
+        """
+        level: Tensor | None = None
+        if self.net_g.takes_level:
+            level = batch["level"].to(self.device, non_blocking=True)
+        return self._image(batch["lq"]), self._image(batch["gt"]), level
 
     def can_step(self, loss: Tensor) -> bool:
         """Whether loss and gradients of an iteration are finite in all processes."""

@@ -1,1 +1,0 @@
-"""BasicSR models: the training iteration."""

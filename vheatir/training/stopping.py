@@ -1,0 +1,64 @@
+"""When a training run stops: signals and elapsed time."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+
+class Interrupted(Exception):
+    """A signal ended the run; its training state is saved.
+
+    Args:
+        number: number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class StopSignals:
+    """Turn SIGINT and SIGTERM into a request to save and stop, inside a ``with`` block.
+
+    A second signal ends the run immediately.
+
+    Attributes:
+        received: number of the signal; None before it.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._earlier_handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        """Install the handlers."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._earlier_handlers[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Restore the earlier handlers."""
+        for number, handler in self._earlier_handlers.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        self.received = number
+        signal.signal(number, signal.default_int_handler)
+
+
+class Clock:
+    """Minutes of training of a run, with those before it was resumed.
+
+    Args:
+        minutes: minutes until now.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self._start = time.monotonic() - 60 * minutes
+
+    def minutes(self) -> float:
+        """Return the minutes of training until now."""
+        return (time.monotonic() - self._start) / 60
