@@ -9,8 +9,9 @@ import torch
 
 from vheatir.archs import VHeatIR
 from vheatir.archs.blocks import HeatBlock
-from vheatir.ops import HeatConduction2d, strips
+from vheatir.ops import HeatConduction2d
 from vheatir.ops.dct import Backend
+from vheatir.ops.fast import strips
 
 OPS = sys.modules[HeatConduction2d.__module__]
 

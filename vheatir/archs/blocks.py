@@ -12,8 +12,8 @@ from vheatir.archs.mixers import build_mixer
 from vheatir.archs.mixers.hco import SpreadHeatConductionMixer
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.ops import HeatConduction2d
-from vheatir.ops.fused import add_and_normalise_, normalise
-from vheatir.ops.strips import add_convolution, can_stream
+from vheatir.ops.fast.fused import add_and_normalise_, normalise
+from vheatir.ops.fast.strips import add_convolution, can_stream
 
 Norm = Literal["pre", "post"]
 NORMS = ("pre", "post")

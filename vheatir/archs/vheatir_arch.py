@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from vheatir.archs.blocks import HeatGroup, Norm, init_linears, level_plane
 from vheatir.errors import VHeatIRError
-from vheatir.ops.fused import normalise
-from vheatir.ops.strips import add_convolution, can_stream
+from vheatir.ops.fast.fused import normalise
+from vheatir.ops.fast.strips import add_convolution, can_stream
 
 # Mean of the DIV2K training set, as subtracted by SwinIR and EDSR.
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)

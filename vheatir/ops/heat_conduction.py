@@ -34,8 +34,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vheatir.ops import fused, strips
 from vheatir.ops.dct import Backend, dct2, idct2, transform, transform_
+from vheatir.ops.fast import fused, strips
 
 #: Total size in bytes of the decay maps that all modules may cache between calls at inference.
 DECAY_CACHE_BYTES = 32 * 2**20

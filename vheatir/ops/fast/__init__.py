@@ -1,0 +1,1 @@
+"""Faster and smaller inference: strips in the cache, fused kernels."""
