@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from vheatir.ops.fast import triton_kernels
-from vheatir.ops.heat_conduction import _decay
+from vheatir.ops.fast.decay import decay_strips
 
 torch.manual_seed(0)
 for channels in (1, 13, 60, 180):
@@ -48,7 +48,7 @@ for channels in (1, 13, 60, 180):
         torch.testing.assert_close(normed, norm(x + y), **near)
         for grid in ((6, 5), (1, 1), (16, 16)):
             k = 5 * torch.rand(*grid, channels)
-            decay = _decay(k, 5, 7)
+            decay = decay_strips(k, 5, 7)(0, 7)
             for left, right in ((0, 7), (0, 1), (3, 7)):
                 spectrum = x[:, :, left:right].clone()
                 triton_kernels.decay_(spectrum, k, left, 7)

@@ -1,1 +1,13 @@
-"""Faster and smaller inference: strips in the cache, fused kernels."""
+"""Inference in less time and memory: importing this package plugs it into the definitions.
+
+- ``heat_conduction``: the HCO module strip by strip, in place.
+- ``decay``: the decay exp(-k w^2), cached between calls.
+- ``strips``: cache blocking, and a thread pool.
+- ``fused``, ``triton_kernels``: LayerNorm with its neighbours, and the decay, in one pass each.
+
+:mod:`vheatir.ops` imports this package, so that it is always active.
+"""
+
+from vheatir.ops.fast import fused, heat_conduction
+
+__all__ = ["fused", "heat_conduction"]

@@ -19,6 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vheatir.ops.dispatch import speeds_up
+from vheatir.ops.layer_norm import LayerNorm
+
 #: Whether to use Triton kernels where they are supported.
 TRITON = True
 
@@ -60,6 +63,12 @@ def normalise(norm: nn.LayerNorm, x: Tensor, gate: Tensor | None = None) -> Tens
         )
     y = norm(x.to(norm.weight.dtype))
     return y if gate is None else y * F.silu(gate)
+
+
+@speeds_up(LayerNorm.forward)
+def layer_norm(norm: LayerNorm, x: Tensor) -> Tensor | None:
+    """``norm(x)`` by a kernel, or None where :func:`can_fuse` says no."""
+    return normalise(norm, x) if can_fuse(x) else None
 
 
 def add_and_normalise_(norm: nn.LayerNorm, x: Tensor, y: Tensor) -> Tensor:
