@@ -141,7 +141,7 @@ def test_on_a_gpu_tf32_decides_between_matrices_and_fft(
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(precision)
-        assert dct._choose_backend(OnGpu(), [2], "auto") == backend  # type: ignore[arg-type]
+        assert dct.choose_backend(OnGpu(), [2], "auto") == backend  # type: ignore[arg-type]
     finally:
         torch.set_float32_matmul_precision(before)
 

@@ -1,5 +1,6 @@
-"""Inference in less time and memory: importing this package plugs it into the definitions.
+"""Less time and memory, mostly at inference: importing this package plugs it into the definitions.
 
+- ``dct``: the transform by SciPy and in place; in training as well.
 - ``heat_conduction``: the HCO module strip by strip, in place.
 - ``decay``: the decay exp(-k w^2), cached between calls.
 - ``strips``: cache blocking, and a thread pool.
@@ -8,6 +9,6 @@
 :mod:`vheatir.ops` imports this package, so that it is always active.
 """
 
-from vheatir.ops.fast import fused, heat_conduction
+from vheatir.ops.fast import dct, fused, heat_conduction
 
-__all__ = ["fused", "heat_conduction"]
+__all__ = ["dct", "fused", "heat_conduction"]

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vheatir.ops.dct import transform, transform_
+from vheatir.ops.dct import transform
 from vheatir.ops.dispatch import infers, speeds_up
 from vheatir.ops.fast import fused, strips
+from vheatir.ops.fast.dct import transform_
 from vheatir.ops.fast.decay import decay_function
 from vheatir.ops.heat_conduction import HeatConduction2d
 
@@ -34,7 +35,7 @@ def conduct(module: HeatConduction2d, u: Tensor, k: Tensor) -> Tensor | None:
     with torch.autocast(u.device.type, enabled=False):
         spectrum = transform(u.to(k.dtype), (2,), module.backend)
         _conduct_columns(module, spectrum, k)
-        return transform_(spectrum, (2,), module.backend, inverse=True)
+        return transform_(spectrum, 2, module.backend, inverse=True)
 
 
 def stream(
@@ -82,7 +83,7 @@ def _stream_in(
     def work(top: int, bottom: int) -> None:
         u, z = _project(module, strips.convolve_rows(module.dwconv, before, x, top, bottom))
         gate[:, top:bottom] = z
-        transform_(u.to(dtype), (2,), module.backend, into=spectrum[:, top:bottom])
+        transform_(u.to(dtype), 2, module.backend, into=spectrum[:, top:bottom])
 
     strips.for_each_strip(x.shape[1], x.shape[2], x.device, work)
     return spectrum, gate
@@ -110,9 +111,9 @@ def _conduct_columns(module: HeatConduction2d, spectrum: Tensor, k: Tensor) -> N
 
     def work(left: int, right: int) -> None:
         strip = spectrum[:, :, left:right]
-        y = transform_(strip, (1,), module.backend)
+        y = transform_(strip, 1, module.backend)
         decay_(y, left)
-        transform_(y, (1,), module.backend, inverse=True, into=strip)
+        transform_(y, 1, module.backend, inverse=True, into=strip)
 
     strips.for_each_strip(width, len(spectrum) * height, spectrum.device, work)
 
@@ -127,7 +128,7 @@ def _stream_out(
     """Inverse DCT along rows, LayerNorm, gate, output projection; pass strips to ``after``."""
 
     def work(top: int, bottom: int) -> None:
-        y = transform_(spectrum[:, top:bottom], (2,), module.backend, inverse=True)
+        y = transform_(spectrum[:, top:bottom], 2, module.backend, inverse=True)
         y = module.out_proj(fused.normalise(module.norm, y, gate=gate[:, top:bottom]))
         after(x[:, top:bottom], y)
 
