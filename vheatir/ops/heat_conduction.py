@@ -67,11 +67,9 @@ def heat_conduction(
     """
     rows, columns = dim[0] % u.ndim, dim[1] % u.ndim
     work = torch.float32 if u.dtype in (torch.float16, torch.bfloat16) else u.dtype
-    shape = [1] * u.ndim
-    shape[rows], shape[columns] = u.shape[rows], u.shape[columns]
     omega = squared_frequency(u.shape[rows], u.shape[columns], work, u.device)
-    if rows > columns:
-        omega = omega.T
+    omega = omega if rows < columns else omega.T
+    shape = [size if d in (rows, columns) else 1 for d, size in enumerate(u.shape)]
     decay = torch.exp(-k * omega.reshape(shape))
     return idct2(dct2(u.to(work), dim, backend) * decay, dim, backend).to(u.dtype)
 
@@ -143,8 +141,7 @@ class HeatConduction2d(nn.Module):
             k >= 0 in pixels squared, shape (h, w, C_inner), float32 or float64.
         """
         with torch.autocast(frequency_embedding.device.type, enabled=False):
-            weight, bias = self.to_k.weight, self.to_k.bias
-            k = F.relu(F.linear(frequency_embedding, weight, bias))
+            k = F.relu(self.to_k(frequency_embedding))
             return k.float() if k.dtype in (torch.float16, torch.bfloat16) else k
 
     @accelerated

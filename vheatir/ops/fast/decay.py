@@ -47,7 +47,7 @@ def decay_function(
     if module.cache_decay and _reserve(module, k, height, width):
         decay = _cached_map(module, k, height, width)
         return lambda y, left: y.mul_(decay[:, left : left + y.shape[2]])
-    _set(module, None)
+    _drop(module)
     strip = decay_strips(k, height, width)
     return lambda y, left: y.mul_(strip(left, left + y.shape[2]))
 
@@ -72,16 +72,12 @@ def decay_strips(k: Tensor, height: int, width: int) -> Callable[[int, int], Ten
 
 def cached_map(module: HeatConduction2d) -> Tensor | None:
     """Return the decay map (H, W, C) that is cached for ``module``, or None."""
-    cached = _maps.get(module)
-    return None if cached is None else cached.decay
+    return _maps[module].decay if module in _maps else None
 
 
-def _set(module: HeatConduction2d, value: _Map | None) -> None:
+def _drop(module: HeatConduction2d) -> None:
     with _lock:
-        if value is None:
-            _maps.pop(module, None)
-        else:
-            _maps[module] = value
+        _maps.pop(module, None)
 
 
 def _reserve(module: HeatConduction2d, k: Tensor, height: int, width: int) -> bool:
@@ -111,7 +107,7 @@ def _cached_map(module: HeatConduction2d, k: Tensor, height: int, width: int) ->
     ):
         return cached.decay
     # Free the old map before allocating the new one.
-    _set(module, None)
+    _drop(module)
     del cached
     decay = k.new_empty(height, width, k.shape[2])
     strip = decay_strips(k, height, width)
@@ -120,5 +116,6 @@ def _cached_map(module: HeatConduction2d, k: Tensor, height: int, width: int) ->
         decay[:, left:right] = strip(left, right)
 
     strips.for_each_strip(width, height, k.device, fill)
-    _set(module, _Map(k.clone(), decay))
+    with _lock:
+        _maps[module] = _Map(k.clone(), decay)
     return decay
