@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.contenders import Case, prepare
-from vheatir.ops import dct
+from vheatir.ops.fast import dct
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -41,7 +41,7 @@ from benchmarks.contenders import (
 from benchmarks.measure import count_macs
 from vheatir.hardware import pick_device
 from vheatir.ops import dct2, idct2
-from vheatir.ops.fused import normalise
+from vheatir.ops.fast.fused import normalise
 
 
 @dataclass

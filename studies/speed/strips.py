@@ -1,7 +1,7 @@
 """Row bands on a thread pool against PyTorch's own threading, for one block, interleaved.
 
 ``python studies/speed/strips.py`` prints the wall-clock seconds of both and their ratio over
-rounds. The switch is ``POOLED`` in ``vheatir/ops/strips.py``. Run it on idle cores only: the
+rounds. The switch is ``POOLED`` in ``vheatir/ops/fast/strips.py``. Run it on idle cores only: the
 difference is how often threads wait for one another.
 """
 
@@ -22,7 +22,7 @@ import torch
 
 from benchmarks import report
 from benchmarks.contenders import build
-from vheatir.ops import strips
+from vheatir.ops.fast import strips
 
 
 def run(options: argparse.Namespace) -> None:

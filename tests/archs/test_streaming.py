@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 
 from vheatir.archs import VHeatIR
 from vheatir.archs.blocks import HeatBlock
-from vheatir.ops import HeatConduction2d, strips
+from vheatir.ops import HeatConduction2d
 from vheatir.ops.dct import Backend
-
-OPS = sys.modules[HeatConduction2d.__module__]
+from vheatir.ops.fast import decay, strips
 
 
 def network(norm: str = "pre") -> VHeatIR:
@@ -86,7 +83,7 @@ def test_under_autocast_and_in_half_precision() -> None:
 
 
 def test_maps_of_all_modules_share_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OPS, "DECAY_CACHE_BYTES", 2 * 12 * 10 * 6 * 8)  # two of three maps
+    monkeypatch.setattr(decay, "DECAY_CACHE_BYTES", 2 * 12 * 10 * 6 * 8)  # two of three maps
     net = network()
     heat = [m for m in net.modules() if isinstance(m, HeatConduction2d)]
     for height, width in ((12, 10), (10, 12), (12, 10)):
@@ -94,5 +91,5 @@ def test_maps_of_all_modules_share_one_budget(monkeypatch: pytest.MonkeyPatch) -
         expected = net(x).detach()
         with torch.no_grad():
             torch.testing.assert_close(net(x), expected, rtol=1e-9, atol=1e-9)
-        cached = [m._cache.decay for m in heat if m._cache is not None]
+        cached = [d for d in map(decay.cached_map, heat) if d is not None]
         assert len(cached) == 2 and all(d.shape[:2] == (height, width) for d in cached)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from vheatir.archs import fast
 from vheatir.archs.vheatir_arch import VHeatIR
 from vheatir.archs.vheatir_unet_arch import VHeatIRUNet
 from vheatir.errors import VHeatIRError, unknown_name
@@ -76,4 +77,4 @@ def network_config(network: nn.Module) -> dict[str, Any]:
     return dict(config)
 
 
-__all__ = ["ARCHS", "VHeatIR", "VHeatIRUNet", "build_network", "network_config"]
+__all__ = ["ARCHS", "VHeatIR", "VHeatIRUNet", "build_network", "fast", "network_config"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
@@ -11,9 +10,8 @@ from torch import Tensor, nn
 from vheatir.archs.mixers import build_mixer
 from vheatir.archs.mixers.hco import HeatConductionMixer
 from vheatir.errors import VHeatIRError, unknown_name
-from vheatir.ops import HeatConduction2d
-from vheatir.ops.fused import add_and_normalise_, normalise
-from vheatir.ops.strips import add_convolution, can_stream
+from vheatir.ops.dispatch import accelerated
+from vheatir.ops.layer_norm import LayerNorm
 
 Norm = Literal["pre", "post"]
 NORMS = ("pre", "post")
@@ -26,12 +24,10 @@ class Mlp(nn.Sequential):
         hidden = int(dim * ratio)
         super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
+    @accelerated
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., dim) to the same shape."""
-        if torch.is_grad_enabled():
-            return super().forward(x)
-        y = torch.ops.aten.gelu_(self[0](x))  # in place: the widest feature map of a block
-        return self[2](y)
+        return super().forward(x)
 
 
 class HeatBlock(nn.Module):
@@ -53,35 +49,21 @@ class HeatBlock(nn.Module):
         if norm not in NORMS:
             raise unknown_name("norm", norm, NORMS)
         self.pre_norm = norm == "pre"
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
         self.mixer = build_mixer(mixer, dim, index=index)
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
         self.mlp = Mlp(dim, mlp_ratio)
 
+    @accelerated
     def forward(
         self, x: Tensor, frequency_embedding: Tensor | None, *, overwrite: bool = False
     ) -> Tensor:
-        """Return tokens of the same shape; with ``overwrite``, x may be modified in place."""
-        if isinstance(self.mixer, HeatConduction2d) and can_stream(self, x):
-            assert frequency_embedding is not None
-            x = x if overwrite else x.clone()
-            before = partial(normalise, self.norm1) if self.pre_norm else None
-            self.mixer.stream(x, frequency_embedding, before, self._finish)
-            return x
+        """Return tokens of the same shape; with ``overwrite``, x may be modified at inference."""
         if self.pre_norm:
-            mixed = self.mixer(normalise(self.norm1, x), frequency_embedding)
-            x = x + mixed
-            return x + self.mlp(normalise(self.norm2, x))
-        x = x + normalise(self.norm1, self.mixer(x, frequency_embedding))
-        return x + normalise(self.norm2, self.mlp(x))
-
-    def _finish(self, x: Tensor, mixed: Tensor) -> None:
-        """Add the outputs of the mixer and the MLP to a strip of x, in place."""
-        if self.pre_norm:
-            x += self.mlp(add_and_normalise_(self.norm2, x, mixed))
-        else:
-            x += normalise(self.norm1, mixed)
-            x += normalise(self.norm2, self.mlp(x))
+            x = x + self.mixer(self.norm1(x), frequency_embedding)
+            return x + self.mlp(self.norm2(x))
+        x = x + self.norm1(self.mixer(x, frequency_embedding))
+        return x + self.norm2(self.mlp(x))
 
 
 class HeatGroup(nn.Module):
@@ -100,17 +82,13 @@ class HeatGroup(nn.Module):
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
         self.fve = frequency_embedding_for(self.blocks, dim, fve_size)
 
+    @accelerated
     def forward(self, x: Tensor, *, overwrite: bool = False) -> Tensor:
-        """Map tokens (B, H, W, C) to the same shape; with ``overwrite``, x may be modified."""
+        """Map tokens (B, H, W, C) to the same shape; ``overwrite`` as in :class:`HeatBlock`."""
         y = x
         for block in self.blocks:
-            y = block(y, self.fve, overwrite=y is not x)
-        if can_stream(self, x) and y is not x:
-            x = x if overwrite else x.clone()
-            add_convolution(self.conv, None, y, x)
-            return x
-        y = self.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + y if torch.is_grad_enabled() else y.add_(x)
+            y = block(y, self.fve)
+        return x + self.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class ResidualConvBlock(nn.Module):
@@ -141,7 +119,7 @@ class HeatResidual(nn.Module):
 
     def __init__(self, dim: int, mixer: str, inner_dim: int, index: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.mixer = build_mixer(mixer, dim, inner_dim, index)
 
     def forward(
@@ -150,7 +128,7 @@ class HeatResidual(nn.Module):
         """Return a feature map of the same shape; ``level`` (B,) is passed on if needed."""
         tokens = x.permute(0, 2, 3, 1)
         extra = {"level": level} if getattr(self.mixer, "needs_level", False) else {}
-        mixed = self.mixer(normalise(self.norm, tokens), frequency_embedding, **extra)
+        mixed = self.mixer(self.norm(tokens), frequency_embedding, **extra)
         return x + mixed.permute(0, 3, 1, 2)
 
 

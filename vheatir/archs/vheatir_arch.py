@@ -7,7 +7,6 @@ Wang et al., "Building Vision Models upon Heat Conduction", CVPR 2025 (arXiv 240
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -16,8 +15,8 @@ from torch.nn import functional as F
 
 from vheatir.archs.blocks import HeatGroup, Norm, init_linears, level_plane
 from vheatir.errors import VHeatIRError
-from vheatir.ops.fused import normalise
-from vheatir.ops.strips import add_convolution, can_stream
+from vheatir.ops.dispatch import accelerated
+from vheatir.ops.layer_norm import LayerNorm
 
 # Mean of the DIV2K training set, as subtracted by SwinIR and EDSR.
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)
@@ -92,11 +91,11 @@ class VHeatIR(nn.Module):
         area = downscale * downscale
         planes = (in_chans + self.takes_level) * area
         self.conv_first = nn.Conv2d(planes, embed_dim, 3, padding=1)
-        self.norm_first = nn.LayerNorm(embed_dim)
+        self.norm_first = LayerNorm(embed_dim)
         self.groups = nn.ModuleList(
             HeatGroup(embed_dim, depth, mixer, mlp_ratio, norm, fve_size) for depth in depths
         )
-        self.norm_last = nn.LayerNorm(embed_dim)
+        self.norm_last = LayerNorm(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         self.conv_last = nn.Conv2d(embed_dim, self.out_chans * area, 3, padding=1)
         init_linears(self)
@@ -121,27 +120,25 @@ class VHeatIR(nn.Module):
         planes = pad_to_multiple(planes, self.downscale)
         planes = F.pixel_unshuffle(planes, self.downscale)
         planes = planes.contiguous(memory_format=torch.channels_last)
-        residual = F.pixel_shuffle(self.conv_last(self._body(planes)), self.downscale)
+        residual = F.pixel_shuffle(self.conv_last(self.body(planes)), self.downscale)
         residual = residual[..., :height, :width]
         return own_channels(x, self.out_chans) + residual / self.img_range
 
-    def _body(self, planes: Tensor) -> Tensor:
+    @accelerated
+    def body(self, planes: Tensor) -> Tensor:
+        """Map pixel-unshuffled planes to features, both (B, C, H, W): groups and a residual."""
         features = self.conv_first(planes)
+        y = self.tokens(features)
+        for group in self.groups:
+            y = group(y)
+        return self.conv_after_body(self.norm_last(y).permute(0, 3, 1, 2)) + features
+
+    def tokens(self, features: Tensor) -> Tensor:
+        """Return the normalised features (B, C, H, W) as tokens (B, H, W, C)."""
         # The residual stream of the blocks stays in float32 under autocast.
         with torch.autocast(features.device.type, enabled=False):
             y = features.permute(0, 2, 3, 1).to(self.norm_first.weight.dtype)
-            y = normalise(self.norm_first, y)
-        if can_stream(self, y):
-            del features  # free a full feature map: it is cheap to recompute
-            for group in self.groups:
-                y = group(y, overwrite=True)
-            features = self.conv_first(planes)
-            before = partial(normalise, self.norm_last)
-            add_convolution(self.conv_after_body, before, y, features.permute(0, 2, 3, 1))
-            return features
-        for group in self.groups:
-            y = group(y)
-        return self.conv_after_body(normalise(self.norm_last, y).permute(0, 3, 1, 2)) + features
+            return self.norm_first(y)
 
 
 def check_positive(**values: float | None) -> None:

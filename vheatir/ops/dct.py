@@ -17,8 +17,8 @@ Backends:
 
 - ``"matmul"``: matrix products with the N x N DCT matrix, O(N) per element. Uses tensor cores;
   fastest for small sizes.
-- ``"fft"``: O(log N) per element; :func:`scipy.fft.dctn` on the CPU, :mod:`torch.fft` elsewhere
-  (Makhoul, "A fast cosine transform in one and two dimensions", 1980).
+- ``"fft"``: O(log N) per element, from an FFT of the same length (Makhoul, "A fast cosine transform
+  in one and two dimensions", 1980). On the CPU, :mod:`vheatir.ops.fast.dct` calls SciPy instead.
 - ``"auto"``: the faster of the two for the device and size.
 """
 
@@ -29,12 +29,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-import numpy as np
-import scipy.fft
 import torch
-from torch import Tensor, library
+from torch import Tensor
 
 from vheatir.errors import unknown_name
+from vheatir.ops.dispatch import accelerated
 
 Backend = Literal["auto", "matmul", "fft"]
 BACKENDS = ("auto", "matmul", "fft")
@@ -113,64 +112,16 @@ def transform(
     if x.dtype in (torch.float16, torch.bfloat16):
         with torch.autocast(x.device.type, enabled=False):
             return transform(x.float(), dims, backend, inverse=inverse).to(x.dtype)
-    chosen = _choose_backend(x, dims, backend)
+    chosen = choose_backend(x, dims, backend)
     if chosen == "auto":
         for dim in dims:
             x = transform(x, (dim,), inverse=inverse)
         return x
-    if chosen == "matmul":
-        with torch.autocast(x.device.type, enabled=False):
-            eager = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
-            if x.requires_grad and x.device.type == "cpu" and eager:
-                return _CpuMatmulDct.apply(x, dims, inverse)
-            for dim in dims:
-                x = _matmul_along(x, dim, inverse)
-        return x
-    if x.device.type == "cpu":
-        if _can_bypass_dispatcher(x):
-            return _run_scipy(x, dims, inverse)
-        return _scipy_dctn(x, dims, inverse)
-    return _FourierDct.apply(x, dims, inverse)
+    with torch.autocast(x.device.type, enabled=False):
+        return (matmul_dct if chosen == "matmul" else fft_dct)(x, dims, inverse)
 
 
-def transform_(
-    x: Tensor,
-    dims: Sequence[int],
-    backend: Backend = "auto",
-    *,
-    inverse: bool = False,
-    into: Tensor | None = None,
-) -> Tensor:
-    """Like :func:`transform`, but without a gradient and free to overwrite x.
-
-    Args:
-        x: float32 or float64; any strides.
-        dims: see :func:`transform`.
-        backend: see :func:`transform`.
-        inverse: see :func:`transform`.
-        into: output tensor of the shape of x; may be x itself.
-
-    Returns:
-        The result: ``into`` if given, else x or a new tensor, whichever is faster.
-    """
-    dims = [dim % x.ndim for dim in dims]
-    chosen = _choose_backend(x, dims, backend)
-    if chosen == "fft" and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
-        # Contiguous samples are transformed twice as fast as strided ones.
-        if into is not None and into.is_contiguous():
-            x = into.copy_(x)
-        elif not x.is_contiguous():
-            x = x.contiguous()
-        (_run_scipy_ if _can_bypass_dispatcher(x) else _scipy_dctn_)(x, dims, inverse)
-        return x if into is None or into is x else into.copy_(x)
-    if into is None:
-        return transform(x, dims, backend, inverse=inverse)
-    if chosen == "matmul" and into is not x and len(x) == len(dims) == 1 and x.ndim == 4:
-        return _matmul_into(into, x, dims[0], inverse)
-    return into.copy_(transform(x, dims, backend, inverse=inverse))
-
-
-def _choose_backend(x: Tensor, dims: list[int], backend: Backend) -> Backend:
+def choose_backend(x: Tensor, dims: list[int], backend: Backend) -> Backend:
     """Return the backend for all of these dimensions, or "auto" if they need different ones."""
     if backend != "auto":
         return backend
@@ -205,7 +156,16 @@ def _largest_prime_factor(size: int) -> int:
     return size
 
 
-def _matmul_along(x: Tensor, dim: int, inverse: bool, out: Tensor | None = None) -> Tensor:
+@accelerated
+def matmul_dct(x: Tensor, dims: list[int], inverse: bool) -> Tensor:
+    """The "matmul" backend; dimensions >= 0."""
+    for dim in dims:
+        x = matmul_along(x, dim, inverse)
+    return x
+
+
+def matmul_along(x: Tensor, dim: int, inverse: bool, out: Tensor | None = None) -> Tensor:
+    """Transform along one dimension by a matrix product, into ``out`` if given."""
     matrix = cosine_matrix(x.shape[dim], x.dtype, x.device, inverse=inverse)
     if dim == x.ndim - 1:
         return torch.matmul(x, matrix.T, out=out)
@@ -224,94 +184,14 @@ def _as_columns(x: Tensor, dim: int) -> Tensor:
     return x.reshape(math.prod(x.shape[:dim]), x.shape[dim], math.prod(x.shape[dim + 1 :]))
 
 
-def _matmul_into(out: Tensor, x: Tensor, dim: int, inverse: bool) -> Tensor:
-    """Write the "matmul" transform along dimension 1 or 2 of a single image's tokens to ``out``.
-
-    Neither x nor ``out`` has to be contiguous: the products support row strides.
-    """
-    matrix = cosine_matrix(x.shape[dim], x.dtype, x.device, inverse=inverse)
-    with torch.autocast(x.device.type, enabled=False):
-        if dim == 1:
-            torch.mm(matrix, x[0].flatten(1), out=out[0].view(len(matrix), -1))
-        else:
-            torch.bmm(matrix.expand(x.shape[1], -1, -1), x[0], out=out[0])
-    return out
-
-
-#: Always call SciPy through PyTorch custom operators, so that dispatch modes see the transform.
-AS_OPERATORS = False
-
-
-def _can_bypass_dispatcher(x: Tensor) -> bool:
-    """Whether x needs no autograd graph or tracing, so that SciPy can be called directly.
-
-    The first call of a custom operator makes PyTorch import its compiler: seconds, and 70 MB.
-    """
-    traced = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return not (traced or AS_OPERATORS) and type(x) is Tensor
-
-
-def _run_scipy(x: Tensor, dims: list[int], inverse: bool, overwrite: bool = False) -> Tensor:
-    function = scipy.fft.idctn if inverse else scipy.fft.dctn
-    array, workers = x.detach().numpy(), torch.get_num_threads()
-    kind = {"type": 2, "axes": dims, "norm": "ortho"}
-    return torch.from_numpy(function(array, **kind, overwrite_x=overwrite, workers=workers))
-
-
-def _run_scipy_(x: Tensor, dims: list[int], inverse: bool) -> None:
-    out = _run_scipy(x, dims, inverse, overwrite=True)
-    if out.data_ptr() != x.data_ptr():  # SciPy may overwrite its input, but need not
-        x.copy_(out)
-
-
-_scipy_dctn_ = library.custom_op("vheatir::scipy_dctn_", _run_scipy_, mutates_args={"x"})
-
-
-@library.custom_op("vheatir::scipy_dctn", mutates_args=())
-def _scipy_dctn(x: Tensor, dims: list[int], inverse: bool) -> Tensor:
-    """DCT by SciPy's pocketfft; a custom operator, so that torch.compile has no graph break."""
-    return _run_scipy(x, dims, inverse)
-
-
-@_scipy_dctn.register_fake
-def _(x: Tensor, dims: list[int], inverse: bool) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
-
-
-def _scipy_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, ctx.dims, ctx.inverse = inputs
-
-
-def _scipy_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return _scipy_dctn(grad, ctx.dims, not ctx.inverse), None, None
-
-
-_scipy_dctn.register_autograd(_scipy_backward, setup_context=_scipy_setup_context)
-
-
-class _CpuMatmulDct(torch.autograd.Function):
-    """The "matmul" backend with a gradient on the CPU, writing to memory allocated by NumPy.
-
-    PyTorch aligns its allocations to 64 bytes. glibc 2.36 does not reuse such a block, once freed,
-    for the next feature map of the same size: a training step of the flat ``light`` network took a
-    fifth more memory.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: list[int], inverse: bool) -> Tensor:
-        ctx.dims, ctx.inverse = dims, inverse
-        for dim in dims:
-            out = torch.from_numpy(np.empty(x.shape, x.detach().numpy().dtype))
-            x = _matmul_along(x, dim, inverse, out)
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _CpuMatmulDct.apply(grad, ctx.dims, not ctx.inverse), None, None
+@accelerated
+def fft_dct(x: Tensor, dims: list[int], inverse: bool) -> Tensor:
+    """The "fft" backend; dimensions >= 0."""
+    return _FourierDct.apply(x, dims, inverse)
 
 
 class _FourierDct(torch.autograd.Function):
-    """The "fft" backend through torch.fft, for devices that SciPy does not support."""
+    """The "fft" backend through torch.fft, with the inverse transform as its backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dims: list[int], inverse: bool) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vheatir.ops.fused import normalise
+from vheatir.ops.fast.fused import normalise
 
 
 class GatedMixer(nn.Module):

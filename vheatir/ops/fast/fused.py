@@ -6,8 +6,8 @@
 
 These operations are limited by memory bandwidth on a GPU. PyTorch needs several kernels for each,
 or a slow one: its LayerNorm takes eight times the memory-bound time at 60 channels. At inference on
-an NVIDIA GPU they run as Triton kernels (:mod:`vheatir.ops.triton_kernels`). On other devices, in
-training, and under ``torch.compile``, which fuses on its own, they run in plain PyTorch.
+an NVIDIA GPU they run as Triton kernels (:mod:`vheatir.ops.fast.triton_kernels`). On other devices,
+in training, and under ``torch.compile``, which fuses on its own, they run in plain PyTorch.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vheatir.ops.dispatch import speeds_up
+from vheatir.ops.layer_norm import LayerNorm
 
 #: Whether to use Triton kernels where they are supported.
 TRITON = True
@@ -53,11 +56,19 @@ def normalise(norm: nn.LayerNorm, x: Tensor, gate: Tensor | None = None) -> Tens
         Shape of x, in the dtype of the matrix product that follows (see :func:`product_dtype`).
     """
     if can_fuse(x):
-        from vheatir.ops import triton_kernels
+        from vheatir.ops.fast import triton_kernels
 
-        return triton_kernels.layer_norm(x, norm.weight, norm.bias, norm.eps, gate=gate)
+        return triton_kernels.layer_norm(
+            x, norm.weight, norm.bias, norm.eps, product_dtype(x), gate=gate
+        )
     y = norm(x.to(norm.weight.dtype))
     return y if gate is None else y * F.silu(gate)
+
+
+@speeds_up(LayerNorm.forward)
+def layer_norm(norm: LayerNorm, x: Tensor) -> Tensor | None:
+    """``norm(x)`` by a kernel, or None where :func:`can_fuse` says no."""
+    return normalise(norm, x) if can_fuse(x) else None
 
 
 def add_and_normalise_(norm: nn.LayerNorm, x: Tensor, y: Tensor) -> Tensor:
@@ -66,9 +77,11 @@ def add_and_normalise_(norm: nn.LayerNorm, x: Tensor, y: Tensor) -> Tensor:
     Shapes and dtypes as in :func:`normalise`.
     """
     if can_fuse(x) and y.shape == x.shape:
-        from vheatir.ops import triton_kernels
+        from vheatir.ops.fast import triton_kernels
 
-        return triton_kernels.layer_norm(x, norm.weight, norm.bias, norm.eps, add=y)
+        return triton_kernels.layer_norm(
+            x, norm.weight, norm.bias, norm.eps, product_dtype(x), add=y
+        )
     x += y
     return norm(x)
 
@@ -89,7 +102,7 @@ def decay_(spectrum: Tensor, k: Tensor, left: int, width: int) -> None:
         left: index of the first column of the strip in the spectrum.
         width: of the full spectrum.
     """
-    from vheatir.ops import triton_kernels
+    from vheatir.ops.fast import triton_kernels
 
     triton_kernels.decay_(spectrum, k.contiguous(), left, width)
 

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vheatir.ops.dispatch import infers
+
 #: Whether a thread pool processes bands in parallel; if not, PyTorch's threads, in larger strips.
 POOLED = True
 
@@ -43,10 +45,7 @@ def on_cpu(device: torch.device) -> bool:
 
 def can_stream(module: nn.Module, x: Tensor) -> bool:
     """Whether ``module`` may process x (B, H, W, C) in strips: at inference, not compiled."""
-    return (
-        not (torch.is_grad_enabled() or module.training or torch.compiler.is_compiling())
-        and x.is_contiguous()
-    )
+    return infers(module) and x.is_contiguous()
 
 
 def batches(x: Tensor) -> Sequence[Tensor]:

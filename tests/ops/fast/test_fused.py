@@ -15,17 +15,18 @@ from torch.nn import functional as F
 
 from vheatir.archs import VHeatIR
 from vheatir.hardware import tf32_products
-from vheatir.ops import HeatConduction2d, dct, fused, idct2
+from vheatir.ops import HeatConduction2d, dct, idct2
 from vheatir.ops.dct import dct2
+from vheatir.ops.fast import fused
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 CHECK = """
 import torch
 from torch import nn
 from torch.nn import functional as F
-from vheatir.ops import triton_kernels
-from vheatir.ops.heat_conduction import _decay
+from vheatir.ops.fast import triton_kernels
+from vheatir.ops.fast.decay import decay_strips
 
 torch.manual_seed(0)
 for channels in (1, 13, 60, 180):
@@ -35,7 +36,7 @@ for channels in (1, 13, 60, 180):
     x = 3 * torch.randn(2, 5, 7, channels) + 1
     y = torch.randn(2, 7, 5, channels).transpose(1, 2)  # rows without a uniform stride
     gate = torch.randn(2, 5, 7, 2 * channels).chunk(2, dim=-1)[1]
-    rest = (norm.weight, norm.bias, norm.eps)
+    rest = (norm.weight, norm.bias, norm.eps, x.dtype)
     near = dict(rtol=1e-5, atol=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(triton_kernels.layer_norm(x, *rest), norm(x), **near)
@@ -47,7 +48,7 @@ for channels in (1, 13, 60, 180):
         torch.testing.assert_close(normed, norm(x + y), **near)
         for grid in ((6, 5), (1, 1), (16, 16)):
             k = 5 * torch.rand(*grid, channels)
-            decay = _decay(k, 5, 7)
+            decay = decay_strips(k, 5, 7)(0, 7)
             for left, right in ((0, 7), (0, 1), (3, 7)):
                 spectrum = x[:, :, left:right].clone()
                 triton_kernels.decay_(spectrum, k, left, 7)
@@ -140,7 +141,7 @@ def test_on_a_gpu_tf32_decides_between_matrices_and_fft(
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(precision)
-        assert dct._choose_backend(OnGpu(), [2], "auto") == backend  # type: ignore[arg-type]
+        assert dct.choose_backend(OnGpu(), [2], "auto") == backend  # type: ignore[arg-type]
     finally:
         torch.set_float32_matmul_precision(before)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vheatir.archs import VHeatIR
-from vheatir.ops import strips
+from vheatir.ops.fast import strips
 
 CPU = torch.device("cpu")
 

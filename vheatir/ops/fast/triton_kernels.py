@@ -1,4 +1,4 @@
-"""Triton kernels of :mod:`vheatir.ops.fused`.
+"""Triton kernels of :mod:`vheatir.ops.fast.fused`.
 
 - ``_layer_norm_kernel``: LayerNorm over channels, with an optional residual add before it and an
   optional SiLU gate after it.
@@ -16,8 +16,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-
-from vheatir.ops.fused import product_dtype
 
 _PI: tl.constexpr = tl.constexpr(math.pi)
 _ELEMENTS_PER_PROGRAM = 1024
@@ -56,6 +54,7 @@ def layer_norm(
     weight: Tensor,
     bias: Tensor,
     eps: float,
+    dtype: torch.dtype,
     *,
     add: Tensor | None = None,
     gate: Tensor | None = None,
@@ -69,15 +68,16 @@ def layer_norm(
         weight: (C,).
         bias: (C,).
         eps: added to the variance.
+        dtype: of the result.
         add: shape of x; copied unless its rows have a uniform stride and contiguous channels.
         gate: likewise.
 
     Returns:
-        The result, in the dtype of autocast if enabled, else in that of x.
+        Shape of x.
     """
     channels = x.shape[-1]
     rows = x.numel() // channels
-    out = torch.empty_like(x, dtype=product_dtype(x))
+    out = torch.empty_like(x, dtype=dtype)
     add, gate = (None if t is None else _with_uniform_row_stride(t) for t in (add, gate))
     block = triton.next_power_of_2(channels)
     rows_per_program = max(1, _ELEMENTS_PER_PROGRAM // block)
