@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from skimage import data
 from skimage.restoration import estimate_sigma as skimage_estimate
 
+from vheatir.degradations import jpeg_compress
 from vheatir.inference import estimate_sigma
+from vheatir.inference.estimate import estimate_blockiness
 
 
 @pytest.mark.parametrize("sigma", [5.0, 15.0, 25.0, 50.0])
@@ -49,3 +52,29 @@ def test_more_noise_gives_a_higher_estimate() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 1, 3), (1, 40), (2, 3, 3), (64, 64)])
 def test_too_small_or_flat_images_give_zero(shape: tuple[int, ...]) -> None:
     assert estimate_sigma(np.full(shape, 0.5, np.float32)) == 0
+
+
+def luma_noise(shape: tuple[int, ...], sigma: float) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, sigma / 255, shape)
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+def test_enlarged_photographs_have_no_blocks(name: str) -> None:
+    image = getattr(data, name)()[40:200, 60:220]
+    for factor, how in ((2, cv2.INTER_CUBIC), (2, cv2.INTER_LINEAR), (4, cv2.INTER_LINEAR)):
+        large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=how)
+        assert estimate_blockiness(large.astype(np.float32) / 255) < 1.15
+        compressed = jpeg_compress(np.ascontiguousarray(large), 40)
+        assert estimate_blockiness(compressed.astype(np.float32) / 255) > 1.5
+
+
+def test_demosaiced_noise_has_no_blocks() -> None:
+    mosaic = np.rint(255 * (0.5 + luma_noise((256, 256), 10))).astype(np.uint8)
+    demosaiced = cv2.cvtColor(mosaic, cv2.COLOR_BayerBG2RGB)
+    assert estimate_blockiness(demosaiced.astype(np.float32) / 255) < 1.1
+
+
+@pytest.mark.parametrize("phase", [(0, 0), (3, 5), (4, 0)])
+def test_blocks_are_found_at_every_phase(phase: tuple[int, int]) -> None:
+    compressed = jpeg_compress(data.astronaut(), 30)[phase[0] :, phase[1] :]
+    assert estimate_blockiness(compressed.astype(np.float32) / 255) > 1.5

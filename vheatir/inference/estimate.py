@@ -107,9 +107,9 @@ def estimate_blockiness(image: NDArray[np.floating]) -> float:
 
     Third differences, which measure the steps between neighbouring pixels beyond the local slope,
     are averaged for each of the eight phases. The ratio of the largest phase to the median of the
-    others is taken along each axis; the smaller one is returned, since a grid shows along both. The
-    phase is free, so that cropped JPEGs are found too. Large images are sampled by crops, as in
-    :func:`estimate_sigma`.
+    others is taken along each axis; the smaller one is returned, since a grid shows along both.
+    Patterns that repeat every 2 or 4 pixels do not count. The phase is free, so that cropped JPEGs
+    are found too. Large images are sampled by crops, as in :func:`estimate_sigma`.
 
     Args:
         image: (H, W) or (H, W, C) without alpha, floating, black at 0 and white at 1.
@@ -161,9 +161,17 @@ def _blockiness(channels: NDArray[np.floating]) -> float:
     for rows in (gray, gray.T):
         steps = np.abs(rows[:, :-3] - 3 * rows[:, 1:-2] + 3 * rows[:, 2:-1] - rows[:, 3:])
         columns = steps.mean(axis=0)
-        phases = sorted(float(columns[phase::8].mean()) for phase in range(8))
+        phases = np.array([columns[phase::8].mean() for phase in range(8)])
+        border = int(phases.argmax())
+        # Demosaicing and enlargement by 2 or 4 repeat every 2 or 4 pixels: phases that such a
+        # pattern cannot tell from the border are compared apart from the rest.
+        rest = max(
+            np.median(np.delete(phases, border)),
+            np.median([phases[(border + shift) % 8] for shift in (2, 4, 6)]),
+            phases[(border + 4) % 8],
+        )
         # The floor avoids 0 / 0 on a flat image.
-        ratios.append(max(phases[-1], 0.01) / max(float(np.median(phases[:-1])), 0.01))
+        ratios.append(max(float(phases[border]), 0.01) / max(float(rest), 0.01))
     return min(ratios)
 
 
