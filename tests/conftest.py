@@ -11,7 +11,7 @@ import pytest
 import torch
 
 # Set by libraries on first use.
-LIBRARIES = ("TORCHINDUCTOR_", "TRITON_", "KMP_", "GRADIO_", "MPL")
+LIBRARIES = ("TORCHINDUCTOR_", "_TORCH", "TRITON_", "KMP_", "GRADIO_", "MPL")
 
 
 def process_state() -> dict[str, Any]:
