@@ -125,7 +125,7 @@ class CameraNoise:
             luma_blur=float(rng.uniform(0.2, 0.95)),
             luma_tail=float(rng.uniform(0.05, 0.7)) if rng.random() < 0.35 else 0.0,
             chroma_blur=_log_uniform(rng, 0.6, 4.0),
-            chroma_tail=float(rng.uniform(0.0, 0.6)),
+            chroma_tail=float(rng.uniform(0.0, 0.75)),
             sharpening=float(rng.uniform(0.1, 0.8)) if rng.random() < 0.35 else 0.0,
         )
 
