@@ -131,6 +131,23 @@ def _gray(degrade: Callable[[Pixels, np.random.Generator], Case], mode: str) -> 
     return degrade_gray
 
 
+def _enlarged(degrade: Callable[[Pixels, np.random.Generator], Case]) -> Callable[..., Case]:
+    """Return the degradation of the photograph's centre, enlarged by 2.
+
+    Photographs as a camera stores them are less sharp, pixel by pixel, than those of training and
+    benchmarks, which were made smaller.
+    """
+
+    def degrade_enlarged(clean: Pixels, rng: np.random.Generator) -> Case:
+        import cv2
+
+        centre = _centre(clean, min(clean.shape[:2]) // 2 + 16)
+        large = np.asarray(cv2.resize(centre, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))
+        return degrade(_centre(large, min(clean.shape[:2])), rng)
+
+    return degrade_enlarged
+
+
 ROWS: dict[str, Callable[[Pixels, np.random.Generator], Case]] = {
     "clean": lambda clean, rng: Case(clean, clean),
     "white noise 5": white(5),
@@ -153,6 +170,13 @@ ROWS: dict[str, Callable[[Pixels, np.random.Generator], Case]] = {
     "gray: camera noise 4": _gray(camera(4), "L"),
     "gray as RGB: camera noise 4": _gray(camera(4), "RGB"),
     "gray: JPEG 30": _gray(jpeg(30), "L"),
+    "enlarged: clean": _enlarged(lambda clean, rng: Case(clean, clean)),
+    "enlarged: JPEG 60": _enlarged(jpeg(60)),
+    "enlarged: JPEG 90": _enlarged(jpeg(90)),
+    "enlarged: camera noise 2": _enlarged(camera(2)),
+    "enlarged: camera noise 2, JPEG 80": _enlarged(jpeg(80, camera(2))),
+    "enlarged: camera noise 2, JPEG 90": _enlarged(jpeg(90, camera(2))),
+    "enlarged: camera noise 4, JPEG 90": _enlarged(jpeg(90, camera(4))),
 }
 GRAPHICS = "clean graphics"
 

@@ -33,9 +33,11 @@ _WHITE_SHARE = 0.75
 _MOST_OVER_DIFFERENCES = 1.15
 _GOOD_QUALITY = 92
 _CLEAR_BLOCKS = 1.2
-# What compression leaves of a clean photograph is at most this strong, fine texture included.
-_NOISY_CHROMA = 2.0
-_NOISY_LUMA = 8.0
+# Noise under JPEG. Stronger than this it is noise; between the two it is only if the finest
+# details hold so little of it as of a camera's noise. Texture holds more there.
+_STRONG_CHROMA, _STRONG_LUMA = 3.0, 8.0
+_WEAK_CHROMA, _WEAK_LUMA = 2.0, 2.5
+_MAX_FINE_SHARE = 0.22
 # Drawn and written images are flat between their lines and have few colours. Flat photographs are
 # those that JPEG of low quality has flattened: they have block borders and more colours.
 _FLAT = 0.5
@@ -95,14 +97,22 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     if not known and _is_drawn(parts, blockiness):
         return Choice(None, None, "no damage: flat areas without noise", estimate, blockiness)
     compressed = known or blockiness >= _CLEAR_BLOCKS
-    noisy = estimate.luma >= _NOISY_LUMA or estimate.chroma >= _NOISY_CHROMA
-    if compressed and not noisy:
+    if compressed and not _is_noisy_jpeg(estimate):
         message = f"JPEG of quality {quality}" if quality else f"JPEG blocks ({blockiness:.2f})"
         return Choice(f"jpeg_{color}", None, message, estimate, blockiness)
     if not compressed and estimate.luma <= _CLEAN_LUMA and estimate.chroma <= _CLEAN_CHROMA:
         return Choice(None, None, "no damage", estimate, blockiness)
     message = f"noise ({estimate})" + (f", JPEG of quality {quality}" if quality else "")
     return Choice("photo", None, message, estimate, blockiness)
+
+
+def _is_noisy_jpeg(estimate: NoiseEstimate) -> bool:
+    """Whether a compressed image has more noise than compression and texture explain."""
+    if estimate.chroma >= _STRONG_CHROMA or estimate.luma >= _STRONG_LUMA:
+        return True
+    if estimate.luma_scales[0] >= _MAX_FINE_SHARE * estimate.luma:
+        return False
+    return estimate.chroma >= _WEAK_CHROMA or estimate.luma >= _WEAK_LUMA
 
 
 def _white_sigma(parts: Sequence[NDArray[np.float32]], estimate: NoiseEstimate) -> float | None:
