@@ -35,9 +35,9 @@ _GOOD_QUALITY = 92
 _CLEAR_BLOCKS = 1.2
 # Noise under JPEG. Stronger than this it is noise; between the two it is only if the finest
 # details hold so little of it as of a camera's noise. Texture holds more there.
-_STRONG_CHROMA, _STRONG_LUMA = 3.0, 8.0
-_WEAK_CHROMA, _WEAK_LUMA = 2.0, 2.5
-_MAX_FINE_SHARE = 0.22
+_STRONG_CHROMA, _STRONG_LUMA = 2.5, 8.0
+_WEAK_CHROMA, _WEAK_LUMA = 1.2, 2.5
+_MAX_FINE_SHARE = 0.25
 # Drawn and written images are flat between their lines and have few colours. Flat photographs are
 # those that JPEG of low quality has flattened: they have block borders and more colours.
 _FLAT = 0.5
