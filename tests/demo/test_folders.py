@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,12 @@ pytest.importorskip("starlette", reason="the demo needs gradio: pip install 'vhe
 from vheatir.demo.folders import ALIAS, HideFolder  # noqa: E402
 
 FOLDERS = ["/tmp/some one/cache", "C:\\Users\\someone\\Temp\\gradio"]
+
+
+def run_apart(coroutine: Any) -> Any:
+    """Run a coroutine in a thread: a browser started earlier keeps a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def ask(folder: str, method: str, address: str, **request: Any) -> tuple[Any, list[Any]]:
@@ -50,7 +57,7 @@ def ask(folder: str, method: str, address: str, **request: Any) -> tuple[Any, li
         async with httpx.AsyncClient(transport=transport, base_url="http://demo") as client:
             return await client.request(method, address, **request)
 
-    return asyncio.run(talk()), heard
+    return run_apart(talk()), heard
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
