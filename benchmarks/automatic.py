@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -120,8 +121,6 @@ def _gray(degrade: Callable[[Pixels, np.random.Generator], Case], mode: str) -> 
     """Return the degradation of the photograph's gray version, stored as ``mode``."""
 
     def degrade_gray(clean: Pixels, rng: np.random.Generator) -> Case:
-        import cv2
-
         case = degrade(np.asarray(cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY), np.uint8), rng)
         if mode == "L":
             return case
@@ -139,8 +138,6 @@ def _enlarged(degrade: Callable[[Pixels, np.random.Generator], Case]) -> Callabl
     """
 
     def degrade_enlarged(clean: Pixels, rng: np.random.Generator) -> Case:
-        import cv2
-
         centre = _centre(clean, min(clean.shape[:2]) // 2 + 16)
         large = np.asarray(cv2.resize(centre, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))
         return degrade(_centre(large, min(clean.shape[:2])), rng)

@@ -27,7 +27,11 @@ def process_state() -> dict[str, Any]:
         "cuDNN benchmark": torch.backends.cudnn.benchmark,
         "flush denormals": torch.tensor(1e-40).item() * 1.0 == 0.0,
         "working directory": os.getcwd(),
-        "environment": dict(os.environ),
+        **{
+            f"${name}": value
+            for name, value in os.environ.items()
+            if not name.startswith(("PYTEST_CURRENT_TEST", *LIBRARIES))
+        },
     }
 
 
@@ -37,15 +41,8 @@ def process_is_left_as_it_was() -> Iterator[None]:
     yield
     after = process_state()
     changed = {
-        key: (before[key], after[key])
-        for key in before
-        if before[key] != after[key] and key != "environment"
+        key: (before.get(key), after.get(key))
+        for key in before | after
+        if before.get(key) != after.get(key)
     }
-    names = {*before["environment"], *after["environment"]} - {"PYTEST_CURRENT_TEST"}
-    for name in sorted(names):
-        if name.startswith(LIBRARIES):
-            continue
-        old, new = before["environment"].get(name), after["environment"].get(name)
-        if old != new:
-            changed[name] = (old, new)
     assert not changed, f"left behind, before and after: {changed}"

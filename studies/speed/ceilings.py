@@ -41,7 +41,7 @@ from benchmarks.contenders import (
 from benchmarks.measure import count_macs
 from vheatir.hardware import pick_device
 from vheatir.ops import dct2, idct2
-from vheatir.ops.fast.fused import normalise
+from vheatir.ops.layer_norm import LayerNorm
 
 
 @dataclass
@@ -141,10 +141,10 @@ class _Transform(nn.Module):
 class _Gate(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
 
     def forward(self, u: Tensor, z: Tensor) -> Tensor:
-        return normalise(self.norm, u, gate=z)
+        return self.norm(u, gate=z)
 
 
 def parts(

@@ -11,24 +11,14 @@ import scipy.ndimage
 import scipy.special
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from tests.ops.modules import module_and_embedding
 from vheatir.ops import HeatConduction2d, dct2, heat_conduction, idct2
 from vheatir.ops.heat_conduction import interpolation_matrix, squared_frequency
 
 Array = NDArray[np.float64]
-
-
-def module_and_embedding(
-    dim: int = 6, inner: int | None = None, grid: int = 4, spread: float = 3.0
-) -> tuple[HeatConduction2d, Tensor]:
-    """A module with weights of both signs, and k of up to a few pixels squared."""
-    torch.manual_seed(0)
-    module = HeatConduction2d(dim, inner).double()
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return module, spread * torch.randn(grid, grid, dim, dtype=torch.float64)
 
 
 # --- the formulas --------------------------------------------------------------------------------

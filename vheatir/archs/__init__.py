@@ -1,4 +1,4 @@
-"""Network architectures by name. Pure PyTorch: the training code registers them with BasicSR."""
+"""Network architectures by name, in pure PyTorch."""
 
 from __future__ import annotations
 

@@ -23,13 +23,13 @@ from vheatir.inference.estimate import (
 from vheatir.inference.noise_estimate import NoiseEstimate, estimate_noise
 from vheatir.tasks import TASKS
 
-# White noise of sigma 5 is measured as 4.9 or more in the differences of the channels; of cameras'
-# noise, and of white noise after JPEG, no more than 3 is left there.
+# In the channel differences, white noise of sigma 5 is estimated as at least 4.9; camera noise, and
+# white noise after JPEG, as at most 3.
 _WHITE = 4.0
-# Gray images have no such differences. Details of stride 1 hold 0.78 or more of white noise.
+# Gray images have no channel differences. Stride-1 details contain at least 0.78 of white noise.
 _WHITE_GRAY = 7.0
 _WHITE_SHARE = 0.75
-# The channels' differences see clipped noise as too weak, single channels see texture as noise.
+# Channel differences underestimate clipped noise; single channels count texture as noise.
 _MOST_OVER_DIFFERENCES = 1.15
 _GOOD_QUALITY = 92
 _CLEAR_BLOCKS = 1.2
@@ -39,11 +39,11 @@ _STRONG_CHROMA, _STRONG_LUMA = 2.5, 8.0
 _WEAK_CHROMA = 1.2
 _MAX_FINE_SHARE = 0.25
 _STRONG_BLOCKS = 3.0  # such compression removes the finest details by itself
-# Drawn and written images are flat between their lines and have few colours. Flat photographs are
-# those that JPEG of low quality has flattened: they have block borders and more colours.
+# Drawings and text are flat between their lines and have few colours. Photographs are flat only
+# after JPEG of low quality: they have block borders and more colours.
 _FLAT = 0.5
 _FEW_COLORS = 0.03
-# Weaker noise cannot be told from texture, and is not to be seen.
+# Weaker noise is not visible, and cannot be distinguished from texture.
 _CLEAN_LUMA = 1.0
 _CLEAN_CHROMA = 0.85
 

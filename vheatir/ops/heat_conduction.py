@@ -144,7 +144,6 @@ class HeatConduction2d(nn.Module):
             k = F.relu(self.to_k(frequency_embedding))
             return k.float() if k.dtype in (torch.float16, torch.bfloat16) else k
 
-    @accelerated
     def forward(self, x: Tensor, frequency_embedding: Tensor) -> Tensor:
         """Mix tokens over the whole image.
 
@@ -158,7 +157,7 @@ class HeatConduction2d(nn.Module):
         x = self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         u, z = self.in_proj(x).chunk(2, dim=-1)
         u = self.conduct(u, self.diffusivity(frequency_embedding))
-        return self.out_proj(self.norm(u) * F.silu(z))
+        return self.out_proj(self.norm(u, gate=z))
 
     @accelerated
     def conduct(self, u: Tensor, k: Tensor) -> Tensor:

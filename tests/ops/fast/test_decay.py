@@ -8,21 +8,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tests.ops.modules import module_and_embedding
 from vheatir.ops import HeatConduction2d
 from vheatir.ops.fast import decay
-
-
-def module_and_embedding(
-    dim: int = 6, inner: int | None = None, grid: int = 4, spread: float = 3.0
-) -> tuple[HeatConduction2d, Tensor]:
-    """A module with weights of both signs, and k of up to a few pixels squared."""
-    torch.manual_seed(0)
-    module = HeatConduction2d(dim, inner).double()
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return module, spread * torch.randn(grid, grid, dim, dtype=torch.float64)
 
 
 def replaced(module: HeatConduction2d, name: str, factor: float) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vheatir.ops.fast.fused import normalise
+from vheatir.ops.layer_norm import LayerNorm
 
 
 class GatedMixer(nn.Module):
@@ -26,7 +26,7 @@ class GatedMixer(nn.Module):
         self.index = index
         self.dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.in_proj = nn.Linear(dim, 2 * self.inner_dim)
-        self.norm = nn.LayerNorm(self.inner_dim)
+        self.norm = LayerNorm(self.inner_dim)
         self.out_proj = nn.Linear(self.inner_dim, dim)
 
     def forward(self, x: Tensor, frequency_embedding: Tensor | None = None) -> Tensor:
@@ -42,7 +42,7 @@ class GatedMixer(nn.Module):
 
     def join(self, mixed: Tensor, z: Tensor) -> Tensor:
         """Return the output of the mixer from the mixed values and their gate."""
-        return self.out_proj(normalise(self.norm, mixed, gate=z))
+        return self.out_proj(self.norm(mixed, gate=z))
 
     def mix(self, u: Tensor) -> Tensor:
         """Exchange information between pixels of u (B, H, W, C); return the same shape."""

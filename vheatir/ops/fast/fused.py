@@ -1,6 +1,6 @@
 """Fused kernels: LayerNorm with a residual add or a SiLU gate, and the spectral decay of the HCO.
 
-- :func:`normalise`: ``LN(x)`` or ``LN(x) * silu(gate)``.
+- :func:`layer_norm`: ``LN(x)`` or ``LN(x) * silu(gate)``.
 - :func:`add_and_normalise_`: ``x += y; LN(x)``.
 - :func:`decay_`: ``spectrum *= exp(-k w^2)``, with k interpolated inside the kernel.
 
@@ -17,7 +17,6 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vheatir.ops.dispatch import speeds_up
 from vheatir.ops.layer_norm import LayerNorm
@@ -44,37 +43,26 @@ def can_fuse(x: Tensor) -> bool:
     )
 
 
-def normalise(norm: nn.LayerNorm, x: Tensor, gate: Tensor | None = None) -> Tensor:
-    """LayerNorm with an optional SiLU gate: ``norm(x)`` or ``norm(x) * silu(gate)``.
-
-    Args:
-        norm: over the last dimension.
-        x: (..., C).
-        gate: shape of x, or None.
+@speeds_up(LayerNorm.forward)
+def layer_norm(norm: nn.LayerNorm, x: Tensor, gate: Tensor | None = None) -> Tensor | None:
+    """LayerNorm and gate in one kernel; None where :func:`can_fuse` says no.
 
     Returns:
         Shape of x, in the dtype of the matrix product that follows (see :func:`product_dtype`).
     """
-    if can_fuse(x):
-        from vheatir.ops.fast import triton_kernels
+    if not can_fuse(x):
+        return None
+    from vheatir.ops.fast import triton_kernels
 
-        return triton_kernels.layer_norm(
-            x, norm.weight, norm.bias, norm.eps, product_dtype(x), gate=gate
-        )
-    y = norm(x.to(norm.weight.dtype))
-    return y if gate is None else y * F.silu(gate)
-
-
-@speeds_up(LayerNorm.forward)
-def layer_norm(norm: LayerNorm, x: Tensor) -> Tensor | None:
-    """``norm(x)`` by a kernel, or None where :func:`can_fuse` says no."""
-    return normalise(norm, x) if can_fuse(x) else None
+    return triton_kernels.layer_norm(
+        x, norm.weight, norm.bias, norm.eps, product_dtype(x), gate=gate
+    )
 
 
 def add_and_normalise_(norm: nn.LayerNorm, x: Tensor, y: Tensor) -> Tensor:
     """Residual add and LayerNorm: ``x += y`` in place, then return ``norm(x)``.
 
-    Shapes and dtypes as in :func:`normalise`.
+    Shapes and dtypes as in :func:`layer_norm`.
     """
     if can_fuse(x) and y.shape == x.shape:
         from vheatir.ops.fast import triton_kernels

@@ -16,17 +16,6 @@ from vheatir.ops.fast.decay import decay_function
 from vheatir.ops.heat_conduction import HeatConduction2d
 
 
-@speeds_up(HeatConduction2d.forward)
-def forward(module: HeatConduction2d, x: Tensor, frequency_embedding: Tensor) -> Tensor | None:
-    """The module on full feature maps, with LayerNorm and gate in one pass."""
-    if not infers(module):
-        return None
-    x = module.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    u, z = module.in_proj(x).chunk(2, dim=-1)
-    u = module.conduct(u, module.diffusivity(frequency_embedding))
-    return module.out_proj(fused.normalise(module.norm, u, gate=z))
-
-
 @speeds_up(HeatConduction2d.conduct)
 def conduct(module: HeatConduction2d, u: Tensor, k: Tensor) -> Tensor | None:
     """The HCO with the transform along columns and the decay in strips of columns."""
@@ -129,7 +118,7 @@ def _stream_out(
 
     def work(top: int, bottom: int) -> None:
         y = transform_(spectrum[:, top:bottom], 2, module.backend, inverse=True)
-        y = module.out_proj(fused.normalise(module.norm, y, gate=gate[:, top:bottom]))
+        y = module.out_proj(module.norm(y, gate=gate[:, top:bottom]))
         after(x[:, top:bottom], y)
 
     strips.for_each_strip(x.shape[1], x.shape[2], x.device, work)
