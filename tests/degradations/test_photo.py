@@ -37,7 +37,7 @@ def test_samples_are_uint8_crops_of_the_size_asked_for() -> None:
     what = replace(PhotoDegradation(), resize=1.0)
     for seed in range(60):
         scale = what.draw_scale(np.random.default_rng(seed), SIZE, 400)
-        assert 0.6 <= scale <= 1.5
+        assert 0.6 <= scale <= 4
         for image in sample(what, seed, scale):
             assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
 
@@ -105,6 +105,17 @@ def test_noise_of_one_kind_is_what_its_name_says() -> None:
     assert max(correlations) > 0.3
     blurred = noise("blurred_noise", 1)[..., 0]
     assert np.corrcoef(blurred[:, 1:].ravel(), blurred[:, :-1].ravel())[0, 1] > 0.2
+
+
+def test_noise_is_finer_than_the_content_of_a_strongly_enlarged_photograph() -> None:
+    what = replace(NONE, resize=1.0, white_noise=1.0, sigma=(8.0, 8.0))
+    for seed in range(8):
+        lq, gt = (image.astype(float) for image in sample(what, seed, scale=3.0))
+        noise = (lq - gt)[(gt > 30).all(axis=2) & (gt < 225).all(axis=2)]
+        assert noise.std() == pytest.approx(8, rel=0.1)
+        difference = lq - gt
+        neighbours = (difference[:, 1:] * difference[:, :-1]).mean() / difference.var()
+        assert abs(neighbours) < 0.1  # white: not enlarged
 
 
 def test_target_and_input_are_resized_alike() -> None:

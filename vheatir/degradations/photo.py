@@ -24,6 +24,9 @@ from vheatir.metrics import to_uint8
 
 _SUBSAMPLINGS: tuple[Subsampling, ...] = ("4:2:0", "4:2:0", "4:4:4", "4:4:4", "4:2:2")
 _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+# Larger factors are for photographs as soft as a camera's files are at 100 %, whose noise is finer
+# than their content: they are enlarged before anything else.
+_MAX_NOISE_ENLARGEMENT = 1.5
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class PhotoDegradation:
         sigma: range of the standard deviation on 0..255 of all noise except camera noise;
             log-uniform.
         resize: probability that input and target are resized.
-        resize_range: range of the resize factor; log-uniform.
+        resize_range: range of the resize factor; log-uniform. Enlargement by more than 1.5
+            precedes all degradations; other resizing takes a random place among them.
         jpeg: probability of JPEG compression.
         second_jpeg: probability of a second compression, given the first.
         jpeg_last: probability that the last compression follows all other degradations.
@@ -62,8 +66,8 @@ class PhotoDegradation:
     poisson_noise: float = 0.05
     film_grain: float = 0.05
     sigma: tuple[float, float] = (1.5, 50.0)
-    resize: float = 0.2
-    resize_range: tuple[float, float] = (0.6, 1.5)
+    resize: float = 0.35
+    resize_range: tuple[float, float] = (0.6, 4.0)
     jpeg: float = 0.75
     second_jpeg: float = 0.2
     jpeg_last: float = 0.85
@@ -157,8 +161,9 @@ def _draw_steps(
         (what.film_grain, lambda s: _film_grain(s, what)),
     ]
     steps = [step for probability, step in kinds if rng.random() < probability]
+    first: list[Callable[[_Sample], None]] = []
     if scale != 1.0:
-        steps.append(_resize)
+        (first if scale > _MAX_NOISE_ENLARGEMENT else steps).append(_resize)
 
     def jpeg(sample: _Sample) -> None:
         _jpeg(sample, what)
@@ -169,7 +174,7 @@ def _draw_steps(
         if rng.random() < what.second_jpeg:
             steps.append(jpeg)
     order = rng.permutation(len(steps))
-    return [steps[i] for i in order] + last
+    return first + [steps[i] for i in order] + last
 
 
 def _camera_noise(sample: _Sample) -> None:
