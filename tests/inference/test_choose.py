@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -72,6 +73,16 @@ def test_camera_noise_is_for_the_photo_model(name: str) -> None:
         assert choose_model(jpeg_compress(damaged, 92), 92).model == "photo"
     gray = photographed(to_color_mode(PHOTOGRAPHS[name], "gray"), 6.0)
     assert choose_model(gray).model == "photo"
+
+
+def test_noise_under_jpeg_counts_beside_the_content() -> None:
+    models = []
+    for scale in (1, 3):  # sharp, and as soft as a camera's file at 100 %
+        clean = np.asarray(cv2.resize(PHOTOGRAPHS["chelsea"], None, fx=scale, fy=scale))
+        middle = [slice(n // 2 - 128, n // 2 + 128) for n in clean.shape[:2]]
+        damaged = photographed(np.ascontiguousarray(clean[tuple(middle)]), 2.5)
+        models.append(choose_model(jpeg_compress(damaged, 85), 85).model)
+    assert models == ["jpeg_color", "photo"]
 
 
 def test_noise_that_jpeg_has_changed_is_for_the_photo_model() -> None:

@@ -33,12 +33,10 @@ _WHITE_SHARE = 0.75
 _MOST_OVER_DIFFERENCES = 1.15
 _GOOD_QUALITY = 92
 _CLEAR_BLOCKS = 1.2
-# Noise under JPEG. Stronger than this it is noise; weaker chroma noise counts only where the finest
-# luma details contain as little noise as a camera leaves there. Texture contains more.
-_STRONG_CHROMA, _STRONG_LUMA = 2.5, 8.0
-_WEAK_CHROMA = 1.2
-_MAX_FINE_SHARE = 0.25
-_STRONG_BLOCKS = 3.0  # such compression removes the finest details by itself
+# Noise under JPEG. The JPEG model is better where the noise is weak, or weak beside the content.
+# Chroma noise times the square of the noise's share of the details separates the two best.
+_NOISY_CHROMA = 0.35
+_NOISY_SHARE_GRAY = 0.6
 # Drawings and text are flat between their lines and have few colours. Photographs are flat only
 # after JPEG of low quality: they have block borders and more colours.
 _FLAT = 0.5
@@ -98,7 +96,7 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     if not known and _is_drawn(parts, blockiness):
         return Choice(None, None, "no damage: flat areas without noise", estimate, blockiness)
     compressed = known or blockiness >= _CLEAR_BLOCKS
-    if compressed and not _is_noisy_jpeg(estimate, blockiness):
+    if compressed and not _is_noisy_jpeg(estimate, color == "gray"):
         message = f"JPEG of quality {quality}" if quality else f"JPEG blocks ({blockiness:.2f})"
         return Choice(f"jpeg_{color}", None, message, estimate, blockiness)
     if not compressed and estimate.luma <= _CLEAN_LUMA and estimate.chroma <= _CLEAN_CHROMA:
@@ -107,12 +105,12 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     return Choice("photo", None, message, estimate, blockiness)
 
 
-def _is_noisy_jpeg(estimate: NoiseEstimate, blockiness: float) -> bool:
+def _is_noisy_jpeg(estimate: NoiseEstimate, is_gray: bool) -> bool:
     """Whether a compressed image has more noise than compression and texture explain."""
-    if estimate.chroma >= _STRONG_CHROMA or estimate.luma >= _STRONG_LUMA:
-        return True
-    is_coarse = estimate.luma_scales[0] < _MAX_FINE_SHARE * estimate.luma
-    return is_coarse and estimate.chroma >= _WEAK_CHROMA and blockiness < _STRONG_BLOCKS
+    share = estimate.luma / estimate.detail if estimate.detail > 0 else 0.0
+    if is_gray:
+        return share >= _NOISY_SHARE_GRAY
+    return estimate.chroma * share**2 >= _NOISY_CHROMA
 
 
 def _white_sigma(parts: Sequence[NDArray[np.float32]], estimate: NoiseEstimate) -> float | None:

@@ -74,6 +74,8 @@ class NoiseEstimate:
         luma_scales: standard deviation of the luma noise at strides of 1, 2 and 4 pixels; equal for
             white noise, increasing for correlated noise.
         chroma_scales: the same for chroma, at strides of 4, 8 and 16.
+        detail: what the luma noise is to be compared with: the standard deviation of luma at a
+            stride of 4 pixels, of content and noise, in the median block of the image.
     """
 
     luma: float
@@ -81,6 +83,7 @@ class NoiseEstimate:
     correlated: bool
     luma_scales: tuple[float, float, float]
     chroma_scales: tuple[float, float, float]
+    detail: float
 
     def describe(self) -> str:
         """Return a description for the user, such as ``"luma 3.7, chroma 2.5, correlated"``."""
@@ -114,15 +117,15 @@ def estimate_noise(image: NDArray[Any]) -> NoiseEstimate:
         The estimate; all zero for an image of fewer than 48 pixels along a side.
     """
     if min(image.shape[:2]) < _MIN_SIDE:
-        return NoiseEstimate(0.0, 0.0, False, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+        return NoiseEstimate(0.0, 0.0, False, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     planes = _planes(_crops(image), 255 / white)
-    luma, luma_scales = _measure_noise([planes.luma], planes, _LUMA)
+    luma, luma_scales, detail = _measure_noise([planes.luma], planes, _LUMA)
     chroma, chroma_scales = 0.0, (0.0, 0.0, 0.0)
     if planes.chroma:
-        chroma, chroma_scales = _measure_noise(planes.chroma, planes, _CHROMA)
+        chroma, chroma_scales, _ = _measure_noise(planes.chroma, planes, _CHROMA)
     correlated = luma >= _MIN_VISIBLE and luma_scales[0] < _WHITE_FRACTION * luma
-    return NoiseEstimate(luma, chroma, correlated, luma_scales, chroma_scales)
+    return NoiseEstimate(luma, chroma, correlated, luma_scales, chroma_scales, detail)
 
 
 @dataclass(frozen=True)
@@ -171,8 +174,12 @@ def _planes(crops: Sequence[NDArray[Any]], scale: float) -> _Planes:
 
 def _measure_noise(
     measured: Sequence[NDArray[np.float32]], planes: _Planes, method: _Method
-) -> tuple[float, tuple[float, float, float]]:
-    """Return the standard deviation of the noise, total and per scale, as RMS over the planes."""
+) -> tuple[float, tuple[float, float, float], float]:
+    """Return the standard deviation of the noise, total and per scale, and of noise and content.
+
+    Each is the root mean square over the planes. The last one is that of the median block, at the
+    coarsest stride.
+    """
     blocks = _Blocks.of(measured[0].shape, method)
     groups, weights = _group_smooth_blocks(
         blocks.means(planes.gradient, method.step),
@@ -180,17 +187,19 @@ def _measure_noise(
         blocks.means(planes.luma, method.step),
     )
     variances = np.zeros(len(method.strides))
+    medians = []
     for plane in measured:
         for index, stride in enumerate(method.strides):
             energies = blocks.means(_energy(plane, stride), margin=blocks.margin - stride)
             quiet = np.array([np.quantile(energies[group], method.quantile) for group in groups])
             limit = _MAX_GROUP_RATIO**2 * np.quantile(quiet, 0.2)
             variances[index] += weights @ np.minimum(quiet, limit) / len(measured)
+        medians.append(float(np.median(energies)))
     fine, middle, coarse = (float(value) for value in method.gain * np.sqrt(variances))
     strength = min(max(coarse, middle), method.largest_step * middle)
     if strength > 0:
         strength *= 1 + _CORRELATED_GAIN * max(1 - fine / strength, 0)
-    return strength, (fine, middle, coarse)
+    return strength, (fine, middle, coarse), float(np.sqrt(np.mean(medians)))
 
 
 @dataclass(frozen=True)
