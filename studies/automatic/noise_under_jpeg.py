@@ -1,0 +1,141 @@
+"""When does noise under JPEG call for the model `photo` rather than the JPEG model?
+
+``python studies/automatic/noise_under_jpeg.py --photos FOLDER`` draws photographs, enlarges them by
+a random factor of 1 to 4.5, adds camera noise to three fifths of them, compresses all of them, and
+restores each with `photo` and with the JPEG model. It prints the mean regret of thresholds on the
+score of ``vheatir.inference.choose``: chroma noise times the square of luma noise over luma detail
+(gray: the share of luma noise alone). Samples and their measurements are appended to a JSON lines
+file, so that a run can be continued; the same arguments draw the same samples.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a script
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks import report
+from vheatir.data.sources import BUNDLED, ImageSource
+from vheatir.degradations import CameraNoise, add_camera_noise, jpeg_compress
+from vheatir.errors import run_entry_point
+from vheatir.inference import Restorer, estimate_noise
+from vheatir.metrics import psnr, to_uint8
+
+Pixels = NDArray[np.uint8]
+
+_LARGEST_SCALE = 4.5
+_SCALED, _NOISY, _RECOMPRESSED, _WEAK_JPEG = 0.8, 0.6, 0.15, 0.8
+_INTERPOLATIONS = (cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_LINEAR)
+HEADER = ["threshold", "mean regret", "to photo", "regret, no noise", "regret, noise"]
+
+
+def draw_sample(
+    source: ImageSource, side: int, rng: np.random.Generator
+) -> tuple[Pixels, Pixels, dict[str, Any]]:
+    """Return a degraded crop, its clean version, and what was drawn."""
+    number = int(rng.integers(len(source)))
+    scale = math.exp(rng.uniform(0, math.log(_LARGEST_SCALE))) if rng.random() < _SCALED else 1.0
+    clean = _enlarged_crop(source[number], side, scale, rng)
+    strength = math.exp(rng.uniform(math.log(0.6), math.log(6))) if rng.random() < _NOISY else 0.0
+    degraded = clean
+    if strength:
+        noise = CameraNoise.draw(rng, luma_std=strength)
+        degraded = to_uint8(add_camera_noise(clean.astype(np.float32) / 255, noise, rng))
+    if rng.random() < _RECOMPRESSED:
+        top, left = (int(n) for n in rng.integers(8, size=2))
+        degraded = jpeg_compress(degraded, int(rng.integers(40, 96)))[top:, left:]
+        clean = clean[top:, left:]
+    low, high = (60, 99) if rng.random() < _WEAK_JPEG else (15, 60)
+    quality = int(rng.integers(low, high))
+    drawn = {"scale": scale, "strength": strength, "quality": quality}
+    return jpeg_compress(np.ascontiguousarray(degraded), quality), clean, drawn
+
+
+def _enlarged_crop(image: Pixels, side: int, scale: float, rng: np.random.Generator) -> Pixels:
+    needed = min(math.ceil(side / scale), *image.shape[:2])
+    top, left = (int(rng.integers(n - needed + 1)) for n in image.shape[:2])
+    crop = image[top : top + needed, left : left + needed]
+    if scale > 1:
+        how = _INTERPOLATIONS[int(rng.integers(len(_INTERPOLATIONS)))]
+        crop = np.asarray(cv2.resize(crop, None, fx=scale, fy=scale, interpolation=how), np.uint8)
+    return np.ascontiguousarray(crop[:side, :side])
+
+
+def score(estimate: dict[str, Any], gray: bool) -> float:
+    """Return the score that ``vheatir.inference.choose`` compares with a threshold."""
+    share = estimate["luma"] / estimate["detail"] if estimate["detail"] else 0.0
+    return float(share if gray else estimate["chroma"] * share**2)
+
+
+def rows(samples: Sequence[dict[str, Any]], gray: bool) -> list[list[str]]:
+    """Return the table's rows: the regret of thresholds, by what the better model reaches."""
+    scores = np.array([score(sample["estimate"], gray) for sample in samples])
+    gain = np.array([sample["photo"] - sample["jpeg"] for sample in samples])  # of photo, in dB
+    noisy = np.array([sample["strength"] > 0 for sample in samples])
+    found = []
+    for threshold in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8) if gray else (0.2, 0.3, 0.35, 0.4, 0.5, 0.8):
+        chosen = scores >= threshold
+        regret = np.where(chosen, np.maximum(-gain, 0), np.maximum(gain, 0))
+        parts = [regret[m].sum() / max(m.sum(), 1) for m in (~noisy, noisy)]
+        means = [regret.mean(), chosen.mean(), *parts]
+        found.append([f"{threshold:g}", *(f"{value:.2f}" for value in means)])
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--photos", nargs="+", default=[BUNDLED], help="folders of photographs (bundled)")
+    add("--gray", action="store_true", help="gray photographs")
+    add("--samples", type=int, default=600)
+    add("--side", type=int, default=256, help="side of a sample in pixels (256)")
+    add("--out", type=Path, default=Path("results/noise_under_jpeg"), help="output folder")
+    arguments = parser.parse_args(argv)
+    return run_entry_point(lambda: _run(arguments), "finished samples are saved")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    gray = arguments.gray
+    source = ImageSource(arguments.photos, "gray" if gray else "rgb", heldout=True)
+    photo, jpeg = Restorer("photo_small"), Restorer(f"jpeg_{'gray' if gray else 'color'}_medium")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    file = arguments.out / f"samples{'_gray' if gray else ''}.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    samples = [json.loads(line) for line in lines]
+    remaining = range(len(samples), arguments.samples)
+    with file.open("a") as stream:
+        for index in track(remaining, console=Console(stderr=True), transient=True):
+            degraded, clean, sample = draw_sample(
+                source, arguments.side, np.random.default_rng([7, index])
+            )
+            sample["estimate"] = asdict(estimate_noise(degraded))
+            for name, model in (("photo", photo), ("jpeg", jpeg)):
+                sample[name] = min(psnr(model.restore(degraded), clean), 99.0)
+            samples.append(sample)
+            stream.write(json.dumps(sample) + "\n")
+    table = rows(samples, gray)
+    Console().print(report.text_table(f"{len(samples)} samples, dB", HEADER, table))
+    report.write(
+        arguments.out, "noise_under_jpeg", samples, {".md": report.markdown(HEADER, table)}
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
