@@ -220,7 +220,7 @@ def _find_methods(
     if arguments.opt:
         from vheatir.training.options import load_options
 
-        options = load_options(arguments.opt, arguments.force_yml)
+        options = load_options(arguments.opt, arguments.force_yml, arguments.imports)
         models = [load_experiment(options)]
         if options.level_range is not None:
             low, high = options.level_range
@@ -228,7 +228,7 @@ def _find_methods(
         roots = [root for each in options.datasets.val_sets.values() for root in each.dataroot_gt]
         bundled = bool(roots) and all(root == "bundled" for root in roots)
     elif arguments.weights:
-        models = load_all(arguments.weights)
+        models = load_all(arguments.weights, arguments.imports)
     else:
         models = load_all(released_weights(task.name for task in requested or TASKS.values()))
     methods = [

@@ -185,6 +185,7 @@ class Settings:
         model: name or file of one model for all images; None for the best of each task.
         overwrite: replace existing files.
         max_pixels: reject larger images.
+        imports: modules to import, which register the network of ``model``.
     """
 
     task: Literal["auto", "denoise", "jpeg", "photo"] = "auto"
@@ -196,6 +197,7 @@ class Settings:
     model: str | None = None
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
+    imports: tuple[str, ...] = ()
 
 
 class Runner:
@@ -213,7 +215,7 @@ class Runner:
 
     def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
         self.settings = settings
-        self._load = load or (lambda name: Restorer(name, settings.device))
+        self._load = load or (self._load_model)
         self._lock = threading.Lock()
         pick_device(settings.device)  # report an invalid device before the first image
         parse_strength(settings.strength)
@@ -312,6 +314,9 @@ class Runner:
         # The task ``photo`` has one model for both; gray is passed as equal channels.
         name = "photo" if self._task == "photo" else f"{self._task}_{color}"
         return found, self._restorer(self.settings.model or name), self.settings.level
+
+    def _load_model(self, name: str) -> Restorer:
+        return Restorer(name, self.settings.device, imports=self.settings.imports)
 
     def _restorer(self, name: str) -> Restorer:
         with self._lock:
