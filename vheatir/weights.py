@@ -116,7 +116,7 @@ def load_weights(
     else:
         state, metadata = _parse(file, data)
         header = _header(file, metadata)
-    _check_fit(file, header["network"], state)
+        _check_fit(file, header["network"], state)
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise VHeatIRError(
@@ -231,13 +231,18 @@ def _read(file: Path, size: int = -1) -> bytes:
 
 
 def _deduced_header(file: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the header of a checkpoint of BasicSR, whose task is unknown."""
+    """Return the header of a checkpoint of BasicSR, whose task is unknown.
+
+    Raises:
+        VHeatIRError: the weights are not of a network of the package.
+    """
     try:
         network = detect_config(state)
-    except VHeatIRError as error:
+        _check_fit(file, network, state)
+    except VHeatIRError:
         raise VHeatIRError(
-            f"{file} does not say what its network is, and {error}: "
-            "give a .safetensors file exported by training"
+            f"{file} does not say what its network is, and its weights are not those of a VHeatIR "
+            "or VHeatIRUNet: give a .safetensors file exported by training"
         ) from None
     return {"network": network, "info": {"name": file.stem}}
 

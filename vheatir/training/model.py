@@ -130,7 +130,7 @@ class RestorationModel:
                 torch.compiler.cudagraph_mark_step_begin()
             enabled = self.autocast is not None
             with torch.autocast(self.device.type, dtype=self.autocast, enabled=enabled):
-                output = self.forward(lq, level)
+                output = self.forward(lq) if level is None else self.forward(lq, level)
             loss = self.loss(output.float(), gt)
             (loss if share == 1 else loss * share).backward()
         return loss.detach()
