@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from vheatir.errors import VHeatIRError
 
 _State = Mapping[str, Tensor]
+_MAX_NAME_LENGTH = 256
 _UNKNOWN = "these are not the weights of a VHeatIR or VHeatIRUNet"
 
 
@@ -69,6 +70,7 @@ def _image_channels(planes_in: int, planes_out: int) -> dict[str, Any]:
 def _flat(state: _State, width: int) -> dict[str, Any]:
     lengths = _lengths(state)
     depths = [lengths[f"groups.{index}.blocks"] for index in range(lengths["groups"])]
+    _check_number(state, depths)
     block = "groups.0.blocks.0."
     return {
         "embed_dim": width,
@@ -95,6 +97,7 @@ def _unet(state: _State, width: int) -> dict[str, Any]:
         if has_heat:
             mixed = _shape(state, f"{mixer}in_proj.weight")[0] // 2
             inner.append((dim // 2 if split else dim, mixed))
+    _check_number(state, depths)
     return {
         "channels": channels,
         "depths": depths,
@@ -141,9 +144,20 @@ def _lengths(names: Iterable[str]) -> defaultdict[str, int]:
     """Return the lengths of the lists of modules by name: ``a.0.weight`` is of the list ``a``."""
     items: set[tuple[str, str]] = set()
     for name in names:
+        if len(name) > _MAX_NAME_LENGTH:
+            raise VHeatIRError(_UNKNOWN)
         for match in re.finditer(r"\.(\d+)(?=\.)", name):
             items.add((name[: match.start()], match[1]))
     lengths: defaultdict[str, int] = defaultdict(int)
     for listed, _ in items:
         lengths[listed] += 1
     return lengths
+
+
+def _check_number(state: _State, depths: Sequence[int]) -> None:
+    """Raise unless there are at least 4 weights for each block and 2 for each group or scale.
+
+    Building the network of a file that only names many blocks would take very long.
+    """
+    if 4 * sum(depths) + 2 * len(depths) > len(state):
+        raise VHeatIRError(_UNKNOWN)

@@ -35,6 +35,7 @@ from vheatir.evaluation.records import Record
 from vheatir.evaluation.tables import print_task, save_results
 from vheatir.evaluation.weight_files import load_all, load_experiment, released_weights
 from vheatir.image_io import write_image
+from vheatir.plugins import import_modules
 from vheatir.tasks import TASKS, Task, get_task
 
 # Console width for piped output, so that tables are not folded to 80 columns.
@@ -215,12 +216,13 @@ def _find_methods(
     from vheatir.hardware import pick_device
 
     device = pick_device(arguments.device)
+    import_modules(arguments.imports)
     levels: list[float] | None = None
     bundled = False
     if arguments.opt:
         from vheatir.training.options import load_options
 
-        options = load_options(arguments.opt, arguments.force_yml, arguments.imports)
+        options = load_options(arguments.opt, arguments.force_yml)
         models = [load_experiment(options)]
         if options.level_range is not None:
             low, high = options.level_range
@@ -228,7 +230,7 @@ def _find_methods(
         roots = [root for each in options.datasets.val_sets.values() for root in each.dataroot_gt]
         bundled = bool(roots) and all(root == "bundled" for root in roots)
     elif arguments.weights:
-        models = load_all(arguments.weights, arguments.imports)
+        models = load_all(arguments.weights)
     else:
         models = load_all(released_weights(task.name for task in requested or TASKS.values()))
     methods = [

@@ -20,19 +20,15 @@ def released_weights(tasks: Iterable[str]) -> list[Path]:
     return [path for task in tasks for path in find_weights(task)]
 
 
-def load_all(
-    paths: Iterable[str | os.PathLike[str]], imports: Sequence[str] = ()
-) -> list[LoadedModel]:
-    """Load weight files, ignoring duplicates; ``imports`` as in :func:`vheatir.load_weights`.
+def load_all(paths: Iterable[str | os.PathLike[str]]) -> list[LoadedModel]:
+    """Load weight files, ignoring duplicates.
 
     Raises:
         VHeatIRError: a file is missing, damaged or not a vHeatIR weight file.
     """
     from vheatir.weights import load_weights
 
-    return [
-        load_weights(file, imports=imports) for file in dict.fromkeys(Path(path) for path in paths)
-    ]
+    return [load_weights(path) for path in dict.fromkeys(Path(path) for path in paths)]
 
 
 def load_experiment(options: Options) -> LoadedModel:

@@ -34,6 +34,7 @@ from vheatir.inference.raw import RAW_SUFFIXES
 from vheatir.inference.restorer import Restoration, Restorer
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
+from vheatir.plugins import import_modules
 
 STREAM = "-"
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
@@ -210,15 +211,16 @@ class Runner:
 
     Raises:
         VHeatIRError: an unavailable device or model, a model of another task, a strength out of
-            range, or a level for a task that has none.
+            range, a level for a task that has none, or a module that cannot be imported.
     """
 
     def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
         self.settings = settings
-        self._load = load or (self._load_model)
+        self._load = load or (lambda name: Restorer(name, settings.device))
         self._lock = threading.Lock()
         pick_device(settings.device)  # report an invalid device before the first image
         parse_strength(settings.strength)
+        import_modules(settings.imports)
         self._restorers: dict[str, Restorer] = {}
         self._task: str = settings.task
         if settings.model is not None:
@@ -314,9 +316,6 @@ class Runner:
         # The task ``photo`` has one model for both; gray is passed as equal channels.
         name = "photo" if self._task == "photo" else f"{self._task}_{color}"
         return found, self._restorer(self.settings.model or name), self.settings.level
-
-    def _load_model(self, name: str) -> Restorer:
-        return Restorer(name, self.settings.device, imports=self.settings.imports)
 
     def _restorer(self, name: str) -> Restorer:
         with self._lock:
