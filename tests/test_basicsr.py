@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from vheatir import Restorer
+from vheatir import Restorer, VHeatIR
 from vheatir.archs import build_network
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import read_image, write_image
@@ -169,6 +169,17 @@ def test_a_network_with_a_level_is_refused_in_one_line(pairs: Path) -> None:
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "Traceback" not in result.stderr
     assert "pass no level" in errors[0] and "vheatir/train.py" in errors[0]
+
+
+@pytest.mark.parametrize("hidden", [{"norm": "post"}, {"img_range": 255.0}])
+def test_what_a_weight_file_of_basicsr_cannot_show_is_refused(hidden: dict[str, Any]) -> None:
+    importlib.import_module("vheatir.basicsr")
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    build = ARCH_REGISTRY.get("VHeatIR")
+    with pytest.raises(VHeatIRError, match=r"do not show .* train with vheatir/train\.py"):
+        build(embed_dim=8, depths=[1], **hidden)
+    assert type(build(embed_dim=8, depths=[1], norm="pre", img_range=1)) is VHeatIR
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ _LOADER_OPTIONS = (
     "persistent_workers", "num_prefetch_queue", "batch_size_per_gpu", "num_worker_per_gpu",
     "dataset_enlarge_ratio",
 )  # fmt: skip
+# Arguments that no weight shows, and their defaults: see vheatir/archs/detect.py.
+_HIDDEN = {"norm": "pre", "img_range": 1.0}
 
 
 def _network(name: str) -> Callable[..., nn.Module]:
@@ -62,6 +64,13 @@ def _network(name: str) -> Callable[..., nn.Module]:
                 f"BasicSR's models pass no level to a network, but this {name} has level_scale "
                 f"{arguments['level_scale']}: leave it out, or train with vheatir/train.py"
             )
+        for key, default in _HIDDEN.items():
+            if arguments.get(key, default) != default:
+                raise VHeatIRError(
+                    f"BasicSR's weight files do not show {key} {arguments[key]!r}, so that this "
+                    f"{name} could not be read from one: leave it out, or train with "
+                    "vheatir/train.py"
+                )
         return build_network({"type": name, **arguments})
 
     build.__name__ = name

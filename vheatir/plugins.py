@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vheatir._paths import PACKAGE
 from vheatir.errors import VHeatIRError
 
 
@@ -73,7 +74,8 @@ def registered_networks() -> dict[str, Any]:
 @contextmanager
 def _search_also(folders: Sequence[Path]) -> Iterator[None]:
     """Append folders to ``sys.path``, after all packages, so that they shadow none of these."""
-    added = [str(folder.resolve()) for folder in folders]
+    # In the package's own folder, basicsr.py and others share names with packages.
+    added = [str(folder.resolve()) for folder in folders if folder.resolve() != PACKAGE]
     sys.path += added
     importlib.invalidate_caches()
     try:
