@@ -75,8 +75,12 @@ def save_weights(
     Raises:
         VHeatIRError: ``network`` was not built by :func:`vheatir.archs.build_network`.
     """
+    # Cloned: a network from elsewhere may share a tensor between modules.
     state = {
-        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else None).contiguous()
+        name: tensor.detach()
+        .cpu()
+        .to(dtype if tensor.is_floating_point() else None)
+        .clone(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
     }
     header = {"format": _FORMAT, "network": network_config(network), "info": dict(info)}

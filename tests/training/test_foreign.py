@@ -15,8 +15,8 @@ import yaml
 from skimage.metrics import peak_signal_noise_ratio
 from torch.nn import functional as F
 
-from vheatir import Restorer, load_weights
-from vheatir.archs import ARCHS, FOREIGN
+from vheatir import Restorer, build_network, load_weights, save_weights
+from vheatir.archs import ARCHS, FOREIGN, adopt
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import read_image
 from vheatir.restore import main as restore
@@ -154,7 +154,33 @@ def test_basicsrs_swinir_trains_and_is_restored_exactly(
     assert restorer.task is not None and restorer.task.name == "denoise_color"
     # the validation during training padded in the same way
     (saved,) = (tiny.experiment() / "visualization" / "6").rglob("*.png")
-    assert read_image(saved).shape == (45, 55, 3)
+    from vheatir.degradations import degrade_for_benchmark
+
+    clean = read_image(tiny.folder / "clean" / f"{saved.stem.partition('_')[0]}.png")
+    degraded = degrade_for_benchmark(clean, restorer.task, 25.0)
+    padded = np.pad(degraded, ((0, 3), (0, 1), (0, 0)), mode="reflect").transpose(2, 0, 1)
+    with torch.no_grad():
+        expected = independent(torch.from_numpy(padded.copy())[None])[0, :, :45, :55]
+    pixels = (expected.clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
+    assert np.array_equal(read_image(saved), pixels)
+
+
+def test_a_network_that_shares_weights_between_modules_is_saved(tmp_path: Path) -> None:
+    class Shares(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Conv2d(3, 3, 1)
+            self.second = self.first
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x))
+
+    adopt("Shares", Shares)
+    network = build_network({"type": "Shares"})
+    info = {"task": "photo", "level": None}
+    again = load_weights(save_weights(tmp_path / "shares.safetensors", network, info)).network
+    x = torch.rand(1, 3, 4, 5)
+    assert torch.equal(again(x), network(x))
 
 
 def test_a_stranger_has_the_image_in_tiles_too(tiny: Any) -> None:
@@ -194,28 +220,24 @@ def test_the_users_own_network_and_loss_resume_exactly(mine: Any, helpers: Any) 
     assert resolved["imports"] == ["my_archs"]
 
 
-def test_a_new_process_needs_the_import(
-    mine: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch
+def test_the_command_line_imports_from_the_working_directory(
+    mine: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     change(mine, imports=None)
     command = mine.command("train:total_iter=2", "datasets:val=null")
-    line = helpers.finish(command, mine.folder).stderr.splitlines()[-1]
-    assert "unknown network type 'MyNet'" in line and "imports" in line
-    # from the working directory
     result = helpers.finish([*command, "--import", "my_archs"], mine.folder)
     assert result.returncode == 0, result.stderr
-    weights = str(mine.experiment() / "models" / "tiny.safetensors")
-    data = ["--data", str(mine.folder), "--level", "25", "--out", str(mine.folder / "results")]
-    test = [sys.executable, str(helpers.SCRIPT.with_name("test.py")), *data, "--limit", "1"]
-    told = helpers.finish([*test, "--weights", weights], mine.folder)
-    assert told.returncode == 2 and "give --import MODULE" in told.stderr
-    result = helpers.finish([*test, "--weights", weights, "--import", "my_archs"], mine.folder)
-    assert result.returncode == 0, result.stderr
-    # in this process: by the option file, for the test script too
     monkeypatch.chdir(mine.folder)
-    forced = ["--force_yml", f"path:experiments_root={mine.folder / 'runs'}"]
-    assert measure(["-opt", str(mine.file), "--import", "my_archs", *data, "--limit", "1",
-                    *forced]) == 0  # fmt: skip
+    weights = str(mine.experiment() / "models" / "tiny.safetensors")
+    test = ["--data", "clean", "--level", "25", "--out", "results", "--limit", "1"]
+    assert mine.run() == 2
+    assert "unknown network type 'MyNet'" in capfd.readouterr().err
+    assert measure([*test, "--weights", weights]) == 2
+    assert "give --import MODULE" in capfd.readouterr().err
+    assert measure([*test, "--weights", weights, "--import", "my_archs"]) == 0
+    forget()
+    root = ["--force_yml", f"path:experiments_root={mine.folder / 'runs'}"]
+    assert measure([*test, "-opt", str(mine.file), *root, "--import", "my_archs"]) == 0
 
 
 def test_the_resume_command_names_the_imports(tiny: Any) -> None:
