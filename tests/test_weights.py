@@ -229,7 +229,7 @@ def test_configurations_that_cannot_be_true(file: Path) -> None:
     changes: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         (lambda h: h["network"].update(embed_dim=16), "is wrong"),
         (lambda h: h["network"].update(embed_dim="16"), "embed_dim"),
-        (lambda h: h["network"].update(type="VHeatIR2"), "did you mean 'VHeatIR'"),
+        (lambda h: h["network"].update(type="VHeatIR2"), "needs the network type 'VHeatIR2'"),
         (lambda h: h["network"].update(gain=2), "unknown option of VHeatIR"),
         (lambda h: h["network"].pop("depths"), "is wrong"),
     ]

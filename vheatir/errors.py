@@ -19,17 +19,20 @@ class UnsupportedImageError(VHeatIRError):
     """A valid image file of an unsupported kind: raw, HDR, or its decoder is not installed."""
 
 
-def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> VHeatIRError:
+def unknown_name(
+    kind: str, name: object, allowed: Iterable[str], also: Iterable[str] = ()
+) -> VHeatIRError:
     """Build the error for a name that is not among ``allowed``; it suggests the closest match.
 
     Args:
         kind: what the name refers to, such as ``"option"`` or ``"mixer"``.
         name: the invalid name.
-        allowed: all valid names.
+        allowed: all valid names, which are listed.
+        also: more valid names, too many to list.
     """
     names = sorted(allowed)
     # compare case-insensitively: "adamw" is meant to match "AdamW" rather than "Adam"
-    folded = {known.casefold(): known for known in names}
+    folded = {known.casefold(): known for known in (*also, *names)}
     near = get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
     hint = f"did you mean {folded[near[0]]!r}? " if near else ""
     return VHeatIRError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(names)}")

@@ -79,8 +79,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--model",
         metavar="NAME|FILE",
-        help="one model for all images: name of a released model or a .safetensors file (default: "
-        "the best for the task, gray or colour)",
+        help="one model for all images: name of a released model, a .safetensors file, or a .pth "
+        "file from BasicSR (default: the best for the task, gray or colour)",
+    )
+    add(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module that registers the network of --model; it runs that module's code",
     )
     add(
         "--format",
@@ -172,6 +180,7 @@ def _run(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         overwrite=arguments.overwrite,
         max_pixels=arguments.max_pixels,
+        imports=tuple(arguments.imports),
     )
     if arguments.shard:
         jobs = pick_shard(jobs, *arguments.shard)

@@ -41,6 +41,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("-opt", metavar="FILE", help="test the weights of an option file's experiment")
     add("--force_yml", nargs="+", default=[], metavar="A:B=V", help="options of FILE to override")
     add(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module that registers the network of the weights; it runs its code",
+    )
+    add(
         "--data",
         metavar="DIR",
         help="folder of test sets (Set12, McMaster, LIVE1, classic5, Nam25, CC15, PolyU) or of any "

@@ -44,6 +44,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="A:B=V",
         help="options to override, such as train:total_iter=1000",
     )
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module that registers networks or losses, as the option 'imports' does",
+    )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -67,7 +75,7 @@ def train(arguments: argparse.Namespace) -> int:
     from vheatir.training.compat import import_basicsr
     from vheatir.training.options import load_options
 
-    options = load_options(arguments.opt, arguments.force_yml)
+    options = load_options(arguments.opt, arguments.force_yml, arguments.imports)
     import_basicsr()
     from vheatir.training.distributed import start_processes, stop_processes
     from vheatir.training.experiment import Experiment, log_to_console
@@ -129,6 +137,8 @@ def resume_command(arguments: argparse.Namespace) -> str:
     command += ["-opt", arguments.opt, "--auto_resume"]
     if arguments.launcher != "none":
         command += ["--launcher", arguments.launcher]
+    for name in arguments.imports:
+        command += ["--import", name]
     if arguments.force_yml:
         command += ["--force_yml", *arguments.force_yml]
     return shlex.join(command)

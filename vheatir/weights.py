@@ -1,8 +1,9 @@
 """Weight files: safetensors with the network configuration and the task in their metadata.
 
-Loading a weight file never executes code. The metadata entry ``vheatir`` is JSON with ``format``,
-``network`` (the configuration for :func:`vheatir.archs.build_network`) and ``info``: ``task``,
-``level``, ``name`` and ``training``.
+Loading a weight file never executes code from it. The metadata entry ``vheatir`` is JSON with
+``format``, ``network`` (the configuration for :func:`vheatir.archs.build_network`) and ``info``:
+``task``, ``level``, ``name`` and ``training``. A checkpoint of BasicSR (``.pth``) has none of
+these: its network is deduced from the weights.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from vheatir.archs import build_network, network_config
+from vheatir.archs import ARCHS, FOREIGN, build_network, network_config
+from vheatir.archs.detect import detect_config
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
 from vheatir.renamed import current_file
@@ -31,6 +33,7 @@ from vheatir.renamed import current_file
 _KEY = "vheatir"
 _FORMAT = 1
 _MAX_NAME_LENGTH = 64
+_CHECKPOINTS = (".pth", ".pt")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class LoadedModel:
     Attributes:
         network: the network, in evaluation mode.
         info: ``task``, ``level`` (a number, [lowest, highest], or None for a task without a level),
-            ``name``, ``training``.
+            ``name``, ``training``. For a checkpoint of BasicSR only ``name``.
         path: path of the weight file.
         sha256: SHA-256 of the weight file.
     """
@@ -72,8 +75,12 @@ def save_weights(
     Raises:
         VHeatIRError: ``network`` was not built by :func:`vheatir.archs.build_network`.
     """
+    # Cloned: a network from elsewhere may share a tensor between modules.
     state = {
-        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else None).contiguous()
+        name: tensor.detach()
+        .cpu()
+        .to(dtype if tensor.is_floating_point() else None)
+        .clone(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
     }
     header = {"format": _FORMAT, "network": network_config(network), "info": dict(info)}
@@ -82,18 +89,38 @@ def save_weights(
     return Path(path)
 
 
-def load_weights(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> LoadedModel:
+def load_weights(
+    path: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    *,
+    imports: Sequence[str] = (),
+) -> LoadedModel:
     """Build a network from a weight file and load its weights, in float32.
 
+    Args:
+        path: a weight file, or a checkpoint of BasicSR (``.pth``) with one of the package's
+            networks; its average (EMA) if it holds one.
+        device: device of the network.
+        imports: modules to import first, which register networks that are not part of the package;
+            see :func:`vheatir.plugins.import_modules`.
+
     Raises:
-        VHeatIRError: the file is missing, damaged or not a vHeatIR weight file, or its weights do
-            not match its network or are not finite.
+        VHeatIRError: the file is missing, damaged or not a vHeatIR weight file, its network is not
+            known, or its weights do not match its network or are not finite.
     """
+    if imports:
+        from vheatir.plugins import import_modules
+
+        import_modules(imports)
     file = current_file(Path(path))
     data = _read(file)
-    state, metadata = _parse(file, data)
-    header = _header(file, metadata)
-    _check_fit(file, header["network"], state)
+    if file.suffix in _CHECKPOINTS:
+        state = read_state_dict(file)
+        header = _deduced_header(file, state)
+    else:
+        state, metadata = _parse(file, data)
+        header = _header(file, metadata)
+        _check_fit(file, header["network"], state)
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise VHeatIRError(
@@ -207,14 +234,38 @@ def _read(file: Path, size: int = -1) -> bytes:
         raise VHeatIRError(f"weight file {file} cannot be opened: {error.strerror}") from None
 
 
+def _deduced_header(file: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the header of a checkpoint of BasicSR, whose task is unknown.
+
+    Raises:
+        VHeatIRError: the weights are not of a network of the package.
+    """
+    try:
+        network = detect_config(state)
+        _check_fit(file, network, state)
+    except VHeatIRError:
+        raise VHeatIRError(
+            f"{file} does not say what its network is, and its weights are not those of a VHeatIR "
+            "or VHeatIRUNet: give a .safetensors file exported by training"
+        ) from None
+    return {"network": network, "info": {"name": file.stem}}
+
+
 def _check_fit(file: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     """Check that the weights match the network that the file describes.
 
     The network is built on the meta device: a few bytes can describe one that exceeds any memory.
+    Only one that the user imported, and that cannot be built there, is built in memory.
 
     Raises:
-        VHeatIRError: they do not match, or the network cannot be built.
+        VHeatIRError: they do not match, or the network is not known or cannot be built.
     """
+    kind = config.get("type")
+    if not isinstance(kind, str) or kind not in ARCHS:
+        raise VHeatIRError(
+            f"{file} needs the network type {str(kind)[:_MAX_NAME_LENGTH]!r}, which is not part of "
+            "vHeatIR: give --import MODULE (in Python: imports=[...]) that registers it"
+        )
     # Every block and scale has weights, so more of them than tensors is an invalid configuration.
     # Check this first: building the modules of a billion blocks would never finish.
     lists = [value for value in config.values() if isinstance(value, (list, str))]
@@ -225,8 +276,7 @@ def _check_fit(file: Path, config: Mapping[str, Any], state: Mapping[str, Tensor
             f"{file} describes a network that its weights do not match: download it again"
         )
     try:
-        with torch.device("meta"):
-            expected = build_network(config).state_dict()
+        expected = _build_empty(config).state_dict()
     except VHeatIRError as error:
         raise VHeatIRError(f"{file}: {error}") from None
     for name, tensor in expected.items():
@@ -236,6 +286,16 @@ def _check_fit(file: Path, config: Mapping[str, Any], state: Mapping[str, Tensor
             )
     if extra := state.keys() - expected.keys():
         raise VHeatIRError(f"{file} contains weights its network does not have: {sorted(extra)[0]}")
+
+
+def _build_empty(config: Mapping[str, Any]) -> nn.Module:
+    try:
+        with torch.device("meta"):
+            return build_network(config)
+    except VHeatIRError:
+        if config["type"] not in FOREIGN:
+            raise
+    return build_network(config)  # SwinIR, for one, reads values of tensors while it is built
 
 
 def _damaged_error(file: Path, error: Exception) -> VHeatIRError:

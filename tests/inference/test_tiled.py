@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -193,3 +194,49 @@ def test_self_ensemble_leaves_its_input_alone() -> None:
     before = x.clone()
     self_ensemble(nn.Identity(), x)
     assert torch.equal(x, before)
+
+
+class Windows(nn.Module):
+    """Shifts every window of 8x8 pixels to mean zero; other sizes are an error."""
+
+    def __init__(self, **given: object) -> None:
+        super().__init__()
+        self.__dict__.update(given)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cut = x.unflatten(-1, (-1, 8)).unflatten(-3, (-1, 8))
+        return (cut - cut.mean((-3, -1), keepdim=True)).flatten(-4, -3).flatten(-2)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"window_size": 8},
+        {"window_size": (8, 4)},
+        {"window_size": None, "vheatir_config": {"window_size": 8}},
+        {"vheatir_config": {"window_size": [8, 8]}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("size", [(16, 24), (13, 18), (9, 32), (3, 5)])
+def test_images_off_the_window_are_padded_and_cropped(
+    given: dict[str, object], size: tuple[int, int]
+) -> None:
+    network = Windows(**given)
+    x = torch.rand(2, 3, *size)
+    bottom, right = -size[0] % 8, -size[1] % 8
+    mode = "reflect" if min(size) > 8 else "edge"
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (0, bottom), (0, right)), mode=mode)
+    expected = network(torch.from_numpy(padded))[..., : size[0], : size[1]]
+    assert torch.equal(restore_tensor(network, x), expected)
+    assert restore_tensor(network, x, tile=16, overlap=8).shape == x.shape
+
+
+def test_a_level_per_pixel_is_padded_with_the_image() -> None:
+    class Adds(Windows):
+        def forward(self, x: Tensor, level: Tensor) -> Tensor:  # type: ignore[override]
+            assert x.shape[2:] == level.shape[2:] == (16, 16)
+            return x + level
+
+    x, level = torch.rand(1, 3, 9, 10), torch.rand(1, 1, 9, 10)
+    assert torch.equal(restore_tensor(Adds(window_size=8), x, level), x + level)

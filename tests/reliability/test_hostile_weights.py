@@ -9,8 +9,10 @@ import pickle
 import random
 import resource
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from vheatir.archs import build_network
+from vheatir.archs import ARCHS, build_network
 from vheatir.errors import VHeatIRError
 from vheatir.weights import load_weights, read_info, read_state_dict, save_weights
 
@@ -135,6 +137,90 @@ def test_lying_safetensors(good: Path, tmp_path: Path, ledger: Any) -> None:
         for length in (2**63, 2**40, 100_000_001, 0):
             path.write_bytes(struct.pack("<Q", length) + data[8:])
             refused(row, path)
+
+
+MODULE = """
+from pathlib import Path
+Path({bait!r}).mkdir()
+
+from torch import nn
+from vheatir.archs import ARCHS
+
+ARCHS["Planted"] = lambda **_: nn.Conv2d(3, 3, 1)
+"""
+
+
+def test_files_that_name_networks_and_modules(
+    good: Path, tmp_path: Path, ledger: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A weight file names a network from elsewhere, or modules: nothing is imported."""
+    bait = tmp_path / "planted"
+    (tmp_path / "planted_module.py").write_text(MODULE.format(bait=str(bait)))
+    monkeypatch.chdir(tmp_path)
+    imported = set(sys.modules)
+    entry = json.loads(header_of(good.read_bytes())["__metadata__"]["vheatir"])
+    state = safetensors.torch.load(good.read_bytes())
+    kinds = ("Planted", "SwinIR", "planted_module", "planted_module.Planted", "os.system", "Linear",
+             "torch.nn.Linear", "__import__", "../planted_module", "", "\n\n", "x" * 10**5, None, 7,
+             ["SwinIR"], {"type": "SwinIR"})  # fmt: skip
+    module = {"imports": ["planted_module"], "import": "planted_module"}
+    with ledger(4, "weight files that name other networks, or modules to import") as row:
+        for number, kind in enumerate(kinds):
+            for where in ("network", "info", "top"):
+                header = {**entry, "network": {"type": kind, "width": 8}, "info": INFO}
+                if where == "top":
+                    header.update(module)
+                else:
+                    header[where] = {**header[where], **module}
+                path = tmp_path / f"kind{number}.safetensors"
+                path.write_bytes(safetensors.torch.save(state, {"vheatir": json.dumps(header)}))
+                refused(row, path, (load_weights,))
+                said = answer(load_weights, path)
+                named = said is not None and "--import MODULE" in said
+                row.case(named, f"{where} {str(kind)[:40]!r}: {said}")
+        for name, content in {
+            "state": {"options": module, "params": {"imports": torch.zeros(1)}},
+            "weights": {"params": {"conv_first.weight": torch.zeros(2, 3, 3, 3)}, **module},
+        }.items():
+            torch.save(content, tmp_path / f"{name}.pth")
+            refused(row, tmp_path / f"{name}.pth", (load_weights,))
+        new = {name.split(".")[0] for name in set(sys.modules) - imported}
+        row.case(not new & {"planted_module", "basicsr"}, f"imported: {new}")
+        row.case(not bait.exists(), "the planted module ran")
+    # with the import that the user gives, it does run
+    try:
+        load = partial(load_weights, imports=["planted_module"])
+        said = answer(load, with_network(good, tmp_path / "own.safetensors", type="Planted"))
+        assert said is not None and "does not match its own configuration" in said
+        assert bait.exists()
+    finally:
+        ARCHS.pop("Planted", None)
+        sys.modules.pop("planted_module", None)
+
+
+def test_checkpoints_that_lie_about_their_network(tmp_path: Path, ledger: Any) -> None:
+    state = build_network({"type": "VHeatIR", "embed_dim": 8, "depths": [1]}).state_dict()
+    lies: dict[str, dict[str, torch.Tensor]] = {
+        "empty": {}, "other": {"a": torch.ones(1)},
+        "scalar": {**state, "conv_first.weight": torch.zeros(())},
+        "flat": {**state, "conv_first.weight": torch.zeros(8)},
+        "hollow": {**state, "conv_first.weight": torch.zeros(0, 3, 3, 3)},
+        "wide": {**state, "conv_first.weight": torch.zeros(0, 10**12, 3, 3)},
+        "endless": {**state, **{f"groups.{i}.blocks.{10**9 * i}.x": torch.zeros(0)
+                                for i in range(2_000)}},
+        "deep": {**state, "groups." + "0.0." * 20_000 + "x": torch.zeros(0)},
+        "embedding": {**state, "groups.0.fve": torch.zeros(10**9, 0)},
+        "nan": {**state, "conv_last.bias": torch.full((3,), float("nan"))},
+        "missing": {key: value for key, value in state.items() if "conv_last" not in key},
+        "more": {**state, "more": torch.zeros(1)},
+    }  # fmt: skip
+    with ledger(4, "checkpoints of BasicSR whose weights are not those of a network") as row:
+        for name, tensors in lies.items():
+            for suffix in (".pth", ".pt"):
+                torch.save({"params": tensors}, tmp_path / f"{name}{suffix}")
+                refused(row, tmp_path / f"{name}{suffix}", (load_weights,))
+        torch.save({"params": state}, tmp_path / "good.pth")
+        row.case(answer(load_weights, tmp_path / "good.pth") is None, "a good one is refused")
 
 
 class Planted:

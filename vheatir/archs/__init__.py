@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -17,7 +19,22 @@ from vheatir.renamed import SIZES, current_name
 #: Network types that option and weight files may name. Register your own class here to train it
 #: with the same loop. It needs ``forward(x, level=None)`` on images (B, C, H, W), and the
 #: attributes ``in_chans``, ``out_chans`` and ``takes_level``. See ``benchmarks/swinir.py``.
-ARCHS: dict[str, type[nn.Module]] = {"VHeatIR": VHeatIR, "VHeatIRUNet": VHeatIRUNet}
+ARCHS: dict[str, Callable[..., nn.Module]] = {"VHeatIR": VHeatIR, "VHeatIRUNet": VHeatIRUNet}
+
+#: Names in :data:`ARCHS` of networks from elsewhere, which need none of these attributes.
+FOREIGN: set[str] = set()
+
+
+def adopt(name: str, network: Callable[..., nn.Module]) -> None:
+    """Let option and weight files name a network from elsewhere, called as ``network(x)``.
+
+    Args:
+        name: network type; a name that is in :data:`ARCHS` already keeps its meaning.
+        network: the class, or another function that builds the network from keyword arguments.
+    """
+    if name not in ARCHS:
+        ARCHS[name] = network
+        FOREIGN.add(name)
 
 
 def build_network(config: Mapping[str, Any]) -> nn.Module:
@@ -42,25 +59,57 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
         if size not in sizes:
             raise unknown_name(f"size of {name}", size, sizes)
         arguments = {**sizes[size], **arguments}
-    allowed = inspect.signature(ARCHS[name]).parameters
-    for key in arguments:
-        if key not in allowed:
-            raise unknown_name(f"option of {name}", key, allowed)
+    check_arguments(f"option of {name}", ARCHS[name], arguments)
+    expected: tuple[type[Exception], ...] = (
+        TypeError, ValueError, RuntimeError, ArithmeticError,
+    )  # fmt: skip
+    if name in FOREIGN:
+        expected = (Exception,)  # its constructor may raise anything
     try:
         network = ARCHS[name](**arguments)
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+    except expected as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise VHeatIRError(f"network {name} cannot be built: {line}") from error
-    network.config = complete_config(name, arguments)  # type: ignore[assignment]
+    if not isinstance(network, nn.Module):
+        raise VHeatIRError(f"network type {name} is not a network: it builds {type(network)}")
+    network.vheatir_config = complete_config(name, arguments)  # type: ignore[assignment]
     return network
 
 
+def check_arguments(kind: str, function: Callable[..., Any], names: Iterable[str]) -> None:
+    """Raise VHeatIRError unless ``function`` takes all of ``names`` as keyword arguments.
+
+    Args:
+        kind: what the names are, for the message.
+        function: a function or class.
+        names: names of keyword arguments.
+    """
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in names:
+        if name not in parameters:
+            raise unknown_name(kind, name, parameters)
+
+
 def complete_config(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the full configuration, including defaults, in JSON-compatible types."""
+    """Return the full configuration, including defaults, in JSON-compatible types.
+
+    Defaults of other types, such as the ``norm_layer`` of a network from elsewhere, are left out.
+    """
     parameters = inspect.signature(ARCHS[name]).parameters
-    values = {key: arguments.get(key, parameter.default) for key, parameter in parameters.items()}
+    defaults = {key: parameter.default for key, parameter in parameters.items()}
+    values = {**{k: v for k, v in defaults.items() if _is_json(v)}, **arguments}
     plain = {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
     return {"type": name, **plain}
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def network_config(network: nn.Module) -> dict[str, Any]:
@@ -69,7 +118,7 @@ def network_config(network: nn.Module) -> dict[str, Any]:
     Raises:
         VHeatIRError: ``network`` was not built by :func:`build_network`.
     """
-    config = getattr(network, "config", None)
+    config = getattr(network, "vheatir_config", None)
     if config is None:
         raise VHeatIRError(
             "the configuration of this network is unknown: build it with vheatir.build_network"
@@ -77,4 +126,27 @@ def network_config(network: nn.Module) -> dict[str, Any]:
     return dict(config)
 
 
-__all__ = ["ARCHS", "VHeatIR", "VHeatIRUNet", "build_network", "fast", "network_config"]
+def window_of(network: nn.Module) -> int:
+    """Return the number of pixels of which the sides of an image must be multiples.
+
+    That is the attribute ``window_size`` of a network from elsewhere, such as HAT, or else its
+    argument of that name, such as SwinIR's; 1 without either. The package's networks take any size.
+    """
+    config = getattr(network, "vheatir_config", {})
+    size = getattr(network, "window_size", None) or config.get("window_size")
+    sides = [size] if isinstance(size, int) else size if isinstance(size, (list, tuple)) else []
+    return math.lcm(*(side for side in sides if isinstance(side, int) and side > 0))
+
+
+__all__ = [
+    "ARCHS",
+    "FOREIGN",
+    "VHeatIR",
+    "VHeatIRUNet",
+    "adopt",
+    "build_network",
+    "check_arguments",
+    "fast",
+    "network_config",
+    "window_of",
+]

@@ -35,6 +35,7 @@ from vheatir.evaluation.records import Record
 from vheatir.evaluation.tables import print_task, save_results
 from vheatir.evaluation.weight_files import load_all, load_experiment, released_weights
 from vheatir.image_io import write_image
+from vheatir.plugins import import_modules
 from vheatir.tasks import TASKS, Task, get_task
 
 # Console width for piped output, so that tables are not folded to 80 columns.
@@ -215,6 +216,7 @@ def _find_methods(
     from vheatir.hardware import pick_device
 
     device = pick_device(arguments.device)
+    import_modules(arguments.imports)
     levels: list[float] | None = None
     bundled = False
     if arguments.opt:

@@ -34,6 +34,7 @@ from vheatir.inference.raw import RAW_SUFFIXES
 from vheatir.inference.restorer import Restoration, Restorer
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
+from vheatir.plugins import import_modules
 
 STREAM = "-"
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
@@ -185,6 +186,7 @@ class Settings:
         model: name or file of one model for all images; None for the best of each task.
         overwrite: replace existing files.
         max_pixels: reject larger images.
+        imports: modules to import, which register the network of ``model``.
     """
 
     task: Literal["auto", "denoise", "jpeg", "photo"] = "auto"
@@ -196,6 +198,7 @@ class Settings:
     model: str | None = None
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
+    imports: tuple[str, ...] = ()
 
 
 class Runner:
@@ -208,7 +211,7 @@ class Runner:
 
     Raises:
         VHeatIRError: an unavailable device or model, a model of another task, a strength out of
-            range, or a level for a task that has none.
+            range, a level for a task that has none, or a module that cannot be imported.
     """
 
     def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
@@ -217,6 +220,7 @@ class Runner:
         self._lock = threading.Lock()
         pick_device(settings.device)  # report an invalid device before the first image
         parse_strength(settings.strength)
+        import_modules(settings.imports)
         self._restorers: dict[str, Restorer] = {}
         self._task: str = settings.task
         if settings.model is not None:

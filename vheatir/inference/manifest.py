@@ -38,7 +38,8 @@ class Manifest:
     ) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        relevant = {k: v for k, v in asdict(settings).items() if k not in ("overwrite", "device")}
+        others = ("overwrite", "device", "imports")
+        relevant = {k: v for k, v in asdict(settings).items() if k not in others}
         self._settings = hashlib.sha256(json.dumps(relevant).encode()).hexdigest()[:16]
         self._records: dict[str, dict[str, Any]] = {}
         for path in sorted(folder.glob(_NAME.format("*"))):

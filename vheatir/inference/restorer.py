@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,6 +89,8 @@ class Restorer:
             faster on a GPU (and on a CPU with AMX or AVX-512 BF16); ``"auto"``: bfloat16 if the
             device supports it natively, else float32. Images of which at least 40 % is black or
             white always use float32.
+        imports: modules to import first, which register networks that are not part of the package;
+            see :func:`vheatir.load_weights`.
 
     Attributes:
         precision: the precision in use, with ``"auto"`` resolved.
@@ -110,6 +113,7 @@ class Restorer:
         device: str | torch.device = "auto",
         *,
         precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32",
+        imports: Sequence[str] = (),
     ) -> None:
         if precision not in ("auto", *_PRECISIONS):
             raise VHeatIRError(f"precision {precision!r}: allowed: auto, {', '.join(_PRECISIONS)}")
@@ -118,12 +122,14 @@ class Restorer:
             precision = "bfloat16" if has_native_bf16(self.device) else "float32"
             log.info("precision auto: %s on this %s", precision, self.device.type)
         self.precision = precision
-        self.model = _load(model)
+        self.model = _load(model, imports)
         self.network: nn.Module = self.model.network.to(self.device).eval()
         self.info: dict[str, Any] = dict(self.model.info)
         self.task: Task | None = TASKS.get(str(self.info.get("task")))
         self._dtype = _PRECISIONS[precision]
-        self._channels = int(self.network.in_chans)  # type: ignore[arg-type]
+        # a network from elsewhere need not say its channels: its file names the task
+        channels = self.task.channels if self.task else 3
+        self._channels = int(getattr(self.network, "in_chans", channels))
         self._takes_level = bool(getattr(self.network, "takes_level", False))
 
     @property
@@ -352,7 +358,8 @@ class Restorer:
         """Return a tile size that fits the memory budget; None if the whole image does."""
         last = getattr(self.network, "conv_last", None)
         channels = float(last.in_channels if isinstance(last, nn.Conv2d) else _DEFAULT_CHANNELS)
-        channels /= int(getattr(self.network, "downscale", 1)) ** 2
+        downscale = getattr(self.network, "downscale", 1)
+        channels /= downscale**2 if isinstance(downscale, int) else 1
         budget: float = _MAX_WHOLE_FEATURE_MAP
         available = available_memory(self.device)
         if available is not None:
@@ -365,14 +372,18 @@ class Restorer:
         return side
 
 
-def _load(model: str | os.PathLike[str] | LoadedModel) -> LoadedModel:
+def _load(model: str | os.PathLike[str] | LoadedModel, imports: Sequence[str]) -> LoadedModel:
     if not isinstance(model, (str, os.PathLike)):
         return model
     text = os.fspath(model)
-    if isinstance(model, os.PathLike) or text.endswith(".safetensors") or os.path.isfile(text):
+    if (
+        isinstance(model, os.PathLike)
+        or text.endswith((".safetensors", ".pth"))
+        or os.path.isfile(text)
+    ):
         from vheatir.weights import load_weights
 
-        return load_weights(text)
+        return load_weights(text, imports=imports)
     import vheatir
 
     return vheatir.load_model(text)

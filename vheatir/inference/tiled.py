@@ -15,6 +15,8 @@ from types import EllipsisType
 import torch
 from torch import Tensor, nn
 
+from vheatir.archs import window_of
+from vheatir.archs.vheatir_arch import pad_to_multiple
 from vheatir.errors import VHeatIRError
 
 Level = float | Tensor | None
@@ -52,7 +54,8 @@ def restore_tensor(
 
     Args:
         net: network called as ``net(x, level)``, or ``net(x)`` where ``level`` is None; returns
-            a tensor of the same height and width.
+            a tensor of the same height and width. For one that needs multiples of a window
+            (:func:`vheatir.archs.window_of`), images are padded by reflection.
         x: (B, C, H, W), floating, in [0, 1], any H, W >= 1.
         level: scalar, (B,), or (B, 1, H, W) for one level per pixel, cropped along with the tiles.
         tile: maximum side of a tile in pixels, at least 16; tiles are shrunk as long as their
@@ -83,8 +86,7 @@ def restore_tensor(
             area: _Area = (..., slice(row.start, row.stop), slice(column.start, column.stop))
             part = x[area].to(device)
             part_level = _crop_level(level, x, area, device)
-            result = net(part) if part_level is None else net(part, part_level)
-            result = result.to(x.device)
+            result = _run(net, part, part_level).to(x.device)
             if total == 1:
                 out = result
             else:
@@ -98,6 +100,19 @@ def restore_tensor(
                 progress(index + 1, total)
     assert out is not None
     return out.to(x.dtype)
+
+
+def _run(net: nn.Module, x: Tensor, level: Level) -> Tensor:
+    """Call the network on an image, padded to a multiple of its window."""
+    window = window_of(net)
+    if window == 1:
+        return net(x) if level is None else net(x, level)
+    height, width = x.shape[-2:]
+    if _is_level_map(level, x):
+        level = pad_to_multiple(level, window)  # type: ignore[arg-type]
+    padded = pad_to_multiple(x, window)
+    result = net(padded) if level is None else net(padded, level)
+    return result[..., :height, :width]
 
 
 def self_ensemble(

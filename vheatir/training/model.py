@@ -12,20 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vheatir.archs import build_network
+from vheatir.archs import FOREIGN, build_network, window_of
 from vheatir.archs.blocks import ResidualConvBlock
 from vheatir.archs.checkpointing import checkpoint_blocks
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import tf32_products
-from vheatir.training.compat import import_basicsr
 from vheatir.training.distributed import Processes
+from vheatir.training.losses import build_pixel_loss
 from vheatir.training.precision import autocast_dtype
 from vheatir.training.schema import Options
 from vheatir.weights import read_state_dict
-
-import_basicsr()
-
-from basicsr.losses import build_loss  # noqa: E402
 
 log = logging.getLogger("vheatir")
 
@@ -41,7 +37,8 @@ class RestorationModel:
         processes: processes of the run.
 
     Raises:
-        VHeatIRError: the weights to start from do not match the network or are not finite.
+        VHeatIRError: the weights to start from do not match the network or are not finite, or the
+            network or the loss cannot be used.
     """
 
     def __init__(self, options: Options, device: torch.device, processes: Processes) -> None:
@@ -52,15 +49,20 @@ class RestorationModel:
         self.memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
         net = build_network(options.network_g.config()).to(memory_format=self.memory_format)
         self.net_g = net.to(device)
+        if options.network_g.type in FOREIGN:
+            self._check_foreign()
         self.load_pretrained()
         self.net_g_ema = copy.deepcopy(self.net_g).eval().requires_grad_(False)
         self.autocast = autocast_dtype(train.precision, device)
-        self.loss: nn.Module = build_loss(self._loss_options()).to(device)
+        size = options.datasets.train.gt_size
+        loss = build_pixel_loss(train.pixel_opt.config(), options.task_info.channels, size)
+        self.loss = loss.to(device)
         self.optimizer = self._build_optimizer()
         self.forward = self._wrap(self.net_g)
         # Cached: traversing the modules at every iteration takes longer than a small step.
         self._weights: list[Tensor] = list(self.net_g.parameters())
         self._ema_weights: list[Tensor] = list(self.net_g_ema.parameters())
+        self._statistics = _statistics(self.net_g_ema), _statistics(self.net_g)
 
     def load_pretrained(self) -> None:
         """Load ``path: pretrain_network_g``, if given.
@@ -128,7 +130,7 @@ class RestorationModel:
                 torch.compiler.cudagraph_mark_step_begin()
             enabled = self.autocast is not None
             with torch.autocast(self.device.type, dtype=self.autocast, enabled=enabled):
-                output = self.forward(lq, level)
+                output = self.forward(lq) if level is None else self.forward(lq, level)
             loss = self.loss(output.float(), gt)
             (loss if share == 1 else loss * share).backward()
         return loss.detach()
@@ -140,7 +142,7 @@ class RestorationModel:
             batch: see :meth:`accumulate_gradients`.
         """
         level: Tensor | None = None
-        if self.net_g.takes_level:
+        if getattr(self.net_g, "takes_level", False):
             level = batch["level"].to(self.device, non_blocking=True)
         return self._image(batch["lq"]), self._image(batch["gt"]), level
 
@@ -172,6 +174,8 @@ class RestorationModel:
         decay = min(train.ema_decay, (1 + iteration) / (10 + iteration))
         with torch.no_grad():
             torch._foreach_lerp_(self._ema_weights, self._weights, 1.0 - decay)
+            for average, current in zip(*self._statistics, strict=True):
+                average.copy_(current)
 
     def unsound(self) -> str | None:
         """Return the name of a non-finite weight, average or optimiser state, or None."""
@@ -221,11 +225,44 @@ class RestorationModel:
         unused = self.options.find_unused_parameters
         return self.processes.wrap(net, self.device, unused)
 
-    def _loss_options(self) -> dict[str, Any]:
-        options = self.options.train.pixel_opt.model_dump()
-        if options["type"] != "CharbonnierLoss":
-            del options["eps"]
-        return options
+    def _check_foreign(self) -> None:
+        """Check that a network from elsewhere restores crops of every size; try the smallest.
+
+        Raises:
+            VHeatIRError: it does not.
+        """
+        options, net = self.options, self.net_g
+        name, channels = options.network_g.type, options.task_info.channels
+        window = window_of(net)
+        stages = options.train.stages or ()
+        sizes = [options.datasets.train.gt_size, *(stage.gt_size for stage in stages)]
+        for size in sizes:
+            if size % window:
+                raise VHeatIRError(
+                    f"gt_size {size} is no multiple of {window}, the window_size of network_g "
+                    f"{name}: set it to {size - size % window or window}"
+                )
+        if options.train.checkpointing:
+            raise VHeatIRError(
+                f"train:checkpointing is for the networks of vHeatIR, not for {name}: leave it out"
+            )
+        shape = (1, channels, min(sizes), min(sizes))
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                output = net.eval()(torch.zeros(shape, device=self.device))
+        except Exception as error:  # it may raise anything
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise VHeatIRError(
+                f"network_g {name} cannot restore an image of shape {shape}: {line}"
+            ) from error
+        finally:
+            net.train()
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        if found != shape:
+            raise VHeatIRError(
+                f"network_g {name} turns an image of shape {shape} into {found}: it must return "
+                "one image of the same shape (for networks of super-resolution: upscale: 1)"
+            )
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         options = self.options.train.optim_g.model_dump()
@@ -241,6 +278,12 @@ class RestorationModel:
         others = [p for p in self.net_g.parameters() if id(p) not in kept]
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
         return kind(groups, **options)
+
+
+def _statistics(net: nn.Module) -> list[Tensor]:
+    """Return the running statistics of batch normalisation, which networks from elsewhere use."""
+    norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._NormBase)]
+    return [buffer for norm in norms for buffer in norm.buffers()]
 
 
 def _shape_mismatch(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> str:

@@ -19,9 +19,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from vheatir._paths import options_folder
+from vheatir.archs import ARCHS, FOREIGN
 from vheatir.errors import VHeatIRError
+from vheatir.plugins import adopt_registered, import_modules
 from vheatir.training.option_errors import explain
 from vheatir.training.schema import Options
+from vheatir.training.sections import as_list
 
 __all__ = ["Options", "load_options"]
 
@@ -29,32 +32,54 @@ _Key = tuple[str, ...]
 _FORCE = "--force_yml"
 
 
-def load_options(path: str | os.PathLike[str], force: Sequence[str] = ()) -> Options:
-    """Read an option file.
+def load_options(
+    path: str | os.PathLike[str], force: Sequence[str] = (), imports: Sequence[str] = ()
+) -> Options:
+    """Read an option file, and import the modules that it or the caller names.
 
     Args:
         path: a YAML file; a relative path is looked up in the working directory, then in the
             folder that contains the project's ``options/``.
         force: overrides ``"a:b=value"``, applied in order.
+        imports: modules to import besides those of the option ``imports``.
 
     Raises:
-        VHeatIRError: a missing file, invalid YAML, an unknown option or a value out of range.
+        VHeatIRError: a missing file, invalid YAML, an unknown option, a value out of range, or a
+            module that cannot be imported.
     """
     file = _find_file(path)
     origins: dict[_Key, str] = {}
     data = _read(file, origins, ())
     for override in force:
         _apply_override(data, origins, override)
+    _import_modules(data, imports, file)
     try:
         options = Options.model_validate(data)
     except ValidationError as error:
         raise explain(error, Options, (), str(file), origins) from None
+    if options.network_g.type in FOREIGN:
+        return options  # build_network checks the arguments
     network = signature_model(options.network_g.type)
     try:
         network.model_validate(options.network_g.kwargs)
     except ValidationError as error:
         raise explain(error, network, ("network_g",), str(file), origins) from None
     return options
+
+
+def _import_modules(data: dict[str, Any], more: Sequence[str], file: Path) -> None:
+    """Import the modules that the options and the command line name; adopt the network named."""
+    own = as_list(data.get("imports")) or []
+    if not isinstance(own, list) or not all(isinstance(name, str) for name in own):
+        return  # reported with the other invalid values
+    names = list(dict.fromkeys([*own, *more]))
+    if names:
+        data["imports"] = names
+        import_modules(names, [file.resolve().parent])
+    network = data.get("network_g")
+    kind = network.get("type") if isinstance(network, dict) else None
+    if isinstance(kind, str) and kind not in ARCHS:
+        adopt_registered(kind)
 
 
 def changed_options(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
@@ -232,9 +257,7 @@ def _apply_override(data: dict[str, Any], origins: dict[_Key, str], override: st
 
 def signature_model(network_type: str) -> type[BaseModel]:
     """Return a pydantic model of the constructor arguments of ``network_type``."""
-    from vheatir.archs import ARCHS
-
-    constructor = ARCHS[network_type].__init__
+    constructor = ARCHS[network_type].__init__  # type: ignore[misc]
     hints = get_type_hints(constructor)
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if p.default is p.empty else p.default)

@@ -56,11 +56,13 @@ def draw_curves(path: Path, name: str, losses: list[list[float]], scores: list[l
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    scale = "log"
     if losses:
         iterations, _, values, _ = zip(*losses, strict=True)
+        scale = "log" if min(values) > 0 else "linear"  # PSNRLoss is negative
         left.plot(iterations, values, color="0.8", linewidth=0.8)
         left.plot(iterations, _smooth(np.array(values)), color="tab:red")
-    left.set(xlabel="iteration", ylabel="loss", title=name, yscale="log")
+    left.set(xlabel="iteration", ylabel="loss", title=name, yscale=scale)
     for key in scores[-1][2] if scores else ():
         points = [(at, s[key]["psnr"]) for at, _, s in scores if "psnr" in s.get(key, {})]
         if points:

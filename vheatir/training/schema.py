@@ -22,6 +22,7 @@ from vheatir.training.sections import (
     Section,
     TrainOptions,
     ValOptions,
+    as_list,
 )
 
 Level = float | tuple[float, float]
@@ -39,6 +40,12 @@ def _check_level(value: Any) -> Any:
     return tuple(float(n) for n in numbers) if len(numbers) == 2 else float(numbers[0])
 
 
+def _is_foreign(network_type: object) -> bool:
+    from vheatir.archs import FOREIGN  # imports torch, needed only here
+
+    return isinstance(network_type, str) and network_type in FOREIGN
+
+
 class Options(Section):
     """A complete option file, resolved and validated.
 
@@ -50,6 +57,8 @@ class Options(Section):
         manual_seed: seed of all random generators.
         num_gpu: accepted for compatibility with BasicSR and ignored; the launcher decides.
         device: ``auto`` takes CUDA, else MPS, else the CPU.
+        imports: the user's own modules, which register networks or losses; imported when the file
+            is read: see :func:`vheatir.plugins.import_modules`.
     """
 
     name: str
@@ -61,6 +70,7 @@ class Options(Section):
     task: str
     level: Annotated[Level | None, BeforeValidator(_check_level)] = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    imports: Annotated[list[str], BeforeValidator(as_list)] | None = None
     datasets: Datasets
     network_g: NetworkOptions
     path: PathOptions = PathOptions()
@@ -87,11 +97,14 @@ class Options(Section):
     @model_validator(mode="before")
     @classmethod
     def _derive_network(cls, data: Any) -> Any:
-        """Fill in what follows from the task: channels, and the scale of the level input."""
+        """Fill in what follows from the task: channels, and the scale of the level input.
+
+        Only for the package's networks; one from elsewhere has arguments of its own.
+        """
         if not isinstance(data, dict) or data.get("task") not in TASKS:
             return data
         network = data.get("network_g")
-        if not isinstance(network, dict):
+        if not isinstance(network, dict) or _is_foreign(network.get("type")):
             return data
         task = TASKS[data["task"]]
         derived: dict[str, Any] = {"in_chans": task.channels, "out_chans": task.channels}
@@ -120,7 +133,7 @@ class Options(Section):
                     f"level {level:g} is out of range: "
                     f"{task.level_name} of {task.name} lies in {low:g} to {high:g}"
                 )
-        for key in ("in_chans", "out_chans"):
+        for key in () if _is_foreign(self.network_g.type) else ("in_chans", "out_chans"):
             channels = self.network_g.kwargs.get(key)
             if channels != task.channels:
                 raise ValueError(

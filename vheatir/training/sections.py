@@ -25,7 +25,8 @@ _Positive = Annotated[float, Field(gt=0)]
 _Quality = Annotated[int, Field(ge=1, le=100)]
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
+    """Return a single word or number as a list of one, and any other value as it is."""
     return [value] if isinstance(value, str | int | float) else value
 
 
@@ -39,9 +40,22 @@ def _resolve_output(path: str) -> str:
 
 def _known_network(name: str) -> str:
     from vheatir.archs import ARCHS  # imports torch, needed only here
+    from vheatir.plugins import registered_networks
 
     if name not in ARCHS:
-        raise ValueError(str(unknown_name("network type", name, ARCHS)))
+        raise ValueError(
+            f"{unknown_name('network type', name, ARCHS, registered_networks())}, and networks in "
+            "BasicSR's registry ('imports' names modules that register more)"
+        )
+    return name
+
+
+def _known_loss(name: str) -> str:
+    if name not in _PIXEL_LOSSES:
+        from vheatir.training.losses import loss_names  # imports BasicSR, needed only here
+
+        if name not in loss_names():
+            raise ValueError(str(unknown_name("loss type", name, loss_names())))
     return name
 
 
@@ -53,11 +67,11 @@ InputPath = Annotated[str, AfterValidator(_resolve)]
 """A file or folder to read; made absolute by ``resolve_path``."""
 
 NameEntries = Annotated[
-    list[Annotated[str, AfterValidator(_resolve_list)]], BeforeValidator(_as_list)
+    list[Annotated[str, AfterValidator(_resolve_list)]], BeforeValidator(as_list)
 ]
 """File names, patterns and list files: see :class:`vheatir.data.names.NameList`."""
 
-Roots = Annotated[list[InputPath], BeforeValidator(_as_list), Field(min_length=1)]
+Roots = Annotated[list[InputPath], BeforeValidator(as_list), Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -143,7 +157,7 @@ class TrainSet(Section):
     augment: bool = True
     recolor: Fraction = 0.0
     jpeg_grid: JpegGrid = "aligned"
-    subsampling: Annotated[list[Subsampling], BeforeValidator(_as_list), Field(min_length=1)] = [
+    subsampling: Annotated[list[Subsampling], BeforeValidator(as_list), Field(min_length=1)] = [
         "4:2:0"
     ]
     double_compression: Fraction = 0.0
@@ -173,7 +187,7 @@ class ValSet(Section):
 
     name: str = "val"
     dataroot_gt: Roots
-    level: Annotated[list[float], BeforeValidator(_as_list), Field(min_length=1)] | None = None
+    level: Annotated[list[float], BeforeValidator(as_list), Field(min_length=1)] | None = None
     limit: PositiveInt | None = None
     holdout_every: Annotated[int, Field(ge=2)] | None = None
     include: NameEntries = []
@@ -215,7 +229,11 @@ class Datasets(Section):
 
 
 class NetworkOptions(Section):
-    """``network_g``: ``type``, a key of :data:`vheatir.archs.ARCHS`, and its keyword arguments."""
+    """``network_g``: ``type`` and keyword arguments of a network.
+
+    ``type`` is a key of :data:`vheatir.archs.ARCHS`. :func:`vheatir.training.options.load_options`
+    adds the network that an option file names in BasicSR's ``ARCH_REGISTRY``.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -293,19 +311,59 @@ class SchedulerOptions(Section):
         return self
 
 
+#: BasicSR's pixel losses and NAFNet's, with the defaults of their options.
+_PIXEL_LOSSES: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(
+        ("L1Loss", "MSELoss", "CharbonnierLoss"),
+        {"loss_weight": 1.0, "reduction": "mean", "eps": 1e-9},
+    ),
+    "PSNRLoss": {"loss_weight": 1.0, "reduction": "mean", "toY": False},
+}
+
+
 class LossOptions(Section):
     """``pixel_opt``: the pixel loss between output and clean image.
 
     Attributes:
-        type: one of BasicSR's pixel losses.
+        type: one of BasicSR's pixel losses, ``PSNRLoss``, or any loss in BasicSR's
+            ``LOSS_REGISTRY`` that is called as ``loss(pred, target)``; further options are keyword
+            arguments of its class.
+        loss_weight: factor of the loss.
+        reduction: over the pixels of a batch.
         eps: Charbonnier only: ``mean(sqrt(d^2 + eps))``, with eps not squared, as in BasicSR and
             KAIR.
     """
 
-    type: Literal["L1Loss", "MSELoss", "CharbonnierLoss"] = "L1Loss"
-    loss_weight: Annotated[float, Field(gt=0)] = 1.0
-    reduction: Literal["mean", "sum"] = "mean"
-    eps: Annotated[float, Field(gt=0)] = 1e-9
+    model_config = ConfigDict(extra="allow")
+
+    type: Annotated[str, AfterValidator(_known_loss)] = "L1Loss"
+    loss_weight: Annotated[float, Field(gt=0)] | None = None
+    reduction: Literal["mean", "sum"] | None = None
+    eps: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: Any) -> Any:
+        """Fill in the defaults of the losses above; a loss from elsewhere has its own."""
+        if not isinstance(data, dict):
+            return data
+        name = data.get("type", "L1Loss")
+        return {**_PIXEL_LOSSES.get(name, {}), **data} if isinstance(name, str) else data
+
+    @model_validator(mode="after")
+    def _check_names(self) -> LossOptions:
+        allowed = _PIXEL_LOSSES.get(self.type, self.__pydantic_extra__ or {})
+        for key in self.__pydantic_extra__ or {}:
+            if key not in allowed:
+                raise ValueError(str(unknown_name("option", key, {"type", *allowed})))
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """Return ``{"type": ..., **keyword arguments}`` of the loss."""
+        given = {key: value for key, value in self.model_dump().items() if value is not None}
+        if self.type in ("L1Loss", "MSELoss"):
+            given.pop("eps", None)
+        return given
 
 
 class Stage(Section):
@@ -389,7 +447,7 @@ class ValOptions(Section):
     tile: Annotated[int, Field(ge=16)] | None = None
     pbar: bool = False
     metrics: Annotated[
-        list[Literal["psnr", "ssim", "psnrb"]], BeforeValidator(_as_list), Field(min_length=1)
+        list[Literal["psnr", "ssim", "psnrb"]], BeforeValidator(as_list), Field(min_length=1)
     ] = ["psnr", "ssim"]
 
 
