@@ -89,8 +89,25 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str = "cpu
         VHeatIRError: the file is missing, damaged or not a vHeatIR weight file, or its weights do
             not match its network or are not finite.
     """
-    file = current_file(Path(path))
+    file = _find(path)
     data = _read(file)
+    return build_model(file, data, hashlib.sha256(data).hexdigest(), device)
+
+
+def build_model(
+    file: Path, data: bytes, sha256: str, device: torch.device | str = "cpu"
+) -> LoadedModel:
+    """Build a network from the contents of a weight file, see :func:`load_weights`.
+
+    Args:
+        file: the weight file.
+        data: its contents.
+        sha256: their SHA-256.
+        device: device for the weights.
+
+    Raises:
+        VHeatIRError: see :func:`load_weights`.
+    """
     state, metadata = _parse(file, data)
     header = _header(file, metadata)
     _check_fit(file, header["network"], state)
@@ -102,8 +119,7 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str = "cpu
     network = build_network(header["network"])
     network.load_state_dict(state)
     network = network.eval().requires_grad_(False).to(device)
-    digest = hashlib.sha256(data).hexdigest()
-    return LoadedModel(network, header["info"], file, digest)
+    return LoadedModel(network, header["info"], file, sha256)
 
 
 def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -117,7 +133,7 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         VHeatIRError: the file is missing, damaged or not a vHeatIR weight file.
     """
-    file = current_file(Path(path))
+    file = _find(path)
     _read(file, 0)  # reports a missing file with a specific message
     try:
         with safetensors.safe_open(str(file), framework="pt") as opened:  # type: ignore[no-untyped-call]
@@ -138,7 +154,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         VHeatIRError: the file is missing, damaged, or a pickle with anything but tensors.
     """
-    file = current_file(Path(path))
+    file = _find(path)
     if file.suffix == ".safetensors":
         return _parse(file, _read(file))[0]
     _read(file, 0)  # reports a missing file with a specific message
@@ -195,6 +211,12 @@ def _is_real_and_dense(tensor: Tensor) -> bool:
         and not (tensor.is_complex() or tensor.is_quantized)
         and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
     )
+
+
+def _find(path: str | os.PathLike[str]) -> Path:
+    """Return the path; for a missing released file with an old name, the one with its new name."""
+    file = Path(path)
+    return file if file.exists() else current_file(file)
 
 
 def _read(file: Path, size: int = -1) -> bytes:

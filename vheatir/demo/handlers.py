@@ -15,9 +15,9 @@ from vheatir.demo.panel import ResultPanel
 from vheatir.demo.shared import reports_errors, stem_of
 from vheatir.demo.uploads import Choices, describe, read_upload
 from vheatir.errors import VHeatIRError
+from vheatir.hardware import memory_used
 from vheatir.inference import Choice
 from vheatir.inference.estimate import estimate_sigma, floating_parts
-from vheatir.inference.memory import memory_used
 from vheatir.inference.strength import parse_strength
 from vheatir.tasks import TASKS, Task
 

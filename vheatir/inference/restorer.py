@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from vheatir.colors import MATLAB_LUMA
 from vheatir.errors import VHeatIRError
-from vheatir.hardware import has_native_bf16, pick_device, tf32_products
+from vheatir.hardware import available_memory, has_native_bf16, pick_device, tf32_products
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.images import unpack
-from vheatir.inference.memory import available_memory
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import MIN_TILE, Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
@@ -261,7 +260,7 @@ class Restorer:
         return colors + (restored - planes) * (255 / 219)
 
     def _resolve_level(self, level: object, colors: Tensor) -> tuple[float | Tensor | None, bool]:
-        if level is not None and self.task is not None and not self.task.has_level:
+        if level is not None and self.task is not None and self.task.level_name is None:
             raise VHeatIRError(
                 f"a model for the task {self.task.name!r} takes no level, since it is blind: "
                 "omit the level"
@@ -373,9 +372,9 @@ def _load(model: str | os.PathLike[str] | LoadedModel) -> LoadedModel:
         from vheatir.weights import load_weights
 
         return load_weights(text)
-    import vheatir
+    from vheatir.zoo import load_model
 
-    return vheatir.load_model(text)
+    return load_model(text)
 
 
 def _without_equal_channels(colors: Tensor) -> Tensor:
