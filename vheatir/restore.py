@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vheatir.errors import VHeatIRError, run_entry_point
+from vheatir.cli import run_entry_point
+from vheatir.errors import VHeatIRError
 
 if TYPE_CHECKING:
     from rich.console import Console

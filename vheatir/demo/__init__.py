@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vheatir import _paths
-from vheatir.errors import VHeatIRError, report_error
+from vheatir.cli import report_error
+from vheatir.errors import VHeatIRError
 
 
 @dataclass(frozen=True)
