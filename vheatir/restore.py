@@ -153,8 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     # Imported after parsing, so that --help is fast.
-    from vheatir.inference import engines
-    from vheatir.inference.jobs import Runner, Settings, plan
+    from vheatir.inference.jobs import Runner, Settings, plan, run_local
     from vheatir.inference.manifest import Manifest, pick_shard
 
     jobs = plan(
@@ -206,9 +205,11 @@ def _run(arguments: argparse.Namespace) -> int:
             progress.update(bar, description=job.name[-40:], completed=finished, tiles=tiles)
 
         if arguments.engine == "ray":
-            outcomes = engines.run_ray(settings, jobs, arguments.jobs, manifest)
+            from vheatir.inference.ray_engine import run_ray
+
+            outcomes = run_ray(settings, jobs, arguments.jobs, manifest)
         else:
-            outcomes = engines.run_local(runner, jobs, arguments.jobs or 1, manifest, report)
+            outcomes = run_local(runner, jobs, arguments.jobs or 1, manifest, report)
         for outcome in outcomes:
             counts[outcome.state] += 1
             console.print(f"{outcome.job.name}: {outcome.message}")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import UnsupportedImageError, VHeatIRError
 from vheatir.hardware import pick_device
 from vheatir.image_io import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images, write_bytes_atomically
 from vheatir.inference.choose import choose_model, color_channels
@@ -35,11 +38,16 @@ from vheatir.inference.restorer import Restoration, Restorer
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
 
+if TYPE_CHECKING:
+    from vheatir.inference.manifest import Manifest
+
 STREAM = "-"
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
 _EXTRA_SUFFIXES = HEIF_SUFFIXES | RAW_SUFFIXES
 _MAX_COMPARE_SIDE = 2048
 _GAP = 8
+
+Report = Callable[["Job", int, int], None]
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,11 @@ class Job:
         """Name of the source for messages, with unprintable characters replaced."""
         name = self.label or ("standard input" if self.source is None else str(self.source))
         return "".join(c if c.isprintable() else "?" for c in name)
+
+    @property
+    def exists(self) -> bool:
+        """Whether one of its output files exists."""
+        return any(path is not None and path.exists() for path in (self.target, self.compare))
 
 
 def plan(
@@ -198,6 +211,15 @@ class Settings:
     max_pixels: int = MAX_PIXELS
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Job result: status and message."""
+
+    job: Job
+    state: Literal["restored", "existing", "skipped", "failed"]
+    message: str
+
+
 class Runner:
     """Run jobs; thread-safe. Each model is loaded on first use.
 
@@ -297,6 +319,20 @@ class Runner:
             message += f"; 16 bits reduced to 8 in {fmt}"
         return message
 
+    def attempt(
+        self, job: Job, progress: Progress | None = None, *, overwrite: bool | None = None
+    ) -> Outcome:
+        """Run a job as :meth:`run`; image, file system and memory errors become an outcome."""
+        try:
+            return Outcome(job, "restored", self.run(job, progress, overwrite=overwrite))
+        except TargetExistsError as error:
+            return Outcome(job, "existing", f"skipped: {error}")
+        except (VHeatIRError, OSError, MemoryError) as error:
+            reason = str(error).removeprefix(f"{job.name} ") or type(error).__name__
+            if isinstance(error, UnsupportedImageError):
+                return Outcome(job, "skipped", f"skipped: {reason}")
+            return Outcome(job, "failed", f"failed: {reason}")
+
     def _choose(
         self, colors: NDArray[Any], quality: int | None
     ) -> tuple[str, Restorer | None, float | None]:
@@ -322,6 +358,51 @@ class Runner:
 
 class TargetExistsError(VHeatIRError):
     """The output file exists and overwriting is not allowed."""
+
+
+def run_local(
+    runner: Runner,
+    jobs: Sequence[Job],
+    workers: int = 1,
+    manifest: Manifest | None = None,
+    report: Report | None = None,
+) -> Iterator[Outcome]:
+    """Run jobs in this process, ``workers`` at a time, and yield outcomes as they complete.
+
+    Workers are threads that share the models and, on the CPU, the cores.
+    """
+
+    def work(job: Job) -> Outcome:
+        replace = None if manifest is None else manifest.begin(job)
+        each = None if report is None else lambda done, total: report(job, done, total)
+        outcome = runner.attempt(job, each, overwrite=replace)
+        if manifest is not None:
+            manifest.finish(outcome)
+        return outcome
+
+    if workers == 1:
+        yield from map(work, jobs)
+        return
+    before = torch.get_num_threads()
+    # The thread count is a per-thread setting: give each worker its share of the cores.
+    share = max(1, before // workers)
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        waiting: set[Future[Outcome]] = set()
+        queue = iter(jobs)
+        try:
+            while True:
+                # Keep the queue short: there may be millions of jobs.
+                ahead = itertools.islice(queue, 2 * workers - len(waiting))
+                waiting.update(pool.submit(work, job) for job in ahead)
+                if not waiting:
+                    return
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+            torch.set_num_threads(before)
 
 
 def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]:
