@@ -122,6 +122,23 @@ def build_model(
     return LoadedModel(network, header["info"], file, sha256)
 
 
+def level_range(info: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the lowest and highest level a model is trained for; None if its info names none.
+
+    Args:
+        info: :attr:`LoadedModel.info`, whose ``level`` is a number or [lowest, highest].
+
+    Raises:
+        TypeError: the level is neither.
+        ValueError: likewise.
+    """
+    level = info.get("level")
+    if level is None:
+        return None
+    low, high = level if isinstance(level, (list, tuple)) else (level, level)
+    return float(low), float(high)
+
+
 def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the metadata of a weight file without reading its weights.
 

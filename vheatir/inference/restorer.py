@@ -22,10 +22,11 @@ from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import MIN_TILE, Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
 from vheatir.tasks import TASKS, Task
+from vheatir.weights import LoadedModel, level_range, load_weights
+from vheatir.zoo import load_model
 
 if TYPE_CHECKING:
     from vheatir.inference.choose import Choice
-    from vheatir.weights import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -133,13 +134,7 @@ class Restorer:
     @property
     def level_range(self) -> tuple[float, float] | None:
         """Smallest and largest level the model was trained for; None if its file does not say."""
-        trained = self.info.get("level")
-        if trained is None:
-            return None
-        if isinstance(trained, (int, float)):
-            return float(trained), float(trained)
-        low, high = trained
-        return float(low), float(high)
+        return level_range(self.info)
 
     def nearest_level(self, level: float | None) -> float | None:
         """Clip an estimated level to the trained range; None for a model that takes no level.
@@ -369,11 +364,7 @@ def _load(model: str | os.PathLike[str] | LoadedModel) -> LoadedModel:
         return model
     text = os.fspath(model)
     if isinstance(model, os.PathLike) or text.endswith(".safetensors") or os.path.isfile(text):
-        from vheatir.weights import load_weights
-
         return load_weights(text)
-    from vheatir.zoo import load_model
-
     return load_model(text)
 
 

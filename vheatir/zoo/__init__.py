@@ -67,11 +67,6 @@ def list_models(task: str | None = None) -> list[ModelEntry]:
     return [entry for entry in entries if task in (None, entry.task)]
 
 
-def find_weights(task: str) -> list[Path]:
-    """Return paths of the weight files of the released models for a task, the best first."""
-    return [entry.path for entry in list_models(task)]
-
-
 def load_model(name: str, device: torch.device | str = "cpu") -> LoadedModel:
     """Load a released model.
 
