@@ -117,7 +117,8 @@ class TrialTab:
         given = restorer.nearest_level(sigma) if damage == _CAMERA else sigma
         restored = restorer.restore(degraded, given if restorer.takes_level else None)
         progress(0.6, desc=compare_with)
-        method = bm3d_method(task) if self._uses_bm3d(compare_with, damage) else nlm_method(task)
+        uses_bm3d = compare_with == _BM3D and damage != _JPEG
+        method = bm3d_method(task) if uses_bm3d else nlm_method(task)
         classic = method.restore(degraded, sigma)
         rows = [
             ("degraded", to_uint8(degraded)),
@@ -139,10 +140,6 @@ class TrialTab:
         """Return the first model for photographs, or that of another task if there is none."""
         first = next(iter(self._catalogue.labels(get_task("photo"))), None)
         return first or self._catalogue.label_for(otherwise.name)
-
-    @staticmethod
-    def _uses_bm3d(method: str, degradation: str) -> bool:
-        return method == _BM3D and degradation != _JPEG
 
 
 def _centre(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
