@@ -83,14 +83,15 @@ def available_memory(device: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type != "cpu":
         return None
-    known = [value for value in (_system_available(), _cgroup_available()) if value is not None]
-    return min(known, default=None)
+    found = (_proc_bytes("meminfo", "MemAvail"), _cgroup_available())
+    return min((value for value in found if value is not None), default=None)
 
 
-def _system_available() -> int | None:
+def _proc_bytes(file: str, entry: str) -> int | None:
+    """Return the bytes of the entry that starts with ``entry`` in a file of Linux's ``/proc``."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvail"))
+        lines = Path("/proc", file).read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(entry))
     except (OSError, ValueError, IndexError, StopIteration):
         return None
 
@@ -114,8 +115,4 @@ def memory_used(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, ValueError, IndexError, StopIteration):
-        return None
+    return _proc_bytes("self/status", "VmHWM")

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +26,6 @@ from vheatir.inference.files import (
     FORMAT_OF_SUFFIX,
     MAX_PIXELS,
     Metadata,
-    Photograph,
     default_format,
     default_suffix,
     encode_photograph,
@@ -235,11 +235,10 @@ class Runner:
 
     def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
         self.settings = settings
-        self._load = load or (lambda name: Restorer(name, settings.device))
+        self._load = cache(load or partial(Restorer, device=settings.device))
         self._lock = threading.Lock()
         pick_device(settings.device)  # report an invalid device before the first image
         parse_strength(settings.strength)
-        self._restorers: dict[str, Restorer] = {}
         self._task: str = settings.task
         if settings.model is not None:
             task = self._restorer(settings.model).task
@@ -304,7 +303,10 @@ class Runner:
             restored = result.image
             given = settings.level is not None
             message = _describe(found, restorer, result, settings.strength, given)
-        fmt = _output_format(job, photo)
+        if job.target is not None:
+            fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
+        else:
+            fmt = job.format or default_format(photo)
         encoded = encode_photograph(restored, fmt, photo.metadata)
         if job.target is None:
             sys.stdout.buffer.write(encoded)
@@ -350,10 +352,8 @@ class Runner:
         return found, self._restorer(self.settings.model or name), self.settings.level
 
     def _restorer(self, name: str) -> Restorer:
-        with self._lock:
-            if name not in self._restorers:
-                self._restorers[name] = self._load(name)
-            return self._restorers[name]
+        with self._lock:  # so that two threads do not load it twice
+            return self._load(name)
 
 
 class TargetExistsError(VHeatIRError):
@@ -422,12 +422,6 @@ def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]
     line = np.full((halves[0].shape[0], _GAP, halves[0].shape[2]), 255, np.uint8)
     joined = np.concatenate([halves[0], line, halves[1]], axis=1)
     return joined if joined.shape[2] == 3 else joined[:, :, 0]
-
-
-def _output_format(job: Job, photo: Photograph) -> str:
-    if job.target is not None:
-        return FORMAT_OF_SUFFIX[job.target.suffix.lower()]
-    return job.format or default_format(photo)
 
 
 def _describe(
