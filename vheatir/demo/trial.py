@@ -105,21 +105,21 @@ class TrialTab:
         colour = "gray" if pixels.ndim == 2 else "color"
         reference = to_color_mode(_centre(pixels), "rgb" if colour == "color" else "gray")
         task = get_task(f"{'jpeg' if damage == _JPEG else 'denoise'}_{colour}")
-        sigma = level
+        used = level  # by both methods
         if damage == _CAMERA:
             degraded = camera_noise(reference).astype(np.float32) / np.float32(255)
-            label, sigma = self._for_photographs(task), estimate_sigma(degraded)
+            label, used = self._for_photographs(task), estimate_sigma(degraded)
         else:
             degraded = degrade_for_benchmark(reference, task, level)
             label = self._catalogue.label_for(task.name)
         progress(0.1, desc="Restoring")
         restorer = self._catalogue.restorer(label)
-        given = restorer.nearest_level(sigma) if damage == _CAMERA else sigma
+        given = restorer.nearest_level(used) if damage == _CAMERA else used
         restored = restorer.restore(degraded, given if restorer.takes_level else None)
         progress(0.6, desc=compare_with)
         uses_bm3d = compare_with == _BM3D and damage != _JPEG
         method = bm3d_method(task) if uses_bm3d else nlm_method(task)
-        classic = method.restore(degraded, sigma)
+        classic = method.restore(degraded, used)
         rows = [
             ("degraded", to_uint8(degraded)),
             (f"**{label.split(' · ')[0]}**", to_uint8(restored)),
