@@ -36,9 +36,10 @@ from benchmarks.swinir import HEADS, register
 from benchmarks.trainings import resolve_roots, training_options
 from vheatir.archs import VHeatIR, build_network
 from vheatir.bundled import heldout_photographs
+from vheatir.cli import run_entry_point
 from vheatir.colors import to_color_mode
 from vheatir.degradations import degrade_for_benchmark
-from vheatir.errors import VHeatIRError, run_entry_point
+from vheatir.errors import VHeatIRError
 from vheatir.hardware import pick_device
 from vheatir.image_io import write_bytes_atomically, write_image
 from vheatir.inference.tiled import restore_tensor

@@ -36,11 +36,11 @@ from rich.table import Table
 
 from benchmarks import report
 from benchmarks.graphics import clean_graphics
+from vheatir.cli import run_entry_point
 from vheatir.colors import to_color_mode
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise, add_noise, jpeg_compress
 from vheatir.degradations._filters import blur
-from vheatir.errors import run_entry_point
 from vheatir.image_io import list_images, read_image
 from vheatir.inference import Restorer
 from vheatir.inference.choose import choose_model

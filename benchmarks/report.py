@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.measure import OK, Result, pairwise_ratio
-from vheatir.errors import run_entry_point
+from vheatir.cli import run_entry_point
 from vheatir.image_io import write_bytes_atomically
 
 
@@ -198,7 +198,7 @@ def write(folder: Path, stem: str, content: object, texts: Mapping[str, str]) ->
 
 
 def exit_status(work: Callable[[], None], interrupted: str = "nothing was written") -> int:
-    """Run a benchmark's command line; see :func:`vheatir.errors.run_entry_point`."""
+    """Run a benchmark's command line; see :func:`vheatir.cli.run_entry_point`."""
 
     def status() -> int:
         work()

@@ -31,8 +31,8 @@ from rich.table import Table
 
 from vheatir import Restorer
 from vheatir.bundled import training_photographs
+from vheatir.cli import run_entry_point
 from vheatir.degradations import CameraNoise, add_camera_noise, jpeg_bytes
-from vheatir.errors import run_entry_point
 from vheatir.image_io import write_bytes_atomically
 from vheatir.inference.choose import choose_model
 from vheatir.inference.files import encode_photograph, read_photograph_file

@@ -39,8 +39,9 @@ if __name__ == "__main__":
     # Import the package of this checkout, whether or not one is installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from vheatir.cli import run_entry_point
 from vheatir.downloads import Lock, Report, download, extract, is_rar
-from vheatir.errors import VHeatIRError, run_entry_point, unknown_name
+from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.image_io import (
     IMAGE_SUFFIXES,
     encode_image,

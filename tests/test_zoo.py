@@ -62,7 +62,7 @@ def test_a_model_restores_a_photograph_it_has_never_seen(name):
 
 def test_a_task_gives_its_first_model():
     for task in set(TASKS) - COMING:
-        assert vheatir.load_model(task).path == zoo.find_weights(task)[0]
+        assert vheatir.load_model(task).path == zoo.list_models(task)[0].path
 
 
 def test_an_unknown_name_suggests_the_nearest():

@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from vheatir.archs import build_network, network_config
-from vheatir.errors import VHeatIRError, run_entry_point
+from vheatir.cli import run_entry_point
+from vheatir.errors import VHeatIRError
 from vheatir.weights import LoadedModel, load_weights, save_weights
 from vheatir.zoo import load_model
 

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from vheatir.cli import run_entry_point
 from vheatir.colors import BT601_YCC
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise
-from vheatir.errors import run_entry_point
 from vheatir.image_io import list_images, read_image, write_bytes_atomically
 from vheatir.metrics import to_uint8
 

@@ -23,10 +23,11 @@ import torch
 import yaml
 
 from vheatir.bundled import heldout_photographs
+from vheatir.cli import report_error
 from vheatir.colors import to_color_mode
 from vheatir.data.restoration_dataset import to_tensor
 from vheatir.degradations import degrade_for_benchmark
-from vheatir.errors import VHeatIRError, report_error
+from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import get_task

@@ -31,11 +31,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vheatir.archs import build_network
+from vheatir.cli import run_entry_point
 from vheatir.data import restoration_dataset
 from vheatir.data.restoration_dataset import to_tensor
 from vheatir.data.sources import ImageSource
 from vheatir.degradations import DegradationRange, PhotoDegradation, degrade_for_benchmark
-from vheatir.errors import VHeatIRError, run_entry_point
+from vheatir.errors import VHeatIRError
 from vheatir.tasks import get_task
 from vheatir.training.compat import import_basicsr
 from vheatir.training.option_errors import explain

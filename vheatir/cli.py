@@ -1,13 +1,13 @@
-"""The ``vheatir`` command, which dispatches to the subcommands."""
+"""The ``vheatir`` command, which dispatches to the subcommands; how scripts report errors."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 import vheatir
-from vheatir.errors import VHeatIRError, is_missing_dependency, report_error, unknown_name
+from vheatir.errors import VHeatIRError, unknown_name
 
 _COMMANDS = {
     "restore": ("vheatir.restore", "restore photographs: files, folders, pipes"),
@@ -59,6 +59,44 @@ def _usage() -> str:
         f"commands (each takes --help):\n{commands}\n"
         "options:\n  --version  print the version\n  --help     print this help\n"
     )
+
+
+def report_error(message: object) -> int:
+    """Print an error in one line on stderr; return the exit status of user errors, 2."""
+    sys.stderr.write(f"error: {message}\n")
+    return 2
+
+
+def is_missing_dependency(error: ModuleNotFoundError) -> bool:
+    """Whether the missing module belongs to another package, which the user can install."""
+    return error.name is not None and error.name.split(".")[0] != "vheatir"
+
+
+def run_entry_point(function: Callable[[], int], interrupted: str, extra: str | None = None) -> int:
+    """Run the main function of a script; report user errors in one line on stderr.
+
+    Args:
+        function: main function; returns the exit status.
+        interrupted: message after Ctrl-C.
+        extra: extra of the package with the dependencies of the script, such as ``"train"``.
+
+    Returns:
+        The status returned by ``function``; 2 after a VHeatIRError or if a dependency is not
+        installed, 130 after Ctrl-C.
+    """
+    try:
+        return function()
+    except VHeatIRError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted: {interrupted}\n")
+        return 130
+    except ModuleNotFoundError as error:
+        if extra is None or not is_missing_dependency(error):
+            raise
+        return report_error(
+            f"the package {error.name!r} is not installed: pip install 'vheatir[{extra}]'"
+        )
 
 
 if __name__ == "__main__":

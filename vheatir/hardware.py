@@ -1,4 +1,4 @@
-"""Device selection and hardware capabilities."""
+"""Device selection, hardware capabilities and memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 
 from vheatir.errors import VHeatIRError
+
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -69,3 +71,48 @@ def tf32_products(device: torch.device, dtype: torch.dtype | None) -> Iterator[N
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Return the memory available on ``device`` in bytes; None if unknown.
+
+    On the CPU, under Linux only: the smaller of the kernel's ``MemAvailable`` and what remains
+    below the container's limit.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu":
+        return None
+    found = (_proc_bytes("meminfo", "MemAvail"), _cgroup_available())
+    return min((value for value in found if value is not None), default=None)
+
+
+def _proc_bytes(file: str, entry: str) -> int | None:
+    """Return the bytes of the entry that starts with ``entry`` in a file of Linux's ``/proc``."""
+    try:
+        lines = Path("/proc", file).read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(entry))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def _cgroup_available() -> int | None:
+    """Return the memory left below the cgroup v2 limit; file cache counts as free."""
+    try:
+        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))  # "max" for none
+        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        stat = (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
+        cached = sum(int(s.split()[1]) for s in stat if s.split()[0].endswith("active_file"))
+    except (OSError, ValueError, IndexError):
+        return None
+    return max(limit - used + cached, 0)
+
+
+def memory_used(device: torch.device) -> int | None:
+    """Return the peak memory use in bytes; None if unknown.
+
+    On the CPU, under Linux only: peak resident size of the process.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return _proc_bytes("self/status", "VmHWM")

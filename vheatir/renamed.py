@@ -35,9 +35,9 @@ def current_name(name: str, renamed: Mapping[str, str]) -> str:
 
 
 def current_file(path: Path) -> Path:
-    """Return the renamed file if ``path`` is a missing released weight file with an old name."""
+    """Return the renamed file of a missing ``path`` with the old name of a released model."""
     name = path.stem
-    if path.suffix != ".safetensors" or name not in MODELS or path.exists():
+    if path.suffix != ".safetensors" or name not in MODELS:
         return path
     renamed = path.with_stem(MODELS[name])
     if not renamed.exists():

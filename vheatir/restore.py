@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vheatir.errors import VHeatIRError, run_entry_point
+from vheatir.cli import run_entry_point
+from vheatir.errors import VHeatIRError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -160,8 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     # Imported after parsing, so that --help is fast.
-    from vheatir.inference import engines
-    from vheatir.inference.jobs import Runner, Settings, plan
+    from vheatir.inference.jobs import Runner, Settings, plan, run_local
     from vheatir.inference.manifest import Manifest, pick_shard
 
     jobs = plan(
@@ -214,9 +214,11 @@ def _run(arguments: argparse.Namespace) -> int:
             progress.update(bar, description=job.name[-40:], completed=finished, tiles=tiles)
 
         if arguments.engine == "ray":
-            outcomes = engines.run_ray(settings, jobs, arguments.jobs, manifest)
+            from vheatir.inference.ray_engine import run_ray
+
+            outcomes = run_ray(settings, jobs, arguments.jobs, manifest)
         else:
-            outcomes = engines.run_local(runner, jobs, arguments.jobs or 1, manifest, report)
+            outcomes = run_local(runner, jobs, arguments.jobs or 1, manifest, report)
         for outcome in outcomes:
             counts[outcome.state] += 1
             console.print(f"{outcome.job.name}: {outcome.message}")

@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import argparse
 from collections.abc import Sequence
 
-from vheatir.errors import run_entry_point
+from vheatir.cli import run_entry_point
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

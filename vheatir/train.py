@@ -18,7 +18,8 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from vheatir.errors import VHeatIRError, run_entry_point
+from vheatir.cli import run_entry_point
+from vheatir.errors import VHeatIRError
 
 log = logging.getLogger("vheatir")
 

@@ -112,8 +112,25 @@ def load_weights(
         from vheatir.plugins import import_modules
 
         import_modules(imports)
-    file = current_file(Path(path))
+    file = _find(path)
     data = _read(file)
+    return build_model(file, data, hashlib.sha256(data).hexdigest(), device)
+
+
+def build_model(
+    file: Path, data: bytes, sha256: str, device: torch.device | str = "cpu"
+) -> LoadedModel:
+    """Build a network from the contents of a weight file, see :func:`load_weights`.
+
+    Args:
+        file: the weight file.
+        data: its contents.
+        sha256: their SHA-256.
+        device: device for the weights.
+
+    Raises:
+        VHeatIRError: see :func:`load_weights`.
+    """
     if file.suffix in _CHECKPOINTS:
         state = read_state_dict(file)
         header = _deduced_header(file, state)
@@ -129,8 +146,24 @@ def load_weights(
     network = build_network(header["network"])
     network.load_state_dict(state)
     network = network.eval().requires_grad_(False).to(device)
-    digest = hashlib.sha256(data).hexdigest()
-    return LoadedModel(network, header["info"], file, digest)
+    return LoadedModel(network, header["info"], file, sha256)
+
+
+def level_range(info: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the lowest and highest level a model is trained for; None if its info names none.
+
+    Args:
+        info: :attr:`LoadedModel.info`, whose ``level`` is a number or [lowest, highest].
+
+    Raises:
+        TypeError: the level is neither.
+        ValueError: likewise.
+    """
+    level = info.get("level")
+    if level is None:
+        return None
+    low, high = level if isinstance(level, (list, tuple)) else (level, level)
+    return float(low), float(high)
 
 
 def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -144,7 +177,7 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         VHeatIRError: the file is missing, damaged or not a vHeatIR weight file.
     """
-    file = current_file(Path(path))
+    file = _find(path)
     _read(file, 0)  # reports a missing file with a specific message
     try:
         with safetensors.safe_open(str(file), framework="pt") as opened:  # type: ignore[no-untyped-call]
@@ -165,7 +198,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         VHeatIRError: the file is missing, damaged, or a pickle with anything but tensors.
     """
-    file = current_file(Path(path))
+    file = _find(path)
     if file.suffix == ".safetensors":
         return _parse(file, _read(file))[0]
     _read(file, 0)  # reports a missing file with a specific message
@@ -222,6 +255,12 @@ def _is_real_and_dense(tensor: Tensor) -> bool:
         and not (tensor.is_complex() or tensor.is_quantized)
         and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
     )
+
+
+def _find(path: str | os.PathLike[str]) -> Path:
+    """Return the path; for a missing released file with an old name, the one with its new name."""
+    file = Path(path)
+    return file if file.exists() else current_file(file)
 
 
 def _read(file: Path, size: int = -1) -> bytes:

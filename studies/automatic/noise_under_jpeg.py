@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks import report
+from vheatir.cli import run_entry_point
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise, jpeg_compress
-from vheatir.errors import run_entry_point
 from vheatir.inference import Restorer, estimate_noise
 from vheatir.metrics import psnr, to_uint8
 

@@ -33,8 +33,9 @@ from studies.heat import report
 from studies.heat.candidates import CONTROLS, Candidate, read_candidates, select
 from studies.heat.measure import measure_networks, measure_rates
 from studies.heat.runs import Level, Study, Training, train_all
+from vheatir.cli import run_entry_point
 from vheatir.data.sources import BUNDLED
-from vheatir.errors import VHeatIRError, run_entry_point
+from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
 from vheatir.tasks import get_task
 

@@ -22,7 +22,8 @@ import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from vheatir.errors import VHeatIRError, report_error  # noqa: E402
+from vheatir.cli import report_error  # noqa: E402
+from vheatir.errors import VHeatIRError  # noqa: E402
 from vheatir.training.distributed import Processes  # noqa: E402
 from vheatir.training.feed import TrainingFeed  # noqa: E402
 from vheatir.training.options import load_options  # noqa: E402

@@ -33,7 +33,7 @@ def files(tmp_path: Path, photograph: np.ndarray[Any, Any]) -> dict[str, Path]:
 
 def test_uploads_are_read(files: dict[str, Path], photograph: np.ndarray[Any, Any]) -> None:
     for name, path in files.items():
-        pixels = read_upload(path, 10_000)
+        pixels = read_upload(path, 10_000).pixels
         high = 65535 if name.startswith("deep") else 255
         difference = np.abs(pixels / high * 255 - photograph[:64, :96])
         assert difference.max() <= 2

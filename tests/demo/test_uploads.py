@@ -24,7 +24,9 @@ def test_orientation_is_applied_as_pillow_does(tmp_path: Path, orientation: int)
     exif[0x0112] = orientation
     image.save(tmp_path / "photo.png", exif=exif)
     expected = ImageOps.exif_transpose(Image.open(tmp_path / "photo.png"))
-    np.testing.assert_array_equal(read_upload(tmp_path / "photo.png", 1000), np.asarray(expected))
+    np.testing.assert_array_equal(
+        read_upload(tmp_path / "photo.png", 1000).pixels, np.asarray(expected)
+    )
 
 
 def test_a_tiff_is_turned_once_and_keeps_its_colours_under_alpha(tmp_path: Path) -> None:
@@ -34,7 +36,7 @@ def test_a_tiff_is_turned_once_and_keeps_its_colours_under_alpha(tmp_path: Path)
     exif[0x0112] = 6
     image.save(tmp_path / "photo.tiff", exif=exif)
     expected = np.rot90(np.asarray(image), -1)
-    np.testing.assert_array_equal(read_upload(tmp_path / "photo.tiff", 1000), expected)
+    np.testing.assert_array_equal(read_upload(tmp_path / "photo.tiff", 1000).pixels, expected)
 
 
 def test_a_cut_off_photo_is_refused_and_not_filled_with_gray(tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_unknown_orientations_are_left_alone() -> None:
 def test_sixteen_bits_stay(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 65535, (5, 6, 4), dtype=np.uint16)
     write_image(tmp_path / "deep.png", image)
-    np.testing.assert_array_equal(read_upload(tmp_path / "deep.png", 30), image)
+    np.testing.assert_array_equal(read_upload(tmp_path / "deep.png", 30).pixels, image)
     assert describe(image) == "6 × 5, 16-bit RGB with alpha"
 
 

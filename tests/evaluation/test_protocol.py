@@ -146,7 +146,7 @@ def test_a_pair_of_unequal_sizes_is_one_clear_line() -> None:
 
 def test_bundled_set_is_the_held_out_one() -> None:
     bundled = bundled_test_set()
-    assert bundled.bundled and bundled.names == tuple(heldout_photographs())
+    assert bundled.name == "bundled" and bundled.names == tuple(heldout_photographs())
     assert bundled.load(0, get_task("jpeg_color")).ndim == 3
     assert bundled.load(0, get_task("jpeg_gray")).ndim == 2
     first = bundled.first(1)

@@ -14,9 +14,9 @@ import torch
 from vheatir import cli
 from vheatir.archs import build_network
 from vheatir.image_io import read_image, write_image
-from vheatir.inference.engines import run_ray
 from vheatir.inference.jobs import Settings, plan
 from vheatir.inference.manifest import Manifest
+from vheatir.inference.ray_engine import run_ray
 from vheatir.weights import save_weights
 
 NAMES = [f"{index:02}.png" for index in range(16)]

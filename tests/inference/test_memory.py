@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from vheatir import Restorer
-from vheatir.inference import memory, restorer
+from vheatir import Restorer, hardware
+from vheatir.inference import restorer
 
 
 def test_the_kernel_is_asked() -> None:
-    available = memory.available_memory(torch.device("cpu"))
+    available = hardware.available_memory(torch.device("cpu"))
     if available is None:
         pytest.skip("only known under Linux")
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
@@ -21,13 +21,13 @@ def test_the_kernel_is_asked() -> None:
 
 
 def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(hardware, "_CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("700000\n")
     (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 90000\nactive_file 10000\n")
-    assert memory.available_memory(torch.device("cpu")) == 400_000
+    assert hardware.available_memory(torch.device("cpu")) == 400_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available_memory(torch.device("cpu")) != 400_000
+    assert hardware.available_memory(torch.device("cpu")) != 400_000
 
 
 @pytest.mark.parametrize(

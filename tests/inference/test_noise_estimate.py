@@ -166,7 +166,10 @@ def test_small_and_flat_images_have_none(shape: tuple[int, ...], value: int) -> 
 
 def test_what_the_user_reads() -> None:
     scales = (1.0, 2.0, 3.0)
-    assert str(NoiseEstimate(3.71, 2.5, True, scales, scales, 5.0)) == "luma 3.7, chroma 2.5, correlated"
+    assert (
+        str(NoiseEstimate(3.71, 2.5, True, scales, scales, 5.0))
+        == "luma 3.7, chroma 2.5, correlated"
+    )
     assert str(NoiseEstimate(10.0, 9.0, False, scales, scales, 5.0)) == "luma 10.0, chroma 9.0"
 
 

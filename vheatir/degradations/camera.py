@@ -34,14 +34,9 @@ _DEMOSAICINGS: tuple[Demosaicing, ...] = ("none", "bilinear", "edge-aware", "mal
 _DEMOSAICING_PROBABILITIES = (0.15, 0.25, 0.35, 0.25)
 # OpenCV names a mosaic by the second and third pixel of the second row.
 _CODES = {
-    ("bilinear", 0): cv2.COLOR_BayerBG2RGB,
-    ("bilinear", 1): cv2.COLOR_BayerGB2RGB,
-    ("bilinear", 2): cv2.COLOR_BayerGR2RGB,
-    ("bilinear", 3): cv2.COLOR_BayerRG2RGB,
-    ("edge-aware", 0): cv2.COLOR_BayerBG2RGB_EA,
-    ("edge-aware", 1): cv2.COLOR_BayerGB2RGB_EA,
-    ("edge-aware", 2): cv2.COLOR_BayerGR2RGB_EA,
-    ("edge-aware", 3): cv2.COLOR_BayerRG2RGB_EA,
+    (name, phase): getattr(cv2, f"COLOR_Bayer{mosaic}2RGB{suffix}")
+    for name, suffix in (("bilinear", ""), ("edge-aware", "_EA"))
+    for phase, mosaic in enumerate(("BG", "GB", "GR", "RG"))
 }
 # Raw values for OpenCV's 16-bit demosaicing: black and the distance from black to white.
 _RAW_BLACK, _RAW_WHITE = 8192.0, 40960.0

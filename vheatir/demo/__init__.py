@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vheatir import _paths
-from vheatir.errors import VHeatIRError, report_error
+from vheatir.cli import report_error
+from vheatir.errors import VHeatIRError
 
 
 @dataclass(frozen=True)
@@ -50,44 +51,31 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     parser = argparse.ArgumentParser(
         prog="app.py", description="Restore images in the browser with vHeatIR."
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--host", default=default.host, help="address to listen on (%(default)s: this machine only)"
-    )
-    parser.add_argument("--port", type=int, help="TCP port (default: first free one from 7860)")
-    parser.add_argument("--share", action="store_true", help="open a public link through Gradio")
-    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
-    parser.add_argument(
+    )  # fmt: skip
+    add("--port", type=int, help="TCP port (default: first free one from 7860)")
+    add("--share", action="store_true", help="open a public link through Gradio")
+    add("--no-browser", dest="browser", action="store_false", help="do not open a browser")
+    add(
         "--weights", type=Path, nargs="+", action="extend", default=[], metavar="FILE",
         help="additional weight files (.safetensors) to offer",
     )  # fmt: skip
-    parser.add_argument("--device", default=default.device, help="auto, cpu, cuda, mps")
-    parser.add_argument(
-        "--max-pixels", type=_positive, default=default.max_pixels,
-        help="largest image in pixels (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max-upload-mb", type=_positive, default=default.max_upload_mb,
-        help="largest upload in megabytes (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max-results-mb", type=_positive, default=default.max_results_mb,
-        help="memory for results whose strength can still be adjusted, in megabytes (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--queue", type=_positive, default=default.queue,
-        help="maximum number of waiting requests (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--keep", type=_positive, default=default.keep, metavar="SECONDS",
-        help="delete uploads and results after this time (%(default)s)",
-    )  # fmt: skip
-    args = parser.parse_args(argv)
-    return Settings(
-        host=args.host, port=args.port, share=args.share, browser=not args.no_browser,
-        weights=tuple(args.weights), device=args.device, max_pixels=args.max_pixels,
-        max_upload_mb=args.max_upload_mb, max_results_mb=args.max_results_mb, queue=args.queue,
-        keep=args.keep,
-    )  # fmt: skip
+    add("--device", default=default.device, help="auto, cpu, cuda, mps")
+    for flag, metavar, about in (
+        ("max-pixels", None, "largest image in pixels"),
+        ("max-upload-mb", None, "largest upload in megabytes"),
+        ("max-results-mb", None,
+         "memory for results whose strength can still be adjusted, in megabytes"),
+        ("queue", None, "maximum number of waiting requests"),
+        ("keep", "SECONDS", "delete uploads and results after this time"),
+    ):  # fmt: skip
+        limit = getattr(default, flag.replace("-", "_"))
+        add(f"--{flag}", type=_positive, default=limit, metavar=metavar,
+            help=f"{about} (%(default)s)")  # fmt: skip
+    given = vars(parser.parse_args(argv))
+    return Settings(**{**given, "weights": tuple(given["weights"])})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

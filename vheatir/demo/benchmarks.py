@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -31,13 +30,9 @@ def load() -> tuple[str, list[tuple[str, str]]]:
     folder = _paths.docs_folder()
     pages = [_page((folder / name).read_text(encoding="utf-8")) for name in _PAGES
              if (folder / name).is_file()]  # fmt: skip
-    plots = [(cached_png(_pixels(path), path.name), path.stem) for pattern in _PLOTS
+    plots = [(cached_png(np.asarray(read_image(path)), path.name), path.stem) for pattern in _PLOTS
              for path in sorted(folder.glob(pattern))]  # fmt: skip
     return "\n\n".join(pages) or "This copy of vHeatIR has no benchmark results.", plots
-
-
-def _pixels(path: Any) -> np.ndarray[Any, Any]:
-    return np.asarray(read_image(path))
 
 
 def _page(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
 
 #: What clients see instead of the folder.
 ALIAS = "/vheatir-demo-files"
@@ -46,24 +47,20 @@ class HideFolder:
         scope = {**scope, "path": scope["path"].replace(ALIAS, self.folder)}
         headers = MutableHeaders(raw=list(scope["headers"]))
         if headers.get("content-type", "").startswith("application/json"):
-            receive = await self._translated(receive)
+            receive = await self._translated(scope, receive)
             # The length has changed; ``receive`` returns the whole body at once.
             del headers["content-length"]
             scope["headers"] = headers.raw
         await self.app(scope, receive, self._hiding(send))
 
-    async def _translated(self, receive: _Receive) -> _Receive:
+    async def _translated(self, scope: _Message, receive: _Receive) -> _Receive:
         """Read the whole body, with the alias replaced by the folder."""
-        body, more, last = b"", True, None
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":  # the client disconnected
-                last = message
-                break
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        whole = {"type": "http.request", "body": body.replace(ALIAS.encode(), self.inside)}
-        waiting: list[_Message] = [last or whole]
+        try:
+            body = await Request(scope, receive).body()
+            whole = {"type": "http.request", "body": body.replace(ALIAS.encode(), self.inside)}
+        except ClientDisconnect:
+            whole = {"type": "http.disconnect"}
+        waiting: list[_Message] = [whole]
 
         async def translated() -> _Message:
             return waiting.pop() if waiting else await receive()

@@ -15,9 +15,9 @@ from vheatir.demo.panel import ResultPanel
 from vheatir.demo.shared import reports_errors, stem_of
 from vheatir.demo.uploads import Choices, describe, read_upload
 from vheatir.errors import VHeatIRError
+from vheatir.hardware import memory_used
 from vheatir.inference import Choice
 from vheatir.inference.estimate import estimate_sigma, floating_parts
-from vheatir.inference.memory import memory_used
 from vheatir.inference.strength import parse_strength
 from vheatir.tasks import TASKS, Task
 
@@ -57,11 +57,12 @@ class Handlers:
         if not path:
             return gr.skip(), "", gr.skip()
         try:
-            image = read_upload(path, self._settings.max_pixels)
+            photo = read_upload(path, self._settings.max_pixels)
         except VHeatIRError as error:
             gr.Warning(html.escape(str(error)))
             return None, "", gr.skip()
-        choice = self._choices.choose(path, image)
+        image = photo.pixels
+        choice = self._choices.choose(path, image, photo.quality)
         about = f"{describe(image)} · found {choice.message}"
         try:
             label = self._resolve(label, choice)
@@ -102,8 +103,10 @@ class Handlers:
         began = time.perf_counter()
         strength = parse_strength((luma, chroma))
         progress(0, desc="Reading the image")
-        pixels = read_upload(image, self._settings.max_pixels)
-        choice = self._choices.choose(image, pixels) if model == AUTOMATIC else None
+        photo = read_upload(image, self._settings.max_pixels)
+        pixels, choice = photo.pixels, None
+        if model == AUTOMATIC:
+            choice = self._choices.choose(image, pixels, photo.quality)
         label = self._resolve(model, choice)
         stem = stem_of(image, "image")
         if label is None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 from vheatir import _paths, zoo
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.inference import Restorer
 from vheatir.renamed import MODELS, current_name
 from vheatir.tasks import TASKS, Task, get_task
-from vheatir.weights import read_info
+from vheatir.weights import level_range, read_info
 
 _KEPT_IN_MEMORY = 2
 # Seconds per megapixel and million weights on two CPU cores, until a model has been timed here.
@@ -41,11 +40,6 @@ class Entry:
     takes_level: bool
     params: int
 
-    def expected_seconds(self, pixels: int, speed: float | None) -> float:
-        """Estimate the time for ``pixels``; ``speed`` is measured, in seconds per megapixel."""
-        usual = _CPU_SECONDS * self.params / 1e6
-        return (usual if speed is None else speed) * pixels / 1e6
-
     @property
     def level_text(self) -> str:
         """The levels as text, such as ``"sigma 15"``; ``"blind"`` for a task without a level."""
@@ -69,9 +63,8 @@ class Catalogue:
 
     def __init__(self, weights: Iterable[Path] = (), device: str = "auto") -> None:
         self._given = [Path(path) for path in weights]
-        self._device = device
         self._lock = threading.Lock()
-        self._loaded: OrderedDict[Path, Restorer] = OrderedDict()
+        self._load = lru_cache(_KEPT_IN_MEMORY)(partial(Restorer, device=device))
         self._speeds: dict[Path, float] = {}
         self.entries: dict[str, Entry] = {}
         self.refresh()
@@ -83,7 +76,7 @@ class Catalogue:
             VHeatIRError: as for the class; the models found before stay.
         """
         found = [_read_entry(path) for path in self._given]
-        for path in (*_released(), *_quickstart()):
+        for path in (*(entry.path for entry in zoo.list_models()), *_quickstart()):
             try:
                 found.append(_read_entry(path))
             except VHeatIRError:
@@ -162,7 +155,8 @@ class Catalogue:
     def expected_seconds(self, label: str | None, pixels: int) -> float:
         """Estimate a model's time, from its last run here if there was one."""
         entry = self.entry(label)
-        return entry.expected_seconds(pixels, self._speeds.get(entry.path))
+        speed = self._speeds.get(entry.path, _CPU_SECONDS * entry.params / 1e6)
+        return speed * pixels / 1e6
 
     def measured(self, label: str | None, pixels: int, seconds: float) -> None:
         """Record how long a model took."""
@@ -171,17 +165,8 @@ class Catalogue:
     def restorer(self, label: str | None) -> Restorer:
         """Return the model called ``label``, loaded; the last two used stay in memory."""
         entry = self.entry(label)
-        with self._lock:
-            if entry.path not in self._loaded:
-                self._loaded[entry.path] = Restorer(entry.path, self._device)
-            self._loaded.move_to_end(entry.path)
-            while len(self._loaded) > _KEPT_IN_MEMORY:
-                self._loaded.popitem(last=False)
-            return self._loaded[entry.path]
-
-
-def _released() -> list[Path]:
-    return [entry.path for entry in zoo.list_models()]
+        with self._lock:  # so that two requests do not load it twice
+            return self._load(entry.path)
 
 
 def _quickstart() -> list[Path]:
@@ -197,9 +182,9 @@ def _read_entry(path: Path) -> Entry:
     takes_level = info["network"].get("level_scale") is not None
     try:
         task = TASKS[info["task"]]
-        levels = _levels(info["level"]) if task.has_level else None
-        if takes_level and levels is None:
-            raise ValueError("a network that takes a level for a task without one")
+        levels = level_range(info) if task.has_level else None
+        if (task.has_level or takes_level) and levels is None:
+            raise ValueError("a task or a network that takes a level, and no level")
     except (KeyError, TypeError, ValueError):
         raise VHeatIRError(
             f"{path} is not a vHeatIR weights file with a task and its level: "
@@ -209,8 +194,3 @@ def _read_entry(path: Path) -> Entry:
     plain = Entry("", task, path, levels, takes_level, count)
     size = f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"
     return replace(plain, label=f"{name} · {plain.level_text} · {size} params")
-
-
-def _levels(level: Any) -> tuple[float, float]:
-    low, high = level if isinstance(level, (list, tuple)) else (level, level)
-    return float(low), float(high)

@@ -25,9 +25,7 @@ from vheatir.demo.handlers import (
     task_choices,
 )
 from vheatir.demo.heat import HeatTab
-from vheatir.demo.heif_uploads import HEAD
 from vheatir.demo.models import Catalogue
-from vheatir.demo.panel import CSS as PANEL_CSS
 from vheatir.demo.panel import ResultPanel
 from vheatir.demo.results import ResultStore
 from vheatir.demo.samples import DAMAGED
@@ -39,12 +37,6 @@ from vheatir.errors import VHeatIRError
 # System fonts: the page loads nothing from other servers.
 _SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "monospace")
-_CSS = """
-.gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto !important; }
-#title h1 { display: inline; font-size: 1.15rem; letter-spacing: -0.02em; }
-#title p { display: inline; margin-left: 0.5rem; opacity: 0.75; font-size: 0.9rem; }
-#about p, #details p { margin: 0; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-"""
 
 # Gradio keeps 0.2 MB of page state for each recent session, API calls included; its default is
 # 10,000 sessions. A dropped session starts with fresh state.
@@ -68,8 +60,8 @@ def serve(settings: Settings) -> None:
             share=settings.share,
             max_file_size=settings.max_upload_mb * 1024 * 1024,
             theme=_theme(),
-            css=_CSS + PANEL_CSS,
-            head=HEAD,
+            css=_asset("page.css"),
+            head=f"<script>\n{_asset('heif_uploads.js')}</script>",
             footer_links=["api", "settings"],
             ssr_mode=False,
             quiet=True,
@@ -92,6 +84,11 @@ def serve(settings: Settings) -> None:
     # SIGTERM ends the demo as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     page.block_thread()
+
+
+def _asset(name: str) -> str:
+    """Return the text of a file of the page, beside this module."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _upload_folder() -> str:

@@ -19,12 +19,6 @@ from vheatir.inference.strength import STRONGEST, apply_strength, parse_strength
 LOUPE, LOUPE_SHOWN = 160, 320
 _COMPARE, _REMOVED, _LOUPE = "compare", "removed", "loupe"
 
-CSS = """
-#views > .tab-wrapper button { padding: 0 0.8rem; }
-#loupe_row img { image-rendering: pixelated; object-fit: none; object-position: top left; }
-#loupe_map img { cursor: crosshair; }
-"""
-
 
 class ResultPanel:
     """Builds the result column, stores each visitor's last result and handles its events."""

@@ -90,7 +90,7 @@ def sample(title: str | None) -> np.ndarray[Any, Any]:
 
 def load_image(path: str | None, title: str | None, max_pixels: int) -> np.ndarray[Any, Any]:
     """Return the upload, or the sample if there is none."""
-    return read_upload(path, max_pixels) if path else sample(title)
+    return read_upload(path, max_pixels).pixels if path else sample(title)
 
 
 def stem_of(path: str | None, otherwise: str) -> str:

@@ -105,19 +105,21 @@ class TrialTab:
         colour = "gray" if pixels.ndim == 2 else "color"
         reference = to_color_mode(_centre(pixels), "rgb" if colour == "color" else "gray")
         task = get_task(f"{'jpeg' if damage == _JPEG else 'denoise'}_{colour}")
-        known: float | None = level
+        used = level  # by both methods
         if damage == _CAMERA:
             degraded = camera_noise(reference).astype(np.float32) / np.float32(255)
-            label, known = self._for_photographs(task), None
+            label, used = self._for_photographs(task), estimate_sigma(degraded)
         else:
             degraded = degrade_for_benchmark(reference, task, level)
             label = self._catalogue.label_for(task.name)
         progress(0.1, desc="Restoring")
         restorer = self._catalogue.restorer(label)
-        restored = restorer.restore(degraded, known if restorer.takes_level else None)
+        given = restorer.nearest_level(used) if damage == _CAMERA else used
+        restored = restorer.restore(degraded, given if restorer.takes_level else None)
         progress(0.6, desc=compare_with)
-        method = bm3d_method(task) if self._uses_bm3d(compare_with, damage) else nlm_method(task)
-        classic = method.restore(degraded, estimate_sigma(degraded) if known is None else known)
+        uses_bm3d = compare_with == _BM3D and damage != _JPEG
+        method = bm3d_method(task) if uses_bm3d else nlm_method(task)
+        classic = method.restore(degraded, used)
         rows = [
             ("degraded", to_uint8(degraded)),
             (f"**{label.split(' · ')[0]}**", to_uint8(restored)),
@@ -130,7 +132,7 @@ class TrialTab:
         stem = stem_of(image, sample)
         files = [cached_png(s, f"{stem}_{i}.png") for i, (_, s) in enumerate(rows)]
         clean = cached_png(reference, f"{stem}_clean.png")
-        strength = "" if known is None else f" {task.level_name} {known:g}"
+        strength = "" if damage == _CAMERA else f" {task.level_name} {level:g}"
         note = f"\n\n{damage}{strength}, {reference.shape[1]} × {len(reference)}"
         return (files[0], files[1]), "\n".join(lines) + note, files[2], clean
 
@@ -138,10 +140,6 @@ class TrialTab:
         """Return the first model for photographs, or that of another task if there is none."""
         first = next(iter(self._catalogue.labels(get_task("photo"))), None)
         return first or self._catalogue.label_for(otherwise.name)
-
-    @staticmethod
-    def _uses_bm3d(method: str, degradation: str) -> bool:
-        return method == _BM3D and degradation != _JPEG
 
 
 def _centre(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -6,21 +6,20 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from PIL import Image
 
 from vheatir.inference import Choice, choose_model
-from vheatir.inference.estimate import jpeg_quality
-from vheatir.inference.files import read_photograph_file
+from vheatir.inference.files import Photograph, read_photograph_file
 
 # Uploads whose choice is kept; a choice is a few numbers.
 _MOST_CHOICES = 200
 
 
-def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
+def read_upload(path: str | os.PathLike[str], max_pixels: int) -> Photograph:
     """Read an uploaded image upright, keeping its channels and bit depth.
 
     Args:
@@ -28,15 +27,15 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> NDArray[Any]:
         max_pixels: reject larger images by their header, before decoding.
 
     Returns:
-        (H, W), (H, W, 3) or (H, W, 4), ``uint8`` or ``uint16``, RGB(A), EXIF orientation applied.
+        The photograph, with pixels of (H, W), (H, W, 3) or (H, W, 4).
 
     Raises:
         VHeatIRError: not an image, damaged, or too large; names the file, not its folder.
     """
     name = repr(Path(path).name)
-    pixels = read_photograph_file(path, max_pixels, name).pixels
-    gray_and_alpha = pixels.ndim == 3 and pixels.shape[2] == 2
-    return pixels[:, :, [0, 0, 0, 1]] if gray_and_alpha else pixels
+    photo = read_photograph_file(path, max_pixels, name)
+    gray_and_alpha = photo.pixels.ndim == 3 and photo.pixels.shape[2] == 2
+    return replace(photo, pixels=photo.pixels[:, :, [0, 0, 0, 1]]) if gray_and_alpha else photo
 
 
 def check_no_address(source: Any) -> None:
@@ -91,15 +90,6 @@ def delete_old(folder: str | os.PathLike[str], tracked: Iterable[set[Any]], age:
                 files.discard(file)
 
 
-def read_quality(path: str | os.PathLike[str]) -> int | None:
-    """Return the quality of a JPEG file, from its quantization tables; None for other files."""
-    try:
-        with Image.open(path, formats=["JPEG"]) as image:
-            return jpeg_quality(image.quantization)  # type: ignore[attr-defined]
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-
-
 class Choices:
     """Automatic's choice for the latest uploads, made once for each file; thread-safe.
 
@@ -111,15 +101,17 @@ class Choices:
         self._lock = threading.Lock()
         self._found: dict[tuple[str, int], Choice] = {}  # oldest first
 
-    def choose(self, path: str | os.PathLike[str], image: NDArray[Any]) -> Choice:
-        """Return the choice for a file, whose pixels :func:`read_upload` has returned."""
+    def choose(
+        self, path: str | os.PathLike[str], image: NDArray[Any], quality: int | None = None
+    ) -> Choice:
+        """Return the choice for a file, whose pixels and quality :func:`read_upload` returned."""
         try:
             key = os.fspath(path), os.stat(path).st_mtime_ns
         except FileNotFoundError:  # deleted since it was read
-            return choose_model(image, None)
+            return choose_model(image, quality)
         with self._lock:
             if key not in self._found:
-                self._found[key] = choose_model(image, read_quality(path))
+                self._found[key] = choose_model(image, quality)
             choice = self._found[key]
             if len(self._found) > _MOST_CHOICES:
                 del self._found[next(iter(self._found))]

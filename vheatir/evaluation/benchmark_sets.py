@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,6 @@ class BenchmarkSet:
         names: unique names of the images, without suffix.
         loaders: functions that load the clean images.
         noisy_loaders: functions that load the noisy images; None if the degradation is synthetic.
-        bundled: whether these are the photographs of scikit-image.
         whole: whether the set is complete.
     """
 
@@ -46,7 +46,6 @@ class BenchmarkSet:
     names: tuple[str, ...]
     loaders: tuple[Callable[[], NDArray[Any]], ...]
     noisy_loaders: tuple[Callable[[], NDArray[Any]], ...] | None = None
-    bundled: bool = False
     whole: bool = True
 
     def __len__(self) -> int:
@@ -105,7 +104,7 @@ def folder_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
         stem if stems.count(stem) == 1 else f"{stem}_{path.suffix[1:]}"
         for stem, path in zip(stems, paths, strict=True)
     )
-    loaders = tuple(_reader(path) for path in paths)
+    loaders = tuple(partial(read_image, path) for path in paths)
     return BenchmarkSet(root.resolve().name, names, loaders)
 
 
@@ -143,16 +142,16 @@ def paired_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
     return BenchmarkSet(
         root.resolve().name,
         tuple(sorted(noisy)),
-        tuple(_reader(clean[name]) for name in sorted(noisy)),
-        tuple(_reader(noisy[name]) for name in sorted(noisy)),
+        tuple(partial(read_image, clean[name]) for name in sorted(noisy)),
+        tuple(partial(read_image, noisy[name]) for name in sorted(noisy)),
     )
 
 
 def bundled_test_set() -> BenchmarkSet:
     """Return the held-out photographs of :mod:`vheatir.bundled`."""
     photographs = heldout_photographs()
-    loaders = tuple(_constant(image) for image in photographs.values())
-    return BenchmarkSet(BUNDLED, tuple(photographs), loaders, bundled=True)
+    loaders = tuple(partial(photographs.__getitem__, name) for name in photographs)
+    return BenchmarkSet(BUNDLED, tuple(photographs), loaders)
 
 
 def default_data_folder() -> Path | None:
@@ -251,11 +250,3 @@ def _has_images(folder: Path) -> bool:
     return folder.is_dir() and any(
         path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*")
     )
-
-
-def _reader(path: Path) -> Callable[[], NDArray[Any]]:
-    return lambda: read_image(path)
-
-
-def _constant(image: NDArray[Any]) -> Callable[[], NDArray[Any]]:
-    return lambda: image

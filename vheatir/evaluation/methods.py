@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from vheatir import inference
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import Task, get_task
-
-if TYPE_CHECKING:
-    import torch
-
-    from vheatir.weights import LoadedModel
+from vheatir.weights import LoadedModel, level_range
 
 Restore = Callable[[NDArray[np.float32], float | None], NDArray[np.float32]]
 
@@ -98,25 +95,22 @@ def _task_of(model: LoadedModel) -> Task:
 
 
 def _level_range(model: LoadedModel) -> tuple[float, float]:
-    level = model.info.get("level")
     try:
-        low, high = level if isinstance(level, (list, tuple)) else (level, level)
-        return float(low), float(high)  # type: ignore[arg-type]
+        found = level_range(model.info)
     except (TypeError, ValueError):
+        found = None
+    if found is None:
         raise VHeatIRError(
             f"{model.path} does not say for which level it is trained: "
             "give a file that training exported"
-        ) from None
+        )
+    return found
 
 
 def network_restorer(
     network: torch.nn.Module, tile: int | None, self_ensemble: bool = False
 ) -> Restore:
     """Return the function that runs a network; see :class:`Method` and :func:`model_method`."""
-    import torch
-
-    from vheatir import inference
-
     run = inference.self_ensemble if self_ensemble else inference.restore_tensor
     takes_level = bool(getattr(network, "takes_level", False))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vheatir import __version__
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation.baselines import bm3d_method
 from vheatir.evaluation.benchmark_sets import (
@@ -33,10 +35,12 @@ from vheatir.evaluation.protocol import Measured, measure
 from vheatir.evaluation.published import published_records
 from vheatir.evaluation.records import Record
 from vheatir.evaluation.tables import print_task, save_results
-from vheatir.evaluation.weight_files import load_all, load_experiment, released_weights
+from vheatir.evaluation.weight_files import load_all, load_experiment
+from vheatir.hardware import pick_device
 from vheatir.image_io import write_image
 from vheatir.plugins import import_modules
 from vheatir.tasks import TASKS, Task, get_task
+from vheatir.zoo import list_models
 
 # Console width for piped output, so that tables are not folded to 80 columns.
 _PIPE_WIDTH = 180
@@ -94,16 +98,12 @@ def run(arguments: argparse.Namespace) -> list[Record]:
     )
     with Progress(*columns, console=errors, transient=True) as progress:
         bar = progress.add_task("", total=sum(plan.steps for plan in plans))
-
-        def follow(text: str) -> None:
-            progress.update(bar, description=text)
-
-        def advance() -> None:
-            progress.advance(bar)
-
         for plan in plans:
             images = folder / "images" if arguments.save_images else None
-            own = measure_plan(plan, images, follow, advance)
+            own = measure_plan(
+                plan, images, lambda text: progress.update(bar, description=text),
+                lambda: progress.advance(bar),
+            )  # fmt: skip
             records += own
             save_results(folder, records, remarks, footer)
             progress.stop()  # keeps the bar out of the table
@@ -213,8 +213,6 @@ def _find_methods(
     arguments: argparse.Namespace, requested: list[Task]
 ) -> tuple[list[Method], list[float] | None, bool]:
     """Return the models, the levels of the option file, and whether it uses the bundled set."""
-    from vheatir.hardware import pick_device
-
     device = pick_device(arguments.device)
     import_modules(arguments.imports)
     levels: list[float] | None = None
@@ -232,7 +230,8 @@ def _find_methods(
     elif arguments.weights:
         models = load_all(arguments.weights)
     else:
-        models = load_all(released_weights(task.name for task in requested or TASKS.values()))
+        tasks = requested or TASKS.values()
+        models = load_all(entry.path for task in tasks for entry in list_models(task.name))
     methods = [
         (
             model_method(model, device, self_ensemble=arguments.self_ensemble, tile=arguments.tile),
@@ -315,13 +314,12 @@ def _find_test_sets(
     arguments: argparse.Namespace, task: Task, use_bundled: bool
 ) -> tuple[list[BenchmarkSet], list[str]]:
     """Return the test sets and remarks on them for the title of the table."""
+    remarks: list[str] = []
     if arguments.data is not None:
         test_sets = find_test_sets(arguments.data, task)
-        remarks: list[str] = []
     else:
         folder = None if use_bundled else default_data_folder()
         test_sets = find_test_sets(folder, task) if folder is not None else []
-        remarks = []
         if not test_sets:
             test_sets = [bundled_test_set()]
             missing = f" ({', '.join(task.benchmark_sets)} not found)" if not use_bundled else ""
@@ -340,11 +338,6 @@ def _unpaired_remark(test_sets: list[BenchmarkSet]) -> str:
 
 
 def _footer(arguments: argparse.Namespace) -> str:
-    import torch
-
-    from vheatir import __version__
-    from vheatir.hardware import pick_device
-
     device = pick_device(arguments.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""

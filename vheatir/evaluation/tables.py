@@ -120,13 +120,9 @@ def _terminal_table(cells: Cells, separator: str) -> Table:
     for heading, rows in cells.sections:
         table.add_row(Text(heading, "bold"))
         for row in rows:
-            table.add_row(*(Text(cell) for cell in [row[0], *_split(row[1:], separator)]))
+            table.add_row(Text(row[0]), *(Text(cell.replace("/", separator)) for cell in row[1:]))
         table.add_section()
     return table
-
-
-def _split(cells: Iterable[str], separator: str) -> list[str]:
-    return [cell.replace("/", separator) for cell in cells]
 
 
 def to_markdown(records: Sequence[Record], remarks: Iterable[str] = ()) -> str:

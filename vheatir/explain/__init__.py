@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vheatir.errors import VHeatIRError, report_error
+from vheatir.cli import report_error
+from vheatir.errors import VHeatIRError
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,13 +43,11 @@ class AutoRestorer(Restorer):
         load: Callable[[str], Restorer] | None = None,
     ) -> None:
         self.device = pick_device(device)
-        self._precision = precision
         self.info = {"name": "auto"}
         self.task = None
         self._takes_level = False
-        self._load = load or (lambda task: Restorer(task, self.device, precision=precision))
+        self._load = cache(load or partial(Restorer, device=self.device, precision=precision))
         self._lock = threading.Lock()
-        self._loaded: dict[str, Restorer] = {}
 
     def __getattr__(self, name: str) -> Any:
         """Raise a clear error for attributes that only a single-model restorer has."""
@@ -105,7 +104,5 @@ class AutoRestorer(Restorer):
 
     def restorer(self, task: str) -> Restorer:
         """Return the restorer for a task, loaded on first use."""
-        with self._lock:
-            if task not in self._loaded:
-                self._loaded[task] = self._load(task)
-            return self._loaded[task]
+        with self._lock:  # so that two threads do not load it twice
+            return self._load(task)

@@ -54,6 +54,7 @@ FORMAT_OF_SUFFIX = {
 }
 
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L"})
+_JPEG_OR_PNG = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # neither raw nor HEIF
 _JPEG_QUALITY = 95
 _ORIENTATION = 0x0112
 _WIDTH, _HEIGHT = 0xA002, 0xA003  # of the image, in the EXIF block
@@ -116,10 +117,11 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
             or of an unsupported colour mode.
     """
     try:
-        if is_raw(data):
-            raise _raw_error(name)
-        if is_heif(data):
-            return _read_heif(data, name, max_pixels)
+        if not data.startswith(_JPEG_OR_PNG):
+            if is_raw(data):
+                raise _raw_error(name)
+            if is_heif(data):
+                return _read_heif(data, name, max_pixels)
         with open_header(data, name, max_pixels) as image:
             _check_kind(name, image)
             return _decode(data, name, image, max_pixels)

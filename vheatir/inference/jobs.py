@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import UnsupportedImageError, VHeatIRError
 from vheatir.hardware import pick_device
 from vheatir.image_io import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images, write_bytes_atomically
 from vheatir.inference.choose import choose_model, color_channels
@@ -22,7 +26,6 @@ from vheatir.inference.files import (
     FORMAT_OF_SUFFIX,
     MAX_PIXELS,
     Metadata,
-    Photograph,
     default_format,
     default_suffix,
     encode_photograph,
@@ -36,11 +39,16 @@ from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
 from vheatir.plugins import import_modules
 
+if TYPE_CHECKING:
+    from vheatir.inference.manifest import Manifest
+
 STREAM = "-"
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
 _EXTRA_SUFFIXES = HEIF_SUFFIXES | RAW_SUFFIXES
 _MAX_COMPARE_SIDE = 2048
 _GAP = 8
+
+Report = Callable[["Job", int, int], None]
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,11 @@ class Job:
         """Name of the source for messages, with unprintable characters replaced."""
         name = self.label or ("standard input" if self.source is None else str(self.source))
         return "".join(c if c.isprintable() else "?" for c in name)
+
+    @property
+    def exists(self) -> bool:
+        """Whether one of its output files exists."""
+        return any(path is not None and path.exists() for path in (self.target, self.compare))
 
 
 def plan(
@@ -201,6 +214,15 @@ class Settings:
     imports: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Job result: status and message."""
+
+    job: Job
+    state: Literal["restored", "existing", "skipped", "failed"]
+    message: str
+
+
 class Runner:
     """Run jobs; thread-safe. Each model is loaded on first use.
 
@@ -216,12 +238,11 @@ class Runner:
 
     def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
         self.settings = settings
-        self._load = load or (lambda name: Restorer(name, settings.device))
+        self._load = cache(load or partial(Restorer, device=settings.device))
         self._lock = threading.Lock()
         pick_device(settings.device)  # report an invalid device before the first image
         parse_strength(settings.strength)
         import_modules(settings.imports)
-        self._restorers: dict[str, Restorer] = {}
         self._task: str = settings.task
         if settings.model is not None:
             task = self._restorer(settings.model).task
@@ -286,7 +307,10 @@ class Runner:
             restored = result.image
             given = settings.level is not None
             message = _describe(found, restorer, result, settings.strength, given)
-        fmt = _output_format(job, photo)
+        if job.target is not None:
+            fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
+        else:
+            fmt = job.format or default_format(photo)
         encoded = encode_photograph(restored, fmt, photo.metadata)
         if job.target is None:
             sys.stdout.buffer.write(encoded)
@@ -300,6 +324,20 @@ class Runner:
         if pixels.dtype == np.uint16 and fmt in ("jpg", "webp"):
             message += f"; 16 bits reduced to 8 in {fmt}"
         return message
+
+    def attempt(
+        self, job: Job, progress: Progress | None = None, *, overwrite: bool | None = None
+    ) -> Outcome:
+        """Run a job as :meth:`run`; image, file system and memory errors become an outcome."""
+        try:
+            return Outcome(job, "restored", self.run(job, progress, overwrite=overwrite))
+        except TargetExistsError as error:
+            return Outcome(job, "existing", f"skipped: {error}")
+        except (VHeatIRError, OSError, MemoryError) as error:
+            reason = str(error).removeprefix(f"{job.name} ") or type(error).__name__
+            if isinstance(error, UnsupportedImageError):
+                return Outcome(job, "skipped", f"skipped: {reason}")
+            return Outcome(job, "failed", f"failed: {reason}")
 
     def _choose(
         self, colors: NDArray[Any], quality: int | None
@@ -318,14 +356,57 @@ class Runner:
         return found, self._restorer(self.settings.model or name), self.settings.level
 
     def _restorer(self, name: str) -> Restorer:
-        with self._lock:
-            if name not in self._restorers:
-                self._restorers[name] = self._load(name)
-            return self._restorers[name]
+        with self._lock:  # so that two threads do not load it twice
+            return self._load(name)
 
 
 class TargetExistsError(VHeatIRError):
     """The output file exists and overwriting is not allowed."""
+
+
+def run_local(
+    runner: Runner,
+    jobs: Sequence[Job],
+    workers: int = 1,
+    manifest: Manifest | None = None,
+    report: Report | None = None,
+) -> Iterator[Outcome]:
+    """Run jobs in this process, ``workers`` at a time, and yield outcomes as they complete.
+
+    Workers are threads that share the models and, on the CPU, the cores.
+    """
+
+    def work(job: Job) -> Outcome:
+        replace = None if manifest is None else manifest.begin(job)
+        each = None if report is None else lambda done, total: report(job, done, total)
+        outcome = runner.attempt(job, each, overwrite=replace)
+        if manifest is not None:
+            manifest.finish(outcome)
+        return outcome
+
+    if workers == 1:
+        yield from map(work, jobs)
+        return
+    before = torch.get_num_threads()
+    # The thread count is a per-thread setting: give each worker its share of the cores.
+    share = max(1, before // workers)
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        waiting: set[Future[Outcome]] = set()
+        queue = iter(jobs)
+        try:
+            while True:
+                # Keep the queue short: there may be millions of jobs.
+                ahead = itertools.islice(queue, 2 * workers - len(waiting))
+                waiting.update(pool.submit(work, job) for job in ahead)
+                if not waiting:
+                    return
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+            torch.set_num_threads(before)
 
 
 def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]:
@@ -345,12 +426,6 @@ def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]
     line = np.full((halves[0].shape[0], _GAP, halves[0].shape[2]), 255, np.uint8)
     joined = np.concatenate([halves[0], line, halves[1]], axis=1)
     return joined if joined.shape[2] == 3 else joined[:, :, 0]
-
-
-def _output_format(job: Job, photo: Photograph) -> str:
-    if job.target is not None:
-        return FORMAT_OF_SUFFIX[job.target.suffix.lower()]
-    return job.format or default_format(photo)
 
 
 def _describe(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vheatir.errors import VHeatIRError
-from vheatir.inference.jobs import Job, Settings
+from vheatir.inference.jobs import Job, Outcome, Settings
 
 _NAME = ".vheatir-restored{}.jsonl"
 
@@ -64,18 +64,21 @@ class Manifest:
             and all(path is None or path.is_file() for path in (job.target, job.compare))
         )
 
-    def may_replace(self, job: Job) -> bool:
-        """Whether an existing target was written by an earlier run."""
-        return self._key(job) in self._records
+    def begin(self, job: Job) -> bool | None:
+        """Record that the job has started, so that a later run may replace its target.
 
-    def begin(self, job: Job) -> None:
-        """Record that the job has started, so that its target may be replaced."""
-        if not any(path is not None and path.exists() for path in (job.target, job.compare)):
+        Returns:
+            True if its target was written by an earlier run and may be replaced, else None.
+        """
+        may_replace = True if self._key(job) in self._records else None
+        if not job.exists:
             self._write(job, "begun")
+        return may_replace
 
-    def finish(self, job: Job) -> None:
-        """Record that the job is done."""
-        self._write(job, "done")
+    def finish(self, outcome: Outcome) -> None:
+        """Record that a job is done, if its image was restored."""
+        if outcome.state == "restored":
+            self._write(outcome.job, "done")
 
     def close(self) -> None:
         """Close the file."""

@@ -16,18 +16,18 @@ from torch import Tensor, nn
 
 from vheatir.colors import MATLAB_LUMA
 from vheatir.errors import VHeatIRError
-from vheatir.hardware import has_native_bf16, pick_device, tf32_products
+from vheatir.hardware import available_memory, has_native_bf16, pick_device, tf32_products
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.images import unpack
-from vheatir.inference.memory import available_memory
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import MIN_TILE, Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
 from vheatir.tasks import TASKS, Task
+from vheatir.weights import LoadedModel, level_range, load_weights
+from vheatir.zoo import load_model
 
 if TYPE_CHECKING:
     from vheatir.inference.choose import Choice
-    from vheatir.weights import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -140,13 +140,7 @@ class Restorer:
     @property
     def level_range(self) -> tuple[float, float] | None:
         """Smallest and largest level the model was trained for; None if its file does not say."""
-        trained = self.info.get("level")
-        if trained is None:
-            return None
-        if isinstance(trained, (int, float)):
-            return float(trained), float(trained)
-        low, high = trained
-        return float(low), float(high)
+        return level_range(self.info)
 
     def nearest_level(self, level: float | None) -> float | None:
         """Clip an estimated level to the trained range; None for a model that takes no level.
@@ -267,7 +261,7 @@ class Restorer:
         return colors + (restored - planes) * (255 / 219)
 
     def _resolve_level(self, level: object, colors: Tensor) -> tuple[float | Tensor | None, bool]:
-        if level is not None and self.task is not None and not self.task.has_level:
+        if level is not None and self.task is not None and self.task.level_name is None:
             raise VHeatIRError(
                 f"a model for the task {self.task.name!r} takes no level, since it is blind: "
                 "omit the level"
@@ -381,12 +375,8 @@ def _load(model: str | os.PathLike[str] | LoadedModel, imports: Sequence[str]) -
         or text.endswith((".safetensors", ".pth"))
         or os.path.isfile(text)
     ):
-        from vheatir.weights import load_weights
-
         return load_weights(text, imports=imports)
-    import vheatir
-
-    return vheatir.load_model(text)
+    return load_model(text)
 
 
 def _without_equal_channels(colors: Tensor) -> Tensor:

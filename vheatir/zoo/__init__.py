@@ -67,11 +67,6 @@ def list_models(task: str | None = None) -> list[ModelEntry]:
     return [entry for entry in entries if task in (None, entry.task)]
 
 
-def find_weights(task: str) -> list[Path]:
-    """Return paths of the weight files of the released models for a task, the best first."""
-    return [entry.path for entry in list_models(task)]
-
-
 def load_model(name: str, device: torch.device | str = "cpu") -> LoadedModel:
     """Load a released model.
 
@@ -82,30 +77,22 @@ def load_model(name: str, device: torch.device | str = "cpu") -> LoadedModel:
     Raises:
         VHeatIRError: unknown model, or its file is missing or differs from the released one.
     """
-    from vheatir.weights import load_weights
+    from vheatir.weights import build_model
 
-    name = current_name(name, MODELS)
+    if name in MODELS:
+        name = current_name(name, MODELS)
     models = list_models()
     entry = next((m for m in models if name in (m.name, m.task)), None)
     if entry is None:
         raise unknown_name("model", name, {m.name for m in models} | {m.task for m in models})
-    verify(entry)
-    return load_weights(entry.path, device)
-
-
-def verify(entry: ModelEntry) -> None:
-    """Check the weight file of a model against the registry.
-
-    Raises:
-        VHeatIRError: the file is missing, or its SHA-256 differs.
-    """
     try:
-        digest = hashlib.sha256(entry.path.read_bytes()).hexdigest()
+        data = entry.path.read_bytes()
     except OSError as error:
         raise VHeatIRError(
             f"the weights of {entry.name} cannot be opened ({error.strerror}): reinstall vheatir"
         ) from None
-    if digest != entry.sha256:
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise VHeatIRError(
             f"the weights of {entry.name} are damaged or not the released ones: reinstall vheatir"
         )
+    return build_model(entry.path, data, entry.sha256, device)

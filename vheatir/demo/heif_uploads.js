@@ -1,10 +1,6 @@
-"""HEIC uploads from browsers that do not recognise HEIC."""
-
-from __future__ import annotations
-
-#: For the page's head. Gradio's image upload accepts only files with an image MIME type, and
-#: browsers without HEIC support leave it empty: the script sets it, for chosen and dropped files.
-HEAD = """<script>
+// HEIC uploads from browsers that do not recognise HEIC.
+// Gradio's image upload accepts only files with an image MIME type, and browsers without HEIC
+// support leave it empty: set it, for chosen and dropped files.
 (() => {
   const types = {heic: "image/heic", heif: "image/heif", hif: "image/heif", avif: "image/avif"};
   const typed = (files) => {
@@ -29,4 +25,3 @@ HEAD = """<script>
       input.accept = "image/*,.heic,.heif,.hif,.avif";
   }, true);
 })();
-</script>"""
