@@ -11,7 +11,7 @@ from typing import Literal
 
 from vheatir.errors import unknown_name
 
-Kind = Literal["denoise", "jpeg", "photo"]
+Kind = Literal["denoise", "jpeg", "photo", "pairs"]
 ColorMode = Literal["gray", "luma", "rgb"]
 
 
@@ -22,8 +22,9 @@ class Task:
     Attributes:
         name: key in :data:`TASKS`.
         title: display name for tables and the demo.
-        kind: ``"denoise"`` (additive white Gaussian noise), ``"jpeg"``, or ``"photo"``: camera
-            noise, JPEG and the other degradations of photographs.
+        kind: ``"denoise"`` (additive white Gaussian noise), ``"jpeg"``, ``"photo"`` (camera
+            noise, JPEG and the other degradations of photographs), or ``"pairs"``: whatever the
+            degraded images of a training set of pairs show.
         color: ``"gray"`` (OpenCV's gray conversion), ``"luma"`` (Y of MATLAB's ``rgb2ycbcr``)
             or ``"rgb"``.
         level_name: quantity of the level: ``"sigma"`` (noise standard deviation on the scale
@@ -79,6 +80,15 @@ TASKS: dict[str, Task] = {
         ),
     )
 }  # fmt: skip
+
+
+PAIRS = "pairs"
+"""Name of the tasks of :func:`paired_task`, which are not among :data:`TASKS`."""
+
+
+def paired_task(color: ColorMode) -> Task:
+    """Return the task of a network that is trained on pairs of images alone, without a level."""
+    return Task(PAIRS, "pairs of images", "pairs", color, None, None, (), ())
 
 
 def get_task(name: str) -> Task:
