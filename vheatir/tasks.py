@@ -82,22 +82,23 @@ TASKS: dict[str, Task] = {
 }  # fmt: skip
 
 
-PAIRS = "pairs"
-"""Name of the tasks of :func:`paired_task`, which are not among :data:`TASKS`."""
+PAIRED_TASKS: dict[ColorMode, Task] = {
+    "rgb": Task("pairs", "pairs of images", "pairs", "rgb", None, None, (), ()),
+    "gray": Task("pairs_gray", "pairs of images, gray", "pairs", "gray", None, None, (), ()),
+    "luma": Task("pairs_luma", "pairs of images, luma", "pairs", "luma", None, None, (), ()),
+}
+"""Tasks of networks that are trained on pairs of images alone, without a level, by colour mode.
 
-
-def paired_task(color: ColorMode) -> Task:
-    """Return the task of a network that is trained on pairs of images alone, without a level."""
-    return Task(PAIRS, "pairs of images", "pairs", color, None, None, (), ())
+An option file does not name them, since nothing is degraded; weight files have the task None."""
 
 
 def get_task(name: str) -> Task:
-    """Return the task called ``name``.
+    """Return the task called ``name``, also one of :data:`PAIRED_TASKS`.
 
     Raises:
         VHeatIRError: unknown task.
     """
     try:
-        return TASKS[name]
+        return {**TASKS, **{task.name: task for task in PAIRED_TASKS.values()}}[name]
     except KeyError:
         raise unknown_name("task", name, TASKS) from None

@@ -243,7 +243,7 @@ class Restorer:
             return colors
         if self._channels == 3:
             return colors.expand(-1, 3, -1, -1)
-        if self.task is not None and self.task.color == "luma":
+        if (self.task.color if self.task else self.info.get("color")) == "luma":
             return _luma(colors)
         name = self.info.get("name") or self.info.get("task") or "this model"
         colour_task = "jpeg_color" if self.task and "jpeg" in self.task.name else "denoise_color"

@@ -221,6 +221,7 @@ class Trainer:
             "name": options.name,
             "task": options.task,
             "level": list(level) if isinstance(level, tuple) else level,
+            **({"color": options.task_info.color} if options.task is None else {}),
             "training": {
                 "iterations": self.iteration,
                 "samples": self.samples_seen,

@@ -33,7 +33,7 @@ def learning_rate(train: TrainOptions, iteration: int, done: float) -> float:
     reached = max(float(iteration), done * train.total_iter)
     peak = train.optim_g.lr
     rate = peak * _decay_factor(train.scheduler, peak, reached, done)
-    if iteration < train.warmup_iter:
+    if iteration + 1 < train.warmup_iter:
         # BasicSR warms up to the initial rate, not to that of the schedule
         start = peak if train.scheduler.type == "CosineRestart" else rate
         rate = start * ((iteration + 1) / train.warmup_iter)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from vheatir.errors import unknown_name
-from vheatir.tasks import TASKS, Task, get_task, paired_task
+from vheatir.tasks import PAIRED_TASKS, TASKS, Task, get_task
 from vheatir.training.sections import (
     Datasets,
     DistOptions,
@@ -200,8 +200,8 @@ class Options(Section):
         if self.task is not None:
             return get_task(self.task)
         if self.datasets.train.color == "y":
-            return paired_task("luma")
-        return paired_task("gray" if _takes_gray(self.network_g.kwargs) else "rgb")
+            return PAIRED_TASKS["luma"]
+        return PAIRED_TASKS["gray" if _takes_gray(self.network_g.kwargs) else "rgb"]
 
     @property
     def level_range(self) -> tuple[float, float] | None:
