@@ -379,6 +379,10 @@ def test_what_is_ignored_is_named_and_null_is_nothing(folder: Path) -> None:
         ("NAFNet", "train:scheduler:eta_mn=0", "did you mean 'eta_min'"),
         ("NAFNet", "train:scheduler:eta_min=x", "option 'train:scheduler:eta_min' is 'x'"),
         ("NAFNet", "train:scheduler:lr_min=0", "two names of one thing"),
+        ("HAT", "tile:tile_sze=9", "tile: unknown option 'tile_sze': did you mean 'tile_size'"),
+        ("HAT", "tile:tile_size=4", "option 'tile:tile_size' is 12"),
+        ("HAT", "tile:tile_size=x", "it must have two numbers"),
+        ("HAT", "val:tile=64", "two names of one thing"),
         ("NAFNet", "train:mixup=true", "option 'train:mixup': mixup is not available"),
         ("NAFNet", "datasets:train:use_flip=2", "option 'datasets:train:use_flip' is 2"),
         ("NAFNet", "datasets:train:augment=true", "two names of one thing"),
@@ -571,6 +575,11 @@ def test_the_file_trains(folder: Path, which: str) -> None:
 def test_print_network_logs_its_modules(folder: Path) -> None:
     assert not any("(conv_first)" in line for line in run(folder, "NAFNet"))
     assert any("(conv_first)" in line for line in run(folder, "NAFNet", "print_network=true"))
+
+
+def test_hats_tiles_are_one_option(folder: Path) -> None:
+    assert load(folder, "HAT", "tile=null").val.tile is None
+    assert load(folder, "HAT", "tile={tile_size: 48}").val.tile == 48
 
 
 def test_param_key_names_the_entry(tmp_path: Path) -> None:

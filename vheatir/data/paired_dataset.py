@@ -196,7 +196,8 @@ def _match(
     )
     _refuse_missing(expected.values(), degraded, degraded_root, counterparts)
     if listed is None:
-        extra = [key for key in degraded if key not in set(expected.values())]
+        needed = set(expected.values())
+        extra = [key for key in degraded if key not in needed]
         if extra:
             raise VHeatIRError(
                 f"{len(extra)} image(s) of {degraded_root} have no clean image in {clean_root}, "

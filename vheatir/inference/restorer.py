@@ -266,6 +266,10 @@ class Restorer:
                 f"a model for the task {self.task.name!r} takes no level, since it is blind: "
                 "omit the level"
             )
+        if level is not None and self.task is None and "color" in self.info:
+            raise VHeatIRError(
+                "a model trained on pairs takes no level, since it is blind: omit the level"
+            )
         if level is None:
             if not self._takes_level:
                 return None, False

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, unknown_name
 
 Key = tuple[str, ...]
 
@@ -114,9 +114,7 @@ def translate(data: dict[str, Any]) -> Translation:
     val = _section(result.data, "val")
     if isinstance(val.get("metrics"), dict):
         _rename(result, ("val", "metrics"), ("val", "named_metrics"))
-    tile = _section(result.data, "tile")
-    if tile:
-        _translate_tile(result, tile)
+    _translate_tile(result)
     return result
 
 
@@ -172,29 +170,33 @@ def _translate_train(result: Translation) -> None:
         )
     scheduler = _section(train, "scheduler")
     _rename(result, ("train", "scheduler", "eta_min"), ("train", "scheduler", "lr_min"))
-    clip = train.pop("use_grad_clip", model == "ImageRestorationModel")
-    if model not in _STOCK_MODELS:
-        return
-    # What these models do unless told otherwise; NAFNet's has no average of the weights at all.
-    if isinstance(result.data.get("train"), dict):
+    if train.pop("use_grad_clip", model == "ImageRestorationModel"):
+        train.setdefault("grad_clip", _NAFNET_GRAD_CLIP)
+    if model in _STOCK_MODELS:
+        # what these models do unless told otherwise; NAFNet's has no average of the weights at all
         train.setdefault("ema_decay", 0)
-        if clip:
-            train.setdefault("grad_clip", _NAFNET_GRAD_CLIP)
-    if scheduler.get("type") in ("MultiStepLR", "MultiStep"):
-        scheduler.setdefault("gamma", _BASICSR_GAMMA)
+        if scheduler.get("type") in ("MultiStepLR", "MultiStepRestartLR"):
+            scheduler.setdefault("gamma", _BASICSR_GAMMA)
 
 
-def _translate_tile(result: Translation, tile: dict[str, Any]) -> None:
+def _translate_tile(result: Translation) -> None:
     """Translate HAT's tiles: ``tile_size`` pixels, with ``tile_pad`` more on each side."""
-    size, pad = tile.pop("tile_size", None), tile.pop("tile_pad", 0)
-    if isinstance(size, int | float) and isinstance(pad, int | float):
+    tile = _section(result.data, "tile")
+    for name in tile:
+        if name not in ("tile_size", "tile_pad"):
+            known = unknown_name("option", name, ("tile_size", "tile_pad"))
+            raise OptionError(("tile", name), f"tile: {known}")
+    if "tile_size" in tile:
+        size, pad = tile["tile_size"], tile.get("tile_pad", 0)
+        if not all(isinstance(each, int | float) for each in (size, pad)):
+            raise OptionError(("tile",), f"option 'tile' is {tile}: it must have two numbers")
         val = result.data.setdefault("val", {})
+        if _section(result.data, "val").get("tile") is not None:
+            raise _given_twice(("tile", "tile_size"), ("val", "tile"))
         if isinstance(val, dict):
-            if val.get("tile") is not None:
-                raise _given_twice(("tile", "tile_size"), ("val", "tile"))
             val["tile"] = size + 2 * pad
             result.written["val", "tile"] = ("tile", "tile_size")
-    if not tile:
+    if tile or result.data.get("tile", 0) is None:
         del result.data["tile"]
 
 

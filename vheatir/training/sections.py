@@ -405,6 +405,7 @@ class SchedulerOptions(Section):
     def _accept_class_names(cls, value: Any) -> Any:
         names = {
             "MultiStepLR": "MultiStep",
+            "MultiStepRestartLR": "MultiStep",
             "CosineAnnealingLR": "Cosine",
             "TrueCosineAnnealingLR": "Cosine",
             "CosineAnnealingRestartLR": "CosineRestart",
