@@ -115,16 +115,14 @@ class TrainingFeed:
         if not any(stage.until == 1 for stage in self.options.train.stages or ()):
             stages.append(None)
         largest = max(self.shape(stage)[0] for stage in stages)
-        for key, each in zip(self.options.datasets.train_sets, self._sets, strict=True):
+        for each in self._sets:
             needed = each.degradation.source_size(largest) if each.degradation else largest
             for index in range(len(each.source)):
                 height, width = each.source.size(index)
                 if min(height, width) < needed:
-                    # further sets have the crop size of the first one
-                    option = f"datasets:{'train' if key.startswith('train_') else key}:gt_size"
                     raise VHeatIRError(
                         f"{each.source.names[index]} is {width}x{height} pixels, smaller than the "
-                        f"crop of {needed}: lower {option} or remove the image"
+                        f"crop of {needed}: lower datasets:train:gt_size or remove the image"
                     )
 
 
