@@ -19,7 +19,7 @@ def explain(
     prefix: tuple[str, ...],
     file: str,
     origins: Mapping[tuple[str, ...], str],
-    written: Mapping[tuple[str, ...], tuple[str, ...]],
+    written: Mapping[tuple[str, ...], tuple[str, ...]] | None = None,
 ) -> VHeatIRError:
     """Turn a validation error into a one-line error about its first problem.
 
@@ -36,7 +36,7 @@ def explain(
     details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
     first = details[0]
     inner, section = _resolve_location(model, first["loc"])
-    path = _as_written((*prefix, *inner), written)
+    path = _as_written((*prefix, *inner), written or {})
     source = next((origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins), file)
     if first["type"] == "extra_forbidden":
         text = _unknown_option(path, section, model)

@@ -56,7 +56,7 @@ def load_options(path: str | os.PathLike[str], force: Sequence[str] = ()) -> Opt
     try:
         network.model_validate(options.network_g.kwargs)
     except ValidationError as error:
-        raise explain(error, network, ("network_g",), str(file), origins, {}) from None
+        raise explain(error, network, ("network_g",), str(file), origins) from None
     return options
 
 
