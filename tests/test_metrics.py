@@ -14,7 +14,7 @@ from vheatir.colors import to_color_mode
 from vheatir.degradations import jpeg_compress
 from vheatir.errors import VHeatIRError
 from vheatir.metrics import CONVENTIONS, psnr, psnrb, ssim, to_uint8
-from vheatir.tasks import TASKS
+from vheatir.tasks import PAIRED_TASKS, TASKS
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -137,4 +137,4 @@ def test_to_uint8_clips_and_rounds() -> None:
 
 
 def test_every_task_states_its_convention() -> None:
-    assert set(CONVENTIONS) == set(TASKS)
+    assert set(CONVENTIONS) == {*TASKS, *(task.name for task in PAIRED_TASKS.values())}

@@ -23,6 +23,11 @@ MATLAB_LUMA = (65.481, 128.553, 24.966)
 _LUMA = np.array(MATLAB_LUMA) / 255
 
 
+def matlab_luma(rgb: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """Return Y of MATLAB's ``rgb2ycbcr``, 16..235, of (H, W, 3) with white at 255; not rounded."""
+    return np.asarray(rgb @ _LUMA + 16)
+
+
 def to_color_mode(image: NDArray[Any], mode: ColorMode) -> NDArray[np.uint8]:
     """Convert a decoded image to the colour mode of a task.
 
@@ -59,5 +64,5 @@ def to_color_mode(image: NDArray[Any], mode: ColorMode) -> NDArray[np.uint8]:
     if mode == "gray":
         return cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY).astype(np.uint8)
     if mode == "luma":
-        return np.rint(rgb @ _LUMA + 16).astype(np.uint8)
+        return np.rint(matlab_luma(rgb)).astype(np.uint8)
     return rgb

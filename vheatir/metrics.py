@@ -24,6 +24,7 @@ SSIM_SIGMA = 1.5
 _OUTPUT = "every image measured is clipped to [0, 1] and rounded to 8 bits, no border cropped"
 _SSIM = "SSIM with an 11x11 Gaussian window of sigma 1.5, valid region, mean over channels"
 _NOISE = "Gaussian noise from seed 0 for each image, neither clipped nor rounded"
+_PAIRS = f"input and reference as the set pairs them; {_OUTPUT}; {_SSIM}"
 CONVENTIONS: dict[str, str] = {
     "denoise_gray": f"PSNR (dB) and SSIM on 8-bit gray; {_NOISE}; {_OUTPUT}; {_SSIM}.",
     "denoise_color": f"PSNR (dB) and SSIM over all of R, G and B; {_NOISE} (drawn in BGR order); "
@@ -36,6 +37,10 @@ CONVENTIONS: dict[str, str] = {
     "photo": "PSNR (dB) and SSIM over all of R, G and B, of whole images; input and reference as "
     "the set pairs them, or camera noise and JPEG made from a seed for each image where it has no "
     f"pairs; {_OUTPUT}; {_SSIM}.",
+    "pairs": f"PSNR (dB) and SSIM over all of R, G and B, of whole images; {_PAIRS}.",
+    "pairs_gray": f"PSNR (dB) and SSIM on 8-bit gray, of whole images; {_PAIRS}.",
+    "pairs_luma": "PSNR (dB) and SSIM on 8-bit luma, Y = 16 + (65.481 R + 128.553 G + 24.966 B) / "
+    f"255 rounded, of whole images; {_PAIRS}.",
 }
 """Measurement convention of each task, by task name; printed with every table."""
 

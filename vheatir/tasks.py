@@ -11,7 +11,7 @@ from typing import Literal
 
 from vheatir.errors import unknown_name
 
-Kind = Literal["denoise", "jpeg", "photo"]
+Kind = Literal["denoise", "jpeg", "photo", "pairs"]
 ColorMode = Literal["gray", "luma", "rgb"]
 
 
@@ -22,8 +22,9 @@ class Task:
     Attributes:
         name: key in :data:`TASKS`.
         title: display name for tables and the demo.
-        kind: ``"denoise"`` (additive white Gaussian noise), ``"jpeg"``, or ``"photo"``: camera
-            noise, JPEG and the other degradations of photographs.
+        kind: ``"denoise"`` (additive white Gaussian noise), ``"jpeg"``, ``"photo"`` (camera
+            noise, JPEG and the other degradations of photographs), or ``"pairs"``: whatever the
+            degraded images of a training set of pairs show.
         color: ``"gray"`` (OpenCV's gray conversion), ``"luma"`` (Y of MATLAB's ``rgb2ycbcr``)
             or ``"rgb"``.
         level_name: quantity of the level: ``"sigma"`` (noise standard deviation on the scale
@@ -81,13 +82,23 @@ TASKS: dict[str, Task] = {
 }  # fmt: skip
 
 
+PAIRED_TASKS: dict[ColorMode, Task] = {
+    "rgb": Task("pairs", "pairs of images", "pairs", "rgb", None, None, (), ()),
+    "gray": Task("pairs_gray", "pairs of images, gray", "pairs", "gray", None, None, (), ()),
+    "luma": Task("pairs_luma", "pairs of images, luma", "pairs", "luma", None, None, (), ()),
+}
+"""Tasks of networks that are trained on pairs of images alone, without a level, by colour mode.
+
+An option file does not name them, since nothing is degraded; weight files have the task None."""
+
+
 def get_task(name: str) -> Task:
-    """Return the task called ``name``.
+    """Return the task called ``name``, also one of :data:`PAIRED_TASKS`.
 
     Raises:
         VHeatIRError: unknown task.
     """
     try:
-        return TASKS[name]
+        return {**TASKS, **{task.name: task for task in PAIRED_TASKS.values()}}[name]
     except KeyError:
         raise unknown_name("task", name, TASKS) from None

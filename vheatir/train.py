@@ -95,10 +95,14 @@ def train(arguments: argparse.Namespace) -> int:
         processes.barrier()
         if resuming:
             trainer.resume(auto=arguments.auto_resume)
+        if options.ignored:
+            log.info("ignored, without a meaning here: %s", ", ".join(options.ignored))
+        if options.print_network:
+            log.info("%s", trainer.model.net_g)
         parameters = sum(p.numel() for p in trainer.model.net_g.parameters())
         log.info(
             "%s: %s, %.2f M parameters, %d images, on %s in %s",
-            options.name, options.network_g.type, parameters / 1e6, len(trainer.feed.source),
+            options.name, options.network_g.type, parameters / 1e6, trainer.feed.images,
             trainer.device, trainer.model.autocast or "float32",
         )  # fmt: skip
         try:

@@ -190,13 +190,17 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {**header["info"], "network": header["network"], "params": params}
 
 
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_state_dict(path: str | os.PathLike[str], key: str | None = None) -> dict[str, Tensor]:
     """Read the state dict of a ``.safetensors`` file or of a BasicSR ``.pth`` checkpoint.
 
-    Prefers the entry ``params_ema`` of a checkpoint to ``params``.
+    Args:
+        path: the file.
+        key: entry of a ``.pth`` checkpoint to read; ``params`` if it is missing, as in BasicSR.
+            None prefers ``params_ema`` to ``params``, and accepts a checkpoint without entries.
 
     Raises:
-        VHeatIRError: the file is missing, damaged, or a pickle with anything but tensors.
+        VHeatIRError: the file is missing, damaged, has no such entry, or is a pickle with anything
+            but tensors.
     """
     file = _find(path)
     if file.suffix == ".safetensors":
@@ -209,9 +213,18 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"weight file {file} is damaged, or contains objects other than tensors, which could "
             "run code: use a file with weights only"
         ) from None
-    for key in ("params_ema", "params"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
+    entries = loaded if isinstance(loaded, dict) else {}
+    for name in ("params_ema", "params") if key is None else (key, "params"):
+        if isinstance(entries.get(name), dict):
+            loaded = entries[name]
+            break
+    else:
+        if key is not None:
+            found = [str(name) for name, value in entries.items() if isinstance(value, dict)]
+            raise VHeatIRError(
+                f"{file} has no entry {key!r}: leave path:param_key_g out"
+                + (f", or give one of {', '.join(found)}" if found else "")
+            )
     if not isinstance(loaded, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -20,6 +20,10 @@ from vheatir.data.sources import ImageSource
 from vheatir.degradations import DegradationRange, degrade_for_training
 from vheatir.errors import VHeatIRError
 
+#: Flips and rotations of a crop: all eight, none, or those of BasicSR's ``use_hflip`` (mirrored or
+#: not) or of its ``use_rot`` (upside down or not, transposed or not) alone.
+Augment = bool | Literal["flip", "rotate"]
+
 
 class RestorationDataset(Dataset[dict[str, Any]]):
     """Random degraded crops for training.
@@ -32,7 +36,7 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         degradation: the random degradation.
         size: side of a crop.
         seed: ``manual_seed`` of the run.
-        augment: whether crops are flipped and rotated.
+        augment: see :data:`Augment`.
         recolor: fraction of crops with colour augmentation.
         enlarge: samples per image and epoch.
 
@@ -50,7 +54,7 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         size: int,
         seed: int,
         *,
-        augment: bool = True,
+        augment: Augment = True,
         recolor: float = 0.0,
         enlarge: int = 1,
     ) -> None:
@@ -70,7 +74,10 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         """Return the sample (epoch, index)."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        number = index % len(self.source)
+        return self.sample(index % len(self.source), rng)
+
+    def sample(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Return a random sample of image ``number``, as described above."""
         clean = self.source[number]
         name = self.source.names[number]
         scale = self.degradation.draw_scale(rng, self.size, min(clean.shape[:2]))
@@ -81,8 +88,7 @@ class RestorationDataset(Dataset[dict[str, Any]]):
                 f"{needed}: lower gt_size or remove the image"
             )
         clean = crop(clean, needed, rng)
-        if self.augment:
-            clean = augment(clean, rng)
+        clean = augment(clean, rng, self.augment)
         if self.recolor:
             clean = recolor_array(clean, self.recolor, rng)
         lq, gt, level = degrade_for_training(clean, self.size, self.degradation, rng, scale)
@@ -91,13 +97,28 @@ class RestorationDataset(Dataset[dict[str, Any]]):
 
 def crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Crop a random square of side ``size`` from (H, W) or (H, W, 3)."""
-    top = int(rng.integers(image.shape[0] - size + 1))
-    left = int(rng.integers(image.shape[1] - size + 1))
-    return image[top : top + size, left : left + size]
+    return image[window(image.shape[:2], size, rng)]
 
 
-def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Apply a random one of the eight flips and rotations of a square."""
+def window(shape: tuple[int, ...], size: int, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Draw rows and columns of a square of side ``size`` inside (H, W)."""
+    top = int(rng.integers(shape[0] - size + 1))
+    left = int(rng.integers(shape[1] - size + 1))
+    return slice(top, top + size), slice(left, left + size)
+
+
+def augment(
+    image: NDArray[np.uint8], rng: np.random.Generator, kind: Augment = True
+) -> NDArray[np.uint8]:
+    """Apply a random one of the flips and rotations of a square that :data:`Augment` names."""
+    if kind is False:
+        return image
+    if kind == "flip":
+        return np.ascontiguousarray(image[:, ::-1] if rng.integers(2) else image)
+    if kind == "rotate":
+        code = int(rng.integers(4))
+        image = image[::-1] if code % 2 else image
+        return np.ascontiguousarray(image.swapaxes(0, 1) if code >= 2 else image)
     code = int(rng.integers(8))
     image = np.rot90(image, code % 4)
     return np.ascontiguousarray(image[:, ::-1] if code >= 4 else image)
@@ -125,8 +146,15 @@ def init_worker(_: int) -> None:
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Stack samples into a batch."""
     return {
-        "lq": torch.stack([sample["lq"] for sample in samples]),
+        "lq": _stack([sample["lq"] for sample in samples]),
         "gt": torch.stack([sample["gt"] for sample in samples]),
         "level": torch.tensor([sample["level"] for sample in samples], dtype=torch.float32),
         "gt_path": [sample["gt_path"] for sample in samples],
     }
+
+
+def _stack(images: Sequence[Tensor]) -> Tensor:
+    """Stack images; in float32 if any of them is, as noisy ones are in a mix of training sets."""
+    if all(image.dtype == images[0].dtype for image in images):
+        return torch.stack(list(images))
+    return torch.stack([i.float() / 255 if i.dtype == torch.uint8 else i for i in images])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import threading
@@ -82,8 +83,20 @@ class ImageSource:
             )
         self._cache: list[NDArray[np.uint8]] | None = None
         if cache:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                self._cache = list(pool.map(self._load, self.names))
+            self._decode_all()
+
+    def chosen(self, names: Sequence[str], cache: bool) -> ImageSource:
+        """Return the source of some of the images, in the order of ``names``.
+
+        Args:
+            names: a selection of :attr:`names`.
+            cache: see above.
+        """
+        other = copy.copy(self)
+        other.names, other._cache = list(names), None
+        if cache:
+            other._decode_all()
+        return other
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -113,6 +126,10 @@ class ImageSource:
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
             height, width = self._load(name).shape[:2]
             return height, width
+
+    def _decode_all(self) -> None:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            self._cache = list(pool.map(self._load, self.names))
 
     def _names(self, root: str | os.PathLike[str], heldout: bool) -> list[str]:
         if str(root) == BUNDLED:

@@ -185,8 +185,8 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[Benchmark
 
     If the folder contains any of the published test sets, the result is those of the task.
     Otherwise it is the folder itself, if it directly contains images, or each subfolder with
-    images. For ``photo`` a folder of pairs becomes a paired set, see :func:`paired_test_set`; any
-    other folder becomes a set of clean images.
+    images. For ``photo`` and pairs a folder of pairs becomes a paired set, see
+    :func:`paired_test_set`; any other folder becomes a set of clean images.
 
     Raises:
         VHeatIRError: the folder is missing, contains no images, or an image of a pair is missing.
@@ -203,7 +203,7 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[Benchmark
         return [_published_set(root / name, task) for name in found]
     if root.name in known:
         return [_published_set(root, task)] if root.name in task.benchmark_sets else []
-    pairs = task.kind == "photo"
+    pairs = task.kind in ("photo", "pairs")
     if pairs and _looks_paired(root):
         return [paired_test_set(root)]
     if any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir()):

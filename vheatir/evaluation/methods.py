@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vheatir import inference
 from vheatir.errors import VHeatIRError
-from vheatir.tasks import Task, get_task
+from vheatir.tasks import PAIRED_TASKS, ColorMode, Task, get_task
 from vheatir.weights import LoadedModel, level_range
 
 Restore = Callable[[NDArray[np.float32], float | None], NDArray[np.float32]]
@@ -87,6 +87,10 @@ def model_method(
 
 def _task_of(model: LoadedModel) -> Task:
     task = model.info.get("task")
+    if task is None and "task" in model.info:  # trained on pairs alone
+        channels = int(getattr(model.network, "in_chans", 3))
+        by_channels: ColorMode = "rgb" if channels == 3 else "gray"
+        return PAIRED_TASKS.get(model.info.get("color", by_channels), PAIRED_TASKS[by_channels])
     if task is None:
         raise VHeatIRError(
             f"{model.path} does not say which task it is for: give a file that training exported"

@@ -38,6 +38,7 @@ class Measured:
         output: output of the method, clipped and rounded; the input for the degraded row.
         scores: the value of each requested metric of :data:`METRICS`.
         seconds: restoration time; None for the degraded row.
+        unrounded: the output as the method returned it, floating point with white at 1.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Measured:
     output: NDArray[np.uint8]
     scores: dict[str, float]
     seconds: float | None
+    unrounded: NDArray[np.float32]
 
 
 def measure_images(
@@ -85,7 +87,7 @@ def measure_images(
                 _check_output(method, name, output, clean.shape)
         restored = to_uint8(output)
         scores = {metric: METRICS[metric](restored, clean) for metric in metrics}
-        yield Measured(name, clean, to_uint8(degraded), restored, scores, seconds)
+        yield Measured(name, clean, to_uint8(degraded), restored, scores, seconds, output)
 
 
 def measure(

@@ -39,7 +39,7 @@ from vheatir.evaluation.weight_files import load_all, load_experiment
 from vheatir.hardware import pick_device
 from vheatir.image_io import write_image
 from vheatir.plugins import import_modules
-from vheatir.tasks import TASKS, Task, get_task
+from vheatir.tasks import PAIRED_TASKS, TASKS, Task, get_task
 from vheatir.zoo import list_models
 
 # Console width for piped output, so that tables are not folded to 80 columns.
@@ -132,7 +132,11 @@ def make_plans(arguments: argparse.Namespace, note: Callable[[str], None]) -> li
     methods, level_of_options, use_bundled = _find_methods(arguments, requested)
     named = bool(arguments.opt or arguments.weights)
     with_methods = {method.task for method in methods}
-    tasks = requested or [task for task in TASKS.values() if not named or task.name in with_methods]
+    paired = [task for task in PAIRED_TASKS.values() if task.name in with_methods]
+    tasks = requested or [
+        *(task for task in TASKS.values() if not named or task.name in with_methods),
+        *paired,
+    ]
     if named and not with_methods & {task.name for task in tasks}:
         raise VHeatIRError(
             f"the weights are for {', '.join(sorted(with_methods))}, but --task asks for "
@@ -314,6 +318,8 @@ def _find_test_sets(
     arguments: argparse.Namespace, task: Task, use_bundled: bool
 ) -> tuple[list[BenchmarkSet], list[str]]:
     """Return the test sets and remarks on them for the title of the table."""
+    if task.kind == "pairs":
+        return [test_set.first(arguments.limit) for test_set in _find_pairs(arguments, task)], []
     remarks: list[str] = []
     if arguments.data is not None:
         test_sets = find_test_sets(arguments.data, task)
@@ -329,6 +335,30 @@ def _find_test_sets(
             "with synthetic degradation: camera noise and JPEG" + _unpaired_remark(test_sets)
         )
     return [test_set.first(arguments.limit) for test_set in test_sets], remarks
+
+
+def _find_pairs(arguments: argparse.Namespace, task: Task) -> list[BenchmarkSet]:
+    """Return the test sets of a network that was trained on pairs alone.
+
+    Raises:
+        VHeatIRError: there are none.
+    """
+    test_sets: list[BenchmarkSet] = []
+    if arguments.data is not None:
+        test_sets = find_test_sets(arguments.data, task)
+    elif arguments.opt:
+        from vheatir.training.options import load_options
+        from vheatir.training.validation import validation_set
+
+        options = load_options(arguments.opt, arguments.force_yml)
+        own = options.datasets.val_sets.values()
+        test_sets = [validation_set(data, task) for data in own if data.is_paired]
+    if not test_sets or not all(test_set.is_paired for test_set in test_sets):
+        raise VHeatIRError(
+            "a network that was trained on pairs is tested on pairs: give --data FOLDER with the "
+            "folders noisy and clean, or -opt FILE with a paired validation set"
+        )
+    return test_sets
 
 
 def _unpaired_remark(test_sets: list[BenchmarkSet]) -> str:

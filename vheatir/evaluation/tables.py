@@ -24,7 +24,12 @@ from vheatir.tasks import get_task
 
 NAME = "benchmark"
 _MISSING = "-"
-_SHOWN = {"denoise": "PSNR/SSIM", "jpeg": "PSNR/SSIM/PSNR-B", "photo": "PSNR/SSIM"}
+_SHOWN = {
+    "denoise": "PSNR/SSIM",
+    "jpeg": "PSNR/SSIM/PSNR-B",
+    "photo": "PSNR/SSIM",
+    "pairs": "PSNR/SSIM",
+}
 
 
 @dataclass(frozen=True)

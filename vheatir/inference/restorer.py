@@ -243,7 +243,7 @@ class Restorer:
             return colors
         if self._channels == 3:
             return colors.expand(-1, 3, -1, -1)
-        if self.task is not None and self.task.color == "luma":
+        if (self.task.color if self.task else self.info.get("color")) == "luma":
             return _luma(colors)
         name = self.info.get("name") or self.info.get("task") or "this model"
         colour_task = "jpeg_color" if self.task and "jpeg" in self.task.name else "denoise_color"
@@ -265,6 +265,10 @@ class Restorer:
             raise VHeatIRError(
                 f"a model for the task {self.task.name!r} takes no level, since it is blind: "
                 "omit the level"
+            )
+        if level is not None and self.task is None and "color" in self.info:
+            raise VHeatIRError(
+                "a model trained on pairs takes no level, since it is blind: omit the level"
             )
         if level is None:
             if not self._takes_level:

@@ -93,10 +93,22 @@ class Experiment:
         for name, value in values.items() if self._tensorboard is not None else ():
             self._tensorboard.add_scalar(name, value, iteration)
 
-    def report_scores(self, iteration: int, scores: Scores) -> None:
-        """Log validation scores, also to TensorBoard."""
+    def report_scores(
+        self, iteration: int, scores: Scores, best: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        """Log validation scores, also to TensorBoard.
+
+        Args:
+            iteration: iterations done.
+            scores: the scores.
+            best: see :meth:`vheatir.training.validation.Validator.best`.
+        """
         for name, values in scores.items():
-            text = "  ".join(f"{key} {value:.4f}" for key, value in values.items())
+            notes = best.get(name, {})
+            text = "  ".join(
+                f"{key} {value:.4f}" + (f" ({notes[key]})" if key in notes else "")
+                for key, value in values.items()
+            )
             log.info("validation at %d  %s: %s", iteration, name, text)
             self.scalars(iteration, {f"{name}/{key}": value for key, value in values.items()})
 

@@ -11,59 +11,47 @@ import torch
 from torch.utils.data import DataLoader
 
 from vheatir.data.device_crops import DeviceCrops, ImagePool
+from vheatir.data.mixed_dataset import MixedDataset
+from vheatir.data.paired_dataset import PairedDataset, PairSource
 from vheatir.data.restoration_dataset import RestorationDataset, collate, init_worker
 from vheatir.data.sampler import SampleStream
 from vheatir.data.sources import ImageSource
 from vheatir.degradations import DegradationRange, PhotoDegradation
 from vheatir.errors import VHeatIRError
-from vheatir.tasks import get_task
+from vheatir.tasks import ColorMode
 from vheatir.training.distributed import Processes
 from vheatir.training.schema import Options
-from vheatir.training.sections import Stage
+from vheatir.training.sections import ImageSet, Stage, TrainSet
 
 log = logging.getLogger("vheatir")
 
 
 class TrainingFeed:
-    """The training set of an option file, shared by all training stages.
+    """The training sets of an option file, shared by all training stages.
 
     Args:
         options: options of the run.
         device: device of the batches.
         processes: processes of the run.
 
+    Attributes:
+        images: number of images, over all training sets.
+
     Raises:
-        VHeatIRError: a folder is missing or empty, or an image is smaller than the crop.
+        VHeatIRError: a folder is missing or empty, an image is smaller than the crop, or pairs do
+            not match.
     """
 
     def __init__(self, options: Options, device: torch.device, processes: Processes) -> None:
         self.options = options
         self.device = device
         self.processes = processes
-        self._check_backend()
-        data = options.datasets.train
-        task = get_task(options.task)
-        low, high = options.level_range or (0.0, 0.0)
-        self.degradation = DegradationRange(
-            task, low, high, data.jpeg_grid, tuple(data.subsampling), data.double_compression,
-            PhotoDegradation(**data.photo.model_dump()),
-        )  # fmt: skip
-        keep = ("but", data.exclude_every) if data.exclude_every else None
-        if options.train.data_on_device and task.kind != "denoise":
-            log.warning(
-                "train:data_on_device is for noise only: data loader workers make the crops of %s",
-                options.task,
-            )
-        self.on_device = options.train.data_on_device and task.kind == "denoise"
-        self.source = ImageSource(
-            data.dataroot_gt,
-            task.color,
-            cache=data.cache or self.on_device,
-            keep=keep,
-            include=data.include,
-            exclude=data.exclude,
-            limit=data.limit,
-        )
+        self.on_device = _makes_crops_on_device(options)
+        self._sets = [
+            _OpenedSet(options, data, self.on_device)
+            for data in options.datasets.train_sets.values()
+        ]
+        self.images = sum(len(each.source) for each in self._sets)
         self._pool: ImagePool | None = None
         self._check_sizes()
 
@@ -78,17 +66,18 @@ class TrainingFeed:
         rank, count = self.processes.rank, self.processes.count
         seed, data = self.options.manual_seed, self.options.datasets.train
         if self.on_device:
-            self._pool = self._pool or ImagePool(self.source, self.device)
+            (own,) = self._sets
+            assert isinstance(own.source, ImageSource) and own.degradation is not None
+            self._pool = self._pool or ImagePool(own.source, self.device)
             return iter(
                 DeviceCrops(
-                    self.source, self.degradation, size, batch, seed, self.device,
-                    samples_seen, rank, count, self._pool, data.augment, data.recolor,
+                    own.source, own.degradation, size, batch, seed, self.device,
+                    samples_seen, rank, count, self._pool, bool(data.augment), data.recolor,
                 )
             )  # fmt: skip
-        dataset = RestorationDataset(
-            self.source, self.degradation, size, seed, augment=data.augment, recolor=data.recolor,
-            enlarge=data.dataset_enlarge_ratio,
-        )  # fmt: skip
+        sets = [each.dataset(size, seed) for each in self._sets]
+        weights = [each.data.weight for each in self._sets]
+        dataset = sets[0] if len(sets) == 1 else MixedDataset(sets, weights, seed)
         stream = SampleStream(len(dataset), batch, seed, samples_seen, rank, count)
         workers = data.num_worker_per_gpu
         loader = DataLoader(
@@ -97,7 +86,7 @@ class TrainingFeed:
             num_workers=workers,
             collate_fn=collate,
             worker_init_fn=init_worker,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=self.device.type == "cuda" and data.pin_memory is not False,
             prefetch_factor=4 if workers else None,
             # Forked workers share the cached images; spawned ones would each get a copy.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
@@ -109,7 +98,8 @@ class TrainingFeed:
     def names(self, batch: Mapping[str, Any]) -> list[str]:
         """Return the image names of a batch from :meth:`batches`."""
         if self._pool is not None and "first" in batch:
-            return [self.source.names[i] for i in self._pool.images(batch["first"])]
+            names = self._sets[0].source.names
+            return [names[i] for i in self._pool.images(batch["first"])]
         return list(batch["gt_path"])
 
     def shape(self, stage: Stage | None) -> tuple[int, int]:
@@ -119,25 +109,99 @@ class TrainingFeed:
         data = self.options.datasets.train
         return data.gt_size, data.batch_size_per_gpu
 
-    def _check_backend(self) -> None:
-        data = self.options.datasets.train
-        for root in data.dataroot_gt if data.io_backend.type == "lmdb" else ():
-            if not root.endswith(".lmdb"):
-                raise VHeatIRError(
-                    f"io_backend type lmdb, but {root!r} does not end in .lmdb: give an LMDB "
-                    "folder written by BasicSR, or set datasets:train:io_backend:type=disk"
-                )
-
     def _check_sizes(self) -> None:
         """Raise before training starts if an image is smaller than the largest crop."""
         stages: list[Stage | None] = [*(self.options.train.stages or ())]
         if not any(stage.until == 1 for stage in self.options.train.stages or ()):
             stages.append(None)
-        needed = self.degradation.source_size(max(self.shape(stage)[0] for stage in stages))
-        for index in range(len(self.source)):
-            height, width = self.source.size(index)
-            if min(height, width) < needed:
-                raise VHeatIRError(
-                    f"{self.source.names[index]} is {width}x{height} pixels, smaller than the "
-                    f"crop of {needed}: lower datasets:train:gt_size or remove the image"
-                )
+        largest = max(self.shape(stage)[0] for stage in stages)
+        for each in self._sets:
+            needed = each.degradation.source_size(largest) if each.degradation else largest
+            for index in range(len(each.source)):
+                height, width = each.source.size(index)
+                if min(height, width) < needed:
+                    raise VHeatIRError(
+                        f"{each.source.names[index]} is {width}x{height} pixels, smaller than the "
+                        f"crop of {needed}: lower datasets:train:gt_size or remove the image"
+                    )
+
+
+class _OpenedSet:
+    """A training set: its options, its images and what degrades them.
+
+    Args:
+        options: options of the run.
+        data: options of the set.
+        cache: decode every image once, whatever the options say.
+    """
+
+    def __init__(self, options: Options, data: TrainSet, cache: bool) -> None:
+        self.data = data
+        task = options.task_info
+        keep = ("but", data.exclude_every) if data.exclude_every else None
+        self.source: ImageSource | PairSource
+        self.degradation: DegradationRange | None = None
+        if data.is_paired:
+            self.source = open_pairs(data, task.color, keep, cache=data.cache)
+            return
+        low, high = options.level_range or (0.0, 0.0)
+        self.degradation = DegradationRange(
+            task, low, high, data.jpeg_grid, tuple(data.subsampling), data.double_compression,
+            PhotoDegradation(**data.photo.model_dump()),
+        )  # fmt: skip
+        self.source = ImageSource(
+            data.dataroot_gt, task.color, cache=data.cache or cache, keep=keep,
+            include=data.include, exclude=data.exclude, limit=data.limit,
+        )  # fmt: skip
+
+    def dataset(self, size: int, seed: int) -> RestorationDataset | PairedDataset:
+        """Return the set with crops of one size."""
+        data, source = self.data, self.source
+        enlarge = data.dataset_enlarge_ratio
+        if isinstance(source, PairSource):
+            return PairedDataset(source, size, seed, augment=data.augment, enlarge=enlarge)
+        assert self.degradation is not None
+        return RestorationDataset(
+            source, self.degradation, size, seed, augment=data.augment, recolor=data.recolor,
+            enlarge=enlarge,
+        )  # fmt: skip
+
+
+def open_pairs(
+    data: ImageSet, color: ColorMode, keep: tuple[str, int] | None, *, cache: bool
+) -> PairSource:
+    """Open the pairs of a training or validation set.
+
+    Args:
+        data: a set of pairs.
+        color: colour mode of the images.
+        keep: see :class:`vheatir.data.sources.ImageSource`.
+        cache: decode every image once.
+
+    Raises:
+        VHeatIRError: see :class:`vheatir.data.paired_dataset.PairSource`.
+    """
+    return PairSource(
+        data.dataroot_gt, data.dataroot_lq or (), color, template=data.filename_tmpl or "{}",
+        listed=data.meta_info_file, cache=cache, keep=keep, include=data.include,
+        exclude=data.exclude, limit=data.limit,
+    )  # fmt: skip
+
+
+def _makes_crops_on_device(options: Options) -> bool:
+    """Whether crops are made on the device; warns if that is asked for, but not possible."""
+    if not options.train.data_on_device:
+        return False
+    sets = options.datasets.train_sets.values()
+    if options.task_info.kind != "denoise":
+        reason = (
+            f"is for noise only: data loader workers make the crops of {options.task or 'pairs'}"
+        )
+    elif len(sets) > 1 or any(data.is_paired for data in sets):
+        reason = "is for one set of clean images: data loader workers make the crops"
+    elif not isinstance(options.datasets.train.augment, bool):
+        reason = "has all flips and rotations or none: data loader workers make the crops"
+    else:
+        return True
+    log.warning("train:data_on_device %s", reason)
+    return False

@@ -27,7 +27,7 @@ from vheatir.training.distributed import Processes, is_lost_process
 from vheatir.training.experiment import Experiment
 from vheatir.training.feed import TrainingFeed
 from vheatir.training.model import RestorationModel
-from vheatir.training.options import changed_options
+from vheatir.training.options import changed_options, in_full
 from vheatir.training.progress import ProgressLine
 from vheatir.training.schedule import learning_rate, progress, stage_at
 from vheatir.training.schema import Options
@@ -183,7 +183,8 @@ class Trainer:
                 line.watch(len(self.validator)) if settings.pbar else None,
             )
             self.scores.append([self.iteration, self.minutes, scores])
-            self.experiment.report_scores(self.iteration, scores)
+            best = self.validator.best(self.scores)
+            self.experiment.report_scores(self.iteration, scores, best)
         self.processes.barrier()
 
     def save(self) -> None:
@@ -220,6 +221,7 @@ class Trainer:
             "name": options.name,
             "task": options.task,
             "level": list(level) if isinstance(level, tuple) else level,
+            **({"color": options.task_info.color} if options.task is None else {}),
             "training": {
                 "iterations": self.iteration,
                 "samples": self.samples_seen,
@@ -252,7 +254,7 @@ class Trainer:
             log.info("no training state in %s: starting a new run", self.experiment.states)
             return False
         path, state = found
-        for key, was, now in changed_options(state["options"], self.options.dump()):
+        for key, was, now in changed_options(in_full(state["options"]), self.options.dump()):
             log.warning("option %s changed: was %s, is %s", key, was, now)
         try:
             self.load_state_dict(state)

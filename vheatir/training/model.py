@@ -77,7 +77,7 @@ class RestorationModel:
         path = self.options.path.pretrain_network_g
         if path is None:
             return
-        state = read_state_dict(Path(path))
+        state = read_state_dict(Path(path), self.options.path.param_key_g)
         strict = self.options.path.strict_load_g
         own = self.net_g.state_dict()
         wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]

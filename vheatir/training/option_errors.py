@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from vheatir.errors import VHeatIRError, unknown_name
-from vheatir.training.sections import Datasets, ValSet
+from vheatir.training.basicsr_options import STOCK_NAMES
+from vheatir.training.sections import Datasets, TrainSet, ValSet
 
 
 def explain(
@@ -18,6 +19,7 @@ def explain(
     prefix: tuple[str, ...],
     file: str,
     origins: Mapping[tuple[str, ...], str],
+    written: Mapping[tuple[str, ...], tuple[str, ...]] | None = None,
 ) -> VHeatIRError:
     """Turn a validation error into a one-line error about its first problem.
 
@@ -27,13 +29,14 @@ def explain(
         prefix: path of that model's options in the file.
         file: the option file.
         origins: file or command-line flag that set each option.
+        written: the name in the file of each option that was renamed.
     """
     details = error.errors(include_url=False)
     # a typo often makes another option missing: report the typo
     details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
     first = details[0]
     inner, section = _resolve_location(model, first["loc"])
-    path = (*prefix, *inner)
+    path = _as_written((*prefix, *inner), written or {})
     source = next((origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins), file)
     if first["type"] == "extra_forbidden":
         text = _unknown_option(path, section, model)
@@ -46,6 +49,16 @@ def explain(
     return VHeatIRError(" ".join(f"{source}: {text}{more}".split()))
 
 
+def _as_written(
+    path: tuple[str, ...], written: Mapping[tuple[str, ...], tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Return the path of an option as the file has it: the option or its section was renamed."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in written:
+            return *written[path[:length]], *path[length:]
+    return path
+
+
 def _resolve_location(
     model: type[BaseModel], loc: tuple[int | str, ...]
 ) -> tuple[tuple[str, ...], Any]:
@@ -53,21 +66,38 @@ def _resolve_location(
     path: list[str] = []
     section: type[BaseModel] = model
     inside: type[BaseModel] | None = model
+    is_name = False
     for part in loc:
         if isinstance(part, int):
             path.append(str(part))
-        elif inside is not None:
+        elif is_name:
+            path.append(part)
+            is_name = False
+        elif inside is not None and not _is_tag(inside, part):
             section = inside
             path.append(part)
             inside = _section_of(section, part)
+            field = section.model_fields.get(part)
+            is_name = inside is not None and field is not None and _is_mapping(field.annotation)
     return tuple(path), section
+
+
+def _is_tag(section: type[BaseModel], part: str) -> bool:
+    """Whether a part of a location is not an option, but says which kind of data set it is."""
+    return section in (TrainSet, ValSet) and part in ("train", "val")
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return get_origin(annotation) is dict or any(map(_is_mapping, get_args(annotation)))
 
 
 def _section_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
     """Return the section model of option ``name`` of ``model``; None for a plain value."""
     if name in model.model_fields:
         return next(_sections_in(model.model_fields[name].annotation), None)
-    return ValSet if model is Datasets and name.startswith("val_") else None
+    if model is Datasets and name.startswith(("train_", "val_")):
+        return TrainSet if name.startswith("train_") else ValSet
+    return None
 
 
 def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -86,7 +116,9 @@ def _unknown_option(path: tuple[str, ...], section: type[BaseModel], root: type[
         return (
             f"option {key!r} does not belong in {_section_path(path)}: use {' or '.join(homes[:3])}"
         )
-    allowed = {*section.model_fields} | ({"extends"} if len(path) == 1 else set())
+    home = tuple("train" if part.startswith("train_") else part for part in path[:-1])
+    allowed = {*section.model_fields, *STOCK_NAMES.get(home, ())}
+    allowed |= {"extends"} if len(path) == 1 else set()
     place = f"{_section_path(path)}: " if len(path) > 1 else ""
     return f"{place}{unknown_name('option', key, allowed)}"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -22,6 +22,7 @@ from vheatir._paths import options_folder
 from vheatir.archs import ARCHS, FOREIGN
 from vheatir.errors import VHeatIRError
 from vheatir.plugins import adopt_registered, import_modules
+from vheatir.training.basicsr_options import OptionError, Translation, translate
 from vheatir.training.option_errors import explain
 from vheatir.training.schema import Options
 from vheatir.training.sections import as_list
@@ -53,10 +54,12 @@ def load_options(
     for override in force:
         _apply_override(data, origins, override)
     _import_modules(data, imports, file)
+    translation = _translate(data, file, origins)
     try:
-        options = Options.model_validate(data)
+        options = Options.model_validate(translation.data)
     except ValidationError as error:
-        raise explain(error, Options, (), str(file), origins) from None
+        raise explain(error, Options, (), str(file), origins, translation.written) from None
+    options._ignored = tuple(translation.ignored)
     if options.network_g.type in FOREIGN:
         return options  # build_network checks the arguments
     network = signature_model(options.network_g.type)
@@ -65,6 +68,22 @@ def load_options(
     except ValidationError as error:
         raise explain(error, network, ("network_g",), str(file), origins) from None
     return options
+
+
+def _translate(data: dict[str, Any], file: Path, origins: Mapping[_Key, str]) -> Translation:
+    try:
+        return translate(data)
+    except OptionError as error:
+        source = origins.get(error.key, file)
+        raise VHeatIRError(f"{source}: {error}") from None
+
+
+def in_full(dumped: dict[str, Any]) -> dict[str, Any]:
+    """Return options dumped by an earlier release with the options that have been added since."""
+    try:
+        return Options.model_validate(dumped).dump()
+    except ValidationError:
+        return dumped
 
 
 def _import_modules(data: dict[str, Any], more: Sequence[str], file: Path) -> None:

@@ -17,7 +17,8 @@ def write_report(trainer: Trainer) -> list[Path]:
     results = trainer.experiment.results
     trainer.experiment.write_history(trainer.losses, trainer.scores)
     curves = results / "curves.png"
-    written = [draw_curves(curves, trainer.options.name, trainer.losses, trainer.scores)]
+    psnr = trainer.options.val.column("psnr")
+    written = [draw_curves(curves, trainer.options.name, trainer.losses, trainer.scores, psnr)]
     if trainer.scores:
         table = results / "table.md"
         write_bytes_atomically(table, scores_table(trainer).encode())
@@ -34,14 +35,21 @@ def scores_table(trainer: Trainer) -> str:
         "| set, level | input PSNR | restored PSNR | gain | SSIM |",
         "|---|---|---|---|---|",
     ]
+    psnr, ssim_name = (trainer.options.val.column(kind) for kind in ("psnr", "ssim"))
     for name, values in scores.items():
-        before, after = values["input_psnr"], values.get("psnr", float("nan"))
-        ssim = f"{values['ssim']:.4f}" if "ssim" in values else "-"
+        before, after = values["input_psnr"], values.get(psnr, float("nan"))
+        ssim = f"{values[ssim_name]:.4f}" if ssim_name in values else "-"
         lines.append(f"| {name} | {before:.2f} | {after:.2f} | {after - before:+.2f} | {ssim} |")
     return "\n".join(lines) + "\n"
 
 
-def draw_curves(path: Path, name: str, losses: list[list[float]], scores: list[list[Any]]) -> Path:
+def draw_curves(
+    path: Path,
+    name: str,
+    losses: list[list[float]],
+    scores: list[list[Any]],
+    psnr: str = "psnr",
+) -> Path:
     """Plot loss and PSNR over iterations.
 
     Args:
@@ -49,6 +57,7 @@ def draw_curves(path: Path, name: str, losses: list[list[float]], scores: list[l
         name: title of the plot.
         losses: [iteration, minutes, loss, learning rate] each.
         scores: [iteration, minutes, :data:`vheatir.training.validation.Scores`] each.
+        psnr: name of the metric to plot.
     """
     import matplotlib
 
@@ -64,7 +73,7 @@ def draw_curves(path: Path, name: str, losses: list[list[float]], scores: list[l
         left.plot(iterations, _smooth(np.array(values)), color="tab:red")
     left.set(xlabel="iteration", ylabel="loss", title=name, yscale=scale)
     for key in scores[-1][2] if scores else ():
-        points = [(at, s[key]["psnr"]) for at, _, s in scores if "psnr" in s.get(key, {})]
+        points = [(at, s[key][psnr]) for at, _, s in scores if psnr in s.get(key, {})]
         if points:
             right.plot(*zip(*points, strict=True), marker=".", label=key)
     right.set(xlabel="iteration", ylabel="PSNR [dB]", title="validation")

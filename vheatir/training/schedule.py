@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 
 from vheatir.training.sections import SchedulerOptions, Stage, TrainOptions
 
@@ -30,9 +31,12 @@ def learning_rate(train: TrainOptions, iteration: int, done: float) -> float:
     """
     # done * total_iter alone may round down and reach a milestone one iteration late
     reached = max(float(iteration), done * train.total_iter)
-    rate = train.optim_g.lr * _decay_factor(train.scheduler, train.optim_g.lr, reached, done)
-    if iteration < train.warmup_iter:
-        rate *= (iteration + 1) / train.warmup_iter
+    peak = train.optim_g.lr
+    rate = peak * _decay_factor(train.scheduler, peak, reached, done)
+    if iteration + 1 < train.warmup_iter:
+        # BasicSR warms up to the initial rate, not to that of the schedule
+        start = peak if train.scheduler.type == "CosineRestart" else rate
+        rate = start * ((iteration + 1) / train.warmup_iter)
     return rate
 
 
@@ -40,7 +44,22 @@ def _decay_factor(scheduler: SchedulerOptions, peak: float, iteration: float, do
     if scheduler.type == "MultiStep":
         return scheduler.gamma ** bisect_right(scheduler.milestones, iteration)
     floor = scheduler.lr_min / peak
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+    weight = 1.0
+    if scheduler.type == "CosineRestart":
+        weight, done = _position(scheduler, iteration)
+    elif scheduler.T_max is not None:
+        done = iteration / scheduler.T_max
+    return floor + weight * (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _position(scheduler: SchedulerOptions, iteration: float) -> tuple[float, float]:
+    """Return the weight of the current period and the fraction of it that is done."""
+    periods = scheduler.periods or []
+    ends = list(accumulate(periods))
+    # an end belongs to the period that ends there, as in BasicSR
+    number = min(bisect_left(ends, iteration), len(periods) - 1)
+    weights = scheduler.restart_weights or [1.0]
+    return weights[number], (iteration - ends[number] + periods[number]) / periods[number]
 
 
 def stage_at(train: TrainOptions, done: float) -> Stage | None:

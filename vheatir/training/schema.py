@@ -7,12 +7,13 @@ a silent default. :mod:`vheatir.training.options` reads the files and formats th
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from vheatir.errors import unknown_name
-from vheatir.tasks import TASKS, Task, get_task
+from vheatir.tasks import PAIRED_TASKS, TASKS, Task, get_task
 from vheatir.training.sections import (
     Datasets,
     DistOptions,
@@ -40,6 +41,25 @@ def _check_level(value: Any) -> Any:
     return tuple(float(n) for n in numbers) if len(numbers) == 2 else float(numbers[0])
 
 
+def _check_scale(value: Any) -> Any:
+    if isinstance(value, bool) or value != 1:
+        raise ValueError(
+            "must be 1: vHeatIR restores at scale 1 and does no super-resolution; "
+            "set scale: 1 and give degraded images of the size of the clean ones"
+        )
+    return 1
+
+
+# What networks call the number of their input channels.
+_CHANNELS = ("in_chans", "num_in_ch", "in_channels", "inp_channels", "img_channel", "in_nc")
+
+
+def _takes_gray(network: Mapping[str, Any]) -> bool:
+    """Whether the arguments of a network say that its images have one channel."""
+    given = [network[name] for name in _CHANNELS if network.get(name) is not None]
+    return bool(given) and given[0] == 1
+
+
 def _is_foreign(network_type: object) -> bool:
     from vheatir.archs import FOREIGN  # imports torch, needed only here
 
@@ -51,25 +71,31 @@ class Options(Section):
 
     Attributes:
         name: name and folder of the experiment.
-        task: key of :data:`vheatir.tasks.TASKS`.
+        model_type: for compatibility with BasicSR, HAT and NAFNet; where their defaults differ,
+            :mod:`vheatir.training.basicsr_options` sets those of the model type.
+        task: key of :data:`vheatir.tasks.TASKS`; None if all images come in pairs.
         level: one level, or the range (lowest, highest) that the model is trained for; None for
-            tasks without a level only.
+            tasks without a level and for pairs only.
         manual_seed: seed of all random generators.
         num_gpu: accepted for compatibility with BasicSR and ignored; the launcher decides.
         device: ``auto`` takes CUDA, else MPS, else the CPU.
+        print_network: log the modules of the network.
         imports: the user's own modules, which register networks or losses; imported when the file
             is read: see :func:`vheatir.plugins.import_modules`.
     """
 
     name: str
     description: str | None = None
-    model_type: Literal["RestorationModel"] = "RestorationModel"
-    scale: Literal[1] = 1
+    model_type: Literal[
+        "RestorationModel", "SRModel", "SwinIRModel", "HATModel", "ImageRestorationModel"
+    ] = "RestorationModel"
+    scale: Annotated[Literal[1], BeforeValidator(_check_scale)] = 1
     num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     manual_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    task: str
+    task: str | None = None
     level: Annotated[Level | None, BeforeValidator(_check_level)] = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    print_network: bool = False
     imports: Annotated[list[str], BeforeValidator(as_list)] | None = None
     datasets: Datasets
     network_g: NetworkOptions
@@ -79,6 +105,7 @@ class Options(Section):
     logger: LoggerOptions = LoggerOptions()
     dist_params: DistOptions = DistOptions()
     find_unused_parameters: bool = False
+    _ignored: tuple[str, ...] = PrivateAttr(())
 
     @field_validator("name")
     @classmethod
@@ -89,8 +116,8 @@ class Options(Section):
 
     @field_validator("task")
     @classmethod
-    def _check_task(cls, name: str) -> str:
-        if name not in TASKS:
+    def _check_task(cls, name: str | None) -> str | None:
+        if name is not None and name not in TASKS:
             raise ValueError(str(unknown_name("task", name, TASKS)))
         return name
 
@@ -101,14 +128,17 @@ class Options(Section):
 
         Only for the package's networks; one from elsewhere has arguments of its own.
         """
-        if not isinstance(data, dict) or data.get("task") not in TASKS:
+        if not isinstance(data, dict) or not isinstance(data.get("network_g"), dict):
             return data
-        network = data.get("network_g")
-        if not isinstance(network, dict) or _is_foreign(network.get("type")):
+        network, task = data["network_g"], TASKS.get(str(data.get("task")))
+        if _is_foreign(network.get("type")) or (task is None and data.get("task") is not None):
             return data
-        task = TASKS[data["task"]]
-        derived: dict[str, Any] = {"in_chans": task.channels, "out_chans": task.channels}
-        if task.kind == "denoise" and isinstance(data.get("level"), list | tuple):
+        datasets = data.get("datasets")
+        train = datasets.get("train") if isinstance(datasets, dict) else None
+        is_luma = isinstance(train, dict) and train.get("color") == "y"
+        channels = task.channels if task else 1 if is_luma or _takes_gray(network) else 3
+        derived: dict[str, Any] = {"in_chans": channels, "out_chans": channels}
+        if task and task.kind == "denoise" and isinstance(data.get("level"), list | tuple):
             derived["level_scale"] = 255.0
         return {**data, "network_g": {**network, **{
             key: value for key, value in derived.items() if key not in network
@@ -116,13 +146,14 @@ class Options(Section):
 
     @model_validator(mode="after")
     def _check_together(self) -> Options:
+        self._check_pairs()
         task = self.task_info
         levels = [*(self.level_range or ())]
         for val_set in self.datasets.val_sets.values():
             levels += val_set.level or []
         if not task.has_level and levels:
             raise ValueError(f"task {task.name} has no level: leave level out")
-        if task.has_level and self.level is None:
+        if task.has_level and self.level is None and not self.has_pairs_only:
             raise ValueError(
                 f"'level' is missing: give a {task.level_name} or a range [lowest, highest]"
             )
@@ -142,10 +173,48 @@ class Options(Section):
                 )
         return self
 
+    def _check_pairs(self) -> None:
+        """Check what pairs of images do not go together with."""
+        sets = self.datasets.image_sets
+        made = [key for key, data in sets.items() if not data.is_paired]
+        paired = [key for key, data in sets.items() if data.is_paired]
+        if self.task is None and made:
+            raise ValueError(
+                f"option 'task' is missing: add it, since datasets:{made[0]} is degraded by it "
+                "(a PairedImageDataset needs none)"
+            )
+        if self.task is None and self.level is not None:
+            raise ValueError("'level' goes with a 'task': pairs have none, leave it out")
+        if paired and self.network_g.kwargs.get("level_scale") is not None:
+            raise ValueError(
+                f"the network takes a level, which the pairs of datasets:{paired[0]} do not have: "
+                "set network_g:level_scale=null for a network without a level"
+            )
+        wrong = [key for key, data in sets.items() if data.color and self.task_info.color != "luma"]
+        if wrong:
+            raise ValueError(
+                f"datasets:{wrong[0]}:color is y, but the images of datasets:train are "
+                f"{self.task_info.color}: give all sets the same color"
+            )
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Options of the file that are known from BasicSR, but have no meaning here."""
+        return self._ignored
+
+    @property
+    def has_pairs_only(self) -> bool:
+        """Whether all sets are pairs of images, so that nothing is degraded."""
+        return all(data.is_paired for data in self.datasets.image_sets.values())
+
     @property
     def task_info(self) -> Task:
-        """The :class:`Task` called :attr:`task`."""
-        return get_task(self.task)
+        """The :class:`Task` called :attr:`task`, or that of pairs of images."""
+        if self.task is not None:
+            return get_task(self.task)
+        if self.datasets.train.color == "y":
+            return PAIRED_TASKS["luma"]
+        return PAIRED_TASKS["gray" if _takes_gray(self.network_g.kwargs) else "rgb"]
 
     @property
     def level_range(self) -> tuple[float, float] | None:

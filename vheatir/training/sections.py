@@ -122,15 +122,84 @@ class PhotoOptions(Section):
     low_quality_share: Fraction = PhotoDegradation.low_quality_share
 
 
-class TrainSet(Section):
-    """``datasets: train``: training images and how samples are cropped from them.
+def _check_template(template: str) -> str:
+    try:
+        is_valid = template.format("0") != template
+    except (ValueError, LookupError):
+        is_valid = False
+    if not is_valid:
+        raise ValueError("must contain {}, which stands for the name of the clean image")
+    return template
+
+
+class ImageSet(Section):
+    """What training and validation sets have in common.
 
     Attributes:
+        type: ``RestorationDataset`` degrades clean images; ``PairedImageDataset`` takes pairs of
+            degraded and clean images, as in BasicSR.
         dataroot_gt: folders of clean images, read recursively, or ``bundled``: scikit-image's
             photographs, of which some are held out for validation.
+        dataroot_lq: folders of their degraded images, in the same order (pairs only).
+        filename_tmpl: name of the degraded image, in which ``{}`` stands for that of the clean one
+            (pairs only; None: the same name).
+        meta_info_file: list of the clean images, as BasicSR writes it (pairs only; None: all).
+        color: ``y`` takes the luma of the images (pairs without a ``task`` only).
+        io_backend: see :class:`IoBackend`.
+        limit: use only the first ``limit`` images (None: all).
+        include: use only these images: file names, patterns such as ``sunhays_*``, or ``.txt``
+            files with one such entry per line (empty: all).
+        exclude: do not use these images; entries as for ``include``.
+    """
+
+    type: Literal["RestorationDataset", "PairedImageDataset"] = "RestorationDataset"
+    dataroot_gt: Roots
+    dataroot_lq: Roots | None = None
+    filename_tmpl: Annotated[str, AfterValidator(_check_template)] | None = None
+    meta_info_file: InputPath | None = None
+    color: Literal["y"] | None = None
+    io_backend: IoBackend = IoBackend()
+    limit: PositiveInt | None = None
+    include: NameEntries = []
+    exclude: NameEntries = []
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the set has degraded images of its own."""
+        return self.type == "PairedImageDataset"
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> ImageSet:
+        if not self.is_paired:
+            for name in ("dataroot_lq", "filename_tmpl", "meta_info_file", "color"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for pairs: set type: PairedImageDataset too")
+        elif self.dataroot_lq is None:
+            raise ValueError("dataroot_lq is missing: a PairedImageDataset needs it")
+        elif len(self.dataroot_lq) != len(self.dataroot_gt):
+            raise ValueError(
+                f"dataroot_lq has {len(self.dataroot_lq)} folder(s), dataroot_gt "
+                f"{len(self.dataroot_gt)}: give as many of each"
+            )
+        for root in (*self.dataroot_gt, *(self.dataroot_lq or ())):
+            if self.io_backend.type == "lmdb" and not root.endswith(".lmdb"):
+                raise ValueError(
+                    f"io_backend type lmdb, but {root!r} does not end in .lmdb: give an LMDB "
+                    "folder written by BasicSR, or set io_backend:type=disk"
+                )
+        return self
+
+
+class TrainSet(ImageSet):
+    """``datasets: train``, ``train_2`` and so on: a training set and its crops.
+
+    Attributes:
+        phase: set by the section's name.
+        weight: share of the samples that come from this set, relative to the other sets.
         gt_size: side of the square crops in pixels.
         cache: decode each image once and keep its pixels in memory.
-        augment: draw one of the eight flips and rotations.
+        augment: draw one of the eight flips and rotations; ``flip`` and ``rotate``: only those of
+            BasicSR's ``use_hflip`` or ``use_rot``.
         recolor: share of samples with changed colours: channels permuted, saturation scaled by
             0.5 to 2, each channel scaled down to no less than 0.2 (colour tasks only).
         jpeg_grid: phase of the JPEG 8x8 grid relative to the crop's corner; ``half`` aligns every
@@ -141,20 +210,16 @@ class TrainSet(Section):
         dataset_enlarge_ratio: crops per image and epoch.
         batch_size_per_gpu: images per iteration and process.
         num_worker_per_gpu: data loader workers per training process.
-        limit: use only the first ``limit`` images (None: all).
+        pin_memory: copy batches to page-locked memory, for a GPU (None: with CUDA).
         exclude_every: hold out every n-th image for validation (None: none).
-        include: use only these images: file names, patterns such as ``sunhays_*``, or ``.txt``
-            files with one such entry per line (empty: all).
-        exclude: do not use these images; entries as for ``include``.
     """
 
+    phase: Literal["train"] = "train"
     name: str = "train"
-    type: Literal["RestorationDataset"] = "RestorationDataset"
-    dataroot_gt: Roots
-    io_backend: IoBackend = IoBackend()
+    weight: _Positive = 1.0
     gt_size: PositiveInt = 128
     cache: bool = False
-    augment: bool = True
+    augment: bool | Literal["flip", "rotate"] = True
     recolor: Fraction = 0.0
     jpeg_grid: JpegGrid = "aligned"
     subsampling: Annotated[list[Subsampling], BeforeValidator(as_list), Field(min_length=1)] = [
@@ -165,40 +230,54 @@ class TrainSet(Section):
     dataset_enlarge_ratio: PositiveInt = 1
     batch_size_per_gpu: PositiveInt = 8
     num_worker_per_gpu: Annotated[int, Field(ge=0)] = 2
-    limit: PositiveInt | None = None
+    pin_memory: bool | None = None
     exclude_every: Annotated[int, Field(ge=2)] | None = None
-    include: NameEntries = []
-    exclude: NameEntries = []
+
+    @model_validator(mode="after")
+    def _check_degradation(self) -> TrainSet:
+        made = ("recolor", "jpeg_grid", "subsampling", "double_compression", "photo")
+        for name in made if self.is_paired else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} is for a RestorationDataset: pairs are degraded already, leave it out"
+                )
+        return self
 
 
-class ValSet(Section):
+class ValSet(ImageSet):
     """``datasets: val``, ``val_2`` and so on: a validation set.
 
+    Without images of its own (``dataroot_gt``) it takes those of ``datasets: train``.
+
     Attributes:
-        dataroot_gt: as in :class:`TrainSet`; the training folders by default.
+        phase: set by the section's name.
         level: levels to evaluate at (None: the model's level, or the benchmark levels of the task
-            if the model covers a range; always None for a task without a level).
-        limit: use only the first ``limit`` images.
+            if the model covers a range; always None for pairs and a task without a level).
         holdout_every: use only every n-th image of the folder: those that ``exclude_every`` with
             the same number holds out of the training.
-        include: as in :class:`TrainSet`.
-        exclude: as in :class:`TrainSet`.
     """
 
+    phase: Literal["val"] = "val"
     name: str = "val"
-    dataroot_gt: Roots
     level: Annotated[list[float], BeforeValidator(as_list), Field(min_length=1)] | None = None
-    limit: PositiveInt | None = None
     holdout_every: Annotated[int, Field(ge=2)] | None = None
-    include: NameEntries = []
-    exclude: NameEntries = []
+
+    @model_validator(mode="after")
+    def _check_level(self) -> ValSet:
+        if self.is_paired and self.level is not None:
+            raise ValueError("level is for a RestorationDataset: pairs have none, leave it out")
+        return self
 
 
 class Datasets(Section):
-    """``datasets``: one training set and any number of validation sets (``val``, ``val_*``)."""
+    """``datasets``: training sets (``train``, ``train_*``), validation sets (``val``, ``val_*``).
+
+    Several training sets are mixed by weight; crop size, batch size and workers are those of
+    ``train``.
+    """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, ValSet]
+    __pydantic_extra__: dict[str, Annotated[TrainSet | ValSet, Field(discriminator="phase")]]
 
     train: TrainSet
     val: ValSet | None = None
@@ -206,26 +285,58 @@ class Datasets(Section):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, data: Any) -> Any:
-        """Reject unknown names; fill in the training folders for sets without their own."""
+        """Reject unknown names; fill in what further sets take from ``train``."""
         if not isinstance(data, dict):
             return data
-        for key in data:
-            if key not in ("train", "val") and not str(key).startswith("val_"):
-                raise ValueError(str(unknown_name("data set", key, ("train", "val", "val_2"))))
         train = data.get("train")
-        roots = train.get("dataroot_gt") if isinstance(train, dict) else None
-        return {
-            key: {"dataroot_gt": roots, **value}
-            if key != "train" and isinstance(value, dict) and roots is not None
-            else value
-            for key, value in data.items()
-        }
+        first = train if isinstance(train, dict) else {}
+        completed = {}
+        for key, value in data.items():
+            phase = str(key).partition("_")[0]
+            if key not in ("train", "val") and not str(key).startswith(("train_", "val_")):
+                names = ("train", "train_2", "val", "val_2")
+                raise ValueError(str(unknown_name("data set", key, names)))
+            if isinstance(value, dict):
+                shared: tuple[str, ...] = _SHARED
+                if phase == "val":
+                    shared = _IMAGES if value.get("dataroot_gt") is None else ()
+                taken = {name: first[name] for name in shared if name in first}
+                value = {**(taken if value is not train else {}), **value, "phase": phase}
+            completed[key] = value
+        return completed
+
+    @model_validator(mode="after")
+    def _check_shared(self) -> Datasets:
+        for key, data in self.train_sets.items():
+            for name in _SHARED:
+                if getattr(data, name) != getattr(self.train, name):
+                    raise ValueError(f"{key}:{name} is that of train: leave it out")
+        return self
+
+    @property
+    def train_sets(self) -> dict[str, TrainSet]:
+        """The training sets by key, ``train`` first."""
+        more = (self.__pydantic_extra__ or {}).items()
+        return {"train": self.train} | {k: each for k, each in more if isinstance(each, TrainSet)}
 
     @property
     def val_sets(self) -> dict[str, ValSet]:
         """The validation sets by key, ``val`` first."""
         first = {} if self.val is None else {"val": self.val}
-        return first | dict(self.__pydantic_extra__ or {})
+        more = (self.__pydantic_extra__ or {}).items()
+        return first | {k: each for k, each in more if isinstance(each, ValSet)}
+
+    @property
+    def image_sets(self) -> dict[str, ImageSet]:
+        """All sets by key."""
+        return {**self.train_sets, **self.val_sets}
+
+
+# What further training sets share with the first one, and where a validation set finds its images
+# if it names none.
+_SHARED = ("gt_size", "batch_size_per_gpu", "num_worker_per_gpu", "pin_memory")
+_IMAGES = ("type", "dataroot_gt", "dataroot_lq", "filename_tmpl", "meta_info_file", "io_backend",
+           "color")  # fmt: skip
 
 
 class NetworkOptions(Section):
@@ -254,6 +365,8 @@ class PathOptions(Section):
 
     Attributes:
         pretrain_network_g: weight file to start from.
+        param_key_g: entry of a ``.pth`` file to read, such as ``params`` (None: ``params_ema`` if
+            there is one).
         strict_load_g: require every weight to match.
         resume_state: training state to continue.
         experiments_root: folder of the experiments; None is ``experiments``. A relative path is
@@ -262,6 +375,7 @@ class PathOptions(Section):
     """
 
     pretrain_network_g: InputPath | None = None
+    param_key_g: str | None = None
     strict_load_g: bool = True
     resume_state: InputPath | None = None
     experiments_root: Annotated[str, AfterValidator(_resolve_output)] | None = None
@@ -285,29 +399,48 @@ class SchedulerOptions(Section):
 
     Attributes:
         type: ``MultiStep`` multiplies by ``gamma`` at each milestone; ``Cosine`` decays from
-            ``lr`` to ``lr_min`` along half a cosine over the whole training.
+            ``lr`` to ``lr_min`` along half a cosine over the whole training; ``CosineRestart``
+            starts anew after each of ``periods`` (BasicSR's ``CosineAnnealingRestartLR``).
         milestones: iterations, ascending (MultiStep).
         gamma: factor at a milestone (MultiStep).
-        lr_min: learning rate at the end (Cosine; BasicSR's ``eta_min``).
+        lr_min: learning rate at the end (Cosine, CosineRestart; BasicSR's ``eta_min``).
+        T_max: iterations of the half cosine, after which the learning rate rises again, as
+            ``torch``'s ``CosineAnnealingLR`` does (Cosine; None: the whole training).
+        periods: iterations of each half cosine (CosineRestart).
+        restart_weights: factor of ``lr - lr_min`` in each of them (CosineRestart).
     """
 
-    type: Literal["MultiStep", "Cosine"] = "Cosine"
+    type: Literal["MultiStep", "Cosine", "CosineRestart"] = "Cosine"
     milestones: list[PositiveInt] = []
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
     lr_min: Annotated[float, Field(ge=0)] = 0.0
+    T_max: PositiveInt | None = None
+    periods: list[PositiveInt] | None = None
+    restart_weights: list[_Positive] | None = None
 
     @field_validator("type", mode="before")
     @classmethod
     def _accept_class_names(cls, value: Any) -> Any:
-        names = {"MultiStepLR": "MultiStep", "CosineAnnealingLR": "Cosine"}
+        names = {
+            "MultiStepLR": "MultiStep",
+            "MultiStepRestartLR": "MultiStep",
+            "CosineAnnealingLR": "Cosine",
+            "TrueCosineAnnealingLR": "Cosine",
+            "CosineAnnealingRestartLR": "CosineRestart",
+        }
         return names.get(value, value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _check_milestones(self) -> SchedulerOptions:
+    def _check_together(self) -> SchedulerOptions:
         if self.type == "MultiStep" and not self.milestones:
             raise ValueError("MultiStep needs milestones: a list of iterations")
         if sorted(self.milestones) != self.milestones:
             raise ValueError("milestones must ascend")
+        if self.type == "CosineRestart":
+            if not self.periods:
+                raise ValueError("CosineRestart needs periods: a list of numbers of iterations")
+            if len(self.restart_weights or [1]) != len(self.periods):
+                raise ValueError("restart_weights and periods must have the same length")
         return self
 
 
@@ -420,6 +553,16 @@ class TrainOptions(Section):
     data_on_device: bool = False
     stages: list[Stage] | None = None
 
+    @model_validator(mode="after")
+    def _check_periods(self) -> TrainOptions:
+        periods = self.scheduler.periods if self.scheduler.type == "CosineRestart" else None
+        if periods is not None and sum(periods) < self.total_iter:
+            raise ValueError(
+                f"scheduler:periods end after {sum(periods)} iterations, before total_iter "
+                f"{self.total_iter}: add a period, or lower total_iter"
+            )
+        return self
+
     @field_validator("stages")
     @classmethod
     def _check_stages(cls, stages: list[Stage] | None) -> list[Stage] | None:
@@ -427,6 +570,22 @@ class TrainOptions(Section):
         if any(b <= a for a, b in zip(ends, ends[1:], strict=False)):
             raise ValueError("the stages' 'until' must ascend")
         return stages
+
+
+class MetricOptions(Section):
+    """A metric of ``val: named_metrics``.
+
+    Attributes:
+        type: BasicSR's ``calculate_psnr`` or ``calculate_ssim``.
+        crop_border: pixels to leave out at each edge.
+        test_y_channel: measure on the luma of colour images.
+        better: which values are better, for the best one in the log.
+    """
+
+    type: Literal["calculate_psnr", "calculate_ssim"]
+    crop_border: Annotated[int, Field(ge=0)] = 0
+    test_y_channel: bool = False
+    better: Literal["higher", "lower"] = "higher"
 
 
 class ValOptions(Section):
@@ -439,6 +598,9 @@ class ValOptions(Section):
         tile: restore in tiles of at most this side in pixels (None: whole images).
         pbar: show a progress bar.
         metrics: metrics to compute.
+        named_metrics: metrics to compute instead, by name: BasicSR's form of ``metrics``.
+        use_image: compute these from 8-bit images; false: from the output as it is, neither clipped
+            nor rounded (NAFNet's option).
     """
 
     val_freq: PositiveInt = 5000
@@ -449,6 +611,13 @@ class ValOptions(Section):
     metrics: Annotated[
         list[Literal["psnr", "ssim", "psnrb"]], BeforeValidator(as_list), Field(min_length=1)
     ] = ["psnr", "ssim"]
+    named_metrics: Annotated[dict[str, MetricOptions], Field(min_length=1)] | None = None
+    use_image: bool = True
+
+    def column(self, kind: Literal["psnr", "ssim"]) -> str:
+        """Return the name of the first metric of a kind; ``kind`` itself if there is none."""
+        named = (self.named_metrics or {}).items()
+        return next((name for name, m in named if m.type == f"calculate_{kind}"), kind)
 
 
 class WandbOptions(Section):

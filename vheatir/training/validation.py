@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
+from vheatir.colors import matlab_luma
 from vheatir.data.sources import ImageSource
 from vheatir.evaluation.benchmark_sets import BenchmarkSet
 from vheatir.evaluation.methods import Method, network_restorer
 from vheatir.evaluation.protocol import Measured, measure_images
 from vheatir.image_io import write_image
-from vheatir.metrics import psnr
-from vheatir.tasks import get_task
+from vheatir.metrics import psnr, ssim
+from vheatir.tasks import Task
+from vheatir.training.feed import open_pairs
 from vheatir.training.schema import Options
-from vheatir.training.sections import ValSet
+from vheatir.training.sections import MetricOptions, ValSet
 
 #: ``{"<set> <level>": {"psnr": …, "input_psnr": …}}``; key ``"<set>"`` for tasks without a level.
 Scores = dict[str, dict[str, float]]
@@ -34,10 +39,10 @@ class Validator:
     """
 
     def __init__(self, options: Options) -> None:
-        self.task = get_task(options.task)
+        self.task = options.task_info
         self.options = options
         self.sets = [
-            (self._test_set(data), self._levels(data))
+            (validation_set(data, self.task), self._levels(data))
             for data in options.datasets.val_sets.values()
         ]
 
@@ -60,9 +65,8 @@ class Validator:
             for level in levels:
                 sums: dict[str, float] = defaultdict(float)
                 for image in self.images(network, test_set, level):
-                    for metric, value in image.scores.items():
+                    for metric, value in self.scores(image).items():
                         sums[metric] += value
-                    sums["input_psnr"] += psnr(image.degraded, image.clean)
                     if folder is not None:
                         stem = image.name + ("" if level is None else f"_{level:g}")
                         path = folder / test_set.name / f"{stem}{val.suffix or ''}.png"
@@ -84,22 +88,81 @@ class Validator:
         val = self.options.val
         restore = network_restorer(network, val.tile)
         method = Method(self.options.name, self.task.name, None, None, restore)
+        metrics = val.metrics if val.named_metrics is None else ()
         # Unchecked: training itself finds and reports the cause of non-finite values.
-        return measure_images(self.task, test_set, level, method, val.metrics, check=False)
+        return measure_images(self.task, test_set, level, method, metrics, check=False)
 
-    def _test_set(self, data: ValSet) -> BenchmarkSet:
-        keep = ("every", data.holdout_every) if data.holdout_every else None
-        source = ImageSource(
-            data.dataroot_gt, self.task.color, cache=True, keep=keep, include=data.include,
-            exclude=data.exclude, limit=data.limit, heldout=True,
-        )  # fmt: skip
-        names = tuple(Path(name).stem for name in source.names)
-        loaders = tuple(partial(source.__getitem__, index) for index in range(len(source)))
-        return BenchmarkSet(data.name, names, loaders)
+    def scores(self, image: Measured) -> dict[str, float]:
+        """Return the metrics of an image by name, and as ``input_psnr`` that of its input."""
+        val = self.options.val
+        if val.named_metrics is None:
+            return {**image.scores, "input_psnr": psnr(image.degraded, image.clean)}
+        output = image.output if val.use_image else image.unrounded * np.float32(255)
+        named = val.named_metrics.items()
+        scores = {name: measure_named(metric, output, image.clean) for name, metric in named}
+        first = val.named_metrics.get(val.column("psnr"), MetricOptions(type="calculate_psnr"))
+        return {**scores, "input_psnr": measure_named(first, image.degraded, image.clean)}
+
+    def best(self, history: Sequence[Sequence[Any]]) -> dict[str, dict[str, str]]:
+        """Return for each set and metric the best value so far, in words for the log.
+
+        Args:
+            history: [iteration, minutes, :data:`Scores`] of each validation.
+        """
+        best: dict[str, dict[str, str]] = {}
+        for key in history[-1][2] if history else ():
+            for name, metric in (self.options.val.named_metrics or {}).items():
+                values = [(s[key][name], at) for at, _, s in history if name in s.get(key, {})]
+                choose = max if metric.better == "higher" else min
+                value, at = choose(values, key=lambda pair: pair[0])
+                best.setdefault(key, {})[name] = f"best {value:.4f} at {at}"
+        return best
 
     def _levels(self, data: ValSet) -> list[float | None]:
+        if data.is_paired:
+            return [None]
         if data.level is not None:
             return list(data.level)
         if isinstance(self.options.level, tuple):
             return [float(level) for level in self.task.benchmark_levels]
         return [self.options.level]
+
+
+def validation_set(data: ValSet, task: Task) -> BenchmarkSet:
+    """Open a validation set.
+
+    Raises:
+        VHeatIRError: a folder is missing or empty, or pairs do not match.
+    """
+    keep = ("every", data.holdout_every) if data.holdout_every else None
+    noisy = None
+    if data.is_paired:
+        pairs = open_pairs(data, task.color, keep, cache=True)
+        for index in range(len(pairs)):
+            pairs.size(index)  # reports a pair of unequal sizes before training starts
+        source, noisy = pairs.clean, _loaders(pairs.degraded)
+    else:
+        source = ImageSource(
+            data.dataroot_gt, task.color, cache=True, keep=keep, include=data.include,
+            exclude=data.exclude, limit=data.limit, heldout=True,
+        )  # fmt: skip
+    names = tuple(Path(name).stem for name in source.names)
+    return BenchmarkSet(data.name, names, _loaders(source), noisy)
+
+
+def measure_named(metric: MetricOptions, image: NDArray[Any], clean: NDArray[Any]) -> float:
+    """Return a metric of ``val: named_metrics``, as BasicSR computes it.
+
+    Args:
+        metric: the metric.
+        image: (H, W) or (H, W, 3), white at 255; ``uint8`` or floating point.
+        clean: the clean image, of the same shape.
+    """
+    if metric.test_y_channel and image.ndim == 3:
+        image, clean = matlab_luma(image), matlab_luma(clean)
+    function = psnr if metric.type == "calculate_psnr" else ssim
+    return function(image, clean, border=metric.crop_border)
+
+
+def _loaders(source: ImageSource) -> tuple[Callable[[], NDArray[np.uint8]], ...]:
+    return tuple(partial(source.__getitem__, index) for index in range(len(source)))

@@ -1,0 +1,248 @@
+"""Pairs of degraded and clean images, as BasicSR's ``PairedImageDataset`` at scale 1."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from vheatir.data.restoration_dataset import Augment, augment, to_tensor, window
+from vheatir.data.sampler import SampleKey
+from vheatir.data.sources import BUNDLED, ImageSource
+from vheatir.errors import VHeatIRError
+from vheatir.tasks import ColorMode
+
+Root = str | os.PathLike[str]
+
+
+class PairSource:
+    """The pairs of one or several pairs of roots, in a fixed order.
+
+    Images belong together if their paths below the two roots are equal up to the suffix of the
+    file, or to ``template``; in LMDB files, if their keys are equal.
+
+    Args:
+        clean_roots: folders or LMDB files of clean images, as in :class:`ImageSource`.
+        degraded_roots: those of the degraded ones, in the same order.
+        color: colour mode to which the images are converted.
+        template: name of the degraded image without suffix; ``{}`` is that of the clean one.
+            Ignored for LMDB files, as in BasicSR.
+        listed: BasicSR's ``meta_info_file``: a line for each pair, which starts with the file name
+            of the clean image below its root. Ignored for LMDB files, as in BasicSR.
+        cache: decode every image once and keep it in memory.
+        keep: which clean images to use, as in :class:`ImageSource`.
+        include: as in :class:`ImageSource`, for the clean images.
+        exclude: as in :class:`ImageSource`, for the clean images.
+        limit: use only the first ``limit`` pairs.
+
+    Raises:
+        VHeatIRError: a root or the list is missing or empty, the names do not match, or no pair is
+            left.
+    """
+
+    def __init__(
+        self,
+        clean_roots: Sequence[Root],
+        degraded_roots: Sequence[Root],
+        color: ColorMode,
+        *,
+        template: str = "{}",
+        listed: Root | None = None,
+        cache: bool = False,
+        keep: tuple[str, int] | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> None:
+        partner: dict[str, str] = {}
+        for clean_root, degraded_root in zip(clean_roots, degraded_roots, strict=True):
+            partner |= _match(clean_root, degraded_root, template, listed)
+        clean = ImageSource(
+            clean_roots, color, keep=keep, include=include, exclude=exclude
+        )  # fmt: skip
+        names = [name for name in clean.names if name in partner][:limit]
+        if not names:
+            raise VHeatIRError(
+                f"no pair is left of {len(partner)} in {', '.join(map(str, clean_roots))}: change "
+                "or omit include, exclude, exclude_every and holdout_every"
+            )
+        self.clean = clean.chosen(names, cache)
+        degraded = ImageSource(degraded_roots, color)
+        self.degraded = degraded.chosen([partner[name] for name in names], cache)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the clean images."""
+        return self.clean.names
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.clean)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return the degraded and the clean image of a pair: (H, W) or (H, W, 3), uint8.
+
+        Raises:
+            VHeatIRError: they differ in size.
+        """
+        degraded, clean = self.degraded[index], self.clean[index]
+        self._check(index, degraded.shape[:2], clean.shape[:2])
+        return degraded, clean
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the height and width of a pair, from the file headers if possible.
+
+        Raises:
+            VHeatIRError: the two differ in size, or a file is not an image.
+        """
+        size = self.clean.size(index)
+        self._check(index, self.degraded.size(index), size)
+        return size
+
+    def _check(self, index: int, degraded: tuple[int, ...], clean: tuple[int, ...]) -> None:
+        if degraded != clean:
+            sizes = [f"{width}x{height}" for height, width in (degraded, clean)]
+            raise VHeatIRError(
+                f"{self.degraded.names[index]} is {sizes[0]} pixels, but {self.names[index]} is "
+                f"{sizes[1]}: the images of a pair must have the same size"
+            )
+
+
+class PairedDataset(Dataset[dict[str, Any]]):
+    """Random crops of image pairs for training, at the same place and in the same orientation.
+
+    Randomness and items as in :class:`vheatir.data.restoration_dataset.RestorationDataset`, with
+    ``uint8`` images and the level 0.
+
+    Args:
+        source: the pairs.
+        size: side of a crop.
+        seed: ``manual_seed`` of the run.
+        augment: see :data:`vheatir.data.restoration_dataset.Augment`.
+        enlarge: samples per pair and epoch.
+
+    Raises:
+        VHeatIRError: a pair is smaller than the crop, or its images differ in size.
+    """
+
+    def __init__(
+        self, source: PairSource, size: int, seed: int, *, augment: Augment = True, enlarge: int = 1
+    ) -> None:
+        self.source = source
+        self.size = size
+        self.seed = seed
+        self.augment = augment
+        self.enlarge = enlarge
+
+    def __len__(self) -> int:
+        """Return the number of samples in an epoch."""
+        return len(self.source) * self.enlarge
+
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        """Return the sample (epoch, index)."""
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return self.sample(index % len(self.source), rng)
+
+    def sample(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Return a random sample of pair ``number``, as described above."""
+        degraded, clean = self.source[number]
+        name = self.source.names[number]
+        if min(clean.shape[:2]) < self.size:
+            raise VHeatIRError(
+                f"{name} is {clean.shape[1]}x{clean.shape[0]} pixels, smaller than the crop of "
+                f"{self.size}: lower gt_size or remove the pair"
+            )
+        place = window(clean.shape[:2], self.size, rng)
+        # One array, so that both get the same orientation.
+        both = augment(np.stack((degraded[place], clean[place]), axis=-1), rng, self.augment)
+        return {
+            "lq": to_tensor(both[..., 0]),
+            "gt": to_tensor(both[..., 1]),
+            "level": 0.0,
+            "gt_path": name,
+        }
+
+
+def _match(
+    clean_root: Root, degraded_root: Root, template: str, listed: Root | None
+) -> dict[str, str]:
+    """Return the name of the degraded image of each clean one.
+
+    Raises:
+        VHeatIRError: one of them is missing, or two images have the same name.
+    """
+    for root in (clean_root, degraded_root):
+        if str(root) == BUNDLED:
+            raise VHeatIRError(
+                f"{BUNDLED!r} has no pairs: give folders or LMDB files for dataroot_gt and "
+                "dataroot_lq"
+            )
+    is_lmdb = [str(root).endswith(".lmdb") for root in (clean_root, degraded_root)]
+    clean, degraded = _by_key(clean_root), _by_key(degraded_root)
+    template = "{}" if any(is_lmdb) else template
+    wanted = list(clean)
+    if listed is not None and not any(is_lmdb):
+        wanted = list(dict.fromkeys(_read_meta_info(Path(listed))))
+        _refuse_missing(wanted, clean, clean_root, f"which {listed} lists")
+    expected = {key: _fill(template, key) for key in wanted}
+    counterparts = f"which {clean_root} needs" + (
+        f" with filename_tmpl {template!r}" if template != "{}" else ""
+    )
+    _refuse_missing(expected.values(), degraded, degraded_root, counterparts)
+    if listed is None:
+        needed = set(expected.values())
+        extra = [key for key in degraded if key not in needed]
+        if extra:
+            raise VHeatIRError(
+                f"{len(extra)} image(s) of {degraded_root} have no clean image in {clean_root}, "
+                f"the first is {extra[0]!r}: give each pair one name, or list the pairs in a "
+                "meta_info_file"
+            )
+    return {clean[key]: degraded[other] for key, other in expected.items()}
+
+
+def _refuse_missing(wanted: Iterable[str], there: dict[str, str], root: Root, reason: str) -> None:
+    missing = [key for key in wanted if key not in there]
+    if missing:
+        raise VHeatIRError(
+            f"{len(missing)} image(s) are missing in {root}, {reason}: the first is "
+            f"{missing[0]!r}; give each pair one name"
+        )
+
+
+def _by_key(root: Root) -> dict[str, str]:
+    """Return the names of a root's images by path below the root, or LMDB key, without suffix."""
+    found: dict[str, str] = {}
+    for name in ImageSource([root], "rgb").names:
+        inside = name.partition("::")[2] if str(root).endswith(".lmdb") else _below(name, root)
+        if inside in found:
+            raise VHeatIRError(f"{root} contains two images called {inside!r}: remove one of them")
+        found[inside] = name
+    return found
+
+
+def _below(name: str, root: Root) -> str:
+    return PurePath(name).relative_to(root).with_suffix("").as_posix()
+
+
+def _fill(template: str, key: str) -> str:
+    folder, slash, stem = key.rpartition("/")
+    return f"{folder}{slash}{template.format(stem)}"
+
+
+def _read_meta_info(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
+        raise VHeatIRError(f"meta_info_file {str(path)!r} cannot be read: {reason}") from None
+    names = [line.split()[0] for line in lines if line.strip()]
+    if not names:
+        raise VHeatIRError(f"meta_info_file {str(path)!r} is empty: give one file name per line")
+    return [PurePath(name).with_suffix("").as_posix() for name in names]

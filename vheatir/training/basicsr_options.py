@@ -1,0 +1,235 @@
+"""Options as BasicSR, HAT and NAFNet write them, in this project's words.
+
+:func:`translate` runs on an option file before it is validated. It renames options, sets the
+defaults that belong to another ``model_type``, and takes out the options that those projects know
+and that have no meaning here. Everything else is left to :mod:`vheatir.training.schema`, which
+refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from vheatir.errors import VHeatIRError, unknown_name
+
+Key = tuple[str, ...]
+
+
+class OptionError(VHeatIRError):
+    """An option that cannot be translated.
+
+    Attributes:
+        key: the option, as it was written.
+    """
+
+    def __init__(self, key: Key, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+#: Names of options that :func:`translate` accepts besides those of the schema, by section.
+STOCK_NAMES: dict[Key, tuple[str, ...]] = {
+    (): ("tile",),
+    ("datasets", "train"): ("use_hflip", "use_flip", "use_rot", "use_shuffle"),
+    ("path",): ("param_key",),
+    ("train",): ("mixup", "use_grad_clip"),
+    ("train", "scheduler"): ("eta_min",),
+}
+
+_STOCK_MODELS = ("SRModel", "SwinIRModel", "HATModel", "ImageRestorationModel")
+
+# Real-ESRGAN's degradation and its discriminator's training have no counterpart here.
+_KERNEL = (
+    "blur_kernel_size", "kernel_list", "kernel_prob", "sinc_prob", "blur_sigma", "betag_range",
+    "betap_range",
+)  # fmt: skip
+_DEGRADATION = (
+    "resize_prob", "gaussian_noise_prob", "noise_range", "poisson_scale_range", "gray_noise_prob",
+    "jpeg_range",
+)  # fmt: skip
+_IGNORED: dict[Key, tuple[str, ...]] = {
+    (): (
+        "queue_size", "gt_usm", "l1_gt_usm", "percep_gt_usm", "gan_gt_usm", "second_blur_prob",
+        "network_d", *_DEGRADATION, *(f"{name}2" for name in _DEGRADATION), "resize_range2",
+    ),
+    ("datasets", "train"): (
+        "prefetch_mode", "num_prefetch_queue", "meta_info", "final_sinc_prob", *_KERNEL,
+        *(f"{name}2" for name in _KERNEL),
+    ),
+    ("datasets", "val"): (
+        "prefetch_mode", "num_prefetch_queue", "pin_memory", "use_shuffle", "num_worker_per_gpu",
+        "batch_size_per_gpu",
+    ),
+    ("path",): (
+        "pretrain_network_d", "param_key_d", "strict_load_d", "ignore_resume_networks", "root",
+        "results_root",
+    ),
+    ("train",): (
+        "perceptual_opt", "gan_opt", "ldl_opt", "optim_d", "net_d_iters", "net_d_init_iters",
+    ),
+    ("val",): ("grids", "trans_num", "max_minibatch", "rgb2bgr"),
+    ("val", "metrics"): ("input_order",),
+}  # fmt: skip
+# At the top level these belong to Real-ESRGAN only beside its ``queue_size``: alone they are
+# options in the wrong place.
+_OF_REAL_ESRGAN = ("gt_size", "resize_range")
+_NAFNET_GRAD_CLIP = 0.01
+_BASICSR_GAMMA = 0.1
+
+
+@dataclass
+class Translation:
+    """Result of :func:`translate`.
+
+    Attributes:
+        data: the options in this project's words.
+        written: the option as it was written, for each that was renamed.
+        ignored: options that are known, but have no meaning here.
+    """
+
+    data: dict[str, Any]
+    written: dict[Key, Key] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+
+
+def translate(data: dict[str, Any]) -> Translation:
+    """Translate the options of a file, as read from YAML.
+
+    Options in the words of this project are left as they are, so the result of a translation
+    translates to itself.
+
+    Raises:
+        OptionError: an option is given by two names, or asks for what is not available here.
+    """
+    result = Translation(copy.deepcopy(data))
+    _ignore(result)
+    for key, section in _sections(result.data, "datasets"):
+        if key[1].partition("_")[0] == "train":
+            _translate_training_set(result, key, section)
+    _translate_train(result)
+    _rename(result, ("path", "param_key"), ("path", "param_key_g"))
+    val = _section(result.data, "val")
+    if isinstance(val.get("metrics"), dict):
+        _rename(result, ("val", "metrics"), ("val", "named_metrics"))
+    _translate_tile(result)
+    return result
+
+
+def _ignore(result: Translation) -> None:
+    """Take out the options without a meaning here."""
+    data = result.data
+    names = _IGNORED[()] + (_OF_REAL_ESRGAN if "queue_size" in data else ())
+    _take_out(result, (), data, names)
+    for key, section in _sections(data, "datasets"):
+        _take_out(result, key, section, _IGNORED.get(("datasets", key[1].partition("_")[0]), ()))
+    for name in ("path", "train", "val"):
+        _take_out(result, (name,), _section(data, name), _IGNORED[name,])
+    for key, section in _sections(_section(data, "val"), "metrics"):
+        _take_out(result, ("val", *key), section, _IGNORED["val", "metrics"])
+
+
+def _take_out(
+    result: Translation, key: Key, section: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    for name in names:
+        # null is "not set", which has nothing to ignore
+        if name in section and section.pop(name) is not None:
+            result.ignored.append(":".join((*key, name)))
+
+
+def _translate_training_set(result: Translation, key: Key, section: dict[str, Any]) -> None:
+    _rename(result, (*key, "use_flip"), (*key, "use_hflip"))
+    if "use_hflip" in section or "use_rot" in section:
+        given = [name for name in ("use_hflip", "use_rot") if name in section]
+        if "augment" in section:
+            raise _given_twice((*key, given[0]), (*key, "augment"))
+        for name in given:
+            if not isinstance(section[name], bool):
+                where = result.written.get((*key, name), (*key, name))
+                shown = f"option {':'.join(where)!r} is {section[name]!r}"
+                raise OptionError(where, f"{shown}: it must be true or false")
+        kinds = {(True, True): True, (True, False): "flip", (False, True): "rotate"}
+        # the defaults of BasicSR's function
+        flips, turns = section.pop("use_hflip", True), section.pop("use_rot", True)
+        section["augment"] = kinds.get((flips, turns), False)
+        result.written[(*key, "augment")] = (*key, given[0])
+    # Training samples are always shuffled, as in BasicSR, which does not read this option.
+    if section.pop("use_shuffle", True) is not True:
+        result.ignored.append(":".join((*key, "use_shuffle")))
+
+
+def _translate_train(result: Translation) -> None:
+    train = _section(result.data, "train")
+    model = result.data.get("model_type")
+    if train.pop("mixup", False):
+        raise OptionError(
+            ("train", "mixup"), "option 'train:mixup': mixup is not available here, set it to false"
+        )
+    scheduler = _section(train, "scheduler")
+    _rename(result, ("train", "scheduler", "eta_min"), ("train", "scheduler", "lr_min"))
+    if train.pop("use_grad_clip", model == "ImageRestorationModel"):
+        train.setdefault("grad_clip", _NAFNET_GRAD_CLIP)
+    if model in _STOCK_MODELS:
+        # what these models do unless told otherwise; NAFNet's has no average of the weights at all
+        train.setdefault("ema_decay", 0)
+        if scheduler.get("type") in ("MultiStepLR", "MultiStepRestartLR"):
+            scheduler.setdefault("gamma", _BASICSR_GAMMA)
+
+
+def _translate_tile(result: Translation) -> None:
+    """Translate HAT's tiles: ``tile_size`` pixels, with ``tile_pad`` more on each side."""
+    tile = _section(result.data, "tile")
+    for name in tile:
+        if name not in ("tile_size", "tile_pad"):
+            known = unknown_name("option", name, ("tile_size", "tile_pad"))
+            raise OptionError(("tile", name), f"tile: {known}")
+    if "tile_size" in tile:
+        size, pad = tile["tile_size"], tile.get("tile_pad", 0)
+        if not all(isinstance(each, int | float) for each in (size, pad)):
+            raise OptionError(("tile",), f"option 'tile' is {tile}: it must have two numbers")
+        val = result.data.setdefault("val", {})
+        if _section(result.data, "val").get("tile") is not None:
+            raise _given_twice(("tile", "tile_size"), ("val", "tile"))
+        if isinstance(val, dict):
+            val["tile"] = size + 2 * pad
+            result.written["val", "tile"] = ("tile", "tile_size")
+    if tile or result.data.get("tile", 0) is None:
+        del result.data["tile"]
+
+
+def _rename(result: Translation, old: Key, new: Key) -> None:
+    """Give an option its name here."""
+    section: Any = result.data
+    for part in old[:-1]:
+        section = section.get(part)
+        if not isinstance(section, dict):
+            return
+    if old[-1] not in section:
+        return
+    if new[-1] in section:
+        raise _given_twice(old, new)
+    section[new[-1]] = section.pop(old[-1])
+    result.written[new] = old
+
+
+def _given_twice(one: Key, other: Key) -> OptionError:
+    return OptionError(
+        one,
+        f"options {':'.join(one)!r} and {':'.join(other)!r} are two names of one thing: give one",
+    )
+
+
+def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a section; an empty one if it is missing or no section."""
+    section = data.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _sections(data: dict[str, Any], name: str) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """Yield the sections inside a section."""
+    for key, section in list(_section(data, name).items()):
+        if isinstance(section, dict):
+            yield (name, key), section
