@@ -30,6 +30,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "size": {"type": "VHeatIR", "size": "mini", "depths": [1]},
     "unet": {"type": "VHeatIRUNet", "channels": [8, 16], "depths": [1, 1],
              "mixers": ["conv", "hco_spread"]},
+    "unet_size": {"type": "VHeatIRUNet", "size": "small", "channels": [8] * 3},
 }  # fmt: skip
 
 

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from vheatir import VHeatIR, VHeatIRUNet
+from vheatir._paths import options_folder
 from vheatir.archs import ARCHS, build_network, network_config
 from vheatir.errors import VHeatIRError
+from vheatir.training.options import load_options
 
 
 def count(net: nn.Module, ending: str = "") -> int:
@@ -38,6 +40,26 @@ def test_the_smaller_sizes(size: str, least: float, most: float) -> None:
     assert least < count(net) < most
     assert net.downscale == (2 if size == "mini" else 1)
     assert count(VHeatIR(**VHeatIR.SIZES[size])) == count(net)
+
+
+@pytest.mark.parametrize("size", VHeatIRUNet.SIZES)
+def test_the_sizes_of_the_u_are_those_of_its_option_files(size: str) -> None:
+    file = options_folder() / "all_levels" / f"denoise_color_{size}.yml"
+    options = load_options(file, ["datasets:train:dataroot_gt=bundled"])
+    config = {"type": "VHeatIRUNet", "size": size, "out_chans": 3, "level_scale": 255.0}
+    with torch.device("meta"):
+        named, written = (build_network(c) for c in (config, options.network_g.config()))
+    assert network_config(named) == network_config(written)
+
+
+def test_an_option_file_may_name_a_size() -> None:
+    file = options_folder() / "all_levels" / "denoise_gray_small.yml"
+    network = "network_g={type: VHeatIRUNet, size: medium, depths: [1, 1, 1]}"
+    options = load_options(file, ["datasets:train:dataroot_gt=bundled", network])
+    with torch.device("meta"):
+        config = network_config(build_network(options.network_g.config()))
+    assert (config["channels"], config["depths"]) == ([128] * 3, [1, 1, 1])
+    assert (config["in_chans"], config["level_scale"]) == (1, 255.0)
 
 
 def test_what_stands_beside_a_size_wins() -> None:
@@ -88,7 +110,7 @@ def test_the_configuration_of_a_network_made_otherwise_is_unknown() -> None:
         ({"type": "VHeatIR", "embed_dims": 8}, "unknown option of VHeatIR .*mean 'embed_dim'"),
         ({"type": "VHeatIRUNet", "chanels": [8]}, "did you mean 'channels'"),
         ({"type": "VHeatIR", "size": "lite"}, "unknown size of VHeatIR 'lite': .*'light'"),
-        ({"type": "VHeatIRUNet", "size": "light"}, "unknown option of VHeatIRUNet 'size'"),
+        ({"type": "VHeatIRUNet", "size": "light"}, "unknown size of VHeatIRUNet 'light'"),
         ({"type": "VHeatIR", "mixer": "hc"}, "did you mean 'hco'"),
         ({"type": "VHeatIRUNet", "mixers": ["conv", "conv", "hoc"]}, "did you mean 'hco'"),
         ({"type": "VHeatIR", "norm": "prenorm"}, "did you mean 'pre'"),

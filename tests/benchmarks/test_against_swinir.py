@@ -20,8 +20,6 @@ from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
 from vheatir.tasks import get_task
 
-pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
-
 
 @pytest.mark.parametrize("downscale", [1, 2])
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (16, 16)], ids=str)

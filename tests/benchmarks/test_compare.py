@@ -18,8 +18,6 @@ FIELDS = {
     "images_per_second", "peak_bytes",
 }  # fmt: skip
 
-pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
-
 
 def test_writes_records_and_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--device", "cpu", "--size", "mini", "--sizes", "16,16x24", "--repetitions", "1"]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+from vheatir.archs import ARCHS, FOREIGN
 from vheatir.image_io import write_image
 
 SCRIPT = Path(__file__).resolve().parents[2] / "vheatir" / "train.py"
@@ -88,6 +89,16 @@ class Tiny:
         from vheatir.training.checkpoint import load_checkpoint
 
         return load_checkpoint(self.experiment(root) / "training_states" / f"{number}.state")
+
+
+@pytest.fixture(autouse=True)
+def no_network_stays_adopted() -> Iterator[None]:
+    """Undo what option files adopt from BasicSR's registry in this process."""
+    known, foreign = dict(ARCHS), set(FOREIGN)
+    yield
+    for registry, content in ((ARCHS, known), (FOREIGN, foreign)):
+        registry.clear()
+        registry.update(content)
 
 
 @pytest.fixture

@@ -23,6 +23,12 @@ from vheatir.training.schedule import learning_rate, progress
 from vheatir.training.schema import Options
 
 TINY = {"type": "VHeatIR", "embed_dim": 8, "depths": [1], "downscale": 2}
+# BasicSR's own network, with the keys of its file.
+TINY_SWINIR = {
+    "type": "SwinIR", "upscale": 1, "in_chans": 3, "img_size": 16, "window_size": 8,
+    "img_range": 1.0, "depths": [2], "embed_dim": 8, "num_heads": [2], "mlp_ratio": 2,
+    "upsampler": "", "resi_connection": "1conv",
+}  # fmt: skip
 
 # BasicSR's options/train/SwinIR/train_SwinIR_SRx2_scratch.yml at scale 1.
 SWINIR = """
@@ -246,19 +252,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(folder: Path, which: str) -> Path:
-    network = yaml.safe_dump(TINY, default_flow_style=True).strip()
+    network = TINY_SWINIR if which == "SwinIR" else TINY
+    network = yaml.safe_dump(network, default_flow_style=True, width=1000).strip()
     file = folder / f"{which}.yml"
     file.write_text(FILES[which].format(folder=folder, network=network))
     return file
 
 
-#: NAFNet's loss is BasicSR's only where a package registers it.
-LOSS = "train:pixel_opt:type=L1Loss"
-
-
 def load(folder: Path, which: str, *force: str) -> Options:
-    loss = (LOSS,) if which == "NAFNet" else ()
-    return load_options(write(folder, which), [*loss, *force])
+    return load_options(write(folder, which), force)
 
 
 def message(folder: Path, which: str, *force: str) -> str:
@@ -536,13 +538,12 @@ def run(folder: Path, which: str, *force: str) -> list[str]:
         "datasets:train:num_worker_per_gpu=0", "val:val_freq=2", "logger:print_freq=2",
         "logger:use_tb_logger=false", "logger:save_checkpoint_freq=2",
     ]  # fmt: skip
-    loss = [LOSS] if which == "NAFNet" else []
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("vheatir").addHandler(handler)
     try:
-        arguments = ["-opt", str(write(folder, which)), "--force_yml", *size, *loss, *force]
+        arguments = ["-opt", str(write(folder, which)), "--force_yml", *size, *force]
         assert main(arguments) == 0
     finally:
         logging.getLogger("vheatir").removeHandler(handler)

@@ -87,13 +87,12 @@ def nothing_stays_registered(tiny: Any) -> Iterator[None]:
     import_basicsr()
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
 
-    registries = [ARCHS, ARCH_REGISTRY._obj_map, LOSS_REGISTRY._obj_map, sys.modules]
-    before = [dict(registry) for registry in registries[:3]]
+    registries = [ARCH_REGISTRY._obj_map, LOSS_REGISTRY._obj_map]
+    before = [dict(registry) for registry in registries]
     yield
-    for registry, content in zip(registries, before, strict=False):
+    for registry, content in zip(registries, before, strict=True):
         registry.clear()
         registry.update(content)
-    FOREIGN.clear()
     sys.modules.pop("my_archs", None)
 
 

@@ -40,8 +40,8 @@ def adopt(name: str, network: Callable[..., nn.Module]) -> None:
 def build_network(config: Mapping[str, Any]) -> nn.Module:
     """Build a network from ``{"type": name, **keyword arguments}``.
 
-    ``"size"`` expands to the keyword arguments of a named size (:attr:`VHeatIR.SIZES`); explicit
-    arguments override it.
+    ``"size"`` expands to the keyword arguments of a named size (:attr:`VHeatIR.SIZES`,
+    :attr:`VHeatIRUNet.SIZES`); explicit arguments override it.
 
     Raises:
         VHeatIRError: unknown type, size or argument (the message suggests the closest valid one),

@@ -9,6 +9,7 @@ parallel with them; at the coarsest scale, conduction over the whole image costs
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,18 @@ class VHeatIRUNet(nn.Module):
     Raises:
         VHeatIRError: invalid arguments, or input of the wrong shape.
     """
+
+    #: Keyword arguments of each named size, those of ``options/_base/unet_*.yml``.
+    SIZES: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {"channels": [64] * 3, "depths": [2, 2, 2], "mixers": [NO_HEAT, NO_HEAT, "hco"]},
+        "medium": {"channels": [128] * 3, "depths": [3, 2, 2], "mixers": [NO_HEAT, NO_HEAT, "hco"]},
+        "large": {
+            "downscale": 1,
+            "channels": [64, 128, 256, 384],
+            "depths": [2, 2, 2, 2],
+            "mixers": [NO_HEAT, NO_HEAT, NO_HEAT, "hco"],
+        },
+    }
 
     def __init__(
         self,

@@ -275,7 +275,7 @@ def _apply_override(data: dict[str, Any], origins: dict[_Key, str], override: st
 
 
 def signature_model(network_type: str) -> type[BaseModel]:
-    """Return a pydantic model of the constructor arguments of ``network_type``."""
+    """Return a pydantic model of the constructor arguments of ``network_type``, and ``size``."""
     constructor = ARCHS[network_type].__init__  # type: ignore[misc]
     hints = get_type_hints(constructor)
     fields: dict[str, Any] = {
@@ -283,6 +283,8 @@ def signature_model(network_type: str) -> type[BaseModel]:
         for name, p in inspect.signature(constructor).parameters.items()
         if name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }
+    if hasattr(ARCHS[network_type], "SIZES"):
+        fields["size"] = (str | None, None)
     return create_model(
         "network_g",
         __config__=ConfigDict(
