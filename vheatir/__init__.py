@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vheatir.weights import load_weights, save_weights
     from vheatir.zoo import load_model
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULE_OF = {
     "HeatConduction2d": "vheatir.ops",
