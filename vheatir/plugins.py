@@ -63,7 +63,7 @@ def registered_networks() -> dict[str, Any]:
     """
     if importlib.util.find_spec("basicsr") is None:
         return {}
-    from vheatir.training.compat import import_basicsr
+    from vheatir.basicsr_import import import_basicsr
 
     import_basicsr()
     from basicsr.utils.registry import ARCH_REGISTRY

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from vheatir.basicsr_import import import_basicsr
 from vheatir.data.mixed_dataset import MixedDataset
 from vheatir.data.paired_dataset import PairedDataset, PairSource
 from vheatir.data.restoration_dataset import RestorationDataset, augment, collate, init_worker
@@ -21,7 +22,6 @@ from vheatir.degradations import DegradationRange
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
 from vheatir.tasks import get_task
-from vheatir.training.compat import import_basicsr
 
 # the tests need several workers, even on two cores
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

@@ -1,4 +1,4 @@
-"""Networks and losses from elsewhere: BasicSR's registries and the user's own modules."""
+"""Foreign networks and losses: from BasicSR's registries and from the user's own modules."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ SWINIR = {
 @pytest.fixture(autouse=True)
 def nothing_stays_registered(tiny: Any) -> Iterator[None]:
     """Undo what option files and imports register in this process."""
-    from vheatir.training.compat import import_basicsr
+    from vheatir.basicsr_import import import_basicsr
 
     import_basicsr()
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
@@ -182,7 +182,7 @@ def test_a_network_that_shares_weights_between_modules_is_saved(tmp_path: Path) 
     assert torch.equal(again(x), network(x))
 
 
-def test_a_stranger_has_the_image_in_tiles_too(tiny: Any) -> None:
+def test_a_foreign_network_restores_in_tiles_too(tiny: Any) -> None:
     change(tiny, network_g=SWINIR)
     assert tiny.run("train:total_iter=1", "datasets:val=null") == 0
     weights = tiny.experiment() / "models" / "tiny.safetensors"
@@ -237,6 +237,13 @@ def test_the_command_line_imports_from_the_working_directory(
     forget()
     root = ["--force_yml", f"path:experiments_root={mine.folder / 'runs'}"]
     assert measure([*test, "-opt", str(mine.file), *root, "--import", "my_archs"]) == 0
+    # also from another folder: the module lies beside the option file
+    forget()
+    del sys.modules["my_archs"]
+    (mine.folder / "elsewhere").mkdir()
+    monkeypatch.chdir(mine.folder / "elsewhere")
+    test[1] = str(mine.folder / "clean")
+    assert measure([*test, "-opt", str(mine.file), *root, "--import", "my_archs"]) == 0
 
 
 def test_the_resume_command_names_the_imports(tiny: Any) -> None:
@@ -277,7 +284,7 @@ def test_the_resume_command_names_the_imports(tiny: Any) -> None:
         ({"train": {"pixel_opt": {"type": "PSNRLoss", "reduction": "sum"}}}, "only 'mean'"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_invalid_networks_and_losses_are_reported_in_one_line(
     mine: Any, capfd: Any, sections: dict[str, Any], message: str
 ) -> None:
     (mine.folder / "raises.py").write_text("1 / 0")
@@ -332,9 +339,9 @@ def test_unknown_weights_are_deduced_only_for_our_networks(tiny: Any, tmp_path: 
 
     network = SwinIR(**{k: v for k, v in SWINIR.items() if k != "type"})
     torch.save({"params": network.state_dict()}, tmp_path / "net_g.pth")
-    with pytest.raises(VHeatIRError, match=r"net_g\.pth does not say what its network is") as told:
+    with pytest.raises(VHeatIRError, match=r"net_g\.pth does not say what its network is") as error:
         load_weights(tmp_path / "net_g.pth")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_command_shows_one_line_without_basicsr(tiny: Any, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vheatir.archs import check_arguments
+from vheatir.basicsr_import import import_basicsr
 from vheatir.colors import MATLAB_LUMA
 from vheatir.errors import VHeatIRError, unknown_name
-from vheatir.training.compat import import_basicsr
 
 import_basicsr()
 

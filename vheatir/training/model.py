@@ -226,7 +226,7 @@ class RestorationModel:
         return self.processes.wrap(net, self.device, unused)
 
     def _check_foreign(self) -> None:
-        """Check that a network from elsewhere restores crops of every size; try the smallest.
+        """Check that a foreign network restores crops of every size; try the smallest.
 
         Raises:
             VHeatIRError: it does not.
@@ -281,7 +281,7 @@ class RestorationModel:
 
 
 def _statistics(net: nn.Module) -> list[Tensor]:
-    """Return the running statistics of batch normalisation, which networks from elsewhere use."""
+    """Return the running statistics of batch normalisation, which foreign networks use."""
     norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._NormBase)]
     return [buffer for norm in norms for buffer in norm.buffers()]
 
