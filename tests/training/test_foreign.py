@@ -15,6 +15,7 @@ import yaml
 from skimage.metrics import peak_signal_noise_ratio
 from torch.nn import functional as F
 
+import vheatir.test
 from vheatir import Restorer, build_network, load_weights, save_weights
 from vheatir.archs import ARCHS, FOREIGN, adopt
 from vheatir.errors import VHeatIRError
@@ -55,6 +56,39 @@ class Doubling(nn.Upsample):
 class Broken(nn.Module):
     def __init__(self):
         raise KeyError("no such table")
+
+
+@ARCH_REGISTRY.register()
+class Untrainable(nn.Identity):
+    pass
+
+
+@ARCH_REGISTRY.register()
+class Pyramid(nn.Conv2d):
+    def __init__(self):
+        super().__init__(3, 3, 1)
+
+    def forward(self, x):
+        return [super().forward(x)] if self.training else super().forward(x)
+
+
+@ARCH_REGISTRY.register()
+class OnlyTests(Pyramid):
+    def forward(self, x):
+        assert not self.training, "not yet"
+        return x
+
+
+@LOSS_REGISTRY.register()
+class Ternary(nn.Module):
+    def forward(self, pred, target, mask):
+        return (mask * (pred - target)).abs().mean()
+
+
+@LOSS_REGISTRY.register()
+class Detached(nn.L1Loss):
+    def forward(self, pred, target):
+        return super().forward(pred, target).detach()
 
 
 @LOSS_REGISTRY.register()
@@ -238,12 +272,11 @@ def test_the_command_line_imports_from_the_working_directory(
     root = ["--force_yml", f"path:experiments_root={mine.folder / 'runs'}"]
     assert measure([*test, "-opt", str(mine.file), *root, "--import", "my_archs"]) == 0
     # also from another folder: the module lies beside the option file
-    forget()
-    del sys.modules["my_archs"]
-    (mine.folder / "elsewhere").mkdir()
-    monkeypatch.chdir(mine.folder / "elsewhere")
+    (mine.folder / "results2").mkdir()
     test[1] = str(mine.folder / "clean")
-    assert measure([*test, "-opt", str(mine.file), *root, "--import", "my_archs"]) == 0
+    script = [sys.executable, vheatir.test.__file__, *test, "-opt", str(mine.file), *root]
+    result = helpers.finish([*script, "--import", "my_archs"], mine.folder / "results2")
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_resume_command_names_the_imports(tiny: Any) -> None:
@@ -259,12 +292,17 @@ def test_the_resume_command_names_the_imports(tiny: Any) -> None:
     [
         ({"imports": ["not_there"]}, "module 'not_there' to import does not exist"),
         ({"imports": "my archs"}, "'my archs' is no name of a module"),
-        ({"imports": ["my_archs.py"]}, "module 'my_archs.py' to import does not exist"),
+        ({"imports": ["my_archs.py"]}, "is the name of a file: give that of the module, 'my_arc"),
+        ({"imports": ["./my_archs.py"]}, "is the name of a file: give that of the module, 'my_ar"),
         ({"imports": ["raises"]}, "module 'raises' cannot be imported: ZeroDivisionError"),
         ({"imports": ["leaves"]}, "module 'leaves' cannot be imported: SystemExit"),
         ({"imports": ["needs"]}, "module 'needs' needs the package 'nobody_has_this'"),
         ({"imports": {"a": 1}}, "option 'imports' is"),
         ({"network_g": {"type": "SwinIRR"}}, "did you mean 'SwinIR'"),
+        ({"network_g": {"type": "NAFNet"}}, "unknown network type 'NAFNet': allowed: "),
+        ({"network_g": {"type": "Untrainable"}}, "Untrainable has no weights to train"),
+        ({"network_g": {"type": "Pyramid"}}, "\\(2, 3, 32, 32\\) into list in training: it must"),
+        ({"network_g": {"type": "OnlyTests"}}, "OnlyTests cannot restore .* in training: not yet"),
         ({"network_g": {"type": "MyNet", "widht": 3}}, "unknown option of MyNet 'widht': did you"),
         ({"network_g": {"type": "Broken"}}, "network Broken cannot be built: 'no such table'"),
         ({"network_g": {"type": "Doubling"}}, "into \\(1, 3, 64, 64\\): it must return one image"),
@@ -278,6 +316,11 @@ def test_the_resume_command_names_the_imports(tiny: Any) -> None:
         ({"train": {"pixel_opt": {"type": "MyLoss", "eps": 1}}}, "unknown option of MyLoss 'eps'"),
         ({"train": {"pixel_opt": {"type": "L1Loss", "a": 1}}}, "unknown option 'a'"),
         ({"train": {"pixel_opt": {"type": "TwoLosses"}}}, "TwoLosses cannot be used .*tuple"),
+        (
+            {"train": {"pixel_opt": {"type": "Ternary"}}},
+            "Ternary cannot be used .*argument: 'mask'",
+        ),
+        ({"train": {"pixel_opt": {"type": "Detached"}}}, "Detached cannot be used .*a gradient"),
         ({"train": {"pixel_opt": {"type": "GANLoss", "gan_type": "vanilla"}}}, "GANLoss cannot be"),
         ({"train": {"pixel_opt": {"type": "GANLoss", "gan_type": "hinge"}}}, "GANLoss cannot be"),
         ({"train": {"pixel_opt": {"type": "WeightedTVLoss"}}}, "does not compare two images"),
