@@ -370,6 +370,7 @@ def test_psnr_loss_is_the_negative_psnr(luma: bool) -> None:
     assert same.grad is not None and bool(same.grad.isfinite().all())
 
 
+@pytest.mark.filterwarnings("error:Converting a tensor with requires_grad")
 def test_training_with_psnr_loss(tiny: Any) -> None:
     change(tiny, train={"pixel_opt": {"type": "PSNRLoss", "loss_weight": 1, "toY": False}})
     assert tiny.run("train:total_iter=2", "datasets:val=null") == 0

@@ -117,4 +117,5 @@ def _gap(loss: nn.Module, channels: int, size: int) -> float:
             raise TypeError(f"it returns {kind}")
         if not value.requires_grad:
             raise TypeError("it returns a number without a gradient")
-    return float(values[0]) - float(values[1])
+    difference = values[0].detach() - values[1].detach()
+    return float(difference)
