@@ -30,7 +30,6 @@ def auto() -> AutoRestorer:
 
 
 def test_modules_to_import_are_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("basicsr")
     (tmp_path / "imported_by_auto.py").write_text("")
     monkeypatch.chdir(tmp_path)
     assert isinstance(Restorer("auto", "cpu", imports=["imported_by_auto"]), AutoRestorer)
