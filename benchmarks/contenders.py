@@ -23,11 +23,11 @@ from torch.nn import functional as F
 from benchmarks.swinir import HEADS, WINDOW, SwinIR, share_masks
 from vheatir.archs import VHeatIR, build_network
 from vheatir.archs.blocks import HeatBlock
+from vheatir.basicsr_import import import_basicsr
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.hardware import has_native_bf16
 from vheatir.inference import restore_tensor
 from vheatir.ops import HeatConduction2d
-from vheatir.training.compat import import_basicsr
 
 NETWORKS = ("vheatir", "swinir", "vheatir-dense")
 LAYERS = ("heat", "hco", "hco-dense", "heat-block", "window-attention", "swin-layer")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vheatir.archs import ARCHS
+from vheatir.basicsr_import import import_basicsr
 from vheatir.errors import VHeatIRError
-from vheatir.training.compat import import_basicsr
 
 WINDOW = 8
 # Heads as published for SwinIR's denoisers; `mini` has no counterpart and gets 8 channels per head.

@@ -187,7 +187,7 @@ def test_what_a_weight_file_of_basicsr_cannot_show_is_refused(hidden: dict[str, 
     "first",
     [
         "import vheatir.basicsr",
-        "from vheatir.training.compat import import_basicsr; import_basicsr(); import basicsr",
+        "from vheatir.basicsr_import import import_basicsr; import_basicsr(); import basicsr",
     ],
 )
 def test_registering_is_safe_twice_and_in_any_order(first: str, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,35 @@ def test_every_public_name_resolves(name: str) -> None:
 def test_typos_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="VHeatIr"):
         vheatir.VHeatIr  # noqa: B018
+
+
+def imported_parts() -> dict[str, set[str]]:
+    """Return which folders and modules of the package import which, also inside functions."""
+    package = ROOT / "vheatir"
+    parts = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
+    imported: dict[str, set[str]] = defaultdict(set)
+    for file in package.rglob("*.py"):
+        own = file.relative_to(package).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for root, _, name in (each.partition(".") for each in names):
+                if root == "vheatir" and (part := name.partition(".")[0]) in parts - {own}:
+                    imported[own].add(part)
+    return imported
+
+
+def test_imports_point_one_way() -> None:
+    left = imported_parts()
+    del left["__init__"]  # imports the public names on first use
+    assert {"archs", "errors"} <= left["training"]
+    while lowest := [part for part in left if not left[part] & left.keys()]:
+        for part in lowest:
+            del left[part]
+    assert not left, "parts that import each other, directly or through others"
 
 
 def test_the_version_has_one_source() -> None:

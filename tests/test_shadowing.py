@@ -107,11 +107,22 @@ def test_torchrun_with_spawned_workers(folder: Path) -> None:
     check(folder, script=4, worker=2)  # the workers import spy too
 
 
-def test_the_test_script(folder: Path) -> None:
+@pytest.fixture
+def weights(folder: Path) -> Path:
     torch.manual_seed(0)
     network = build_network({"type": "VHeatIR", "embed_dim": 8, "depths": [1]})
     info = {"task": "denoise_color", "level": 25, "name": "tiny"}
-    weights = save_weights(folder / "tiny.safetensors", network, info)
+    return save_weights(folder / "tiny.safetensors", network, info)
+
+
+def test_the_test_script(folder: Path, weights: Path) -> None:
     run(folder, "test.py", "--weights", weights, "--data", folder / "clean", "--limit", "1",
         "--out", folder / "results", "--import", "spy", "--device", "cpu")  # fmt: skip
     check(folder, script=1)
+
+
+def test_the_restore_script(folder: Path, weights: Path) -> None:
+    run(folder, "restore.py", folder / "clean", "-o", folder / "restored", "--model", weights,
+        "--import", "spy", "--device", "cpu")  # fmt: skip
+    check(folder, script=1)
+    assert len(list((folder / "restored").iterdir())) == 4

@@ -15,10 +15,10 @@ sys.path[0] = str(ROOT)
 import torch
 from matplotlib.figure import Figure
 
+from vheatir.basicsr_import import import_basicsr
 from vheatir.explain.figures import SWINIR_FIGURE, draw_map, to_png
 from vheatir.explain.influence import stage_map
 from vheatir.image_io import write_bytes_atomically
-from vheatir.training.compat import import_basicsr
 
 _SIDE, _WINDOW = 128, 8
 

@@ -31,14 +31,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vheatir.archs import build_network
+from vheatir.basicsr_import import import_basicsr
 from vheatir.cli import run_entry_point
 from vheatir.data import restoration_dataset
 from vheatir.data.restoration_dataset import to_tensor
-from vheatir.data.sources import ImageSource
-from vheatir.degradations import DegradationRange, PhotoDegradation, degrade_for_benchmark
+from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import get_task
-from vheatir.training.compat import import_basicsr
+from vheatir.training.feed import degradation_range, open_images
 from vheatir.training.option_errors import explain
 from vheatir.training.sections import TrainSet
 
@@ -114,15 +114,11 @@ class RestorationDataset(Dataset[dict[str, Any]]):
                 + (", or [lowest, highest]" if low is not None and self.in_training else "")
             )
         self.level = low
-        keep = ("but", data.exclude_every) if data.exclude_every else None
-        self.source = ImageSource(
-            data.dataroot_gt, self.task.color, cache=data.cache, keep=keep, include=data.include,
-            exclude=data.exclude, limit=data.limit, heldout=not self.in_training,
-        )  # fmt: skip
-        degradation = DegradationRange(
-            self.task, low or 0.0, high or 0.0, data.jpeg_grid, tuple(data.subsampling),
-            data.double_compression, PhotoDegradation(**data.photo.model_dump()),
-        )  # fmt: skip
+        self.source = open_images(
+            data, self.task.color, cache=data.cache, heldout=not self.in_training
+        )
+        levels = None if low is None else (low, high)
+        degradation = degradation_range(data, self.task, levels)
         self.crops = restoration_dataset.RestorationDataset(
             self.source, degradation, data.gt_size, 0, augment=data.augment, recolor=data.recolor
         )

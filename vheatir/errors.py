@@ -33,5 +33,8 @@ def unknown_name(
     # compare case-insensitively: "adamw" is meant to match "AdamW" rather than "Adam"
     folded = {known.casefold(): known for known in (*also, *names)}
     near = get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
+    if near and folded[near[0]] not in names:
+        # of many names, one is always a little alike: NAFNet and DFDNet
+        near = get_close_matches(str(name).casefold(), near, cutoff=0.7)
     hint = f"did you mean {folded[near[0]]!r}? " if near else ""
     return VHeatIRError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(names)}")

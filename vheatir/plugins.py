@@ -63,7 +63,7 @@ def registered_networks() -> dict[str, Any]:
     """
     if importlib.util.find_spec("basicsr") is None:
         return {}
-    from vheatir.training.compat import import_basicsr
+    from vheatir.basicsr_import import import_basicsr
 
     import_basicsr()
     from basicsr.utils.registry import ARCH_REGISTRY
@@ -86,6 +86,11 @@ def _search_also(folders: Sequence[Path]) -> Iterator[None]:
 
 
 def _import(name: str, folders: Sequence[Path]) -> None:
+    if name.endswith(".py"):
+        raise VHeatIRError(
+            f"{name!r} is the name of a file: give that of the module, {Path(name).stem!r}, and "
+            "run the command in its folder"
+        )
     if not all(part.isidentifier() for part in name.split(".")):
         raise VHeatIRError(
             f"{name!r} is no name of a module to import: give one such as my_archs or my.archs"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Replace the script's folder, which would shadow other modules, by the project root.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vheatir.cli import run_entry_point

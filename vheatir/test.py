@@ -11,8 +11,13 @@ if __name__ == "__main__":
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vheatir.cli import run_entry_point
+from vheatir.errors import VHeatIRError
+
+if TYPE_CHECKING:
+    from vheatir.evaluation import Record
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -78,13 +83,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print and save the tables; return the exit status."""
     arguments = parse_arguments(argv)
 
-    def measure() -> int:
-        from vheatir.evaluation.run import run
-
-        run(arguments)
+    def command() -> int:
+        measure(arguments)
         return 0
 
-    return run_entry_point(measure, "results measured so far are saved", extra="train")
+    return run_entry_point(command, "results measured so far are saved", extra="train")
+
+
+def measure(arguments: argparse.Namespace) -> list[Record]:
+    """Print and save the tables; return their rows.
+
+    Args:
+        arguments: see :func:`parse_arguments`.
+
+    Raises:
+        VHeatIRError: any problem that the user can solve.
+    """
+    from vheatir.evaluation.run import run
+
+    if not arguments.opt:
+        return run(arguments)
+    if arguments.weights:
+        raise VHeatIRError("-opt and --weights both name what to test: give one of them")
+    from vheatir.training.tested import open_training_run
+
+    return run(arguments, open_training_run(arguments.opt, arguments.force_yml, arguments.imports))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def train(arguments: argparse.Namespace) -> int:
     Raises:
         VHeatIRError: any problem that the user can solve.
     """
-    from vheatir.training.compat import import_basicsr
+    from vheatir.basicsr_import import import_basicsr
     from vheatir.training.options import load_options
 
     options = load_options(arguments.opt, arguments.force_yml, arguments.imports)

@@ -75,7 +75,7 @@ def save_weights(
     Raises:
         VHeatIRError: ``network`` was not built by :func:`vheatir.archs.build_network`.
     """
-    # Cloned: a network from elsewhere may share a tensor between modules.
+    # Cloned: a foreign network may share a tensor between modules.
     state = {
         name: tensor.detach()
         .cpu()

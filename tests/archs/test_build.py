@@ -129,7 +129,9 @@ def test_the_configuration_of_a_network_made_otherwise_is_unknown() -> None:
         ({"type": "VHeatIRUNet", "heat_ratio": -0.5}, "heat_ratio -0.5 is invalid"),
     ],
 )
-def test_mistakes_are_told_in_one_line(config: dict[str, Any], message: str) -> None:
+def test_invalid_configurations_are_reported_in_one_line(
+    config: dict[str, Any], message: str
+) -> None:
     with pytest.raises(VHeatIRError, match=message) as caught:
         build_network(config)
     assert "\n" not in str(caught.value)

@@ -77,6 +77,6 @@ def test_other_weights_are_refused() -> None:
         {**unet, "body.heat.mixer.in_proj.weight": torch.zeros(())},
     ]  # fmt: skip
     for number, state in enumerate(cases):
-        with pytest.raises(VHeatIRError) as told:
+        with pytest.raises(VHeatIRError) as error:
             detect_config(state)
-        assert "\n" not in str(told.value), number
+        assert "\n" not in str(error.value), number

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from vheatir.basicsr_import import import_basicsr
 from vheatir.data.mixed_dataset import MixedDataset
 from vheatir.data.paired_dataset import PairedDataset, PairSource
 from vheatir.data.restoration_dataset import RestorationDataset, augment, collate, init_worker
@@ -21,7 +22,6 @@ from vheatir.degradations import DegradationRange
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
 from vheatir.tasks import get_task
-from vheatir.training.compat import import_basicsr
 
 # the tests need several workers, even on two cores
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -73,7 +73,8 @@ def test_template_names_the_degraded_image(folder: Path) -> None:
     for name in NAMES:
         path = folder / "lq" / name
         path.rename(path.with_name(f"{path.stem}_noisy.png"))
-    with pytest.raises(VHeatIRError, match=r"3 image\(s\) are missing in .*lq, .*first is 'a'"):
+    hint = "give each pair one name, or a filename_tmpl"
+    with pytest.raises(VHeatIRError, match=rf"3 image\(s\) are missing in .*lq, .*'a'; {hint}$"):
         pairs(folder)
     assert stems(pairs(folder, template="{}_noisy"))[0] == ("a_noisy", "a")
     with pytest.raises(VHeatIRError, match="with filename_tmpl '{}_x': the first is 'a_x'"):
@@ -116,6 +117,11 @@ def test_what_does_not_match_gives_one_line(folder: Path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("basicsr") is None, reason="BasicSR writes the LMDB")
+def test_a_missing_lmdb_is_named(folder: Path) -> None:
+    with pytest.raises(VHeatIRError, match=r"LMDB folder '.*none\.lmdb' does not exist: give an"):
+        PairSource([folder / "none.lmdb"], [folder / "lq"], "rgb")
+
+
 def test_lmdb_pairs_are_equal_to_the_folders(folder: Path, capsys: Any) -> None:
     import_basicsr()
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs

@@ -14,6 +14,7 @@ import torch
 from scipy.fft import dctn
 from torch.utils.data import DataLoader
 
+from vheatir.basicsr_import import import_basicsr
 from vheatir.data.restoration_dataset import (
     RestorationDataset,
     augment,
@@ -27,7 +28,6 @@ from vheatir.degradations import DegradationRange, degrade_for_training, jpeg_co
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
 from vheatir.tasks import get_task
-from vheatir.training.compat import import_basicsr
 
 # the test needs three workers, even on two cores
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

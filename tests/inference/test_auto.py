@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,15 @@ def auto() -> AutoRestorer:
     restorer = Restorer("auto", "cpu")
     assert isinstance(restorer, AutoRestorer)
     return restorer
+
+
+def test_modules_to_import_are_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imported_by_auto.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(Restorer("auto", "cpu", imports=["imported_by_auto"]), AutoRestorer)
+    assert sys.modules.pop("imported_by_auto")
+    with pytest.raises(VHeatIRError, match="module 'not_there' to import does not exist"):
+        Restorer("auto", "cpu", imports=["not_there"])
 
 
 def test_models_are_loaded_when_they_are_needed_and_kept(auto: AutoRestorer) -> None:

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vheatir.basicsr_import import import_basicsr
 from vheatir.train import main
-from vheatir.training.compat import import_basicsr
 
 import_basicsr()
 import torch  # noqa: E402

@@ -153,7 +153,7 @@ ARCHS["Planted"] = lambda **_: nn.Conv2d(3, 3, 1)
 def test_files_that_name_networks_and_modules(
     good: Path, tmp_path: Path, ledger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A weight file names a network from elsewhere, or modules: nothing is imported."""
+    """A weight file names a foreign network, or modules: nothing is imported."""
     bait = tmp_path / "planted"
     (tmp_path / "planted_module.py").write_text(MODULE.format(bait=str(bait)))
     monkeypatch.chdir(tmp_path)

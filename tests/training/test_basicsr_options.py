@@ -479,7 +479,7 @@ def test_true_cosine_is_torchs_also_beyond_its_end() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("basicsr") is None, reason="BasicSR is the reference")
 @pytest.mark.parametrize("warmup", [-1, 7])
 def test_cosine_with_restarts_is_basicsrs(warmup: int) -> None:
-    from vheatir.training.compat import import_basicsr
+    from vheatir.basicsr_import import import_basicsr
 
     import_basicsr()
     from basicsr.models.base_model import BaseModel
@@ -503,7 +503,7 @@ def test_cosine_with_restarts_is_basicsrs(warmup: int) -> None:
 @pytest.mark.parametrize("luma", [False, True])
 @pytest.mark.parametrize("gray", [False, True])
 def test_metrics_are_basicsrs(border: int, luma: bool, gray: bool) -> None:
-    from vheatir.training.compat import import_basicsr
+    from vheatir.basicsr_import import import_basicsr
 
     import_basicsr()
     from basicsr.metrics import calculate_metric

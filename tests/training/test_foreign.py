@@ -1,4 +1,4 @@
-"""Networks and losses from elsewhere: BasicSR's registries and the user's own modules."""
+"""Foreign networks and losses: from BasicSR's registries and from the user's own modules."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import yaml
 from skimage.metrics import peak_signal_noise_ratio
 from torch.nn import functional as F
 
+import vheatir.test
 from vheatir import Restorer, build_network, load_weights, save_weights
 from vheatir.archs import ARCHS, FOREIGN, adopt
 from vheatir.errors import VHeatIRError
@@ -57,6 +58,39 @@ class Broken(nn.Module):
         raise KeyError("no such table")
 
 
+@ARCH_REGISTRY.register()
+class Untrainable(nn.Identity):
+    pass
+
+
+@ARCH_REGISTRY.register()
+class Pyramid(nn.Conv2d):
+    def __init__(self):
+        super().__init__(3, 3, 1)
+
+    def forward(self, x):
+        return [super().forward(x)] if self.training else super().forward(x)
+
+
+@ARCH_REGISTRY.register()
+class OnlyTests(Pyramid):
+    def forward(self, x):
+        assert not self.training, "not yet"
+        return x
+
+
+@LOSS_REGISTRY.register()
+class Ternary(nn.Module):
+    def forward(self, pred, target, mask):
+        return (mask * (pred - target)).abs().mean()
+
+
+@LOSS_REGISTRY.register()
+class Detached(nn.L1Loss):
+    def forward(self, pred, target):
+        return super().forward(pred, target).detach()
+
+
 @LOSS_REGISTRY.register()
 class MyLoss(nn.Module):
     def __init__(self, power=1.0, loss_weight=0.5):
@@ -82,7 +116,7 @@ SWINIR = {
 @pytest.fixture(autouse=True)
 def nothing_stays_registered(tiny: Any) -> Iterator[None]:
     """Undo what option files and imports register in this process."""
-    from vheatir.training.compat import import_basicsr
+    from vheatir.basicsr_import import import_basicsr
 
     import_basicsr()
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
@@ -182,7 +216,7 @@ def test_a_network_that_shares_weights_between_modules_is_saved(tmp_path: Path) 
     assert torch.equal(again(x), network(x))
 
 
-def test_a_stranger_has_the_image_in_tiles_too(tiny: Any) -> None:
+def test_a_foreign_network_restores_in_tiles_too(tiny: Any) -> None:
     change(tiny, network_g=SWINIR)
     assert tiny.run("train:total_iter=1", "datasets:val=null") == 0
     weights = tiny.experiment() / "models" / "tiny.safetensors"
@@ -237,6 +271,12 @@ def test_the_command_line_imports_from_the_working_directory(
     forget()
     root = ["--force_yml", f"path:experiments_root={mine.folder / 'runs'}"]
     assert measure([*test, "-opt", str(mine.file), *root, "--import", "my_archs"]) == 0
+    # also from another folder: the module lies beside the option file
+    (mine.folder / "results2").mkdir()
+    test[1] = str(mine.folder / "clean")
+    script = [sys.executable, vheatir.test.__file__, *test, "-opt", str(mine.file), *root]
+    result = helpers.finish([*script, "--import", "my_archs"], mine.folder / "results2")
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_resume_command_names_the_imports(tiny: Any) -> None:
@@ -252,12 +292,17 @@ def test_the_resume_command_names_the_imports(tiny: Any) -> None:
     [
         ({"imports": ["not_there"]}, "module 'not_there' to import does not exist"),
         ({"imports": "my archs"}, "'my archs' is no name of a module"),
-        ({"imports": ["my_archs.py"]}, "module 'my_archs.py' to import does not exist"),
+        ({"imports": ["my_archs.py"]}, "is the name of a file: give that of the module, 'my_arc"),
+        ({"imports": ["./my_archs.py"]}, "is the name of a file: give that of the module, 'my_ar"),
         ({"imports": ["raises"]}, "module 'raises' cannot be imported: ZeroDivisionError"),
         ({"imports": ["leaves"]}, "module 'leaves' cannot be imported: SystemExit"),
         ({"imports": ["needs"]}, "module 'needs' needs the package 'nobody_has_this'"),
         ({"imports": {"a": 1}}, "option 'imports' is"),
         ({"network_g": {"type": "SwinIRR"}}, "did you mean 'SwinIR'"),
+        ({"network_g": {"type": "NAFNet"}}, "unknown network type 'NAFNet': allowed: "),
+        ({"network_g": {"type": "Untrainable"}}, "Untrainable has no weights to train"),
+        ({"network_g": {"type": "Pyramid"}}, "\\(2, 3, 32, 32\\) into list in training: it must"),
+        ({"network_g": {"type": "OnlyTests"}}, "OnlyTests cannot restore .* in training: not yet"),
         ({"network_g": {"type": "MyNet", "widht": 3}}, "unknown option of MyNet 'widht': did you"),
         ({"network_g": {"type": "Broken"}}, "network Broken cannot be built: 'no such table'"),
         ({"network_g": {"type": "Doubling"}}, "into \\(1, 3, 64, 64\\): it must return one image"),
@@ -271,13 +316,18 @@ def test_the_resume_command_names_the_imports(tiny: Any) -> None:
         ({"train": {"pixel_opt": {"type": "MyLoss", "eps": 1}}}, "unknown option of MyLoss 'eps'"),
         ({"train": {"pixel_opt": {"type": "L1Loss", "a": 1}}}, "unknown option 'a'"),
         ({"train": {"pixel_opt": {"type": "TwoLosses"}}}, "TwoLosses cannot be used .*tuple"),
+        (
+            {"train": {"pixel_opt": {"type": "Ternary"}}},
+            "Ternary cannot be used .*argument: 'mask'",
+        ),
+        ({"train": {"pixel_opt": {"type": "Detached"}}}, "Detached cannot be used .*a gradient"),
         ({"train": {"pixel_opt": {"type": "GANLoss", "gan_type": "vanilla"}}}, "GANLoss cannot be"),
         ({"train": {"pixel_opt": {"type": "GANLoss", "gan_type": "hinge"}}}, "GANLoss cannot be"),
         ({"train": {"pixel_opt": {"type": "WeightedTVLoss"}}}, "does not compare two images"),
         ({"train": {"pixel_opt": {"type": "PSNRLoss", "reduction": "sum"}}}, "only 'mean'"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_invalid_networks_and_losses_are_reported_in_one_line(
     mine: Any, capfd: Any, sections: dict[str, Any], message: str
 ) -> None:
     (mine.folder / "raises.py").write_text("1 / 0")
@@ -320,6 +370,7 @@ def test_psnr_loss_is_the_negative_psnr(luma: bool) -> None:
     assert same.grad is not None and bool(same.grad.isfinite().all())
 
 
+@pytest.mark.filterwarnings("error:Converting a tensor with requires_grad")
 def test_training_with_psnr_loss(tiny: Any) -> None:
     change(tiny, train={"pixel_opt": {"type": "PSNRLoss", "loss_weight": 1, "toY": False}})
     assert tiny.run("train:total_iter=2", "datasets:val=null") == 0
@@ -332,9 +383,9 @@ def test_unknown_weights_are_deduced_only_for_our_networks(tiny: Any, tmp_path: 
 
     network = SwinIR(**{k: v for k, v in SWINIR.items() if k != "type"})
     torch.save({"params": network.state_dict()}, tmp_path / "net_g.pth")
-    with pytest.raises(VHeatIRError, match=r"net_g\.pth does not say what its network is") as told:
+    with pytest.raises(VHeatIRError, match=r"net_g\.pth does not say what its network is") as error:
         load_weights(tmp_path / "net_g.pth")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_command_shows_one_line_without_basicsr(tiny: Any, tmp_path: Path) -> None:

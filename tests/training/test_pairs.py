@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from vheatir.errors import VHeatIRError
 from vheatir.image_io import read_image, write_image
 
 if importlib.util.find_spec("basicsr") is None:
@@ -221,9 +222,7 @@ def test_weights_are_tested_on_the_pairs_and_restore_photographs(
 ) -> None:
     from vheatir import Restorer
     from vheatir.cli import main as command
-    from vheatir.errors import VHeatIRError
-    from vheatir.evaluation.run import run
-    from vheatir.test import parse_arguments
+    from vheatir.test import measure, parse_arguments
     from vheatir.weights import read_info
 
     assert pairs.run("train:total_iter=2") == 0
@@ -232,15 +231,15 @@ def test_weights_are_tested_on_the_pairs_and_restore_photographs(
     assert (info["task"], info["level"], info["color"]) == (None, None, "rgb")
     out = ["--out", str(pairs.folder / "out"), "--device", "cpu"]
     force = ["--force_yml", f"path:experiments_root={pairs.folder}/runs"]
-    records = run(parse_arguments(["-opt", str(pairs.file), *out, *force]))
+    records = measure(parse_arguments(["-opt", str(pairs.file), *out, *force]))
     assert [(r.dataset, r.method, r.images) for r in records] == [
         ("val", "degraded", 1),
         ("val", "tiny", 1),
     ]
     data = ["--data", str(pairs.folder), "--limit", "2"]
-    assert [r.images for r in run(parse_arguments(["--weights", str(weights), *data, *out]))] == (
-        [2, 2]
-    )
+    assert [
+        r.images for r in measure(parse_arguments(["--weights", str(weights), *data, *out]))
+    ] == ([2, 2])
     source, target = pairs.folder / "noisy" / "a.png", pairs.folder / "restored.png"
     assert command(["restore", str(source), "-o", str(target), "--model", str(weights)]) == 0
     assert read_image(target).shape == read_image(source).shape
@@ -248,14 +247,43 @@ def test_weights_are_tested_on_the_pairs_and_restore_photographs(
         Restorer(weights, "cpu").restore(read_image(source), 20)
 
 
+@pytest.mark.parametrize("mode", ["gray", "y"])
+def test_a_foreign_network_of_one_channel_restores(pairs: Any, mode: str) -> None:
+    from vheatir import Restorer
+
+    network = {
+        "type": "SwinIR", "img_size": 32, "in_chans": 1, "upscale": 1, "upsampler": "",
+        "window_size": 8, "embed_dim": 8, "depths": [2], "num_heads": [2], "mlp_ratio": 2,
+    }  # fmt: skip
+    options = yaml.safe_load(pairs.file.read_text()) | {"network_g": network}
+    for data in options["datasets"].values():
+        data.update({"color": "y"} if mode == "y" else {})
+    pairs.file.write_text(yaml.safe_dump(options))
+    assert pairs.run("train:total_iter=1", "datasets:val=null") == 0
+    restorer = Restorer(pairs.experiment() / "models" / "tiny.safetensors", "cpu")
+    noisy = read_image(pairs.folder / "noisy" / "a.png")
+    restored = restorer.restore(noisy[..., 1])
+    assert restored.shape == noisy.shape[:2] and restored.dtype == np.uint8
+    if mode == "gray":
+        with pytest.raises(VHeatIRError, match="'tiny' restores gray images, but the image is in"):
+            restorer.restore(noisy)
+        return
+    # the luma changes, the differences of the channels stay
+    x = torch.from_numpy(noisy / 255)
+    luma = (x @ torch.tensor([65.481, 128.553, 24.966], dtype=x.dtype) + 16) / 255
+    with torch.no_grad():
+        padded = torch.nn.functional.pad(luma[None, None].float(), (0, 1, 0, 3), mode="reflect")
+        y = restorer.network(padded)[0, 0, :45, :55]
+    expected = (x + ((y - luma) * 255 / 219)[..., None]).clamp(0, 1) * 255
+    assert np.abs(restorer.restore(noisy) - expected.numpy()).max() < 0.51
+
+
 def test_a_test_without_pairs_says_what_to_give(pairs: Any, tmp_path: Path) -> None:
-    from vheatir.errors import VHeatIRError
-    from vheatir.evaluation.run import run
-    from vheatir.test import parse_arguments
+    from vheatir.test import measure, parse_arguments
 
     assert pairs.run("train:total_iter=2") == 0
     weights = str(pairs.experiment() / "models" / "tiny.safetensors")
     out = ["--out", str(pairs.folder / "out"), "--device", "cpu"]
     for data in ([], ["--data", str(pairs.folder / "clean")]):
         with pytest.raises(VHeatIRError, match="is tested on pairs: give --data FOLDER"):
-            run(parse_arguments(["--weights", weights, *data, *out]))
+            measure(parse_arguments(["--weights", weights, *data, *out]))

@@ -21,12 +21,12 @@ from vheatir.renamed import SIZES, current_name
 #: attributes ``in_chans``, ``out_chans`` and ``takes_level``. See ``benchmarks/swinir.py``.
 ARCHS: dict[str, Callable[..., nn.Module]] = {"VHeatIR": VHeatIR, "VHeatIRUNet": VHeatIRUNet}
 
-#: Names in :data:`ARCHS` of networks from elsewhere, which need none of these attributes.
+#: Names in :data:`ARCHS` of foreign networks, which need none of these attributes.
 FOREIGN: set[str] = set()
 
 
 def adopt(name: str, network: Callable[..., nn.Module]) -> None:
-    """Let option and weight files name a network from elsewhere, called as ``network(x)``.
+    """Let option and weight files name a foreign network, called as ``network(x)``.
 
     Args:
         name: network type; a name that is in :data:`ARCHS` already keeps its meaning.
@@ -95,7 +95,7 @@ def check_arguments(kind: str, function: Callable[..., Any], names: Iterable[str
 def complete_config(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the full configuration, including defaults, in JSON-compatible types.
 
-    Defaults of other types, such as the ``norm_layer`` of a network from elsewhere, are left out.
+    Defaults of other types, such as the ``norm_layer`` of a foreign network, are left out.
     """
     parameters = inspect.signature(ARCHS[name]).parameters
     defaults = {key: parameter.default for key, parameter in parameters.items()}
@@ -129,7 +129,7 @@ def network_config(network: nn.Module) -> dict[str, Any]:
 def window_of(network: nn.Module) -> int:
     """Return the number of pixels of which the sides of an image must be multiples.
 
-    That is the attribute ``window_size`` of a network from elsewhere, such as HAT, or else its
+    That is the attribute ``window_size`` of a foreign network, such as HAT, or else its
     argument of that name, such as SwinIR's; 1 without either. The package's networks take any size.
     """
     config = getattr(network, "vheatir_config", {})

@@ -189,12 +189,12 @@ def _match(
     wanted = list(clean)
     if listed is not None and not any(is_lmdb):
         wanted = list(dict.fromkeys(_read_meta_info(Path(listed))))
-        _refuse_missing(wanted, clean, clean_root, f"which {listed} lists")
+        _refuse_missing(wanted, clean, clean_root, f"which {listed} lists", "another list")
     expected = {key: _fill(template, key) for key in wanted}
     counterparts = f"which {clean_root} needs" + (
         f" with filename_tmpl {template!r}" if template != "{}" else ""
     )
-    _refuse_missing(expected.values(), degraded, degraded_root, counterparts)
+    _refuse_missing(expected.values(), degraded, degraded_root, counterparts, "a filename_tmpl")
     if listed is None:
         needed = set(expected.values())
         extra = [key for key in degraded if key not in needed]
@@ -207,12 +207,14 @@ def _match(
     return {clean[key]: degraded[other] for key, other in expected.items()}
 
 
-def _refuse_missing(wanted: Iterable[str], there: dict[str, str], root: Root, reason: str) -> None:
+def _refuse_missing(
+    wanted: Iterable[str], there: dict[str, str], root: Root, reason: str, remedy: str
+) -> None:
     missing = [key for key in wanted if key not in there]
     if missing:
         raise VHeatIRError(
             f"{len(missing)} image(s) are missing in {root}, {reason}: the first is "
-            f"{missing[0]!r}; give each pair one name"
+            f"{missing[0]!r}; give each pair one name, or {remedy}"
         )
 
 

@@ -146,6 +146,11 @@ class ImageSource:
         try:
             lines = (root / "meta_info.txt").read_text(encoding="utf-8").splitlines()
         except OSError:
+            if not root.is_dir():
+                raise VHeatIRError(
+                    f"LMDB folder {str(root)!r} does not exist: give an existing one, or a folder "
+                    "of images (with io_backend: {type: disk})"
+                ) from None
             raise VHeatIRError(
                 f"{str(root)!r} is not an LMDB written by BasicSR: its meta_info.txt is missing"
             ) from None

@@ -35,15 +35,32 @@ from vheatir.evaluation.protocol import Measured, measure
 from vheatir.evaluation.published import published_records
 from vheatir.evaluation.records import Record
 from vheatir.evaluation.tables import print_task, save_results
-from vheatir.evaluation.weight_files import load_all, load_experiment
 from vheatir.hardware import pick_device
 from vheatir.image_io import write_image
 from vheatir.plugins import import_modules
 from vheatir.tasks import PAIRED_TASKS, TASKS, Task, get_task
+from vheatir.weights import LoadedModel, load_weights
 from vheatir.zoo import list_models
 
 # Console width for piped output, so that tables are not folded to 80 columns.
 _PIPE_WIDTH = 180
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run whose weights are tested, and what its option file says on testing them.
+
+    Attributes:
+        model: the weights.
+        level: the only level they are trained for; None if there are several, or none.
+        is_bundled: whether the run is validated on the bundled photographs alone.
+        open_pairs: returns its validation sets of pairs, in the colour mode of a task.
+    """
+
+    model: LoadedModel
+    level: float | None
+    is_bundled: bool
+    open_pairs: Callable[[Task], list[BenchmarkSet]]
 
 
 @dataclass(frozen=True)
@@ -73,8 +90,12 @@ class Plan:
         )
 
 
-def run(arguments: argparse.Namespace) -> list[Record]:
+def run(arguments: argparse.Namespace, training: TrainingRun | None = None) -> list[Record]:
     """Run the benchmark that the arguments of ``vheatir/test.py`` ask for; print and save tables.
+
+    Args:
+        arguments: see :func:`vheatir.test.parse_arguments`.
+        training: the training run of ``-opt``, if given.
 
     Raises:
         VHeatIRError: any problem that the user can solve, if possible before the evaluation.
@@ -83,7 +104,9 @@ def run(arguments: argparse.Namespace) -> list[Record]:
     if not out.is_terminal:
         out = Console(width=_PIPE_WIDTH)
     errors = Console(stderr=True)
-    plans = make_plans(arguments, lambda text: errors.print(f"note: {text}", markup=False))
+    plans = make_plans(
+        arguments, training, lambda text: errors.print(f"note: {text}", markup=False)
+    )
     folder = Path(arguments.out)
     records: list[Record] = []
     remarks = {plan.task.name: plan.remarks for plan in plans}
@@ -114,11 +137,14 @@ def run(arguments: argparse.Namespace) -> list[Record]:
     return records
 
 
-def make_plans(arguments: argparse.Namespace, note: Callable[[str], None]) -> list[Plan]:
+def make_plans(
+    arguments: argparse.Namespace, training: TrainingRun | None, note: Callable[[str], None]
+) -> list[Plan]:
     """Find weights and test sets, and plan the evaluation.
 
     Args:
         arguments: see :func:`vheatir.test.parse_arguments`.
+        training: the training run of ``-opt``, if given.
         note: called with notes to the user.
 
     Raises:
@@ -126,11 +152,9 @@ def make_plans(arguments: argparse.Namespace, note: Callable[[str], None]) -> li
     """
     if arguments.limit is not None and arguments.limit < 1:
         raise VHeatIRError(f"--limit {arguments.limit}: give at least 1 image")
-    if arguments.opt and arguments.weights:
-        raise VHeatIRError("-opt and --weights both name what to test: give one of them")
     requested = [get_task(name) for name in dict.fromkeys(arguments.task or ())]
-    methods, level_of_options, use_bundled = _find_methods(arguments, requested)
-    named = bool(arguments.opt or arguments.weights)
+    methods = _find_methods(arguments, training, requested)
+    named = bool(training or arguments.weights)
     with_methods = {method.task for method in methods}
     paired = [task for task in PAIRED_TASKS.values() if task.name in with_methods]
     tasks = requested or [
@@ -145,7 +169,7 @@ def make_plans(arguments: argparse.Namespace, note: Callable[[str], None]) -> li
     plans = []
     for task in _tasks_with_level(arguments, tasks, note):
         own = [method for method in methods if method.task == task.name]
-        levels = _levels(arguments, task, level_of_options, own if named else [])
+        levels = _levels(arguments, task, training, own if named else [])
         if not own and not named:
             note(f"no weights found for {task.name}: only the degraded input is measured")
         for method in own:
@@ -154,7 +178,7 @@ def make_plans(arguments: argparse.Namespace, note: Callable[[str], None]) -> li
                 note(f"{method.name} is left out: it is trained for {trained}")
         if arguments.bm3d and task.kind == "denoise":
             own = [bm3d_method(task), *own]
-        test_sets, remarks = _find_test_sets(arguments, task, use_bundled)
+        test_sets, remarks = _find_test_sets(arguments, task, training)
         if not test_sets:
             note(f"no test set for {task.name}: {', '.join(task.benchmark_sets)} not found")
             continue
@@ -214,28 +238,20 @@ def measure_plan(
 
 
 def _find_methods(
-    arguments: argparse.Namespace, requested: list[Task]
-) -> tuple[list[Method], list[float] | None, bool]:
-    """Return the models, the levels of the option file, and whether it uses the bundled set."""
+    arguments: argparse.Namespace, training: TrainingRun | None, requested: list[Task]
+) -> list[Method]:
+    """Return the models to evaluate."""
     device = pick_device(arguments.device)
     import_modules(arguments.imports)
-    levels: list[float] | None = None
-    bundled = False
-    if arguments.opt:
-        from vheatir.training.options import load_options
-
-        options = load_options(arguments.opt, arguments.force_yml)
-        models = [load_experiment(options)]
-        if options.level_range is not None:
-            low, high = options.level_range
-            levels = [low] if low == high else None
-        roots = [root for each in options.datasets.val_sets.values() for root in each.dataroot_gt]
-        bundled = bool(roots) and all(root == "bundled" for root in roots)
+    if training is not None:
+        models = [training.model]
     elif arguments.weights:
-        models = load_all(arguments.weights)
+        models = [load_weights(path) for path in dict.fromkeys(map(Path, arguments.weights))]
     else:
-        tasks = requested or TASKS.values()
-        models = load_all(entry.path for task in tasks for entry in list_models(task.name))
+        entries = [
+            entry for task in requested or TASKS.values() for entry in list_models(task.name)
+        ]
+        models = [load_weights(path) for path in dict.fromkeys(entry.path for entry in entries)]
     methods = [
         (
             model_method(model, device, self_ensemble=arguments.self_ensemble, tile=arguments.tile),
@@ -243,7 +259,7 @@ def _find_methods(
         )
         for model in models
     ]
-    return tell_apart(methods), levels, bundled
+    return tell_apart(methods)
 
 
 def _tasks_with_level(
@@ -279,7 +295,7 @@ def _format_range(level_range: tuple[float, float] | None) -> str:
 def _levels(
     arguments: argparse.Namespace,
     task: Task,
-    level_of_options: list[float] | None,
+    training: TrainingRun | None,
     named: list[Method],
 ) -> Sequence[float | None]:
     """Return the levels to evaluate: those of ``--level``, the option file or the weights."""
@@ -304,8 +320,8 @@ def _levels(
                 f"{task.name} are trained for {task.level_name} {trained}"
             )
         return levels
-    if level_of_options is not None:
-        return level_of_options
+    if training is not None and training.level is not None:
+        return [training.level]
     levels = [float(level) for level in task.benchmark_levels]
     if not named:
         return levels
@@ -315,15 +331,17 @@ def _levels(
 
 
 def _find_test_sets(
-    arguments: argparse.Namespace, task: Task, use_bundled: bool
+    arguments: argparse.Namespace, task: Task, training: TrainingRun | None
 ) -> tuple[list[BenchmarkSet], list[str]]:
     """Return the test sets and remarks on them for the title of the table."""
     if task.kind == "pairs":
-        return [test_set.first(arguments.limit) for test_set in _find_pairs(arguments, task)], []
+        pairs = _find_pairs(arguments, task, training)
+        return [test_set.first(arguments.limit) for test_set in pairs], []
     remarks: list[str] = []
     if arguments.data is not None:
         test_sets = find_test_sets(arguments.data, task)
     else:
+        use_bundled = training is not None and training.is_bundled
         folder = None if use_bundled else default_data_folder()
         test_sets = find_test_sets(folder, task) if folder is not None else []
         if not test_sets:
@@ -337,7 +355,9 @@ def _find_test_sets(
     return [test_set.first(arguments.limit) for test_set in test_sets], remarks
 
 
-def _find_pairs(arguments: argparse.Namespace, task: Task) -> list[BenchmarkSet]:
+def _find_pairs(
+    arguments: argparse.Namespace, task: Task, training: TrainingRun | None
+) -> list[BenchmarkSet]:
     """Return the test sets of a network that was trained on pairs alone.
 
     Raises:
@@ -346,13 +366,8 @@ def _find_pairs(arguments: argparse.Namespace, task: Task) -> list[BenchmarkSet]
     test_sets: list[BenchmarkSet] = []
     if arguments.data is not None:
         test_sets = find_test_sets(arguments.data, task)
-    elif arguments.opt:
-        from vheatir.training.options import load_options
-        from vheatir.training.validation import validation_set
-
-        options = load_options(arguments.opt, arguments.force_yml)
-        own = options.datasets.val_sets.values()
-        test_sets = [validation_set(data, task) for data in own if data.is_paired]
+    elif training is not None:
+        test_sets = training.open_pairs(task)
     if not test_sets or not all(test_set.is_paired for test_set in test_sets):
         raise VHeatIRError(
             "a network that was trained on pairs is tested on pairs: give --data FOLDER with the "

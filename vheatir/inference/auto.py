@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from vheatir.inference.files import read_photograph_file
 from vheatir.inference.images import unpack
 from vheatir.inference.restorer import Restoration, Restorer
 from vheatir.inference.tiled import Level, Progress
+from vheatir.plugins import import_modules
 
 
 class AutoRestorer(Restorer):
@@ -31,6 +32,7 @@ class AutoRestorer(Restorer):
         model: ``"auto"``.
         device: see :class:`Restorer`.
         precision: precision of every model; see :class:`Restorer`.
+        imports: modules to import; the released models need none.
         load: factory of the restorer for a task; ``Restorer`` by default.
     """
 
@@ -40,8 +42,10 @@ class AutoRestorer(Restorer):
         device: str | torch.device = "auto",
         *,
         precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32",
+        imports: Sequence[str] = (),
         load: Callable[[str], Restorer] | None = None,
     ) -> None:
+        import_modules(imports)
         self.device = pick_device(device)
         self.info = {"name": "auto"}
         self.task = None

@@ -127,8 +127,10 @@ class Restorer:
         self.info: dict[str, Any] = dict(self.model.info)
         self.task: Task | None = TASKS.get(str(self.info.get("task")))
         self._dtype = _PRECISIONS[precision]
-        # a network from elsewhere need not say its channels: its file names the task
-        channels = self.task.channels if self.task else 3
+        # trained on pairs alone: no task, but the colour mode
+        self._color = self.task.color if self.task else self.info.get("color")
+        # a foreign network need not say its channels
+        channels = 1 if self._color in ("gray", "luma") else 3
         self._channels = int(getattr(self.network, "in_chans", channels))
         self._takes_level = bool(getattr(self.network, "takes_level", False))
 
@@ -243,7 +245,7 @@ class Restorer:
             return colors
         if self._channels == 3:
             return colors.expand(-1, 3, -1, -1)
-        if (self.task.color if self.task else self.info.get("color")) == "luma":
+        if self._color == "luma":
             return _luma(colors)
         name = self.info.get("name") or self.info.get("task") or "this model"
         colour_task = "jpeg_color" if self.task and "jpeg" in self.task.name else "denoise_color"

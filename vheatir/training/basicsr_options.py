@@ -173,7 +173,7 @@ def _translate_train(result: Translation) -> None:
     if train.pop("use_grad_clip", model == "ImageRestorationModel"):
         train.setdefault("grad_clip", _NAFNET_GRAD_CLIP)
     if model in _STOCK_MODELS:
-        # what these models do unless told otherwise; NAFNet's has no average of the weights at all
+        # the defaults of these models; NAFNet's has no average of the weights at all
         train.setdefault("ema_decay", 0)
         if scheduler.get("type") in ("MultiStepLR", "MultiStepRestartLR"):
             scheduler.setdefault("gamma", _BASICSR_GAMMA)

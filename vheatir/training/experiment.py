@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 from rich.logging import RichHandler
 
+from vheatir.basicsr_import import import_basicsr
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import remove_unfinished, write_bytes_atomically
-from vheatir.training.compat import import_basicsr
 from vheatir.training.paths import resolve_output
 from vheatir.training.schema import Options
 from vheatir.training.validation import Scores

@@ -18,7 +18,7 @@ from vheatir.data.sampler import SampleStream
 from vheatir.data.sources import ImageSource
 from vheatir.degradations import DegradationRange, PhotoDegradation
 from vheatir.errors import VHeatIRError
-from vheatir.tasks import ColorMode
+from vheatir.tasks import ColorMode, Task
 from vheatir.training.distributed import Processes
 from vheatir.training.schema import Options
 from vheatir.training.sections import ImageSet, Stage, TrainSet
@@ -138,21 +138,13 @@ class _OpenedSet:
     def __init__(self, options: Options, data: TrainSet, cache: bool) -> None:
         self.data = data
         task = options.task_info
-        keep = ("but", data.exclude_every) if data.exclude_every else None
         self.source: ImageSource | PairSource
         self.degradation: DegradationRange | None = None
         if data.is_paired:
-            self.source = open_pairs(data, task.color, keep, cache=data.cache)
+            self.source = open_pairs(data, task.color, cache=data.cache)
             return
-        low, high = options.level_range or (0.0, 0.0)
-        self.degradation = DegradationRange(
-            task, low, high, data.jpeg_grid, tuple(data.subsampling), data.double_compression,
-            PhotoDegradation(**data.photo.model_dump()),
-        )  # fmt: skip
-        self.source = ImageSource(
-            data.dataroot_gt, task.color, cache=data.cache or cache, keep=keep,
-            include=data.include, exclude=data.exclude, limit=data.limit,
-        )  # fmt: skip
+        self.degradation = degradation_range(data, task, options.level_range)
+        self.source = open_images(data, task.color, cache=data.cache or cache)
 
     def dataset(self, size: int, seed: int) -> RestorationDataset | PairedDataset:
         """Return the set with crops of one size."""
@@ -167,15 +159,49 @@ class _OpenedSet:
         )  # fmt: skip
 
 
-def open_pairs(
-    data: ImageSet, color: ColorMode, keep: tuple[str, int] | None, *, cache: bool
-) -> PairSource:
+def degradation_range(
+    data: TrainSet, task: Task, levels: tuple[float, float] | None
+) -> DegradationRange:
+    """Return the random degradation of a training set.
+
+    Args:
+        data: a set of clean images.
+        task: task of the training.
+        levels: lowest and highest level; None for a task without a level.
+    """
+    low, high = levels or (0.0, 0.0)
+    return DegradationRange(
+        task, low, high, data.jpeg_grid, tuple(data.subsampling), data.double_compression,
+        PhotoDegradation(**data.photo.model_dump()),
+    )  # fmt: skip
+
+
+def open_images(
+    data: ImageSet, color: ColorMode, *, cache: bool, heldout: bool = False
+) -> ImageSource:
+    """Open the clean images of a training or validation set.
+
+    Args:
+        data: a set without pairs.
+        color: colour mode of the images.
+        cache: decode every image once.
+        heldout: of the bundled photographs, take the test set.
+
+    Raises:
+        VHeatIRError: see :class:`vheatir.data.sources.ImageSource`.
+    """
+    return ImageSource(
+        data.dataroot_gt, color, cache=cache, keep=data.keep, include=data.include,
+        exclude=data.exclude, limit=data.limit, heldout=heldout,
+    )  # fmt: skip
+
+
+def open_pairs(data: ImageSet, color: ColorMode, *, cache: bool) -> PairSource:
     """Open the pairs of a training or validation set.
 
     Args:
         data: a set of pairs.
         color: colour mode of the images.
-        keep: see :class:`vheatir.data.sources.ImageSource`.
         cache: decode every image once.
 
     Raises:
@@ -183,7 +209,7 @@ def open_pairs(
     """
     return PairSource(
         data.dataroot_gt, data.dataroot_lq or (), color, template=data.filename_tmpl or "{}",
-        listed=data.meta_info_file, cache=cache, keep=keep, include=data.include,
+        listed=data.meta_info_file, cache=cache, keep=data.keep, include=data.include,
         exclude=data.exclude, limit=data.limit,
     )  # fmt: skip
 

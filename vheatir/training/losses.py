@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vheatir.archs import check_arguments
+from vheatir.basicsr_import import import_basicsr
 from vheatir.colors import MATLAB_LUMA
 from vheatir.errors import VHeatIRError, unknown_name
-from vheatir.training.compat import import_basicsr
 
 import_basicsr()
 
@@ -109,10 +109,13 @@ def _gap(loss: nn.Module, channels: int, size: int) -> float:
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(1, channels, size, size, generator=generator) / 4
     gray = torch.full_like(noise, 0.5)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        values = [loss(image, noise) for image in (gray, noise)]
+    with torch.random.fork_rng(devices=[]):
+        values = [loss(image.clone().requires_grad_(), noise) for image in (gray, noise)]
     for value in values:
         if not isinstance(value, Tensor) or value.numel() != 1:
             kind = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value)
             raise TypeError(f"it returns {kind}")
-    return float(values[0]) - float(values[1])
+        if not value.requires_grad:
+            raise TypeError("it returns a number without a gradient")
+    difference = values[0].detach() - values[1].detach()
+    return float(difference)

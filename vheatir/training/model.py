@@ -226,10 +226,12 @@ class RestorationModel:
         return self.processes.wrap(net, self.device, unused)
 
     def _check_foreign(self) -> None:
-        """Check that a network from elsewhere restores crops of every size; try the smallest.
+        """Check that a foreign network restores crops of every size; try the smallest.
+
+        In evaluation, and as in training: some networks return more there.
 
         Raises:
-            VHeatIRError: it does not.
+            VHeatIRError: it does not, or has no weights to train.
         """
         options, net = self.options, self.net_g
         name, channels = options.network_g.type, options.task_info.channels
@@ -246,23 +248,30 @@ class RestorationModel:
             raise VHeatIRError(
                 f"train:checkpointing is for the networks of vHeatIR, not for {name}: leave it out"
             )
-        shape = (1, channels, min(sizes), min(sizes))
-        try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                output = net.eval()(torch.zeros(shape, device=self.device))
-        except Exception as error:  # it may raise anything
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise VHeatIRError(
-                f"network_g {name} cannot restore an image of shape {shape}: {line}"
-            ) from error
-        finally:
-            net.train()
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        if found != shape:
-            raise VHeatIRError(
-                f"network_g {name} turns an image of shape {shape} into {found}: it must return "
-                "one image of the same shape (for networks of super-resolution: upscale: 1)"
-            )
+        batches = [options.datasets.train.batch_size_per_gpu, *(s.batch_size for s in stages)]
+        net.train()  # its constructor may have left it in evaluation
+        trial = copy.deepcopy(net)  # a pass in training changes running statistics
+        devices = [self.device] if self.device.type == "cuda" else []
+        for training, count in ((False, 1), (True, min(batches))):
+            mode = " in training" if training else ""
+            shape = (count, channels, min(sizes), min(sizes))
+            try:
+                with torch.random.fork_rng(devices), torch.set_grad_enabled(training):
+                    output = trial.train(training)(torch.zeros(shape, device=self.device))
+            except Exception as error:  # it may raise anything
+                line = (str(error).splitlines() or [type(error).__name__])[0]
+                raise VHeatIRError(
+                    f"network_g {name} cannot restore an image of shape {shape}{mode}: {line}"
+                ) from error
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            if found != shape:
+                raise VHeatIRError(
+                    f"network_g {name} turns an image of shape {shape} into {found}{mode}: it must "
+                    "return one image of the same shape (for networks of super-resolution: "
+                    "upscale: 1)"
+                )
+        if not output.requires_grad:
+            raise VHeatIRError(f"network_g {name} has no weights to train: give another network")
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         options = self.options.train.optim_g.model_dump()
@@ -281,7 +290,7 @@ class RestorationModel:
 
 
 def _statistics(net: nn.Module) -> list[Tensor]:
-    """Return the running statistics of batch normalisation, which networks from elsewhere use."""
+    """Return the running statistics of batch normalisation, which foreign networks use."""
     norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._NormBase)]
     return [buffer for norm in norms for buffer in norm.buffers()]
 

@@ -126,7 +126,7 @@ class Options(Section):
     def _derive_network(cls, data: Any) -> Any:
         """Fill in what follows from the task: channels, and the scale of the level input.
 
-        Only for the package's networks; one from elsewhere has arguments of its own.
+        Only for the package's networks; a foreign one has arguments of its own.
         """
         if not isinstance(data, dict) or not isinstance(data.get("network_g"), dict):
             return data

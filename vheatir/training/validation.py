@@ -20,7 +20,7 @@ from vheatir.evaluation.protocol import Measured, measure_images
 from vheatir.image_io import write_image
 from vheatir.metrics import psnr, ssim
 from vheatir.tasks import Task
-from vheatir.training.feed import open_pairs
+from vheatir.training.feed import open_images, open_pairs
 from vheatir.training.schema import Options
 from vheatir.training.sections import MetricOptions, ValSet
 
@@ -134,18 +134,14 @@ def validation_set(data: ValSet, task: Task) -> BenchmarkSet:
     Raises:
         VHeatIRError: a folder is missing or empty, or pairs do not match.
     """
-    keep = ("every", data.holdout_every) if data.holdout_every else None
     noisy = None
     if data.is_paired:
-        pairs = open_pairs(data, task.color, keep, cache=True)
+        pairs = open_pairs(data, task.color, cache=True)
         for index in range(len(pairs)):
             pairs.size(index)  # reports a pair of unequal sizes before training starts
         source, noisy = pairs.clean, _loaders(pairs.degraded)
     else:
-        source = ImageSource(
-            data.dataroot_gt, task.color, cache=True, keep=keep, include=data.include,
-            exclude=data.exclude, limit=data.limit, heldout=True,
-        )  # fmt: skip
+        source = open_images(data, task.color, cache=True, heldout=True)
     names = tuple(Path(name).stem for name in source.names)
     return BenchmarkSet(data.name, names, _loaders(source), noisy)
 

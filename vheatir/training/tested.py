@@ -1,26 +1,50 @@
-"""Find and load the weight files of a benchmark run."""
+"""Open a finished or running training to test its weights."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from vheatir.data.sources import BUNDLED
 from vheatir.errors import VHeatIRError
+from vheatir.evaluation.benchmark_sets import BenchmarkSet
+from vheatir.evaluation.run import TrainingRun
+from vheatir.tasks import Task
+from vheatir.training.experiment import Experiment
+from vheatir.training.options import load_options
+from vheatir.training.schema import Options
+from vheatir.training.validation import validation_set
 from vheatir.weights import LoadedModel, load_weights
 
-if TYPE_CHECKING:
-    from vheatir.training.schema import Options
 
+def open_training_run(
+    path: str, force: Sequence[str] = (), imports: Sequence[str] = ()
+) -> TrainingRun:
+    """Load the weights of an option file's experiment.
 
-def load_all(paths: Iterable[str | os.PathLike[str]]) -> list[LoadedModel]:
-    """Load weight files, ignoring duplicates.
+    Args:
+        path: the option file; see :func:`vheatir.training.options.load_options`, also for the
+            others.
+        force: overrides.
+        imports: modules to import.
 
     Raises:
-        VHeatIRError: a file is missing, damaged or not a vHeatIR weight file.
+        VHeatIRError: an invalid option file, or no weights.
     """
-    return [load_weights(path) for path in dict.fromkeys(Path(path) for path in paths)]
+    options = load_options(path, force, imports)
+    val_sets = options.datasets.val_sets.values()
+    low, high = options.level_range or (None, None)
+    roots = [root for data in val_sets for root in data.dataroot_gt]
+
+    def open_pairs(task: Task) -> list[BenchmarkSet]:
+        return [validation_set(data, task) for data in val_sets if data.is_paired]
+
+    return TrainingRun(
+        model=load_experiment(options),
+        level=low if low == high else None,
+        is_bundled=bool(roots) and all(root == BUNDLED for root in roots),
+        open_pairs=open_pairs,
+    )
 
 
 def load_experiment(options: Options) -> LoadedModel:
@@ -32,8 +56,6 @@ def load_experiment(options: Options) -> LoadedModel:
     Raises:
         VHeatIRError: there are no such weights.
     """
-    from vheatir.training.experiment import Experiment
-
     models = Experiment(options, is_main=False).models
     for name in (f"{options.name}.safetensors", "net_g_latest.safetensors"):
         if (models / name).is_file():

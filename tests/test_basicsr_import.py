@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from vheatir.training import compat
+from vheatir import basicsr_import
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 CALL = """
 import sys
 from vheatir.errors import VHeatIRError
-from vheatir.training.compat import import_basicsr
+from vheatir.basicsr_import import import_basicsr
 try:
     basicsr = import_basicsr()
 except VHeatIRError as error:
@@ -51,7 +51,7 @@ def only_line(result: subprocess.CompletedProcess[str]) -> str:
 def test_basicsr_imports_and_its_lost_module_is_found(tmp_path: Path) -> None:
     pytest.importorskip("torchvision")
     code = """
-from vheatir.training.compat import import_basicsr
+from vheatir.basicsr_import import import_basicsr
 import sys
 assert import_basicsr() is import_basicsr() is sys.modules["basicsr"]
 from torchvision.transforms.functional_tensor import rgb_to_grayscale
@@ -84,7 +84,7 @@ def test_a_torchvision_of_another_release_is_named(tmp_path: Path) -> None:
     line = only_line(run_with(stub(tmp_path, "torchvision", "__version__ = '0.2.1'")))
     assert "torchvision 0.2.1 is not of the same release as torch" in line
     assert torch.__version__ in line
-    assert f'"torchvision=={compat.matching_torchvision(torch.__version__)}"' in line
+    assert f'"torchvision=={basicsr_import.matching_torchvision(torch.__version__)}"' in line
 
 
 def test_a_missing_basicsr_gives_one_line(tmp_path: Path) -> None:
@@ -111,4 +111,4 @@ def test_a_dependency_missing_below_basicsr_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_matching_torchvision(torch_version: str, torchvision_version: str | None) -> None:
-    assert compat.matching_torchvision(torch_version) == torchvision_version
+    assert basicsr_import.matching_torchvision(torch_version) == torchvision_version
