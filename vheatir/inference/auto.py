@@ -45,7 +45,8 @@ class AutoRestorer(Restorer):
         imports: Sequence[str] = (),
         load: Callable[[str], Restorer] | None = None,
     ) -> None:
-        import_modules(imports)
+        if imports:
+            import_modules(imports)
         self.device = pick_device(device)
         self.info = {"name": "auto"}
         self.task = None

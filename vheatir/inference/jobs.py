@@ -242,7 +242,8 @@ class Runner:
         self._lock = threading.Lock()
         pick_device(settings.device)  # report an invalid device before the first image
         parse_strength(settings.strength)
-        import_modules(settings.imports)
+        if settings.imports:
+            import_modules(settings.imports)
         self._task: str = settings.task
         if settings.model is not None:
             task = self._restorer(settings.model).task
