@@ -111,3 +111,6 @@ class AutoRestorer(Restorer):
         """Return the restorer for a task, loaded on first use."""
         with self._lock:  # so that two threads do not load it twice
             return self._load(task)
+
+
+Restorer.KINDS["auto"] = AutoRestorer

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -38,9 +38,6 @@ from vheatir.inference.restorer import Restoration, Restorer
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
 from vheatir.plugins import import_modules
-
-if TYPE_CHECKING:
-    from vheatir.inference.manifest import Manifest
 
 STREAM = "-"
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
@@ -365,11 +362,21 @@ class TargetExistsError(VHeatIRError):
     """The output file exists and overwriting is not allowed."""
 
 
+class JobRecord(Protocol):
+    """A record of started and finished jobs: :class:`vheatir.inference.manifest.Manifest`."""
+
+    def begin(self, job: Job) -> bool | None:
+        """Record that a job has started; return True if its target may be replaced."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """Record the outcome of a job."""
+
+
 def run_local(
     runner: Runner,
     jobs: Sequence[Job],
     workers: int = 1,
-    manifest: Manifest | None = None,
+    manifest: JobRecord | None = None,
     report: Report | None = None,
 ) -> Iterator[Outcome]:
     """Run jobs in this process, ``workers`` at a time, and yield outcomes as they complete.

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -99,13 +99,13 @@ class Restorer:
         VHeatIRError: no such model, or no such device.
     """
 
-    def __new__(cls, model: object = None, *args: Any, **kwargs: Any) -> Restorer:
-        """Create an ``AutoRestorer`` for ``"auto"``."""
-        if cls is Restorer and model == "auto":
-            from vheatir.inference.auto import AutoRestorer
+    #: Subclasses by the name that selects them; ``"auto"`` is added by vheatir/inference/auto.py.
+    KINDS: ClassVar[dict[str, type[Restorer]]] = {}
 
-            return object.__new__(AutoRestorer)
-        return object.__new__(cls)
+    def __new__(cls, model: object = None, *args: Any, **kwargs: Any) -> Restorer:
+        """Create an instance of the subclass in :attr:`KINDS`, if ``model`` names one."""
+        kind = cls.KINDS.get(model, cls) if cls is Restorer and isinstance(model, str) else cls
+        return object.__new__(kind)
 
     def __init__(
         self,
