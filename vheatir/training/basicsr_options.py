@@ -1,8 +1,8 @@
-"""Options as BasicSR, HAT and NAFNet write them, in this project's words.
+"""Translate the options of BasicSR, HAT and NAFNet to the names used here.
 
 :func:`translate` runs on an option file before it is validated. It renames options, sets the
-defaults that belong to another ``model_type``, and takes out the options that those projects know
-and that have no meaning here. Everything else is left to :mod:`vheatir.training.schema`, which
+defaults of another ``model_type``, and removes the options of those projects that have no meaning
+here. Everything else is left to :mod:`vheatir.training.schema`, which
 refuses what it does not know.
 """
 
@@ -85,7 +85,7 @@ class Translation:
     """Result of :func:`translate`.
 
     Attributes:
-        data: the options in this project's words.
+        data: the options under the names used here.
         written: the option as it was written, for each that was renamed.
         ignored: options that are known, but have no meaning here.
     """
@@ -98,8 +98,8 @@ class Translation:
 def translate(data: dict[str, Any]) -> Translation:
     """Translate the options of a file, as read from YAML.
 
-    Options in the words of this project are left as they are, so the result of a translation
-    translates to itself.
+    Options under the names used here are left as they are, so a second translation changes
+    nothing.
 
     Raises:
         OptionError: an option is given by two names, or asks for what is not available here.
@@ -119,21 +119,19 @@ def translate(data: dict[str, Any]) -> Translation:
 
 
 def _ignore(result: Translation) -> None:
-    """Take out the options without a meaning here."""
+    """Remove the options without a meaning here."""
     data = result.data
     names = _IGNORED[()] + (_OF_REAL_ESRGAN if "queue_size" in data else ())
-    _take_out(result, (), data, names)
+    _remove(result, (), data, names)
     for key, section in _sections(data, "datasets"):
-        _take_out(result, key, section, _IGNORED.get(("datasets", key[1].partition("_")[0]), ()))
+        _remove(result, key, section, _IGNORED.get(("datasets", key[1].partition("_")[0]), ()))
     for name in ("path", "train", "val"):
-        _take_out(result, (name,), _section(data, name), _IGNORED[name,])
+        _remove(result, (name,), _section(data, name), _IGNORED[name,])
     for key, section in _sections(_section(data, "val"), "metrics"):
-        _take_out(result, ("val", *key), section, _IGNORED["val", "metrics"])
+        _remove(result, ("val", *key), section, _IGNORED["val", "metrics"])
 
 
-def _take_out(
-    result: Translation, key: Key, section: dict[str, Any], names: tuple[str, ...]
-) -> None:
+def _remove(result: Translation, key: Key, section: dict[str, Any], names: tuple[str, ...]) -> None:
     for name in names:
         # null is "not set", which has nothing to ignore
         if name in section and section.pop(name) is not None:
