@@ -92,9 +92,12 @@ class Tiny:
 
 
 @pytest.fixture(autouse=True)
-def no_network_stays_adopted() -> Iterator[None]:
-    """Undo what option files adopt from BasicSR's registry in this process."""
+def only_own_networks() -> Iterator[None]:
+    """Begin with the package's networks alone; other tests, and option files, add more."""
     known, foreign = dict(ARCHS), set(FOREIGN)
+    for name in set(ARCHS) - {"VHeatIR", "VHeatIRUNet"}:
+        del ARCHS[name]
+    FOREIGN.clear()
     yield
     for registry, content in ((ARCHS, known), (FOREIGN, foreign)):
         registry.clear()
