@@ -10,6 +10,8 @@ import cv2
 import pytest
 import torch
 
+from vheatir.archs import ARCHS, FOREIGN
+
 # Set by libraries on first use.
 LIBRARIES = ("TORCHINDUCTOR_", "_TORCH", "TRITON_", "KMP_", "GRADIO_", "MPL")
 
@@ -46,3 +48,16 @@ def process_is_left_as_it_was() -> Iterator[None]:
         if before.get(key) != after.get(key)
     }
     assert not changed, f"left behind, before and after: {changed}"
+
+
+@pytest.fixture
+def only_own_networks() -> Iterator[None]:
+    """Begin with the package's networks alone; other tests, and option files, add more."""
+    known, foreign = dict(ARCHS), set(FOREIGN)
+    for name in set(ARCHS) - {"VHeatIR", "VHeatIRUNet"}:
+        del ARCHS[name]
+    FOREIGN.clear()
+    yield
+    for registry, content in ((ARCHS, known), (FOREIGN, foreign)):
+        registry.clear()
+        registry.update(content)

@@ -150,6 +150,7 @@ ARCHS["Planted"] = lambda **_: nn.Conv2d(3, 3, 1)
 """
 
 
+@pytest.mark.usefixtures("only_own_networks")
 def test_files_that_name_networks_and_modules(
     good: Path, tmp_path: Path, ledger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,10 +55,11 @@ def test_sigkill_at_random_moments(
     straight = tiny.state(400, "straight")
     wanted, kills, inside = 50 if full else 4, 0, 0
     with ledger(1, "SIGKILL at a random moment of the run, saves included") as row:
-        while kills < wanted:
+        # On a busy machine a save may end before the signal arrives: go on until one was hit.
+        while kills < wanted or (not inside and kills < 5 * wanted):
             before = newest(states)
             pid = trainings.start(tiny.arguments(*RUN, resume=True))
-            if kills % 3 == 2:
+            if kills % 3 == 2 or kills >= wanted:
                 # the next moment at which a file is partially written
                 while not list(states.glob(".*.state.*")) and is_running(pid):
                     pass

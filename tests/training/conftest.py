@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import pytest
 import torch
 import yaml
 
-from vheatir.archs import ARCHS, FOREIGN
 from vheatir.image_io import write_image
 
 SCRIPT = Path(__file__).resolve().parents[2] / "vheatir" / "train.py"
@@ -92,16 +91,8 @@ class Tiny:
 
 
 @pytest.fixture(autouse=True)
-def only_own_networks() -> Iterator[None]:
-    """Begin with the package's networks alone; other tests, and option files, add more."""
-    known, foreign = dict(ARCHS), set(FOREIGN)
-    for name in set(ARCHS) - {"VHeatIR", "VHeatIRUNet"}:
-        del ARCHS[name]
-    FOREIGN.clear()
-    yield
-    for registry, content in ((ARCHS, known), (FOREIGN, foreign)):
-        registry.clear()
-        registry.update(content)
+def begins_with_own_networks(only_own_networks: None) -> None:
+    """Option files adopt networks of BasicSR's registry."""
 
 
 @pytest.fixture
