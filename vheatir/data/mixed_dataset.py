@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from vheatir.data.paired_dataset import PairedDataset
-from vheatir.data.restoration_dataset import RestorationDataset
+from vheatir.data.restoration_dataset import CropDataset
 from vheatir.data.sampler import SampleKey
-
-TrainingSet = RestorationDataset | PairedDataset
 
 
 class MixedDataset(Dataset[dict[str, Any]]):
@@ -27,7 +24,7 @@ class MixedDataset(Dataset[dict[str, Any]]):
         seed: ``manual_seed`` of the run.
     """
 
-    def __init__(self, sets: Sequence[TrainingSet], weights: Sequence[float], seed: int) -> None:
+    def __init__(self, sets: Sequence[CropDataset], weights: Sequence[float], seed: int) -> None:
         self.sets = list(sets)
         self.seed = seed
         # The last bound is exactly 1: no draw of [0, 1) lies beyond it.

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
-from vheatir.data.restoration_dataset import Augment, augment, to_tensor, window
-from vheatir.data.sampler import SampleKey
+from vheatir.data.restoration_dataset import Augment, CropDataset, augment, to_tensor, window
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import ColorMode
@@ -62,9 +60,7 @@ class PairSource:
         partner: dict[str, str] = {}
         for clean_root, degraded_root in zip(clean_roots, degraded_roots, strict=True):
             partner |= _match(clean_root, degraded_root, template, listed)
-        clean = ImageSource(
-            clean_roots, color, keep=keep, include=include, exclude=exclude
-        )  # fmt: skip
+        clean = ImageSource(clean_roots, color, keep=keep, include=include, exclude=exclude)
         names = [name for name in clean.names if name in partner][:limit]
         if not names:
             raise VHeatIRError(
@@ -113,11 +109,10 @@ class PairSource:
             )
 
 
-class PairedDataset(Dataset[dict[str, Any]]):
+class PairedDataset(CropDataset):
     """Random crops of image pairs for training, at the same place and in the same orientation.
 
-    Randomness and items as in :class:`vheatir.data.restoration_dataset.RestorationDataset`, with
-    ``uint8`` images and the level 0.
+    See :class:`vheatir.data.restoration_dataset.CropDataset`. Images are ``uint8``, the level is 0.
 
     Args:
         source: the pairs.
@@ -130,27 +125,16 @@ class PairedDataset(Dataset[dict[str, Any]]):
         VHeatIRError: a pair is smaller than the crop, or its images differ in size.
     """
 
+    source: PairSource
+
     def __init__(
         self, source: PairSource, size: int, seed: int, *, augment: Augment = True, enlarge: int = 1
     ) -> None:
+        super().__init__(size, seed, augment, enlarge)
         self.source = source
-        self.size = size
-        self.seed = seed
-        self.augment = augment
-        self.enlarge = enlarge
-
-    def __len__(self) -> int:
-        """Return the number of samples in an epoch."""
-        return len(self.source) * self.enlarge
-
-    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
-        """Return the sample (epoch, index)."""
-        epoch, index = key
-        rng = np.random.default_rng([self.seed, epoch, index])
-        return self.sample(index % len(self.source), rng)
 
     def sample(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Return a random sample of pair ``number``, as described above."""
+        """Return a random sample of pair ``number``."""
         degraded, clean = self.source[number]
         name = self.source.names[number]
         if min(clean.shape[:2]) < self.size:

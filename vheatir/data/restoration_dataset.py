@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, Literal
 
 import cv2
@@ -25,19 +25,16 @@ from vheatir.errors import VHeatIRError
 Augment = bool | Literal["flip", "rotate"]
 
 
-class RestorationDataset(Dataset[dict[str, Any]]):
-    """Random degraded crops for training.
+class CropDataset(Dataset[dict[str, Any]]):
+    """Random crops for training; subclasses define :meth:`sample`.
 
     The randomness of a sample depends only on (manual_seed, epoch, index): crops differ between
     epochs and are reproducible for any number of workers or processes.
 
     Args:
-        source: clean images.
-        degradation: the random degradation.
         size: side of a crop.
         seed: ``manual_seed`` of the run.
         augment: see :data:`Augment`.
-        recolor: fraction of crops with colour augmentation.
         enlarge: samples per image and epoch.
 
     Item ``(epoch, index)``: dict of ``lq`` and ``gt``, tensors (C, size, size), ``float32`` in
@@ -45,25 +42,17 @@ class RestorationDataset(Dataset[dict[str, Any]]):
 
     Raises:
         VHeatIRError: an image is smaller than the crop.
+
+    Attributes:
+        source: the images.
     """
 
-    def __init__(
-        self,
-        source: ImageSource,
-        degradation: DegradationRange,
-        size: int,
-        seed: int,
-        *,
-        augment: Augment = True,
-        recolor: float = 0.0,
-        enlarge: int = 1,
-    ) -> None:
-        self.source = source
-        self.degradation = degradation
+    source: Sized
+
+    def __init__(self, size: int, seed: int, augment: Augment, enlarge: int) -> None:
         self.size = size
         self.seed = seed
         self.augment = augment
-        self.recolor = recolor
         self.enlarge = enlarge
 
     def __len__(self) -> int:
@@ -78,6 +67,42 @@ class RestorationDataset(Dataset[dict[str, Any]]):
 
     def sample(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
         """Return a random sample of image ``number``, as described above."""
+        raise NotImplementedError
+
+
+class RestorationDataset(CropDataset):
+    """Random crops of clean images, degraded on the fly: see :class:`CropDataset`.
+
+    Args:
+        source: clean images.
+        degradation: the random degradation.
+        size: side of a crop.
+        seed: ``manual_seed`` of the run.
+        augment: see :data:`Augment`.
+        recolor: fraction of crops with colour augmentation.
+        enlarge: samples per image and epoch.
+    """
+
+    source: ImageSource
+
+    def __init__(
+        self,
+        source: ImageSource,
+        degradation: DegradationRange,
+        size: int,
+        seed: int,
+        *,
+        augment: Augment = True,
+        recolor: float = 0.0,
+        enlarge: int = 1,
+    ) -> None:
+        super().__init__(size, seed, augment, enlarge)
+        self.source = source
+        self.degradation = degradation
+        self.recolor = recolor
+
+    def sample(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Return a random sample of image ``number``."""
         clean = self.source[number]
         name = self.source.names[number]
         scale = self.degradation.draw_scale(rng, self.size, min(clean.shape[:2]))
