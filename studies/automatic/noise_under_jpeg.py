@@ -3,9 +3,9 @@
 ``python studies/automatic/noise_under_jpeg.py --photos FOLDER`` draws photographs, enlarges them by
 a random factor of 1 to 4.5, adds camera noise to three fifths of them, compresses all of them, and
 restores each with `photo` and with the JPEG model. It prints the mean regret of thresholds on the
-score of ``vheatir.inference.choose``: chroma noise times the square of luma noise over luma detail
-(gray: the share of luma noise alone). Samples and their measurements are appended to a JSON lines
-file, so that a run can be continued; the same arguments draw the same samples.
+score of :func:`vheatir.inference.choose.noise_beside_content`. Samples and their measurements are
+appended to a JSON lines file, so that a run can be continued; the same arguments draw the same
+samples.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from benchmarks import report
 from vheatir.cli import run_entry_point
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise, jpeg_compress
-from vheatir.inference import Restorer, estimate_noise
+from vheatir.inference import NoiseEstimate, Restorer, estimate_noise
+from vheatir.inference.choose import noise_beside_content
 from vheatir.metrics import psnr, to_uint8
 
 Pixels = NDArray[np.uint8]
@@ -76,15 +77,10 @@ def _enlarged_crop(image: Pixels, side: int, scale: float, rng: np.random.Genera
     return np.ascontiguousarray(crop[:side, :side])
 
 
-def score(estimate: dict[str, Any], gray: bool) -> float:
-    """Return the score that ``vheatir.inference.choose`` compares with a threshold."""
-    share = estimate["luma"] / estimate["detail"] if estimate["detail"] else 0.0
-    return float(share if gray else estimate["chroma"] * share**2)
-
-
 def rows(samples: Sequence[dict[str, Any]], gray: bool) -> list[list[str]]:
     """Return the table's rows: the regret of thresholds, by what the better model reaches."""
-    scores = np.array([score(sample["estimate"], gray) for sample in samples])
+    estimates = [NoiseEstimate(**sample["estimate"]) for sample in samples]
+    scores = np.array([noise_beside_content(estimate, gray) for estimate in estimates])
     gain = np.array([sample["photo"] - sample["jpeg"] for sample in samples])  # of photo, in dB
     noisy = np.array([sample["strength"] > 0 for sample in samples])
     found = []

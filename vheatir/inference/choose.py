@@ -105,12 +105,22 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     return Choice("photo", None, message, estimate, blockiness)
 
 
+def noise_beside_content(estimate: NoiseEstimate, is_gray: bool) -> float:
+    """Return how strong the noise of a compressed image is beside its content.
+
+    Args:
+        estimate: the noise estimate.
+        is_gray: whether the image is gray; then it is the share of luma noise in the luma details,
+            else the chroma noise times the square of that share.
+    """
+    share = estimate.luma / estimate.detail if estimate.detail > 0 else 0.0
+    return share if is_gray else estimate.chroma * share**2
+
+
 def _is_noisy_jpeg(estimate: NoiseEstimate, is_gray: bool) -> bool:
     """Whether a compressed image has more noise than compression and texture explain."""
-    share = estimate.luma / estimate.detail if estimate.detail > 0 else 0.0
-    if is_gray:
-        return share >= _NOISY_SHARE_GRAY
-    return estimate.chroma * share**2 >= _NOISY_CHROMA
+    threshold = _NOISY_SHARE_GRAY if is_gray else _NOISY_CHROMA
+    return noise_beside_content(estimate, is_gray) >= threshold
 
 
 def _white_sigma(parts: Sequence[NDArray[np.float32]], estimate: NoiseEstimate) -> float | None:

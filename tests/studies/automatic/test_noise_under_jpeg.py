@@ -19,12 +19,14 @@ def test_samples_are_degraded_and_their_score_is_that_of_the_rule() -> None:
         assert degraded.shape == clean.shape and degraded.dtype == clean.dtype == np.uint8
         choice = choose_model(degraded, min(drawn["quality"], 92))
         if choice.model in ("photo", "jpeg_color"):
-            score = study.score(vars(choice.estimate), gray=False)
+            score = study.noise_beside_content(choice.estimate, is_gray=False)
             assert (choice.model == "photo") == (score >= 0.35)
 
 
 def test_regret_is_the_loss_against_the_better_model() -> None:
-    estimate = {"luma": 1.0, "detail": 1.0, "chroma": 0.45}
+    scales = (1.0, 1.0, 1.0)
+    estimate = {"luma": 1.0, "detail": 1.0, "chroma": 0.45, "correlated": True}
+    estimate |= {"luma_scales": scales, "chroma_scales": scales}
     samples = [
         {"estimate": estimate, "photo": 31.0, "jpeg": 30.0, "strength": 2.0},
         {"estimate": estimate | {"chroma": 0.0}, "photo": 30.0, "jpeg": 32.0, "strength": 0.0},
