@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -58,6 +59,23 @@ def _usage() -> str:
         "usage: vheatir COMMAND [ARGUMENTS]\n\n"
         f"commands (each takes --help):\n{commands}\n"
         "options:\n  --version  print the version\n  --help     print this help\n"
+    )
+
+
+def add_import_option(parser: argparse.ArgumentParser, about: str) -> None:
+    """Add ``--import MODULE``, repeatable, as ``imports``.
+
+    Args:
+        parser: parser of a script.
+        about: the rest of the help text after "import a module that registers".
+    """
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help=f"import a module that registers {about}",
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vheatir.cli import run_entry_point
+from vheatir.cli import add_import_option, run_entry_point
 from vheatir.errors import VHeatIRError
 
 if TYPE_CHECKING:
@@ -88,14 +88,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="one model for all images: name of a released model, a .safetensors file, or a .pth "
         "file from BasicSR (default: the best for the task, gray or colour)",
     )
-    add(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="import a module that registers the network of --model; it runs that module's code",
-    )
+    add_import_option(parser, "the network of --model; it runs that module's code")
     add(
         "--format",
         choices=sorted(_FORMATS),

@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vheatir.cli import run_entry_point
+from vheatir.cli import add_import_option, run_entry_point
 from vheatir.errors import VHeatIRError
 
 if TYPE_CHECKING:
@@ -45,14 +45,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--weights", nargs="+", metavar="FILE", help=".safetensors files; default: released models")
     add("-opt", metavar="FILE", help="test the weights of an option file's experiment")
     add("--force_yml", nargs="+", default=[], metavar="A:B=V", help="options of FILE to override")
-    add(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="import a module that registers the network of the weights; it runs its code",
-    )
+    add_import_option(parser, "the network of the weights; it runs its code")
     add(
         "--data",
         metavar="DIR",

@@ -18,7 +18,7 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from vheatir.cli import run_entry_point
+from vheatir.cli import add_import_option, run_entry_point
 from vheatir.errors import VHeatIRError
 
 log = logging.getLogger("vheatir")
@@ -45,14 +45,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="A:B=V",
         help="options to override, such as train:total_iter=1000",
     )
-    parser.add_argument(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="import a module that registers networks or losses, as the option 'imports' does",
-    )
+    add_import_option(parser, "networks or losses, as the option 'imports' does")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
