@@ -104,15 +104,14 @@ def restore_tensor(
 
 def _run(net: nn.Module, x: Tensor, level: Level) -> Tensor:
     """Call the network on an image, padded to a multiple of its window."""
-    window = window_of(net)
-    if window == 1:
-        return net(x) if level is None else net(x, level)
     height, width = x.shape[-2:]
-    if _is_level_map(level, x):
-        level = pad_to_multiple(level, window)  # type: ignore[arg-type]
-    padded = pad_to_multiple(x, window)
-    result = net(padded) if level is None else net(padded, level)
-    return result[..., :height, :width]
+    window = window_of(net)
+    if window > 1:
+        if _is_level_map(level, x):
+            level = pad_to_multiple(level, window)  # type: ignore[arg-type]
+        x = pad_to_multiple(x, window)
+    result = net(x) if level is None else net(x, level)
+    return result[..., :height, :width] if window > 1 else result
 
 
 def self_ensemble(
