@@ -104,9 +104,15 @@ def start_processes(launcher: str, backend: str = "auto", device: str = "auto") 
         device: the ``device`` of the option file.
 
     Raises:
-        VHeatIRError: ``"pytorch"`` without torchrun's environment.
+        VHeatIRError: ``"pytorch"`` without torchrun's environment, or ``"none"`` in one of several
+            processes of torchrun.
     """
     if launcher == "none":
+        # Each process would train by itself, all in the same experiment folder.
+        if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise VHeatIRError(
+                "torchrun started several processes, but --launcher pytorch is missing: add it"
+            )
         return Processes()
     if "RANK" not in os.environ:
         raise VHeatIRError(
