@@ -28,7 +28,7 @@ from vheatir.training.distributed import Processes  # noqa: E402
 from vheatir.training.feed import TrainingFeed  # noqa: E402
 from vheatir.training.options import load_options  # noqa: E402
 
-TASKS = ("denoise_color", "denoise_gray", "jpeg_color", "jpeg_gray")
+TASKS = ("denoise_color", "denoise_gray", "jpeg_color", "jpeg_gray", "photo")
 
 
 def crops_per_second(task: str, workers: int, arguments: argparse.Namespace) -> float:
