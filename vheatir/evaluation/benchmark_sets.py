@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from vheatir.image_io import IMAGE_SUFFIXES, list_images, read_image
 from vheatir.tasks import TASKS, Task
 
 BUNDLED = "bundled"
+
+#: Test sets of published tables, by folder name.
+PUBLISHED_SETS = sorted({name for task in TASKS.values() for name in task.benchmark_sets})
 
 # The two layouts of paired sets: folder names, and suffixes of file stems.
 _NOISY, _CLEAN = "noisy", "clean"
@@ -85,10 +88,7 @@ class BenchmarkSet:
         if limit is None or limit >= len(self):
             return self
         noisy = self.noisy_loaders and self.noisy_loaders[:limit]
-        loaders = self.loaders[:limit]
-        return replace(
-            self, names=self.names[:limit], loaders=loaders, noisy_loaders=noisy, whole=False
-        )
+        return BenchmarkSet(self.name, self.names[:limit], self.loaders[:limit], noisy, whole=False)
 
 
 def folder_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
@@ -172,10 +172,9 @@ def default_data_folder() -> Path | None:
                 "unset the variable, correct it, or give --data"
             )
         return folder
-    known = {name for task in TASKS.values() for name in task.benchmark_sets}
     for base in (Path(__file__).resolve().parents[2], Path.cwd()):
         for folder in (base / "datasets" / "test", base / "datasets"):
-            if any((folder / name).is_dir() for name in known):
+            if any((folder / name).is_dir() for name in PUBLISHED_SETS):
                 return folder
     return None
 
@@ -192,42 +191,31 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[Benchmark
         VHeatIRError: the folder is missing, contains no images, or an image of a pair is missing.
     """
     root = Path(folder)
-    known = {name for any_task in TASKS.values() for name in any_task.benchmark_sets}
+    advice = f"test sets ({', '.join(PUBLISHED_SETS)}) or images of your own"
     if not root.is_dir():
         raise VHeatIRError(
-            f"data folder {str(root)!r} does not exist: give one that contains test sets "
-            f"({', '.join(sorted(known))}) or images of your own"
+            f"data folder {str(root)!r} does not exist: give one that contains {advice}"
         )
-    if any(_has_images(root / name) for name in known):
-        found = [name for name in task.benchmark_sets if _has_images(root / name)]
-        return [_published_set(root / name, task) for name in found]
-    if root.name in known:
-        return [_published_set(root, task)] if root.name in task.benchmark_sets else []
-    pairs = task.kind in ("photo", "pairs")
-    if pairs and _looks_paired(root):
-        return [paired_test_set(root)]
-    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir()):
-        return [folder_test_set(root)]
-    sets = [
-        paired_test_set(path) if pairs and _looks_paired(path) else folder_test_set(path)
-        for path in sorted(root.iterdir())
-        if _has_images(path)
+    can_be_paired = task.kind in ("photo", "pairs")
+    if any(_has_images(root / name) for name in PUBLISHED_SETS):
+        folders = [root / name for name in task.benchmark_sets if _has_images(root / name)]
+    elif root.name in PUBLISHED_SETS:
+        folders = [root] if root.name in task.benchmark_sets else []
+    elif (can_be_paired and _looks_paired(root)) or any(map(_is_image, root.iterdir())):
+        folders = [root]
+    elif not (folders := [path for path in sorted(root.iterdir()) if _has_images(path)]):
+        raise VHeatIRError(f"data folder {str(root)!r} contains no images: give one with {advice}")
+    # Results on a published set of pairs would mislead if it were not paired.
+    return [
+        paired_test_set(path)
+        if can_be_paired and (path.name in PUBLISHED_SETS or _looks_paired(path))
+        else folder_test_set(path)
+        for path in folders
     ]
-    if not sets:
-        raise VHeatIRError(
-            f"data folder {str(root)!r} contains no images: give one with test sets "
-            f"({', '.join(sorted(known))}) or images of your own"
-        )
-    return sets
-
-
-def _published_set(folder: Path, task: Task) -> BenchmarkSet:
-    """Return a published test set; for ``photo`` it must be paired, else results would mislead."""
-    return paired_test_set(folder) if task.kind == "photo" else folder_test_set(folder)
 
 
 def _looks_paired(folder: Path) -> bool:
-    names = [p.stem.lower() for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+    names = [path.stem.lower() for path in folder.iterdir() if _is_image(path)]
     return (folder / _NOISY).is_dir() or all(
         any(name.endswith(end) for name in names) for end in (_REAL, _MEAN)
     )
@@ -237,7 +225,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     """Return the images directly in a folder, by name without suffix."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        if _is_image(path) and path.is_file():
             if path.stem in found:
                 raise VHeatIRError(
                     f"{str(folder)!r} contains two images called {path.stem!r}: remove one of them"
@@ -247,6 +235,8 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _has_images(folder: Path) -> bool:
-    return folder.is_dir() and any(
-        path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*")
-    )
+    return folder.is_dir() and any(map(_is_image, folder.rglob("*")))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
