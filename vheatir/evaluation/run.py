@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import re
 from collections.abc import Callable, Sequence
@@ -11,15 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from vheatir import __version__
 from vheatir.errors import VHeatIRError
@@ -81,13 +75,14 @@ class Plan:
     methods: list[Method]
     remarks: list[str]
 
-    @property
-    def steps(self) -> int:
-        """Number of images to evaluate, over all methods and levels."""
-        images = sum(len(test_set) for test_set in self.test_sets)
-        return images * sum(
-            1 + sum(method.covers(level) for method in self.methods) for level in self.levels
-        )
+    def rows(self) -> list[tuple[float | None, Method | None]]:
+        """Return what to measure on each test set: level, and method (None: the input)."""
+        return [
+            (level, method)
+            for level in self.levels
+            for method in (None, *self.methods)
+            if method is None or method.covers(level)
+        ]
 
 
 def run(arguments: argparse.Namespace, training: TrainingRun | None = None) -> list[Record]:
@@ -108,30 +103,29 @@ def run(arguments: argparse.Namespace, training: TrainingRun | None = None) -> l
         arguments, training, lambda text: errors.print(f"note: {text}", markup=False)
     )
     folder = Path(arguments.out)
+    images = folder / "images" if arguments.save_images else None
     records: list[Record] = []
     remarks = {plan.task.name: plan.remarks for plan in plans}
     footer = _footer(arguments)
     files = save_results(folder, records, remarks, footer)  # check now that the folder is writable
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors, transient=True) as progress:
-        bar = progress.add_task("", total=sum(plan.steps for plan in plans))
+    total = sum(len(test_set) * len(plan.rows()) for plan in plans for test_set in plan.test_sets)
+    with progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+    ) as bar:
+        bar.add_task("", total=total)
         for plan in plans:
-            images = folder / "images" if arguments.save_images else None
-            own = measure_plan(
-                plan, images, lambda text: progress.update(bar, description=text),
-                lambda: progress.advance(bar),
-            )  # fmt: skip
+            own = measure_plan(plan, images, bar)
             records += own
             save_results(folder, records, remarks, footer)
-            progress.stop()  # keeps the bar out of the table
+            bar.stop()  # keeps it out of the table
             print_task(out, own, plan.remarks)
-            progress.start()
+            bar.start()
     for file in files:
         out.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
     return records
@@ -194,46 +188,43 @@ def make_plans(
     return plans
 
 
-def measure_plan(
-    plan: Plan, images: Path | None, follow: Callable[[str], None], advance: Callable[[], None]
-) -> list[Record]:
+def measure_plan(plan: Plan, images: Path | None, bar: progress.Progress) -> list[Record]:
     """Evaluate one task.
 
     Args:
         plan: what to evaluate.
         images: folder for restored images; None saves none.
-        follow: called with a description of the current step.
-        advance: called after each image.
+        bar: shows the current step; its only task advances by one for each image.
+
+    Returns:
+        By test set: the degraded input, published results, measured results.
     """
-    records: list[Record] = []
+    (task,) = bar.task_ids
     for model in plan.methods:
         if model.params is not None:  # the first call of a network also initialises its device
             warm_up = np.zeros((64, 64, 3)[: 3 if plan.task.color == "rgb" else 2], np.float32)
             model.restore(warm_up, None if model.level_range is None else model.level_range[0])
+    records: list[Record] = []
     for test_set in plan.test_sets:
-        measured: list[Record] = []
-        for level in plan.levels:
+        measured: dict[str, list[Record]] = {}
+        for level, method in plan.rows():
             at = "" if level is None else f"{level:g}"
-            for method in (None, *plan.methods):
-                if method is not None and not method.covers(level):
-                    continue
-                name = "input" if method is None else method.name
-                follow(f"{plan.task.name} {test_set.name} {at}".rstrip() + f": {name}")
+            name = "input" if method is None else method.name
+            description = f"{plan.task.name} {test_set.name} {at}".rstrip()
+            bar.update(task, description=f"{description}: {name}")
+            folder = f"{test_set.name}_{at}".rstrip("_")
 
-                def done(result: Measured, at: str = at, name: str = name) -> None:
-                    if images is not None:
-                        place = f"{test_set.name}_{at}".rstrip("_")  # noqa: B023
-                        folder = images / plan.task.name / place
-                        write_image(folder / f"{result.name}_{_slug(name)}.png", result.output)
-                    advance()
+            def done(result: Measured, name: str = name, folder: str = folder) -> None:
+                if images is not None:
+                    file = f"{result.name}_{_slug(name)}.png"
+                    write_image(images / plan.task.name / folder / file, result.output)
+                bar.advance(task)
 
-                measured.append(measure(plan.task, test_set, level, method, done))
-        order = {name: i for i, name in enumerate(dict.fromkeys(r.method for r in measured))}
+            record = measure(plan.task, test_set, level, method, done)
+            measured.setdefault(record.method, []).append(record)
+        inputs, *restored = measured.values()
         quoted = published_records(plan.task.name, test_set.name, plan.levels)
-        # Order: degraded input, published results, measured results.
-        measured.sort(key=lambda record: order[record.method])
-        inputs = [record for record in measured if order[record.method] == 0]
-        records += inputs + quoted + measured[len(inputs) :]
+        records += [*inputs, *quoted, *itertools.chain(*restored)]
     return records
 
 
@@ -248,18 +239,10 @@ def _find_methods(
     elif arguments.weights:
         models = [load_weights(path) for path in dict.fromkeys(map(Path, arguments.weights))]
     else:
-        entries = [
-            entry for task in requested or TASKS.values() for entry in list_models(task.name)
-        ]
-        models = [load_weights(path) for path in dict.fromkeys(entry.path for entry in entries)]
-    methods = [
-        (
-            model_method(model, device, self_ensemble=arguments.self_ensemble, tile=arguments.tile),
-            model.path,
-        )
-        for model in models
-    ]
-    return tell_apart(methods)
+        names = {task.name for task in requested or TASKS.values()}
+        models = [load_weights(entry.path) for entry in list_models() if entry.task in names]
+    options = {"self_ensemble": arguments.self_ensemble, "tile": arguments.tile}
+    return tell_apart([(model_method(model, device, **options), model.path) for model in models])
 
 
 def _tasks_with_level(
