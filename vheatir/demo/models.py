@@ -12,7 +12,7 @@ from vheatir import _paths, zoo
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.inference import Restorer
 from vheatir.renamed import MODELS, current_name
-from vheatir.tasks import TASKS, Task, get_task
+from vheatir.tasks import TASKS, Task, format_levels, get_task
 from vheatir.weights import level_range, read_info
 
 _KEPT_IN_MEMORY = 2
@@ -45,8 +45,7 @@ class Entry:
         """The levels as text, such as ``"sigma 15"``; ``"blind"`` for a task without a level."""
         if self.level is None:
             return "blind"
-        low, high = self.level
-        return f"{self.task.level_name} " + (f"{low:g}" if low == high else f"{low:g} to {high:g}")
+        return f"{self.task.level_name} {format_levels(self.level)}"
 
 
 class Catalogue:

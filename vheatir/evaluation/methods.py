@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -40,10 +41,8 @@ class Method:
 
     def covers(self, level: float | None) -> bool:
         """Whether the method supports ``level`` (None for a task without a level)."""
-        if level is None:
-            return self.level_range is None
-        if self.level_range is None:
-            return False
+        if level is None or self.level_range is None:
+            return level is None and self.level_range is None
         return self.level_range[0] <= level <= self.level_range[1]
 
 
@@ -86,16 +85,16 @@ def model_method(
 
 
 def _task_of(model: LoadedModel) -> Task:
-    task = model.info.get("task")
-    if task is None and "task" in model.info:  # trained on pairs alone
-        channels = int(getattr(model.network, "in_chans", 3))
-        by_channels: ColorMode = "rgb" if channels == 3 else "gray"
-        return PAIRED_TASKS.get(model.info.get("color", by_channels), PAIRED_TASKS[by_channels])
-    if task is None:
+    if "task" not in model.info:
         raise VHeatIRError(
             f"{model.path} does not say which task it is for: give a file that training exported"
         )
-    return get_task(str(task))
+    if model.info["task"] is not None:
+        return get_task(str(model.info["task"]))
+    # Trained on pairs alone.
+    channels = int(getattr(model.network, "in_chans", 3))
+    by_channels: ColorMode = "rgb" if channels == 3 else "gray"
+    return PAIRED_TASKS.get(model.info.get("color", by_channels), PAIRED_TASKS[by_channels])
 
 
 def _level_range(model: LoadedModel) -> tuple[float, float]:
@@ -129,10 +128,10 @@ def network_restorer(
 
 def tell_apart(methods: Sequence[tuple[Method, str | os.PathLike[str]]]) -> list[Method]:
     """Append the file path to the names of methods with the same name and task."""
-    keys = [(method.task, method.name) for method, _ in methods]
-    result: list[Method] = []
-    for method, path in methods:
-        if keys.count((method.task, method.name)) > 1:
-            method = replace(method, name=f"{method.name} ({os.fspath(path)})")
-        result.append(method)
-    return result
+    counts = Counter((method.task, method.name) for method, _ in methods)
+    return [
+        replace(method, name=f"{method.name} ({os.fspath(path)})")
+        if counts[method.task, method.name] > 1
+        else method
+        for method, path in methods
+    ]

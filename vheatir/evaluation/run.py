@@ -32,7 +32,7 @@ from vheatir.evaluation.tables import print_task, save_results
 from vheatir.hardware import pick_device
 from vheatir.image_io import write_image
 from vheatir.plugins import import_modules
-from vheatir.tasks import PAIRED_TASKS, TASKS, Task, get_task
+from vheatir.tasks import PAIRED_TASKS, TASKS, Task, format_levels, get_task
 from vheatir.weights import LoadedModel, load_weights
 from vheatir.zoo import list_models
 
@@ -150,10 +150,10 @@ def make_plans(
     methods = _find_methods(arguments, training, requested)
     named = bool(training or arguments.weights)
     with_methods = {method.task for method in methods}
-    paired = [task for task in PAIRED_TASKS.values() if task.name in with_methods]
     tasks = requested or [
-        *(task for task in TASKS.values() if not named or task.name in with_methods),
-        *paired,
+        task
+        for task in (*TASKS.values(), *PAIRED_TASKS.values())
+        if task.name in with_methods or not (named or task.kind == "pairs")
     ]
     if named and not with_methods & {task.name for task in tasks}:
         raise VHeatIRError(
@@ -168,7 +168,7 @@ def make_plans(
             note(f"no weights found for {task.name}: only the degraded input is measured")
         for method in own:
             if not any(method.covers(level) for level in levels):
-                trained = f"{task.level_name} {_format_range(method.level_range)}"
+                trained = f"{task.level_name} {format_levels(method.level_range)}"
                 note(f"{method.name} is left out: it is trained for {trained}")
         if arguments.bm3d and task.kind == "denoise":
             own = [bm3d_method(task), *own]
@@ -267,14 +267,6 @@ def _tasks_with_level(
     return [task for task in tasks if task.has_level]
 
 
-def _format_range(level_range: tuple[float, float] | None) -> str:
-    """Format a range of levels."""
-    if level_range is None:
-        return "no level"
-    low, high = level_range
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
 def _levels(
     arguments: argparse.Namespace,
     task: Task,
@@ -286,21 +278,18 @@ def _levels(
         return [None]
     if arguments.level:
         levels = sorted(set(arguments.level))
-        highest = 255 if task.kind == "denoise" else 100
+        is_sigma = task.kind == "denoise"
         for level in levels:
-            whole = task.kind == "denoise" or level == int(level) >= 1
-            if not (0 <= level <= highest and whole):
-                allowed = "0 to 255" if task.kind == "denoise" else "whole numbers 1 to 100"
+            if not (0 <= level <= 255 if is_sigma else level in range(1, 101)):
+                allowed = "0 to 255" if is_sigma else "whole numbers 1 to 100"
                 raise VHeatIRError(
                     f"--level {level:g}: {task.level_name} of {task.name} is {allowed}"
                 )
         if named and not any(method.covers(level) for method in named for level in levels):
-            trained = ", ".join(
-                dict.fromkeys(_format_range(method.level_range) for method in named)
-            )
+            trained = dict.fromkeys(format_levels(method.level_range) for method in named)
             raise VHeatIRError(
                 f"--level {', '.join(f'{level:g}' for level in levels)}: the weights for "
-                f"{task.name} are trained for {task.level_name} {trained}"
+                f"{task.name} are trained for {task.level_name} {', '.join(trained)}"
             )
         return levels
     if training is not None and training.level is not None:
@@ -316,13 +305,16 @@ def _levels(
 def _find_test_sets(
     arguments: argparse.Namespace, task: Task, training: TrainingRun | None
 ) -> tuple[list[BenchmarkSet], list[str]]:
-    """Return the test sets and remarks on them for the title of the table."""
-    if task.kind == "pairs":
-        pairs = _find_pairs(arguments, task, training)
-        return [test_set.first(arguments.limit) for test_set in pairs], []
+    """Return the test sets and remarks on them for the title of the table.
+
+    Raises:
+        VHeatIRError: a folder has no images, or a network that was trained on pairs has no pairs.
+    """
     remarks: list[str] = []
     if arguments.data is not None:
         test_sets = find_test_sets(arguments.data, task)
+    elif task.kind == "pairs":
+        test_sets = training.open_pairs(task) if training is not None else []
     else:
         use_bundled = training is not None and training.is_bundled
         folder = None if use_bundled else default_data_folder()
@@ -331,38 +323,16 @@ def _find_test_sets(
             test_sets = [bundled_test_set()]
             missing = f" ({', '.join(task.benchmark_sets)} not found)" if not use_bundled else ""
             remarks = [f"on photographs bundled with scikit-image{missing}"]
-    if task.kind == "photo" and not all(test_set.is_paired for test_set in test_sets):
-        remarks.append(
-            "with synthetic degradation: camera noise and JPEG" + _unpaired_remark(test_sets)
-        )
-    return [test_set.first(arguments.limit) for test_set in test_sets], remarks
-
-
-def _find_pairs(
-    arguments: argparse.Namespace, task: Task, training: TrainingRun | None
-) -> list[BenchmarkSet]:
-    """Return the test sets of a network that was trained on pairs alone.
-
-    Raises:
-        VHeatIRError: there are none.
-    """
-    test_sets: list[BenchmarkSet] = []
-    if arguments.data is not None:
-        test_sets = find_test_sets(arguments.data, task)
-    elif training is not None:
-        test_sets = training.open_pairs(task)
-    if not test_sets or not all(test_set.is_paired for test_set in test_sets):
+    unpaired = [test_set.name for test_set in test_sets if not test_set.is_paired]
+    if task.kind == "pairs" and (unpaired or not test_sets):
         raise VHeatIRError(
             "a network that was trained on pairs is tested on pairs: give --data FOLDER with the "
             "folders noisy and clean, or -opt FILE with a paired validation set"
         )
-    return test_sets
-
-
-def _unpaired_remark(test_sets: list[BenchmarkSet]) -> str:
-    """Return a remark that names the unpaired sets, if there are paired ones too."""
-    names = [test_set.name for test_set in test_sets if not test_set.is_paired]
-    return f" (on {', '.join(names)})" if len(names) < len(test_sets) else ""
+    if task.kind == "photo" and unpaired:
+        where = f" (on {', '.join(unpaired)})" if len(unpaired) < len(test_sets) else ""
+        remarks.append(f"with synthetic degradation: camera noise and JPEG{where}")
+    return [test_set.first(arguments.limit) for test_set in test_sets], remarks
 
 
 def _footer(arguments: argparse.Namespace) -> str:
