@@ -45,6 +45,11 @@ class Task:
     benchmark_sets: tuple[str, ...]
 
     @property
+    def heading(self) -> str:
+        """The title with a capital letter."""
+        return self.title[0].upper() + self.title[1:]
+
+    @property
     def channels(self) -> int:
         """Number of image channels: 1 or 3."""
         return 3 if self.color == "rgb" else 1

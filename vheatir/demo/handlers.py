@@ -44,7 +44,7 @@ class Handlers:
 
     def choose_task(self, title: str | None) -> tuple[Any, ...]:
         """Offer the models of another task."""
-        task = next((task for task in TASKS.values() if _title(task) == title), None)
+        task = next((task for task in TASKS.values() if task.heading == title), None)
         choices = _model_choices(self._catalogue, task, title == AUTOMATIC)
         return gr.Dropdown(**choices), *self._show_level(choices["value"])
 
@@ -160,14 +160,10 @@ class Handlers:
         return gr.Group(visible=visible), gr.Slider(**level_range(entry))
 
 
-def _title(task: Task) -> str:
-    return task.title[0].upper() + task.title[1:]
-
-
 def task_choices(catalogue: Catalogue) -> dict[str, Any]:
     """Return the task choices and the initial one."""
-    titles = [_title(task) for task in catalogue.tasks()]
-    value = _title(catalogue.first_task()) if catalogue.was_given else AUTOMATIC
+    titles = [task.heading for task in catalogue.tasks()]
+    value = catalogue.first_task().heading if catalogue.was_given else AUTOMATIC
     return {"choices": [AUTOMATIC, *titles], "value": value}
 
 

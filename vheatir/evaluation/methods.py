@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -98,16 +99,13 @@ def _task_of(model: LoadedModel) -> Task:
 
 
 def _level_range(model: LoadedModel) -> tuple[float, float]:
-    try:
-        found = level_range(model.info)
-    except (TypeError, ValueError):
-        found = None
-    if found is None:
-        raise VHeatIRError(
-            f"{model.path} does not say for which level it is trained: "
-            "give a file that training exported"
-        )
-    return found
+    with suppress(TypeError, ValueError):
+        if (found := level_range(model.info)) is not None:
+            return found
+    raise VHeatIRError(
+        f"{model.path} does not say for which level it is trained: "
+        "give a file that training exported"
+    )
 
 
 def network_restorer(

@@ -76,16 +76,14 @@ def published_records(task: str, dataset: str, levels: Collection[float | None])
     nothing: Figures = (None,) * len(known_levels)
     return [
         Record(
-            task=task,
-            dataset=dataset,
-            level=level,
-            method=quoted.method,
+            task,
+            dataset,
+            level,
+            quoted.method,
             published=True,
             params=quoted.params,
             psnr=psnr,
             ssim=ssim,
-            psnrb=None,
-            seconds_per_image=None,
             images=images,
         )
         for quoted in PUBLISHED
