@@ -17,7 +17,7 @@ from vheatir.cli import add_import_option, run_entry_point
 from vheatir.errors import VHeatIRError
 
 if TYPE_CHECKING:
-    from vheatir.evaluation import Record
+    from vheatir.evaluation.records import Record
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -12,8 +12,10 @@ from vheatir.bundled import heldout_photographs
 from vheatir.colors import to_color_mode
 from vheatir.degradations import benchmark_noise, jpeg_compress
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation import DEGRADED, Method, bundled_test_set, measure
-from vheatir.evaluation.benchmark_sets import BenchmarkSet
+from vheatir.evaluation.benchmark_sets import BenchmarkSet, bundled_test_set
+from vheatir.evaluation.methods import Method
+from vheatir.evaluation.protocol import measure
+from vheatir.evaluation.records import DEGRADED
 from vheatir.tasks import TASKS, get_task
 
 
