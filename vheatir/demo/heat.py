@@ -102,10 +102,9 @@ class HeatTab:
             pixels = to_color_mode(pixels, "gray")
         influence = trace_influence(restorer, pixels, (y, x))
         stem = stem_of(image, "cat")
-        maps = figures.to_png(figures.draw_influence(influence))
-        curves = figures.to_png(figures.draw_diffusivity(diffusivities(restorer.network)))
+        curves = figures.draw_diffusivity(diffusivities(restorer.network))
         return (
-            cached_file(maps, f"{stem}_influence.png"),
+            cached_file(figures.draw_influence(influence), f"{stem}_influence.png"),
             cached_file(curves, "diffusivity.png"),
             f"Point {x}, {y}, in the image as shown.",
         )

@@ -7,9 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vheatir.cli import report_error
-from vheatir.errors import VHeatIRError
-
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
@@ -36,17 +33,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
+    """Run the command; return the exit status.
+
+    Raises:
+        VHeatIRError: see :func:`save_figures`; ``vheatir explain`` reports it.
+    """
     arguments = parse_arguments(argv)
-    try:
-        for path in save_figures(
-            arguments.image, arguments.output, arguments.model,
-            tuple(arguments.point) if arguments.point else None,
-            arguments.level, arguments.device,
-        ):  # fmt: skip
-            sys.stdout.write(f"{path}\n")
-    except VHeatIRError as error:
-        return report_error(error)
+    point = tuple(arguments.point) if arguments.point else None
+    options = {"model": arguments.model, "level": arguments.level, "device": arguments.device}
+    for path in save_figures(arguments.image, arguments.output, point=point, **options):
+        sys.stdout.write(f"{path}\n")
     return 0
 
 
@@ -85,10 +81,8 @@ def save_figures(
     column, row = point or (pixels.shape[1] // 2, pixels.shape[0] // 2)
     influence = trace_influence(restorer, pixels, (row, column), level)
     written = {
-        "influence.png": figures.to_png(figures.draw_influence(influence)),
-        "diffusivity.png": figures.to_png(
-            figures.draw_diffusivity(diffusivities(restorer.network))
-        ),
+        "influence.png": figures.draw_influence(influence),
+        "diffusivity.png": figures.draw_diffusivity(diffusivities(restorer.network)),
         "swinir_windows.png": figures.SWINIR_FIGURE.read_bytes(),
     }
     for name, data in written.items():
