@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vheatir import _paths
-from vheatir.cli import report_error
-from vheatir.errors import VHeatIRError
+from vheatir.cli import run_entry_point
 
 
 @dataclass(frozen=True)
@@ -94,24 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     # The browser keeps no history of restored images.
     os.environ["GRADIO_RUN_HISTORY"] = "False"
-    try:
-        import gradio
 
-        if int(gradio.__version__.split(".")[0]) < 6:
-            raise VHeatIRError(
-                f"gradio {gradio.__version__} is too old for the demo: "
-                "pip install --upgrade 'gradio>=6.7'"
-            )
+    def command() -> int:
         from vheatir.demo.page import serve
 
         serve(settings)
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        return report_error("the demo needs gradio: pip install 'vheatir[app]'")
-    except VHeatIRError as error:
-        return report_error(error)
-    return 0
+        return 0
+
+    return run_entry_point(command, "the demo was not running yet", extra="app")
 
 
 def _positive(text: str) -> int:
