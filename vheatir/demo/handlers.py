@@ -19,7 +19,6 @@ from vheatir.hardware import memory_used
 from vheatir.inference import Choice
 from vheatir.inference.estimate import estimate_sigma, floating_parts
 from vheatir.inference.strength import parse_strength
-from vheatir.tasks import TASKS, Task
 
 #: The option that chooses task and model by the image.
 AUTOMATIC = "Automatic"
@@ -38,19 +37,22 @@ class Handlers:
     def show_models(self) -> tuple[Any, ...]:
         """Look for models again, and show them."""
         self._catalogue.refresh()
-        choices = first_choices(self._catalogue)
-        radio = gr.Radio(**task_choices(self._catalogue))
-        return radio, gr.Dropdown(**choices), *self._show_level(choices["value"])
+        tasks = task_choices(self._catalogue)
+        return gr.Radio(**tasks), *self.choose_task(tasks["value"])
 
     def choose_task(self, title: str | None) -> tuple[Any, ...]:
         """Offer the models of another task."""
-        task = next((task for task in TASKS.values() if task.heading == title), None)
-        choices = _model_choices(self._catalogue, task, title == AUTOMATIC)
-        return gr.Dropdown(**choices), *self._show_level(choices["value"])
+        found = [label for label, e in self._catalogue.entries.items() if e.task.heading == title]
+        labels = [AUTOMATIC] if title == AUTOMATIC else found
+        label = next(iter(labels), None)
+        models = gr.Dropdown(choices=labels, value=label, visible=bool(labels))
+        return models, *self.choose_model(label)
 
-    def choose_model(self, label: str | None) -> tuple[Any, ...]:
+    def choose_model(self, label: str | None) -> tuple[Any, Any]:
         """Show the level slider with the model's range, if the model takes a level."""
-        return self._show_level(label)
+        entry = self._catalogue.entries.get(label or "")
+        visible = label == AUTOMATIC or (entry is not None and entry.takes_level)
+        return gr.Group(visible=visible), gr.Slider(**level_range(entry))
 
     def inspect(self, path: str | None, label: str | None, automatic: bool) -> tuple[Any, ...]:
         """Describe an upload and preset the slider to its estimated noise; reject a bad file."""
@@ -154,27 +156,12 @@ class Handlers:
             return self._catalogue.entry(model).label
         return None if choice.model is None else self._catalogue.label_for(choice.model)
 
-    def _show_level(self, label: str | None) -> tuple[Any, Any]:
-        entry = self._catalogue.entries.get(label or "")
-        visible = label == AUTOMATIC or (entry is not None and entry.takes_level)
-        return gr.Group(visible=visible), gr.Slider(**level_range(entry))
-
 
 def task_choices(catalogue: Catalogue) -> dict[str, Any]:
     """Return the task choices and the initial one."""
     titles = [task.heading for task in catalogue.tasks()]
-    value = catalogue.first_task().heading if catalogue.was_given else AUTOMATIC
+    value = catalogue.first().task.heading if catalogue.was_given else AUTOMATIC
     return {"choices": [AUTOMATIC, *titles], "value": value}
-
-
-def first_choices(catalogue: Catalogue) -> dict[str, Any]:
-    """Return the initial models: Automatic, or those given by flag."""
-    return _model_choices(catalogue, catalogue.first_task(), not catalogue.was_given)
-
-
-def _model_choices(catalogue: Catalogue, task: Task | None, automatic: bool) -> dict[str, Any]:
-    labels = [AUTOMATIC] if automatic else catalogue.labels(task)
-    return {"choices": labels, "value": next(iter(labels), None), "visible": bool(labels)}
 
 
 def level_range(entry: Entry | None) -> dict[str, float]:

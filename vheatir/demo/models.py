@@ -29,6 +29,7 @@ class Entry:
         task: what it restores.
         path: its weights file.
         level: smallest and largest trained level; None for a task without a level.
+        level_text: the levels as text, such as ``"sigma 15"``; ``"blind"`` without a level.
         takes_level: whether it takes the level as an input.
         params: number of weights.
     """
@@ -37,15 +38,9 @@ class Entry:
     task: Task
     path: Path
     level: tuple[float, float] | None
+    level_text: str
     takes_level: bool
     params: int
-
-    @property
-    def level_text(self) -> str:
-        """The levels as text, such as ``"sigma 15"``; ``"blind"`` for a task without a level."""
-        if self.level is None:
-            return "blind"
-        return f"{self.task.level_name} {format_levels(self.level)}"
 
 
 class Catalogue:
@@ -104,11 +99,10 @@ class Catalogue:
         """Return the tasks for which there is a model."""
         return [t for t in TASKS.values() if any(e.task == t for e in self.entries.values())]
 
-    def first_task(self) -> Task:
-        """Return the initial task: that of the given weights, else colour denoising."""
-        tasks = self.tasks()
-        wanted = next(iter(self.entries.values())).task if self._given else TASKS["denoise_color"]
-        return wanted if wanted in tasks else tasks[0]
+    def first(self) -> Entry:
+        """Return the initial model: the first of the given ones, else for colour denoising."""
+        wanted = [] if self._given else self.labels(TASKS["denoise_color"])
+        return self.entries[next(iter([*wanted, *self.entries]))]
 
     def labels(self, task: Task | None) -> list[str]:
         """Return the labels of the models for ``task``."""
@@ -190,6 +184,6 @@ def _read_entry(path: Path) -> Entry:
             "give a file exported by a training"
         ) from None
     name, count = info.get("name") or path.stem, info["params"]
-    plain = Entry("", task, path, levels, takes_level, count)
+    text = "blind" if levels is None else f"{task.level_name} {format_levels(levels)}"
     size = f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"
-    return replace(plain, label=f"{name} · {plain.level_text} · {size} params")
+    return Entry(f"{name} · {text} · {size} params", task, path, levels, text, takes_level, count)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from vheatir.demo import Settings
 from vheatir.demo.results import Result, ResultStore, amplified_residual, magnified
-from vheatir.demo.shared import cached_png, reports_errors
+from vheatir.demo.shared import cached_png, reports_errors, shown_image, strength_sliders
 from vheatir.errors import VHeatIRError
-from vheatir.inference.strength import STRONGEST, apply_strength, parse_strength
+from vheatir.inference.strength import apply_strength, parse_strength
 
 #: Side of the loupe's window, in image pixels, and of the loupe on the page, in screen pixels.
 LOUPE, LOUPE_SHOWN = 160, 320
@@ -42,31 +42,18 @@ class ResultPanel:
                     show_label=False, interactive=False, buttons=["fullscreen"], elem_id="result",
                 )  # fmt: skip
             with gr.Tab("Removed", elem_id="view_removed") as removed:
-                self._removed = gr.Image(
-                    label="What was removed", type="filepath", interactive=False, height=400,
-                    buttons=["fullscreen"], elem_id="removed",
-                )  # fmt: skip
+                self._removed = shown_image(
+                    "What was removed", "removed", height=400, buttons=["fullscreen"]
+                )
             with gr.Tab("Loupe 1:1", elem_id="view_loupe") as loupe:
-                self._map = gr.Image(
-                    label="Click a point", type="filepath", interactive=False, height=150,
-                    buttons=[], elem_id="loupe_map",
-                )  # fmt: skip
+                self._map = shown_image("Click a point", "loupe_map", height=150)
                 with gr.Row(elem_id="loupe_row"):
                     self._loupes = [
-                        gr.Image(
-                            label=label, type="filepath", interactive=False, buttons=[],
-                            min_width=LOUPE_SHOWN, elem_id=f"loupe_{label.lower()}",
-                        )
-                        for label in ("Before", "After")
-                    ]  # fmt: skip
+                        shown_image("Before", "loupe_before", min_width=LOUPE_SHOWN),
+                        shown_image("After", "loupe_after", min_width=LOUPE_SHOWN),
+                    ]
         with gr.Row(elem_id="strength"):
-            self.luma, self.chroma = (
-                gr.Slider(
-                    0, STRONGEST, 100, step=1, label=f"{name} strength (%)", min_width=140,
-                    elem_id=name.lower(), buttons=[],
-                )
-                for name in ("Luma", "Chroma")
-            )  # fmt: skip
+            self.luma, self.chroma = strength_sliders(min_width=140)
         self.details = gr.Markdown(elem_id="details")
         self.download = gr.DownloadButton("Download PNG", interactive=False, elem_id="download")
         for tab, name in ((compare, _COMPARE), (removed, _REMOVED), (loupe, _LOUPE)):
