@@ -152,5 +152,5 @@ def test_bundled_set_is_the_held_out_one() -> None:
     assert bundled.load(0, get_task("jpeg_color")).ndim == 3
     assert bundled.load(0, get_task("jpeg_gray")).ndim == 2
     first = bundled.first(1)
-    assert len(first) == 1 and not first.whole and bundled.first(99).whole
+    assert len(first) == 1 and bundled.first(99) == bundled.first(None) == bundled
     assert not bundled.is_paired and len(paired_set().first(1).noisy_loaders) == 1

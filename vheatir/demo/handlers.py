@@ -160,7 +160,7 @@ class Handlers:
 def task_choices(catalogue: Catalogue) -> dict[str, Any]:
     """Return the task choices and the initial one."""
     titles = [task.heading for task in catalogue.tasks()]
-    value = catalogue.first().task.heading if catalogue.was_given else AUTOMATIC
+    value = catalogue.first().task.heading if catalogue.given else AUTOMATIC
     return {"choices": [AUTOMATIC, *titles], "value": value}
 
 

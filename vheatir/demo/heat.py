@@ -13,7 +13,6 @@ from vheatir.demo.shared import (
     Tab,
     cached_file,
     cached_png,
-    load_image,
     reports_errors,
     sample,
     shown_image,
@@ -75,7 +74,7 @@ class HeatTab(Tab):
         """Explain the image centre when the tab opens, unless a point is already shown."""
         if maps or model is None:
             return gr.skip(), gr.skip(), gr.skip()
-        height, width = load_image(image, "Cat", self.max_pixels).shape[:2]
+        height, width = self.load(image, "Cat").shape[:2]
         return self._trace(image, model, width // 2, height // 2)
 
     @reports_errors
@@ -89,7 +88,7 @@ class HeatTab(Tab):
     def _trace(self, image: str | None, model: str | None, x: int, y: int) -> tuple[str, str, str]:
         """Return the maps, the curves and a description of a point."""
         restorer = self.catalogue.restorer(model)
-        pixels = load_image(image, "Cat", self.max_pixels)
+        pixels = self.load(image, "Cat")
         if restorer.task is not None and restorer.task.channels == 1 and pixels.ndim == 3:
             pixels = to_color_mode(pixels, "gray")
         influence = trace_influence(restorer, pixels, (y, x))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -56,7 +57,8 @@ class Catalogue:
     """
 
     def __init__(self, weights: Iterable[Path] = (), device: str = "auto") -> None:
-        self._given = [Path(path) for path in weights]
+        #: Weights given on the command line, which are listed first.
+        self.given = [Path(path) for path in weights]
         self._lock = threading.Lock()
         self._load = lru_cache(_KEPT_IN_MEMORY)(partial(Restorer, device=device))
         self._speeds: dict[Path, float] = {}
@@ -69,31 +71,24 @@ class Catalogue:
         Raises:
             VHeatIRError: as for the class; the models found before stay.
         """
-        found = [_read_entry(path) for path in self._given]
+        found = {path.resolve(): _read_entry(path) for path in self.given}
         for path in (*(entry.path for entry in zoo.list_models()), *_quickstart()):
-            try:
-                found.append(_read_entry(path))
-            except VHeatIRError:
-                continue  # not requested by name: a partly copied file must not stop the demo
+            if path.resolve() not in found:
+                # Not requested by name: a partly copied file must not stop the demo.
+                with suppress(VHeatIRError):
+                    found[path.resolve()] = _read_entry(path)
         if not found:
             raise VHeatIRError(
                 "no model found, since the weight files of this copy are missing or damaged: "
                 "reinstall vheatir, or give --weights FILE"
             )
         entries: dict[str, Entry] = {}
-        for entry in found:
-            if any(other.path.resolve() == entry.path.resolve() for other in entries.values()):
-                continue
+        for entry in found.values():
             label = entry.label
             if label in entries:
                 label = f"{label}, {entry.path.parent.name}/{entry.path.name}"
             entries[label] = replace(entry, label=label)
         self.entries = entries
-
-    @property
-    def was_given(self) -> bool:
-        """Whether weights were given on the command line; they are listed first."""
-        return bool(self._given)
 
     def tasks(self) -> list[Task]:
         """Return the tasks for which there is a model."""
@@ -101,10 +96,10 @@ class Catalogue:
 
     def first(self) -> Entry:
         """Return the initial model: the first of the given ones, else for colour denoising."""
-        wanted = [] if self._given else self.labels(TASKS["denoise_color"])
+        wanted = [] if self.given else self.labels(TASKS["denoise_color"])
         return self.entries[next(iter([*wanted, *self.entries]))]
 
-    def labels(self, task: Task | None) -> list[str]:
+    def labels(self, task: Task) -> list[str]:
         """Return the labels of the models for ``task``."""
         return [label for label, entry in self.entries.items() if entry.task == task]
 

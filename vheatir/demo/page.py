@@ -166,7 +166,7 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
                             model = gr.Dropdown(
                                 [AUTOMATIC, *catalogue.entries, *catalogue.former_labels()],
                                 label="Model", elem_id="model",
-                                value=entry.label if catalogue.was_given else AUTOMATIC,
+                                value=entry.label if catalogue.given else AUTOMATIC,
                             )  # fmt: skip
                             with gr.Group(visible=entry.takes_level) as level_group:
                                 automatic = gr.Checkbox(

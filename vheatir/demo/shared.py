@@ -39,6 +39,10 @@ class Tab:
     catalogue: Catalogue
     max_pixels: int
 
+    def load(self, path: str | None, title: str | None) -> np.ndarray[Any, Any]:
+        """Return the upload, or the sample of this title if there is none."""
+        return read_upload(path, self.max_pixels).pixels if path else sample(title)
+
 
 def reports_errors(function: Callable[..., Result]) -> Callable[..., Result]:
     """Show a VHeatIRError as a message on the page, without a traceback in the terminal."""
@@ -132,11 +136,6 @@ def cached_png(image: np.ndarray[Any, Any], name: str) -> str:
 def sample(title: str | None) -> np.ndarray[Any, Any]:
     """Return a clean sample photograph, uint8 RGB."""
     return heldout_photographs()[SAMPLES.get(title or "", "chelsea")]
-
-
-def load_image(path: str | None, title: str | None, max_pixels: int) -> np.ndarray[Any, Any]:
-    """Return the upload, or the sample if there is none."""
-    return read_upload(path, max_pixels).pixels if path else sample(title)
 
 
 def stem_of(path: str | None, otherwise: str) -> str:

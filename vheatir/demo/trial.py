@@ -15,7 +15,6 @@ from vheatir.demo.shared import (
     SAMPLES,
     Tab,
     cached_png,
-    load_image,
     reports_errors,
     shown_image,
     stem_of,
@@ -94,7 +93,7 @@ class TrialTab(Tab):
         """Degrade, restore, measure."""
         if damage not in _RANGES:
             raise VHeatIRError(f"unknown degradation {damage!r}: give one of {', '.join(_RANGES)}")
-        pixels = load_image(image, sample, self.max_pixels)
+        pixels = self.load(image, sample)
         is_gray = pixels.ndim == 2
         reference = np.ascontiguousarray(
             to_color_mode(_centre(pixels), "gray" if is_gray else "rgb")

@@ -42,14 +42,12 @@ class BenchmarkSet:
         names: unique names of the images, without suffix.
         loaders: functions that load the clean images.
         noisy_loaders: functions that load the noisy images; None if the degradation is synthetic.
-        whole: whether the set is complete.
     """
 
     name: str
     names: tuple[str, ...]
     loaders: tuple[Callable[[], NDArray[Any]], ...]
     noisy_loaders: tuple[Callable[[], NDArray[Any]], ...] | None = None
-    whole: bool = True
 
     def __len__(self) -> int:
         return len(self.names)
@@ -85,10 +83,8 @@ class BenchmarkSet:
 
     def first(self, limit: int | None) -> BenchmarkSet:
         """Return a set of the first ``limit`` images; None keeps all."""
-        if limit is None or limit >= len(self):
-            return self
         noisy = self.noisy_loaders and self.noisy_loaders[:limit]
-        return BenchmarkSet(self.name, self.names[:limit], self.loaders[:limit], noisy, whole=False)
+        return BenchmarkSet(self.name, self.names[:limit], self.loaders[:limit], noisy)
 
 
 def folder_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:

@@ -176,9 +176,6 @@ def make_plans(
         if not test_sets:
             note(f"no test set for {task.name}: {', '.join(task.benchmark_sets)} not found")
             continue
-        if not all(test_set.whole for test_set in test_sets):
-            some = "image" if arguments.limit == 1 else f"{arguments.limit} images"
-            remarks.append(f"only the first {some} of each test set")
         plans.append(Plan(task, test_sets, levels, own, remarks))
     if not plans:
         raise VHeatIRError(
@@ -268,10 +265,7 @@ def _tasks_with_level(
 
 
 def _levels(
-    arguments: argparse.Namespace,
-    task: Task,
-    training: TrainingRun | None,
-    named: list[Method],
+    arguments: argparse.Namespace, task: Task, training: TrainingRun | None, named: list[Method]
 ) -> Sequence[float | None]:
     """Return the levels to evaluate: those of ``--level``, the option file or the weights."""
     if not task.has_level:
@@ -332,6 +326,9 @@ def _find_test_sets(
     if task.kind == "photo" and unpaired:
         where = f" (on {', '.join(unpaired)})" if len(unpaired) < len(test_sets) else ""
         remarks.append(f"with synthetic degradation: camera noise and JPEG{where}")
+    if arguments.limit is not None and any(len(each) > arguments.limit for each in test_sets):
+        some = "image" if arguments.limit == 1 else f"{arguments.limit} images"
+        remarks.append(f"only the first {some} of each test set")
     return [test_set.first(arguments.limit) for test_set in test_sets], remarks
 
 
