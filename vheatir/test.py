@@ -76,9 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print and save the tables; return the exit status."""
     arguments = parse_arguments(argv)
 
-    def command() -> int:
+    def command() -> None:
         measure(arguments)
-        return 0
 
     return run_entry_point(command, "results measured so far are saved", extra="train")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vheatir import _paths
-from vheatir.cli import run_entry_point
+from vheatir.cli import positive_number, run_entry_point
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
         ("keep", "SECONDS", "delete uploads and results after this time"),
     ):  # fmt: skip
         limit = getattr(default, flag.replace("-", "_"))
-        add(f"--{flag}", type=_positive, default=limit, metavar=metavar,
+        add(f"--{flag}", type=positive_number, default=limit, metavar=metavar,
             help=f"{about} (%(default)s)")  # fmt: skip
     given = vars(parser.parse_args(argv))
     return Settings(**{**given, "weights": tuple(given["weights"])})
@@ -94,17 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The browser keeps no history of restored images.
     os.environ["GRADIO_RUN_HISTORY"] = "False"
 
-    def command() -> int:
+    def command() -> None:
         from vheatir.demo.page import serve
 
         serve(settings)
-        return 0
 
     return run_entry_point(command, "the demo was not running yet", extra="app")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import html
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from vheatir.demo import Settings
 from vheatir.demo.models import Catalogue, Entry
 from vheatir.demo.panel import ResultPanel
-from vheatir.demo.shared import reports_errors, stem_of
+from vheatir.demo.shared import Tab, reports_errors, stem_of
 from vheatir.demo.uploads import Choices, describe, read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import memory_used
@@ -24,25 +24,23 @@ from vheatir.inference.strength import parse_strength
 AUTOMATIC = "Automatic"
 
 
-class Handlers:
+@dataclass(frozen=True)
+class Handlers(Tab):
     """Event handlers; all state is in the catalogue, the panel and the choices."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings, panel: ResultPanel) -> None:
-        self._catalogue = catalogue
-        self._settings = settings
-        self._panel = panel
-        self._choices = Choices()
+    panel: ResultPanel
+    choices: Choices = field(default_factory=Choices)
 
     @reports_errors
     def show_models(self) -> tuple[Any, ...]:
         """Look for models again, and show them."""
-        self._catalogue.refresh()
-        tasks = task_choices(self._catalogue)
+        self.catalogue.refresh()
+        tasks = task_choices(self.catalogue)
         return gr.Radio(**tasks), *self.choose_task(tasks["value"])
 
     def choose_task(self, title: str | None) -> tuple[Any, ...]:
         """Offer the models of another task."""
-        found = [label for label, e in self._catalogue.entries.items() if e.task.heading == title]
+        found = [label for label, e in self.catalogue.entries.items() if e.task.heading == title]
         labels = [AUTOMATIC] if title == AUTOMATIC else found
         label = next(iter(labels), None)
         models = gr.Dropdown(choices=labels, value=label, visible=bool(labels))
@@ -50,7 +48,7 @@ class Handlers:
 
     def choose_model(self, label: str | None) -> tuple[Any, Any]:
         """Show the level slider with the model's range, if the model takes a level."""
-        entry = self._catalogue.entries.get(label or "")
+        entry = self.catalogue.entries.get(label or "")
         visible = label == AUTOMATIC or (entry is not None and entry.takes_level)
         return gr.Group(visible=visible), gr.Slider(**level_range(entry))
 
@@ -59,12 +57,12 @@ class Handlers:
         if not path:
             return gr.skip(), "", gr.skip()
         try:
-            photo = read_upload(path, self._settings.max_pixels)
+            photo = read_upload(path, self.max_pixels)
         except VHeatIRError as error:
             gr.Warning(html.escape(str(error)))
             return None, "", gr.skip()
         image = photo.pixels
-        choice = self._choices.choose(path, image, photo.quality)
+        choice = self.choices.choose(path, image, photo.quality)
         about = f"{describe(image)} · found {choice.message}"
         try:
             label = self._resolve(label, choice)
@@ -72,9 +70,9 @@ class Handlers:
             return gr.skip(), about, gr.skip()
         if label is None:
             return gr.skip(), about + " · Automatic leaves it unchanged", gr.skip()
-        seconds = self._catalogue.expected_seconds(label, image.shape[0] * image.shape[1])
+        seconds = self.catalogue.expected_seconds(label, image.shape[0] * image.shape[1])
         about += f" · about {max(seconds, 0.1):.1f} s with {label.split(' · ')[0]}"
-        entry = self._catalogue.entry(label)
+        entry = self.catalogue.entry(label)
         if not automatic or not entry.takes_level:
             return gr.skip(), about, gr.skip()
         sigma = choice.level
@@ -105,19 +103,19 @@ class Handlers:
         began = time.perf_counter()
         strength = parse_strength((luma, chroma))
         progress(0, desc="Reading the image")
-        photo = read_upload(image, self._settings.max_pixels)
+        photo = read_upload(image, self.max_pixels)
         pixels, choice = photo.pixels, None
         if model == AUTOMATIC:
-            choice = self._choices.choose(image, pixels, photo.quality)
+            choice = self.choices.choose(image, pixels, photo.quality)
         label = self._resolve(model, choice)
         stem = stem_of(image, "image")
         if label is None:
-            before, after = self._panel.show(request, pixels, pixels, strength, stem)
+            before, after = self.panel.show(request, pixels, pixels, strength, stem)
             facts = [describe(pixels), "nothing to restore: left unchanged"]
             return (before, after), " · ".join(facts), after
-        entry = self._catalogue.entry(label)
+        entry = self.catalogue.entry(label)
         progress(0, desc="Loading the model")
-        restorer = self._catalogue.restorer(label)
+        restorer = self.catalogue.restorer(label)
         progress(0, desc="Restoring")
         chosen = float(level) if entry.takes_level and not automatic else None
         found = restorer.nearest_level(choice.level) if choice and automatic else None
@@ -127,8 +125,8 @@ class Handlers:
             self_ensemble=ensemble,
             progress=lambda done, total: progress((done, total), desc="Restoring", unit="tiles"),
         )
-        self._catalogue.measured(label, pixels.shape[0] * pixels.shape[1], result.seconds)
-        before, after = self._panel.show(request, pixels, result.image, strength, stem)
+        self.catalogue.measured(label, pixels.shape[0] * pixels.shape[1], result.seconds)
+        before, after = self.panel.show(request, pixels, result.image, strength, stem)
         if result.level is None:
             level_text = entry.level_text
         else:
@@ -153,8 +151,8 @@ class Handlers:
     def _resolve(self, model: str | None, choice: Choice | None) -> str | None:
         """Return the label of the model to use; None if Automatic leaves the image unchanged."""
         if model != AUTOMATIC or choice is None:
-            return self._catalogue.entry(model).label
-        return None if choice.model is None else self._catalogue.label_for(choice.model)
+            return self.catalogue.entry(model).label
+        return None if choice.model is None else self.catalogue.label_for(choice.model)
 
 
 def task_choices(catalogue: Catalogue) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
     """
     catalogue = Catalogue(settings.weights, settings.device)
     panel = panel or ResultPanel(settings)
-    handlers = Handlers(catalogue, settings, panel)
+    handlers = Handlers(catalogue, settings.max_pixels, panel)
     entry = catalogue.first()
 
     with gr.Blocks(

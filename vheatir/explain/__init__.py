@@ -38,19 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         VHeatIRError: see :func:`save_figures`; ``vheatir explain`` reports it.
     """
-    arguments = parse_arguments(argv)
-    point = tuple(arguments.point) if arguments.point else None
-    options = {"model": arguments.model, "level": arguments.level, "device": arguments.device}
-    for path in save_figures(arguments.image, arguments.output, point=point, **options):
+    for path in save_figures(**vars(parse_arguments(argv))):
         sys.stdout.write(f"{path}\n")
     return 0
 
 
 def save_figures(
     image: Path,
-    out: Path,
+    output: Path,
     model: str = "denoise_color",
-    point: tuple[int, int] | None = None,
+    point: Sequence[int] | None = None,
     level: float | None = None,
     device: str = "auto",
 ) -> list[Path]:
@@ -58,7 +55,7 @@ def save_figures(
 
     Args:
         image: image file.
-        out: output folder, created if missing.
+        output: folder for the figures, created if missing.
         model: name of a released model or task, or a weights file.
         point: x and y of a pixel; the centre when None.
         level: sigma; None to estimate it.
@@ -86,5 +83,5 @@ def save_figures(
         "swinir_windows.png": figures.SWINIR_FIGURE.read_bytes(),
     }
     for name, data in written.items():
-        write_bytes_atomically(out / name, data)
-    return [out / name for name in written]
+        write_bytes_atomically(output / name, data)
+    return [output / name for name in written]
