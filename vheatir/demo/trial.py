@@ -21,7 +21,7 @@ from vheatir.demo.shared import (
     upload_image,
 )
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation.baselines import bm3d_method, nlm_method
+from vheatir.evaluation.methods import bm3d_method, nlm_method
 from vheatir.inference import estimate_sigma
 from vheatir.metrics import psnr, ssim, to_uint8
 from vheatir.tasks import Task, get_task

@@ -17,14 +17,13 @@ from rich.console import Console
 
 from vheatir import __version__
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation.baselines import bm3d_method
 from vheatir.evaluation.benchmark_sets import (
     BenchmarkSet,
     bundled_test_set,
     default_data_folder,
     find_test_sets,
 )
-from vheatir.evaluation.methods import Method, model_method, tell_apart
+from vheatir.evaluation.methods import Method, bm3d_method, model_method, tell_apart
 from vheatir.evaluation.protocol import Measured, measure
 from vheatir.evaluation.published import published_records
 from vheatir.evaluation.records import Record
