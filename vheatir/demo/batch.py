@@ -53,7 +53,7 @@ class BatchTab(Tab):
             api_description="Restore several files. Returns a ZIP and a report, one line per file.",
         )  # fmt: skip
 
-    @reports_errors
+    @reports_errors()
     def run(
         self,
         files: list[str] | None,

@@ -31,7 +31,7 @@ class Handlers(Tab):
     panel: ResultPanel
     choices: Choices = field(default_factory=Choices)
 
-    @reports_errors
+    @reports_errors()
     def show_models(self) -> tuple[Any, ...]:
         """Look for models again, and show them."""
         self.catalogue.refresh()
@@ -84,7 +84,7 @@ class Handlers(Tab):
         preset = min(max(round(2 * sigma) / 2, limits["minimum"]), limits["maximum"])
         return gr.skip(), about, preset
 
-    @reports_errors
+    @reports_errors()
     def restore(
         self,
         image: str | None,
@@ -111,8 +111,8 @@ class Handlers(Tab):
         stem = stem_of(image, "image")
         if label is None:
             before, after = self.panel.show(request, pixels, pixels, strength, stem)
-            facts = [describe(pixels), "nothing to restore: left unchanged"]
-            return (before, after), " · ".join(facts), after
+            about = f"{describe(pixels)} · nothing to restore: left unchanged"
+            return (before, after), about, after
         entry = self.catalogue.entry(label)
         progress(0, desc="Loading the model")
         restorer = self.catalogue.restorer(label)
@@ -132,21 +132,18 @@ class Handlers(Tab):
         else:
             source = "estimated" if chosen is None else "chosen"
             level_text = f"{entry.task.level_name} {result.level:.1f} ({source})"
+        used = memory_used(restorer.device)
         facts = [
             describe(pixels),
+            f"found {choice.message} -> {label.split(' · ')[0]}" if choice is not None else None,
             f"{result.seconds:.2f} s ({time.perf_counter() - began:.2f} s in total)",
             level_text,
             f"tiles of {result.tile}" if result.tile else "whole image",
             f"on {restorer.device}",
+            f"server memory {used / 1e9:.1f} GB" if used is not None else None,
+            "rerun in float32" if result.retried else None,
         ]
-        if choice is not None:
-            facts.insert(1, f"found {choice.message} -> {label.split(' · ')[0]}")
-        used = memory_used(restorer.device)
-        if used is not None:
-            facts.append(f"server memory {used / 1e9:.1f} GB")
-        if result.retried:
-            facts.append("rerun in float32")
-        return (before, after), " · ".join(facts), after
+        return (before, after), " · ".join(filter(None, facts)), after
 
     def _resolve(self, model: str | None, choice: Choice | None) -> str | None:
         """Return the label of the model to use; None if Automatic leaves the image unchanged."""

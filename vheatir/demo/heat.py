@@ -69,7 +69,7 @@ class HeatTab(Tab):
         side = max(16, min(300, math.isqrt(self.max_pixels)))
         return (gr.skip() if image else cached_png(sample("Cat")[:side, :side], "cat.png")), swinir
 
-    @reports_errors
+    @reports_errors()
     def first(self, image: str | None, model: str | None, maps: str | None) -> tuple[Any, Any, Any]:
         """Explain the image centre when the tab opens, unless a point is already shown."""
         if maps or model is None:
@@ -77,7 +77,7 @@ class HeatTab(Tab):
         height, width = self.load(image, "Cat").shape[:2]
         return self._trace(image, model, width // 2, height // 2)
 
-    @reports_errors
+    @reports_errors()
     def click(
         self, image: str | None, model: str | None, event: gr.SelectData
     ) -> tuple[str, str, str]:

@@ -99,7 +99,7 @@ class ResultPanel:
         self.store.put(_owner(request), result)
         return before_file, shown_file
 
-    @reports_errors
+    @reports_errors()
     def adjust(
         self, details: str, luma: float, chroma: float, request: gr.Request
     ) -> tuple[Any, Any]:
@@ -113,7 +113,7 @@ class ResultPanel:
         self.store.change(owner, result, shown=shown, shown_file=file)
         return (result.before_file, file), gr.DownloadButton(value=file, interactive=True)
 
-    @reports_errors
+    @reports_errors()
     def refresh(self, details: str, view: str, request: gr.Request) -> tuple[Any, ...]:
         """Return the content of the open view for the stored result: residual, map and loupe."""
         if not details or view == _COMPARE:
@@ -126,7 +126,7 @@ class ResultPanel:
         file = cached_png(residual, f"{result.stem}_removed_x{factor}.png")
         return gr.Image(file, label=label), gr.skip(), gr.skip(), gr.skip()
 
-    @reports_errors
+    @reports_errors()
     def look(self, event: gr.SelectData, request: gr.Request) -> tuple[str, str]:
         """Move the loupe to the clicked point."""
         try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 from abc import ABCMeta
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -20,8 +20,6 @@ from vheatir.demo.uploads import read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import encode_image
 from vheatir.inference.strength import STRONGEST
-
-Result = TypeVar("Result")
 
 #: Photographs of scikit-image, by subject.
 SAMPLES = {"Cat": "chelsea", "Coffee": "coffee"}
@@ -44,18 +42,14 @@ class Tab:
         return read_upload(path, self.max_pixels).pixels if path else sample(title)
 
 
-def reports_errors(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Show a VHeatIRError as a message on the page, without a traceback in the terminal."""
-
-    @wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Result:
-        try:
-            return function(*args, **kwargs)
-        except VHeatIRError as error:
-            # Messages are rendered as HTML, and may quote the name of an uploaded file.
-            raise gr.Error(html.escape(str(error)), print_exception=False) from None
-
-    return wrapped
+@contextmanager
+def reports_errors() -> Iterator[None]:
+    """Show a VHeatIRError as a message on the page, without a traceback; also a decorator."""
+    try:
+        yield
+    except VHeatIRError as error:
+        # Messages are rendered as HTML, and may quote the name of an uploaded file.
+        raise gr.Error(html.escape(str(error)), print_exception=False) from None
 
 
 def upload_image(label: str, elem_id: str, height: int = 300) -> gr.Image:

@@ -80,7 +80,7 @@ class TrialTab(Tab):
             api_description="Degrade a clean image, restore it, and measure both.",
         )  # fmt: skip
 
-    @reports_errors
+    @reports_errors()
     def run(
         self,
         image: str | None = None,
