@@ -45,13 +45,11 @@ class TrainingRun:
 
     Attributes:
         model: the weights.
-        level: the only level they are trained for; None if there are several, or none.
         is_bundled: whether the run is validated on the bundled photographs alone.
         open_pairs: returns its validation sets of pairs, in the colour mode of a task.
     """
 
     model: LoadedModel
-    level: float | None
     is_bundled: bool
     open_pairs: Callable[[Task], list[BenchmarkSet]]
 
@@ -162,7 +160,7 @@ def make_plans(
     plans = []
     for task in _tasks_with_level(arguments, tasks, note):
         own = [method for method in methods if method.task == task.name]
-        levels = _levels(arguments, task, training, own if named else [])
+        levels = _levels(arguments, task, own if named else [])
         if not own and not named:
             note(f"no weights found for {task.name}: only the degraded input is measured")
         for method in own:
@@ -264,9 +262,9 @@ def _tasks_with_level(
 
 
 def _levels(
-    arguments: argparse.Namespace, task: Task, training: TrainingRun | None, named: list[Method]
+    arguments: argparse.Namespace, task: Task, named: list[Method]
 ) -> Sequence[float | None]:
-    """Return the levels to evaluate: those of ``--level``, the option file or the weights."""
+    """Return the levels to evaluate: those of ``--level`` or of the weights."""
     if not task.has_level:
         return [None]
     if arguments.level:
@@ -285,8 +283,6 @@ def _levels(
                 f"{task.name} are trained for {task.level_name} {', '.join(trained)}"
             )
         return levels
-    if training is not None and training.level is not None:
-        return [training.level]
     levels = [float(level) for level in task.benchmark_levels]
     if not named:
         return levels
