@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -58,7 +57,7 @@ class ResultPanel:
         self.download = gr.DownloadButton("Download PNG", interactive=False, elem_id="download")
         for tab, name in ((compare, _COMPARE), (removed, _REMOVED), (loupe, _LOUPE)):
             opened = tab.select(
-                partial(_view_name, name), outputs=self._view, api_visibility="private", queue=False
+                lambda name=name: name, outputs=self._view, api_visibility="private", queue=False
             )
             self.refresh_after(opened.then)
         for strength in (self.luma, self.chroma):
@@ -140,10 +139,6 @@ class ResultPanel:
     def leave(self, request: gr.Request) -> None:
         """Drop the result of a visitor who closes the page."""
         self.store.forget(_owner(request))
-
-
-def _view_name(name: str) -> str:
-    return name
 
 
 def _owner(request: gr.Request | None) -> str | None:

@@ -24,7 +24,7 @@ from vheatir.errors import VHeatIRError
 from vheatir.evaluation.methods import bm3d_method, nlm_method
 from vheatir.inference import estimate_sigma
 from vheatir.metrics import psnr, ssim, to_uint8
-from vheatir.tasks import Task, get_task
+from vheatir.tasks import get_task
 
 #: Side of the central crop that is used, for results within seconds.
 SIDE = 512
@@ -100,13 +100,13 @@ class TrialTab(Tab):
         )
         kind = "jpeg" if damage == _JPEG else "denoise"
         task = get_task(f"{kind}_gray" if is_gray else f"{kind}_color")
-        used = level  # by both methods
+        used, models = level, []  # the level of both methods, and models for photographs
         if damage == _CAMERA:
             degraded = camera_noise(reference).astype(np.float32) / np.float32(255)
-            label, used = self._for_photographs(task), estimate_sigma(degraded)
+            used, models = estimate_sigma(degraded), self.catalogue.labels(get_task("photo"))
         else:
             degraded = degrade_for_benchmark(reference, task, level)
-            label = self.catalogue.label_for(task.name)
+        label = models[0] if models else self.catalogue.label_for(task.name)
         progress(0.1, desc="Restoring")
         restorer = self.catalogue.restorer(label)
         given = restorer.nearest_level(used) if damage == _CAMERA else used
@@ -130,11 +130,6 @@ class TrialTab(Tab):
         strength = "" if damage == _CAMERA else f" {task.level_name} {level:g}"
         note = f"\n\n{damage}{strength}, {reference.shape[1]} × {len(reference)}"
         return (files[0], files[1]), "\n".join(lines) + note, files[2], clean
-
-    def _for_photographs(self, otherwise: Task) -> str:
-        """Return the first model for photographs, or that of another task if there is none."""
-        first = next(iter(self.catalogue.labels(get_task("photo"))), None)
-        return first or self.catalogue.label_for(otherwise.name)
 
 
 def _centre(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
