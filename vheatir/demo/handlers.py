@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ import numpy as np
 
 from vheatir.demo.models import Catalogue, Entry
 from vheatir.demo.panel import ResultPanel
-from vheatir.demo.shared import Tab, reports_errors, stem_of
+from vheatir.demo.shared import Tab, reports_errors
 from vheatir.demo.uploads import Choices, describe, read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import memory_used
@@ -108,7 +109,7 @@ class Handlers(Tab):
         if model == AUTOMATIC:
             choice = self.choices.choose(image, pixels, photo.quality)
         label = self._resolve(model, choice)
-        stem = stem_of(image, "image")
+        stem = Path(image).stem
         if label is None:
             before, after = self.panel.show(request, pixels, pixels, strength, stem)
             about = f"{describe(pixels)} · nothing to restore: left unchanged"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,9 +15,7 @@ from vheatir.demo.shared import (
     cached_file,
     cached_png,
     reports_errors,
-    sample,
     shown_image,
-    stem_of,
     upload_image,
 )
 from vheatir.explain import figures
@@ -67,7 +66,8 @@ class HeatTab(Tab):
         swinir = cached_file(figures.SWINIR_FIGURE.read_bytes(), "swinir_windows.png")
         # The sample comes back like an upload, so it must pass the pixel limit.
         side = max(16, min(300, math.isqrt(self.max_pixels)))
-        return (gr.skip() if image else cached_png(sample("Cat")[:side, :side], "cat.png")), swinir
+        sample = cached_png(self.load(None, "Cat")[:side, :side], "cat.png")
+        return gr.skip() if image else sample, swinir
 
     @reports_errors()
     def first(self, image: str | None, model: str | None, maps: str | None) -> tuple[Any, Any, Any]:
@@ -92,7 +92,7 @@ class HeatTab(Tab):
         if restorer.task is not None and restorer.task.channels == 1 and pixels.ndim == 3:
             pixels = to_color_mode(pixels, "gray")
         influence = trace_influence(restorer, pixels, (y, x))
-        stem = stem_of(image, "cat")
+        stem = Path(image).stem if image else "cat"
         curves = figures.draw_diffusivity(diffusivities(restorer.network))
         return (
             cached_file(figures.draw_influence(influence), f"{stem}_influence.png"),

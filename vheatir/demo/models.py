@@ -160,8 +160,9 @@ class Catalogue:
 def _quickstart() -> list[Path]:
     """Return the weights trained by the quickstart, newest first."""
     folder = (_paths.checkout_root() or Path.cwd()) / "experiments" / "quickstart"
-    files = list(folder.rglob("*.safetensors")) if folder.is_dir() else []
-    return sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(
+        folder.rglob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
 
 
 def _read_entry(path: Path) -> Entry:

@@ -7,7 +7,6 @@ from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -130,8 +129,3 @@ def cached_png(image: np.ndarray[Any, Any], name: str) -> str:
 def sample(title: str | None) -> np.ndarray[Any, Any]:
     """Return a clean sample photograph, uint8 RGB."""
     return heldout_photographs()[SAMPLES.get(title or "", "chelsea")]
-
-
-def stem_of(path: str | None, otherwise: str) -> str:
-    """Return an upload's name without its folder and suffix."""
-    return Path(path).stem if path else otherwise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,15 +12,7 @@ import numpy as np
 from vheatir.colors import to_color_mode
 from vheatir.degradations import degrade_for_benchmark
 from vheatir.demo.samples import camera_noise
-from vheatir.demo.shared import (
-    SAMPLES,
-    Tab,
-    cached_png,
-    reports_errors,
-    shown_image,
-    stem_of,
-    upload_image,
-)
+from vheatir.demo.shared import SAMPLES, Tab, cached_png, reports_errors, shown_image, upload_image
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation.methods import bm3d_method, nlm_method
 from vheatir.inference import estimate_sigma
@@ -124,7 +117,7 @@ class TrialTab(Tab):
         for name, shown in rows:
             measured = ssim(shown, reference) if min(shown.shape[:2]) >= 11 else float("nan")
             lines.append(f"| {name} | {psnr(shown, reference):.2f} | {measured:.4f} |")
-        stem = stem_of(image, sample)
+        stem = Path(image).stem if image else sample
         files = [cached_png(s, f"{stem}_{i}.png") for i, (_, s) in enumerate(rows)]
         clean = cached_png(reference, f"{stem}_clean.png")
         strength = "" if damage == _CAMERA else f" {task.level_name} {level:g}"
