@@ -64,10 +64,11 @@ class HeatTab(Tab):
     def open(self, image: str | None) -> tuple[Any, Any]:
         """Show a sample if nothing has been uploaded, and SwinIR's figure."""
         swinir = cached_file(figures.SWINIR_FIGURE.read_bytes(), "swinir_windows.png")
+        if image:
+            return gr.skip(), swinir
         # The sample comes back like an upload, so it must pass the pixel limit.
         side = max(16, min(300, math.isqrt(self.max_pixels)))
-        sample = cached_png(self.load(None, "Cat")[:side, :side], "cat.png")
-        return gr.skip() if image else sample, swinir
+        return cached_png(self.load(None, "Cat")[:side, :side], "cat.png"), swinir
 
     @reports_errors()
     def first(self, image: str | None, model: str | None, maps: str | None) -> tuple[Any, Any, Any]:
