@@ -8,11 +8,10 @@ scene. Two layouts are supported: ``noisy/`` and ``clean/`` with files of equal 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +32,23 @@ _NOISY, _CLEAN = "noisy", "clean"
 _REAL, _MEAN = "_real", "_mean"
 
 
+class Images(Protocol):
+    """Images by index: arrays, or files that are read when they are asked for."""
+
+    def __getitem__(self, index: int, /) -> NDArray[Any]:
+        """Return an image, see :func:`vheatir.image_io.read_image`."""
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Image files, read when they are asked for."""
+
+    paths: Sequence[Path]
+
+    def __getitem__(self, index: int, /) -> NDArray[Any]:
+        return read_image(self.paths[index])
+
+
 @dataclass(frozen=True)
 class BenchmarkSet:
     """A test set of clean images, optionally paired with noisy ones, loaded lazily.
@@ -40,14 +56,14 @@ class BenchmarkSet:
     Attributes:
         name: name in tables; the name of the folder.
         names: unique names of the images, without suffix.
-        loaders: functions that load the clean images.
-        noisy_loaders: functions that load the noisy images; None if the degradation is synthetic.
+        clean: the clean images.
+        noisy: the noisy images; None if the degradation is synthetic.
     """
 
     name: str
     names: tuple[str, ...]
-    loaders: tuple[Callable[[], NDArray[Any]], ...]
-    noisy_loaders: tuple[Callable[[], NDArray[Any]], ...] | None = None
+    clean: Images
+    noisy: Images | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,11 +71,11 @@ class BenchmarkSet:
     @property
     def is_paired(self) -> bool:
         """Whether each clean image has a noisy one."""
-        return self.noisy_loaders is not None
+        return self.noisy is not None
 
     def load(self, index: int, task: Task) -> NDArray[np.uint8]:
         """Return a clean image in the colour mode of ``task``: ``uint8``, (H, W) or (H, W, 3)."""
-        return np.ascontiguousarray(to_color_mode(self.loaders[index](), task.color))
+        return np.ascontiguousarray(to_color_mode(self.clean[index], task.color))
 
     def load_pair(
         self, index: int, task: Task
@@ -70,9 +86,9 @@ class BenchmarkSet:
             VHeatIRError: the two differ in size.
         """
         clean = self.load(index, task)
-        if self.noisy_loaders is None:
+        if self.noisy is None:
             return clean, None
-        noisy = np.ascontiguousarray(to_color_mode(self.noisy_loaders[index](), task.color))
+        noisy = np.ascontiguousarray(to_color_mode(self.noisy[index], task.color))
         if noisy.shape != clean.shape:
             sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (noisy, clean)]
             raise VHeatIRError(
@@ -83,8 +99,7 @@ class BenchmarkSet:
 
     def first(self, limit: int | None) -> BenchmarkSet:
         """Return a set of the first ``limit`` images; None keeps all."""
-        noisy = self.noisy_loaders and self.noisy_loaders[:limit]
-        return BenchmarkSet(self.name, self.names[:limit], self.loaders[:limit], noisy)
+        return replace(self, names=self.names[:limit])
 
 
 def folder_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
@@ -100,8 +115,7 @@ def folder_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
         stem if stems.count(stem) == 1 else f"{stem}_{path.suffix[1:]}"
         for stem, path in zip(stems, paths, strict=True)
     )
-    loaders = tuple(partial(read_image, path) for path in paths)
-    return BenchmarkSet(root.resolve().name, names, loaders)
+    return BenchmarkSet(root.resolve().name, names, _Files(paths))
 
 
 def paired_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
@@ -135,19 +149,15 @@ def paired_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
             f"{str(root)!r} contains no pairs: give {_NOISY}/ and {_CLEAN}/ with images of equal "
             f"names, or images NAME{_REAL} and NAME{_MEAN}"
         )
-    return BenchmarkSet(
-        root.resolve().name,
-        tuple(sorted(noisy)),
-        tuple(partial(read_image, clean[name]) for name in sorted(noisy)),
-        tuple(partial(read_image, noisy[name]) for name in sorted(noisy)),
-    )
+    names = tuple(sorted(noisy))
+    sources = (_Files([files[name] for name in names]) for files in (clean, noisy))
+    return BenchmarkSet(root.resolve().name, names, *sources)
 
 
 def bundled_test_set() -> BenchmarkSet:
     """Return the held-out photographs of :mod:`vheatir.bundled`."""
     photographs = heldout_photographs()
-    loaders = tuple(partial(photographs.__getitem__, name) for name in photographs)
-    return BenchmarkSet(BUNDLED, tuple(photographs), loaders)
+    return BenchmarkSet(BUNDLED, tuple(photographs), tuple(photographs.values()))
 
 
 def default_data_folder() -> Path | None:
