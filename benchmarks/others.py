@@ -122,7 +122,7 @@ class _Bm3d(nn.Module):
 
     def __init__(self, task: str, level: float) -> None:
         super().__init__()
-        from vheatir.evaluation.baselines import bm3d_method
+        from vheatir.evaluation.methods import bm3d_method
 
         self.task, self.level = get_task(task), level
         self.in_chans = self.task.channels

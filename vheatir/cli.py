@@ -62,6 +62,17 @@ def _usage() -> str:
     )
 
 
+def positive_number(text: str) -> int:
+    """Parse a whole number of at least 1, also as ``50e6``; a type for argparse."""
+    try:
+        number = int(float(text))
+    except (ValueError, OverflowError):
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of at least 1, such as 50e6")
+    return number
+
+
 def add_import_option(parser: argparse.ArgumentParser, about: str) -> None:
     """Add ``--import MODULE``, repeatable, as ``imports``.
 
@@ -90,11 +101,13 @@ def is_missing_dependency(error: ModuleNotFoundError) -> bool:
     return error.name is not None and error.name.split(".")[0] != "vheatir"
 
 
-def run_entry_point(function: Callable[[], int], interrupted: str, extra: str | None = None) -> int:
+def run_entry_point(
+    function: Callable[[], int | None], interrupted: str, extra: str | None = None
+) -> int:
     """Run the main function of a script; report user errors in one line on stderr.
 
     Args:
-        function: main function; returns the exit status.
+        function: main function; returns the exit status, None for 0.
         interrupted: message after Ctrl-C.
         extra: extra of the package with the dependencies of the script, such as ``"train"``.
 
@@ -103,7 +116,7 @@ def run_entry_point(function: Callable[[], int], interrupted: str, extra: str | 
         installed, 130 after Ctrl-C.
     """
     try:
-        return function()
+        return function() or 0
     except VHeatIRError as error:
         return report_error(error)
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vheatir.cli import add_import_option, run_entry_point
+from vheatir.cli import add_import_option, positive_number, run_entry_point
 from vheatir.errors import VHeatIRError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--jobs",
-        type=_count,
+        type=positive_number,
         metavar="N",
         help="number of images processed in parallel (default: 1; with --engine ray: one per GPU, "
         "or per CPU core without GPUs)",
@@ -143,7 +143,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--max-pixels",
-        type=_count,
+        type=positive_number,
         default=150_000_000,
         metavar="N",
         help="reject images with more than N pixels (default: 150e6)",
@@ -287,16 +287,6 @@ def _shard(text: str) -> tuple[int, int]:
     if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text!r}: give I/N with I from 1 to N, such as 3/16")
     return int(index), int(count)
-
-
-def _count(text: str) -> int:
-    try:
-        count = int(float(text))
-    except (ValueError, OverflowError):
-        count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number of at least 1, such as 50e6")
-    return count
 
 
 if __name__ == "__main__":

@@ -45,6 +45,11 @@ class Task:
     benchmark_sets: tuple[str, ...]
 
     @property
+    def heading(self) -> str:
+        """The title with a capital letter."""
+        return self.title[0].upper() + self.title[1:]
+
+    @property
     def channels(self) -> int:
         """Number of image channels: 1 or 3."""
         return 3 if self.color == "rgb" else 1
@@ -102,3 +107,11 @@ def get_task(name: str) -> Task:
         return {**TASKS, **{task.name: task for task in PAIRED_TASKS.values()}}[name]
     except KeyError:
         raise unknown_name("task", name, TASKS) from None
+
+
+def format_levels(levels: tuple[float, float] | None) -> str:
+    """Format the lowest and highest level of a model: ``"15"``, ``"0 to 55"``, ``"no level"``."""
+    if levels is None:
+        return "no level"
+    low, high = levels
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

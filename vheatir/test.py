@@ -17,7 +17,7 @@ from vheatir.cli import add_import_option, run_entry_point
 from vheatir.errors import VHeatIRError
 
 if TYPE_CHECKING:
-    from vheatir.evaluation import Record
+    from vheatir.evaluation.records import Record
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -76,9 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print and save the tables; return the exit status."""
     arguments = parse_arguments(argv)
 
-    def command() -> int:
+    def command() -> None:
         measure(arguments)
-        return 0
 
     return run_entry_point(command, "results measured so far are saved", extra="train")
 

@@ -43,7 +43,7 @@ def test_an_upload_is_estimated_once(
 ) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     settings = Settings(device="cpu")
-    handlers = Handlers(Catalogue(device="cpu"), settings, ResultPanel(settings))
+    handlers = Handlers(Catalogue(device="cpu"), settings.max_pixels, ResultPanel(settings))
     upload = tmp_path / "photo.png"
     write_image(upload, photograph)
     _, about, _ = handlers.inspect(str(upload), AUTOMATIC, True)

@@ -72,7 +72,7 @@ def test_a_model_for_photographs_has_no_level(photo_weights: Path) -> None:
     assert label.startswith("photo_test · blind · ") and label.endswith("k params")
     entry = catalogue.entry(label)
     assert entry.level is None and not entry.takes_level and entry.level_text == "blind"
-    assert catalogue.first_task() == TASKS["photo"]
+    assert catalogue.first().task == TASKS["photo"]
 
 
 def test_a_level_is_needed_where_the_task_has_one(tmp_path: Path) -> None:

@@ -13,9 +13,7 @@ from vheatir.bundled import heldout_photographs
 from vheatir.colors import to_color_mode
 from vheatir.degradations import benchmark_noise
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation import bm3d_method, model_method
-from vheatir.evaluation.baselines import nlm_method
-from vheatir.evaluation.methods import tell_apart
+from vheatir.evaluation.methods import bm3d_method, model_method, nlm_method, tell_apart
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import get_task
 from vheatir.weights import load_weights, save_weights

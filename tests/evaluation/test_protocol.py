@@ -12,8 +12,10 @@ from vheatir.bundled import heldout_photographs
 from vheatir.colors import to_color_mode
 from vheatir.degradations import benchmark_noise, jpeg_compress
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation import DEGRADED, Method, bundled_test_set, measure
-from vheatir.evaluation.benchmark_sets import BenchmarkSet
+from vheatir.evaluation.benchmark_sets import BenchmarkSet, bundled_test_set
+from vheatir.evaluation.methods import Method
+from vheatir.evaluation.protocol import measure
+from vheatir.evaluation.records import DEGRADED
 from vheatir.tasks import TASKS, get_task
 
 
@@ -21,7 +23,7 @@ def small_set() -> BenchmarkSet:
     """Two crops of the held-out photographs, one of odd size."""
     photos = heldout_photographs()
     crops = [photos["chelsea"][:96, :120], photos["coffee"][100:171, 200:283]]
-    return BenchmarkSet("crops", ("a", "b"), tuple(lambda crop=crop: crop for crop in crops))
+    return BenchmarkSet("crops", ("a", "b"), crops)
 
 
 def method(restore, task: str = "denoise_color", name: str = "fake", params=7) -> Method:
@@ -78,7 +80,7 @@ def test_jpeg_input_is_opencvs_and_has_psnrb(name: str) -> None:
 
 
 def heldout_crop(index: int):
-    return small_set().loaders[index]()
+    return small_set().clean[index]
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
@@ -113,8 +115,8 @@ def test_invalid_levels_are_refused() -> None:
 def paired_set() -> BenchmarkSet:
     """The crops, each paired with a darkened copy as its noisy image."""
     crops = small_set()
-    darker = tuple(lambda i=i: crops.loaders[i]() // 2 for i in range(2))
-    return BenchmarkSet("pairs", crops.names, crops.loaders, darker)
+    darker = [crops.clean[index] // 2 for index in range(2)]
+    return BenchmarkSet("pairs", crops.names, crops.clean, darker)
 
 
 def test_pairs_bring_their_own_input() -> None:
@@ -139,7 +141,7 @@ def test_pairs_bring_their_own_input() -> None:
 
 
 def test_a_pair_of_unequal_sizes_is_one_clear_line() -> None:
-    pairs = replace(paired_set(), noisy_loaders=paired_set().noisy_loaders[::-1])
+    pairs = replace(paired_set(), noisy=paired_set().noisy[::-1])
     with pytest.raises(VHeatIRError, match=r"pair 'a' of pairs .* 83x71 pixels, .* 120x96"):
         measure(get_task("photo"), pairs, None)
 
@@ -150,5 +152,5 @@ def test_bundled_set_is_the_held_out_one() -> None:
     assert bundled.load(0, get_task("jpeg_color")).ndim == 3
     assert bundled.load(0, get_task("jpeg_gray")).ndim == 2
     first = bundled.first(1)
-    assert len(first) == 1 and not first.whole and bundled.first(99).whole
-    assert not bundled.is_paired and len(paired_set().first(1).noisy_loaders) == 1
+    assert len(first) == 1 and bundled.first(99) == bundled.first(None) == bundled
+    assert not bundled.is_paired and len(paired_set().first(1)) == 1

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation import Record, print_task, save_results, to_markdown
-from vheatir.evaluation.tables import to_csv, to_json
+from vheatir.evaluation.records import Record
+from vheatir.evaluation.tables import print_task, save_results, to_csv, to_json, to_markdown
 from vheatir.metrics import CONVENTIONS
 
 FIELDS = (

@@ -13,8 +13,9 @@ if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
 
 from vheatir.archs import build_network
-from vheatir.evaluation import Method, bundled_test_set, measure
-from vheatir.evaluation.methods import network_restorer
+from vheatir.evaluation.benchmark_sets import bundled_test_set
+from vheatir.evaluation.methods import Method, network_restorer
+from vheatir.evaluation.protocol import measure
 from vheatir.image_io import read_image
 from vheatir.tasks import get_task
 from vheatir.training.options import load_options

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vheatir import _paths
-from vheatir.cli import report_error
-from vheatir.errors import VHeatIRError
+from vheatir.cli import positive_number, run_entry_point
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
         ("keep", "SECONDS", "delete uploads and results after this time"),
     ):  # fmt: skip
         limit = getattr(default, flag.replace("-", "_"))
-        add(f"--{flag}", type=_positive, default=limit, metavar=metavar,
+        add(f"--{flag}", type=positive_number, default=limit, metavar=metavar,
             help=f"{about} (%(default)s)")  # fmt: skip
     given = vars(parser.parse_args(argv))
     return Settings(**{**given, "weights": tuple(given["weights"])})
@@ -94,28 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     # The browser keeps no history of restored images.
     os.environ["GRADIO_RUN_HISTORY"] = "False"
-    try:
-        import gradio
 
-        if int(gradio.__version__.split(".")[0]) < 6:
-            raise VHeatIRError(
-                f"gradio {gradio.__version__} is too old for the demo: "
-                "pip install --upgrade 'gradio>=6.7'"
-            )
+    def command() -> None:
         from vheatir.demo.page import serve
 
         serve(settings)
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        return report_error("the demo needs gradio: pip install 'vheatir[app]'")
-    except VHeatIRError as error:
-        return report_error(error)
-    return 0
 
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value
+    return run_entry_point(command, "the demo was not running yet", extra="app")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tempfile
 import zipfile
 from pathlib import Path
 
 import gradio as gr
 
-from vheatir.demo.models import Catalogue
-from vheatir.demo.shared import cached_file, reports_errors
-from vheatir.demo.uploads import refuse_addresses
+from vheatir.demo.shared import Tab, cached_file, reports_errors, strength_sliders, upload_files
 from vheatir.errors import VHeatIRError
 from vheatir.inference.files import default_suffix
 from vheatir.inference.jobs import Job, Runner, Settings
-from vheatir.inference.strength import STRONGEST
 
 #: Maximum files per batch, so that one visitor does not block the others for an hour.
 MOST = 50
@@ -26,12 +24,8 @@ _SUFFIXES = {
 }  # fmt: skip
 
 
-class BatchTab:
+class BatchTab(Tab):
     """Builds the tab and handles its events."""
-
-    def __init__(self, catalogue: Catalogue, max_pixels: int) -> None:
-        self._catalogue = catalogue
-        self._max_pixels = max_pixels
 
     def build(self) -> None:
         """Add the tab's components to the page under construction."""
@@ -42,21 +36,12 @@ class BatchTab:
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                files = gr.File(
-                    label="Images", file_count="multiple", type="filepath", elem_id="batch_files"
-                )
-                refuse_addresses(files)
+                files = upload_files("Images", "batch_files")
                 task = gr.Radio(
                     list(_TASKS), value="Automatic", label="Remove", elem_id="batch_task"
                 )  # fmt: skip
                 form = gr.Radio(list(_SUFFIXES), value="As uploaded", label="Output format")
-                luma, chroma = (
-                    gr.Slider(
-                        0, STRONGEST, value=100, step=1, label=f"{part.title()} strength (%)",
-                        elem_id=f"batch_{part}", buttons=[],
-                    )
-                    for part in ("luma", "chroma")
-                )  # fmt: skip
+                luma, chroma = strength_sliders("batch_")
                 button = gr.Button("Restore all", variant="primary", elem_id="batch")
             with gr.Column(scale=3, min_width=320):
                 archive = gr.File(label="Results (ZIP)", interactive=False, elem_id="batch_zip")
@@ -68,7 +53,7 @@ class BatchTab:
             api_description="Restore several files. Returns a ZIP and a report, one line per file.",
         )  # fmt: skip
 
-    @reports_errors
+    @reports_errors()
     def run(
         self,
         files: list[str] | None,
@@ -86,10 +71,10 @@ class BatchTab:
         settings = Settings(
             task=_TASKS[remove],  # type: ignore[arg-type]
             strength=(luma, chroma),
-            max_pixels=self._max_pixels,
+            max_pixels=self.max_pixels,
         )
-        runner = Runner(settings, self._catalogue.for_task)
-        out, taken, lines, done = io.BytesIO(), set[str](), [], 0
+        runner = Runner(settings, self.catalogue.for_task)
+        out, lines, done = io.BytesIO(), [], 0
         with (
             tempfile.TemporaryDirectory() as folder,
             zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive,  # images are compressed
@@ -105,7 +90,7 @@ class BatchTab:
                     reason = str(error) if isinstance(error, VHeatIRError) else "cannot be read"
                     message = f"failed: {reason.removeprefix(path.name).strip()}"
                 else:
-                    archive.write(target, _free_name(path.stem, target.suffix, taken))
+                    archive.write(target, _free_name(path.stem, suffix, archive.namelist()))
                     target.unlink()
                     done += 1
                 lines.append(f"- {_escape(path.name)}: {_escape(message)}")
@@ -113,13 +98,9 @@ class BatchTab:
         return (cached_file(out.getvalue(), "restored.zip") if done else None), summary
 
 
-def _free_name(stem: str, suffix: str, taken: set[str]) -> str:
-    name, count = f"{stem}{suffix}", 1
-    while name in taken:
-        count += 1
-        name = f"{stem}_{count}{suffix}"
-    taken.add(name)
-    return name
+def _free_name(stem: str, suffix: str, taken: list[str]) -> str:
+    numbers = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
+    return next(name for n in numbers if (name := f"{stem}{n}{suffix}") not in taken)
 
 
 def _escape(text: str) -> str:

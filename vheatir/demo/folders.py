@@ -8,20 +8,17 @@ the folder in requests. Access control stays with gradio.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+import re
 from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: What clients see instead of the folder.
 ALIAS = "/vheatir-demo-files"
 
 _TEXTS = ("application/json", "text/event-stream", "text/html", "text/plain")
-_Message = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
 
 
 class HideFolder:
@@ -32,45 +29,35 @@ class HideFolder:
         folder: absolute path, spelled as the application writes it.
     """
 
-    def __init__(self, app: Callable[..., Awaitable[None]], folder: str) -> None:
+    def __init__(self, app: ASGIApp, folder: str) -> None:
         self.app = app
-        inside = json.dumps(folder)[1:-1]  # escaped as in JSON (Windows' backslashes)
         self.folder = folder
-        self.inside = inside.encode()
-        self.spellings = (self.inside, quote(folder).encode())
+        self.inside = json.dumps(folder)[1:-1].encode()  # escaped as in JSON: Windows' backslashes
+        spellings = (self.inside, quote(folder).encode())
+        self.spelled = re.compile(b"|".join(map(re.escape, spellings)))
 
-    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request and its response, translated."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope = {**scope, "path": scope["path"].replace(ALIAS, self.folder)}
         headers = MutableHeaders(raw=list(scope["headers"]))
+        path = scope["path"].replace(ALIAS, self.folder)
+        scope = {**scope, "path": path, "headers": headers.raw}
         if headers.get("content-type", "").startswith("application/json"):
-            receive = await self._translated(scope, receive)
-            # The length has changed; ``receive`` returns the whole body at once.
+            try:
+                body = await Request(scope, receive).body()
+            except ClientDisconnect:
+                return
+            # The length changes; ``receive`` returns the whole body at once.
             del headers["content-length"]
-            scope["headers"] = headers.raw
+            receive = _first(body.replace(ALIAS.encode(), self.inside), receive)
         await self.app(scope, receive, self._hiding(send))
 
-    async def _translated(self, scope: _Message, receive: _Receive) -> _Receive:
-        """Read the whole body, with the alias replaced by the folder."""
-        try:
-            body = await Request(scope, receive).body()
-            whole = {"type": "http.request", "body": body.replace(ALIAS.encode(), self.inside)}
-        except ClientDisconnect:
-            whole = {"type": "http.disconnect"}
-        waiting: list[_Message] = [whole]
-
-        async def translated() -> _Message:
-            return waiting.pop() if waiting else await receive()
-
-        return translated
-
-    def _hiding(self, send: _Send) -> _Send:
+    def _hiding(self, send: Send) -> Send:
         is_text = False
 
-        async def hiding(message: _Message) -> None:
+        async def hiding(message: Message) -> None:
             nonlocal is_text
             if message["type"] == "http.response.start":
                 hidden = [(name, self._hide(value)) for name, value in message["headers"]]
@@ -87,6 +74,14 @@ class HideFolder:
         return hiding
 
     def _hide(self, text: bytes) -> bytes:
-        for folder in self.spellings:
-            text = text.replace(folder, ALIAS.encode())
-        return text
+        return self.spelled.sub(ALIAS.encode(), text)
+
+
+def _first(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that returns the body of a request first."""
+    messages: list[Message] = [{"type": "http.request", "body": body}]
+
+    async def received() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return received

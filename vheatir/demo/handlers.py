@@ -4,65 +4,66 @@ from __future__ import annotations
 
 import html
 import time
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from vheatir.demo import Settings
 from vheatir.demo.models import Catalogue, Entry
 from vheatir.demo.panel import ResultPanel
-from vheatir.demo.shared import reports_errors, stem_of
+from vheatir.demo.shared import Tab, reports_errors
 from vheatir.demo.uploads import Choices, describe, read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import memory_used
 from vheatir.inference import Choice
 from vheatir.inference.estimate import estimate_sigma, floating_parts
 from vheatir.inference.strength import parse_strength
-from vheatir.tasks import TASKS, Task
 
 #: The option that chooses task and model by the image.
 AUTOMATIC = "Automatic"
 
 
-class Handlers:
+@dataclass(frozen=True)
+class Handlers(Tab):
     """Event handlers; all state is in the catalogue, the panel and the choices."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings, panel: ResultPanel) -> None:
-        self._catalogue = catalogue
-        self._settings = settings
-        self._panel = panel
-        self._choices = Choices()
+    panel: ResultPanel
+    choices: Choices = field(default_factory=Choices)
 
-    @reports_errors
+    @reports_errors()
     def show_models(self) -> tuple[Any, ...]:
         """Look for models again, and show them."""
-        self._catalogue.refresh()
-        choices = first_choices(self._catalogue)
-        radio = gr.Radio(**task_choices(self._catalogue))
-        return radio, gr.Dropdown(**choices), *self._show_level(choices["value"])
+        self.catalogue.refresh()
+        tasks = task_choices(self.catalogue)
+        return gr.Radio(**tasks), *self.choose_task(tasks["value"])
 
     def choose_task(self, title: str | None) -> tuple[Any, ...]:
         """Offer the models of another task."""
-        task = next((task for task in TASKS.values() if _title(task) == title), None)
-        choices = _model_choices(self._catalogue, task, title == AUTOMATIC)
-        return gr.Dropdown(**choices), *self._show_level(choices["value"])
+        found = [label for label, e in self.catalogue.entries.items() if e.task.heading == title]
+        labels = [AUTOMATIC] if title == AUTOMATIC else found
+        label = next(iter(labels), None)
+        models = gr.Dropdown(choices=labels, value=label, visible=bool(labels))
+        return models, *self.choose_model(label)
 
-    def choose_model(self, label: str | None) -> tuple[Any, ...]:
+    def choose_model(self, label: str | None) -> tuple[Any, Any]:
         """Show the level slider with the model's range, if the model takes a level."""
-        return self._show_level(label)
+        entry = self.catalogue.entries.get(label or "")
+        visible = label == AUTOMATIC or (entry is not None and entry.takes_level)
+        return gr.Group(visible=visible), gr.Slider(**level_range(entry))
 
     def inspect(self, path: str | None, label: str | None, automatic: bool) -> tuple[Any, ...]:
         """Describe an upload and preset the slider to its estimated noise; reject a bad file."""
         if not path:
             return gr.skip(), "", gr.skip()
         try:
-            photo = read_upload(path, self._settings.max_pixels)
+            photo = read_upload(path, self.max_pixels)
         except VHeatIRError as error:
             gr.Warning(html.escape(str(error)))
             return None, "", gr.skip()
         image = photo.pixels
-        choice = self._choices.choose(path, image, photo.quality)
+        choice = self.choices.choose(path, image, photo.quality)
         about = f"{describe(image)} · found {choice.message}"
         try:
             label = self._resolve(label, choice)
@@ -70,9 +71,9 @@ class Handlers:
             return gr.skip(), about, gr.skip()
         if label is None:
             return gr.skip(), about + " · Automatic leaves it unchanged", gr.skip()
-        seconds = self._catalogue.expected_seconds(label, image.shape[0] * image.shape[1])
+        seconds = self.catalogue.expected_seconds(label, image.shape[0] * image.shape[1])
         about += f" · about {max(seconds, 0.1):.1f} s with {label.split(' · ')[0]}"
-        entry = self._catalogue.entry(label)
+        entry = self.catalogue.entry(label)
         if not automatic or not entry.takes_level:
             return gr.skip(), about, gr.skip()
         sigma = choice.level
@@ -84,7 +85,7 @@ class Handlers:
         preset = min(max(round(2 * sigma) / 2, limits["minimum"]), limits["maximum"])
         return gr.skip(), about, preset
 
-    @reports_errors
+    @reports_errors()
     def restore(
         self,
         image: str | None,
@@ -103,19 +104,19 @@ class Handlers:
         began = time.perf_counter()
         strength = parse_strength((luma, chroma))
         progress(0, desc="Reading the image")
-        photo = read_upload(image, self._settings.max_pixels)
+        photo = read_upload(image, self.max_pixels)
         pixels, choice = photo.pixels, None
         if model == AUTOMATIC:
-            choice = self._choices.choose(image, pixels, photo.quality)
+            choice = self.choices.choose(image, pixels, photo.quality)
         label = self._resolve(model, choice)
-        stem = stem_of(image, "image")
+        stem = Path(image).stem
         if label is None:
-            before, after = self._panel.show(request, pixels, pixels, strength, stem)
-            facts = [describe(pixels), "nothing to restore: left unchanged"]
-            return (before, after), " · ".join(facts), after
-        entry = self._catalogue.entry(label)
+            before, after = self.panel.show(request, pixels, pixels, strength, stem)
+            about = f"{describe(pixels)} · nothing to restore: left unchanged"
+            return (before, after), about, after
+        entry = self.catalogue.entry(label)
         progress(0, desc="Loading the model")
-        restorer = self._catalogue.restorer(label)
+        restorer = self.catalogue.restorer(label)
         progress(0, desc="Restoring")
         chosen = float(level) if entry.takes_level and not automatic else None
         found = restorer.nearest_level(choice.level) if choice and automatic else None
@@ -125,60 +126,38 @@ class Handlers:
             self_ensemble=ensemble,
             progress=lambda done, total: progress((done, total), desc="Restoring", unit="tiles"),
         )
-        self._catalogue.measured(label, pixels.shape[0] * pixels.shape[1], result.seconds)
-        before, after = self._panel.show(request, pixels, result.image, strength, stem)
+        self.catalogue.measured(label, pixels.shape[0] * pixels.shape[1], result.seconds)
+        before, after = self.panel.show(request, pixels, result.image, strength, stem)
         if result.level is None:
             level_text = entry.level_text
         else:
             source = "estimated" if chosen is None else "chosen"
             level_text = f"{entry.task.level_name} {result.level:.1f} ({source})"
+        used = memory_used(restorer.device)
         facts = [
             describe(pixels),
+            f"found {choice.message} -> {label.split(' · ')[0]}" if choice is not None else None,
             f"{result.seconds:.2f} s ({time.perf_counter() - began:.2f} s in total)",
             level_text,
             f"tiles of {result.tile}" if result.tile else "whole image",
             f"on {restorer.device}",
+            f"server memory {used / 1e9:.1f} GB" if used is not None else None,
+            "rerun in float32" if result.retried else None,
         ]
-        if choice is not None:
-            facts.insert(1, f"found {choice.message} -> {label.split(' · ')[0]}")
-        used = memory_used(restorer.device)
-        if used is not None:
-            facts.append(f"server memory {used / 1e9:.1f} GB")
-        if result.retried:
-            facts.append("rerun in float32")
-        return (before, after), " · ".join(facts), after
+        return (before, after), " · ".join(filter(None, facts)), after
 
     def _resolve(self, model: str | None, choice: Choice | None) -> str | None:
         """Return the label of the model to use; None if Automatic leaves the image unchanged."""
         if model != AUTOMATIC or choice is None:
-            return self._catalogue.entry(model).label
-        return None if choice.model is None else self._catalogue.label_for(choice.model)
-
-    def _show_level(self, label: str | None) -> tuple[Any, Any]:
-        entry = self._catalogue.entries.get(label or "")
-        visible = label == AUTOMATIC or (entry is not None and entry.takes_level)
-        return gr.Group(visible=visible), gr.Slider(**level_range(entry))
-
-
-def _title(task: Task) -> str:
-    return task.title[0].upper() + task.title[1:]
+            return self.catalogue.entry(model).label
+        return None if choice.model is None else self.catalogue.label_for(choice.model)
 
 
 def task_choices(catalogue: Catalogue) -> dict[str, Any]:
     """Return the task choices and the initial one."""
-    titles = [_title(task) for task in catalogue.tasks()]
-    value = _title(catalogue.first_task()) if catalogue.was_given else AUTOMATIC
+    titles = [task.heading for task in catalogue.tasks()]
+    value = catalogue.first().task.heading if catalogue.given else AUTOMATIC
     return {"choices": [AUTOMATIC, *titles], "value": value}
-
-
-def first_choices(catalogue: Catalogue) -> dict[str, Any]:
-    """Return the initial models: Automatic, or those given by flag."""
-    return _model_choices(catalogue, catalogue.first_task(), not catalogue.was_given)
-
-
-def _model_choices(catalogue: Catalogue, task: Task | None, automatic: bool) -> dict[str, Any]:
-    labels = [AUTOMATIC] if automatic else catalogue.labels(task)
-    return {"choices": labels, "value": next(iter(labels), None), "visible": bool(labels)}
 
 
 def level_range(entry: Entry | None) -> dict[str, float]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from vheatir.colors import to_color_mode
-from vheatir.demo.models import Catalogue
 from vheatir.demo.shared import (
+    Tab,
     cached_file,
     cached_png,
-    load_image,
     reports_errors,
-    sample,
-    stem_of,
+    shown_image,
     upload_image,
 )
 from vheatir.explain import figures
@@ -29,37 +29,27 @@ _SWINIR = """SwinIR for comparison: 8 × 8 windows, shifted in every second laye
 weights, 128 × 128 pixels. There the influence of a pixel grows window by window."""
 
 
-class HeatTab:
-    """Builds the tab and handles its events."""
+_figure = partial(shown_image, show_label=False, buttons=["fullscreen"])
 
-    def __init__(self, catalogue: Catalogue, max_pixels: int) -> None:
-        self._catalogue = catalogue
-        self._max_pixels = max_pixels
+
+class HeatTab(Tab):
+    """Builds the tab and handles its events."""
 
     def build(self, tab: gr.Tab) -> None:
         """Add the tab's components to the page under construction."""
         gr.Markdown(_INTRO)
-        labels = list(self._catalogue.entries)
+        labels = list(self.catalogue.entries)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 image = upload_image("Click a point", "heat_upload")
-                first = self._catalogue.labels(self._catalogue.first_task())[0]
+                first = self.catalogue.first().label
                 model = gr.Dropdown(labels, value=first, label="Model", elem_id="heat_model")
                 point = gr.Markdown("No point selected yet.", elem_id="heat_point")
             with gr.Column(scale=3, min_width=320):
-                maps = gr.Image(
-                    label="Influence of the point", type="filepath", interactive=False,
-                    show_label=False, buttons=["fullscreen"], elem_id="heat_maps",
-                )  # fmt: skip
-        curves = gr.Image(
-            label="Learned thermal diffusivity", type="filepath", interactive=False,
-            show_label=False, buttons=["fullscreen"], elem_id="heat_curves",
-        )  # fmt: skip
+                maps = _figure("Influence of the point", "heat_maps")
+        curves = _figure("Learned thermal diffusivity", "heat_curves")
         gr.Markdown(_SWINIR)
-        swinir = gr.Image(
-            label="SwinIR's windows", type="filepath", interactive=False, show_label=False,
-            buttons=["fullscreen"], elem_id="heat_swinir",
-        )  # fmt: skip
+        swinir = _figure("SwinIR's windows", "heat_swinir")
         tab.select(
             self.open, image, [image, swinir], api_visibility="private", show_progress="hidden"
         ).success(
@@ -74,19 +64,21 @@ class HeatTab:
     def open(self, image: str | None) -> tuple[Any, Any]:
         """Show a sample if nothing has been uploaded, and SwinIR's figure."""
         swinir = cached_file(figures.SWINIR_FIGURE.read_bytes(), "swinir_windows.png")
+        if image:
+            return gr.skip(), swinir
         # The sample comes back like an upload, so it must pass the pixel limit.
-        side = max(16, min(300, math.isqrt(self._max_pixels)))
-        return (gr.skip() if image else cached_png(sample("Cat")[:side, :side], "cat.png")), swinir
+        side = max(16, min(300, math.isqrt(self.max_pixels)))
+        return cached_png(self.load(None, "Cat")[:side, :side], "cat.png"), swinir
 
-    @reports_errors
+    @reports_errors()
     def first(self, image: str | None, model: str | None, maps: str | None) -> tuple[Any, Any, Any]:
         """Explain the image centre when the tab opens, unless a point is already shown."""
         if maps or model is None:
             return gr.skip(), gr.skip(), gr.skip()
-        height, width = load_image(image, "Cat", self._max_pixels).shape[:2]
+        height, width = self.load(image, "Cat").shape[:2]
         return self._trace(image, model, width // 2, height // 2)
 
-    @reports_errors
+    @reports_errors()
     def click(
         self, image: str | None, model: str | None, event: gr.SelectData
     ) -> tuple[str, str, str]:
@@ -96,16 +88,15 @@ class HeatTab:
 
     def _trace(self, image: str | None, model: str | None, x: int, y: int) -> tuple[str, str, str]:
         """Return the maps, the curves and a description of a point."""
-        restorer = self._catalogue.restorer(model)
-        pixels = load_image(image, "Cat", self._max_pixels)
+        restorer = self.catalogue.restorer(model)
+        pixels = self.load(image, "Cat")
         if restorer.task is not None and restorer.task.channels == 1 and pixels.ndim == 3:
             pixels = to_color_mode(pixels, "gray")
         influence = trace_influence(restorer, pixels, (y, x))
-        stem = stem_of(image, "cat")
-        maps = figures.to_png(figures.draw_influence(influence))
-        curves = figures.to_png(figures.draw_diffusivity(diffusivities(restorer.network)))
+        stem = Path(image).stem if image else "cat"
+        curves = figures.draw_diffusivity(diffusivities(restorer.network))
         return (
-            cached_file(maps, f"{stem}_influence.png"),
+            cached_file(figures.draw_influence(influence), f"{stem}_influence.png"),
             cached_file(curves, "diffusivity.png"),
             f"Point {x}, {y}, in the image as shown.",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from vheatir import _paths, zoo
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.inference import Restorer
 from vheatir.renamed import MODELS, current_name
-from vheatir.tasks import TASKS, Task, get_task
+from vheatir.tasks import TASKS, Task, format_levels, get_task
 from vheatir.weights import level_range, read_info
 
 _KEPT_IN_MEMORY = 2
@@ -29,6 +30,7 @@ class Entry:
         task: what it restores.
         path: its weights file.
         level: smallest and largest trained level; None for a task without a level.
+        level_text: the levels as text, such as ``"sigma 15"``; ``"blind"`` without a level.
         takes_level: whether it takes the level as an input.
         params: number of weights.
     """
@@ -37,16 +39,9 @@ class Entry:
     task: Task
     path: Path
     level: tuple[float, float] | None
+    level_text: str
     takes_level: bool
     params: int
-
-    @property
-    def level_text(self) -> str:
-        """The levels as text, such as ``"sigma 15"``; ``"blind"`` for a task without a level."""
-        if self.level is None:
-            return "blind"
-        low, high = self.level
-        return f"{self.task.level_name} " + (f"{low:g}" if low == high else f"{low:g} to {high:g}")
 
 
 class Catalogue:
@@ -62,7 +57,8 @@ class Catalogue:
     """
 
     def __init__(self, weights: Iterable[Path] = (), device: str = "auto") -> None:
-        self._given = [Path(path) for path in weights]
+        #: Weights given on the command line, which are listed first.
+        self.given = [Path(path) for path in weights]
         self._lock = threading.Lock()
         self._load = lru_cache(_KEPT_IN_MEMORY)(partial(Restorer, device=device))
         self._speeds: dict[Path, float] = {}
@@ -75,43 +71,35 @@ class Catalogue:
         Raises:
             VHeatIRError: as for the class; the models found before stay.
         """
-        found = [_read_entry(path) for path in self._given]
+        found = {path.resolve(): _read_entry(path) for path in self.given}
         for path in (*(entry.path for entry in zoo.list_models()), *_quickstart()):
-            try:
-                found.append(_read_entry(path))
-            except VHeatIRError:
-                continue  # not requested by name: a partly copied file must not stop the demo
+            if path.resolve() not in found:
+                # Not requested by name: a partly copied file must not stop the demo.
+                with suppress(VHeatIRError):
+                    found[path.resolve()] = _read_entry(path)
         if not found:
             raise VHeatIRError(
                 "no model found, since the weight files of this copy are missing or damaged: "
                 "reinstall vheatir, or give --weights FILE"
             )
         entries: dict[str, Entry] = {}
-        for entry in found:
-            if any(other.path.resolve() == entry.path.resolve() for other in entries.values()):
-                continue
+        for entry in found.values():
             label = entry.label
             if label in entries:
                 label = f"{label}, {entry.path.parent.name}/{entry.path.name}"
             entries[label] = replace(entry, label=label)
         self.entries = entries
 
-    @property
-    def was_given(self) -> bool:
-        """Whether weights were given on the command line; they are listed first."""
-        return bool(self._given)
-
     def tasks(self) -> list[Task]:
         """Return the tasks for which there is a model."""
         return [t for t in TASKS.values() if any(e.task == t for e in self.entries.values())]
 
-    def first_task(self) -> Task:
-        """Return the initial task: that of the given weights, else colour denoising."""
-        tasks = self.tasks()
-        wanted = next(iter(self.entries.values())).task if self._given else TASKS["denoise_color"]
-        return wanted if wanted in tasks else tasks[0]
+    def first(self) -> Entry:
+        """Return the initial model: the first of the given ones, else for colour denoising."""
+        wanted = [] if self.given else self.labels(TASKS["denoise_color"])
+        return self.entries[next(iter([*wanted, *self.entries]))]
 
-    def labels(self, task: Task | None) -> list[str]:
+    def labels(self, task: Task) -> list[str]:
         """Return the labels of the models for ``task``."""
         return [label for label, entry in self.entries.items() if entry.task == task]
 
@@ -172,8 +160,9 @@ class Catalogue:
 def _quickstart() -> list[Path]:
     """Return the weights trained by the quickstart, newest first."""
     folder = (_paths.checkout_root() or Path.cwd()) / "experiments" / "quickstart"
-    files = list(folder.rglob("*.safetensors")) if folder.is_dir() else []
-    return sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(
+        folder.rglob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
 
 
 def _read_entry(path: Path) -> Entry:
@@ -191,6 +180,6 @@ def _read_entry(path: Path) -> Entry:
             "give a file exported by a training"
         ) from None
     name, count = info.get("name") or path.stem, info["params"]
-    plain = Entry("", task, path, levels, takes_level, count)
+    text = "blind" if levels is None else f"{task.level_name} {format_levels(levels)}"
     size = f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"
-    return replace(plain, label=f"{name} · {plain.level_text} · {size} params")
+    return Entry(f"{name} · {text} · {size} params", task, path, levels, text, takes_level, count)

@@ -17,13 +17,7 @@ from starlette.middleware import Middleware
 from vheatir.demo import Settings, benchmarks
 from vheatir.demo.batch import BatchTab
 from vheatir.demo.folders import HideFolder
-from vheatir.demo.handlers import (
-    AUTOMATIC,
-    Handlers,
-    first_choices,
-    level_range,
-    task_choices,
-)
+from vheatir.demo.handlers import AUTOMATIC, Handlers, level_range, task_choices
 from vheatir.demo.heat import HeatTab
 from vheatir.demo.models import Catalogue
 from vheatir.demo.panel import ResultPanel
@@ -141,8 +135,8 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
     """
     catalogue = Catalogue(settings.weights, settings.device)
     panel = panel or ResultPanel(settings)
-    handlers = Handlers(catalogue, settings, panel)
-    entry = catalogue.entry(catalogue.labels(catalogue.first_task())[0])
+    handlers = Handlers(catalogue, settings.max_pixels, panel)
+    entry = catalogue.first()
 
     with gr.Blocks(
         title="vHeatIR", analytics_enabled=False, delete_cache=(settings.keep, settings.keep)
@@ -172,7 +166,7 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
                             model = gr.Dropdown(
                                 [AUTOMATIC, *catalogue.entries, *catalogue.former_labels()],
                                 label="Model", elem_id="model",
-                                value=first_choices(catalogue)["value"],
+                                value=entry.label if catalogue.given else AUTOMATIC,
                             )  # fmt: skip
                             with gr.Group(visible=entry.takes_level) as level_group:
                                 automatic = gr.Checkbox(
@@ -240,6 +234,3 @@ def _has_screen() -> bool:
     if sys.platform.startswith("linux"):
         return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     return True
-
-
-__all__ = ["build_page", "serve"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 
 from vheatir.demo import Settings
 from vheatir.demo.results import Result, ResultStore, amplified_residual, magnified
-from vheatir.demo.shared import cached_png, reports_errors
+from vheatir.demo.shared import cached_png, reports_errors, shown_image, strength_sliders
 from vheatir.errors import VHeatIRError
-from vheatir.inference.strength import STRONGEST, apply_strength, parse_strength
+from vheatir.inference.strength import apply_strength, parse_strength
 
 #: Side of the loupe's window, in image pixels, and of the loupe on the page, in screen pixels.
 LOUPE, LOUPE_SHOWN = 160, 320
@@ -42,36 +41,23 @@ class ResultPanel:
                     show_label=False, interactive=False, buttons=["fullscreen"], elem_id="result",
                 )  # fmt: skip
             with gr.Tab("Removed", elem_id="view_removed") as removed:
-                self._removed = gr.Image(
-                    label="What was removed", type="filepath", interactive=False, height=400,
-                    buttons=["fullscreen"], elem_id="removed",
-                )  # fmt: skip
+                self._removed = shown_image(
+                    "What was removed", "removed", height=400, buttons=["fullscreen"]
+                )
             with gr.Tab("Loupe 1:1", elem_id="view_loupe") as loupe:
-                self._map = gr.Image(
-                    label="Click a point", type="filepath", interactive=False, height=150,
-                    buttons=[], elem_id="loupe_map",
-                )  # fmt: skip
+                self._map = shown_image("Click a point", "loupe_map", height=150)
                 with gr.Row(elem_id="loupe_row"):
                     self._loupes = [
-                        gr.Image(
-                            label=label, type="filepath", interactive=False, buttons=[],
-                            min_width=LOUPE_SHOWN, elem_id=f"loupe_{label.lower()}",
-                        )
-                        for label in ("Before", "After")
-                    ]  # fmt: skip
+                        shown_image("Before", "loupe_before", min_width=LOUPE_SHOWN),
+                        shown_image("After", "loupe_after", min_width=LOUPE_SHOWN),
+                    ]
         with gr.Row(elem_id="strength"):
-            self.luma, self.chroma = (
-                gr.Slider(
-                    0, STRONGEST, 100, step=1, label=f"{name} strength (%)", min_width=140,
-                    elem_id=name.lower(), buttons=[],
-                )
-                for name in ("Luma", "Chroma")
-            )  # fmt: skip
+            self.luma, self.chroma = strength_sliders(min_width=140)
         self.details = gr.Markdown(elem_id="details")
         self.download = gr.DownloadButton("Download PNG", interactive=False, elem_id="download")
         for tab, name in ((compare, _COMPARE), (removed, _REMOVED), (loupe, _LOUPE)):
             opened = tab.select(
-                partial(_view_name, name), outputs=self._view, api_visibility="private", queue=False
+                lambda name=name: name, outputs=self._view, api_visibility="private", queue=False
             )
             self.refresh_after(opened.then)
         for strength in (self.luma, self.chroma):
@@ -112,7 +98,7 @@ class ResultPanel:
         self.store.put(_owner(request), result)
         return before_file, shown_file
 
-    @reports_errors
+    @reports_errors()
     def adjust(
         self, details: str, luma: float, chroma: float, request: gr.Request
     ) -> tuple[Any, Any]:
@@ -126,7 +112,7 @@ class ResultPanel:
         self.store.change(owner, result, shown=shown, shown_file=file)
         return (result.before_file, file), gr.DownloadButton(value=file, interactive=True)
 
-    @reports_errors
+    @reports_errors()
     def refresh(self, details: str, view: str, request: gr.Request) -> tuple[Any, ...]:
         """Return the content of the open view for the stored result: residual, map and loupe."""
         if not details or view == _COMPARE:
@@ -139,7 +125,7 @@ class ResultPanel:
         file = cached_png(residual, f"{result.stem}_removed_x{factor}.png")
         return gr.Image(file, label=label), gr.skip(), gr.skip(), gr.skip()
 
-    @reports_errors
+    @reports_errors()
     def look(self, event: gr.SelectData, request: gr.Request) -> tuple[str, str]:
         """Move the loupe to the clicked point."""
         try:
@@ -153,10 +139,6 @@ class ResultPanel:
     def leave(self, request: gr.Request) -> None:
         """Drop the result of a visitor who closes the page."""
         self.store.forget(_owner(request))
-
-
-def _view_name(name: str) -> str:
-    return name
 
 
 def _owner(request: gr.Request | None) -> str | None:

@@ -64,7 +64,7 @@ class ResultStore:
     def __init__(self, max_bytes: int, max_age: float) -> None:
         self._max_bytes = max_bytes
         self._max_age = max_age
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # Most recently used last; None for a result that was too large to store.
         self._results: OrderedDict[str, Result | None] = OrderedDict()
 
@@ -81,7 +81,7 @@ class ResultStore:
         with self._lock:
             self._results.pop(owner, None)
             self._results[owner] = result if result.size <= self._max_bytes else None
-            self._shrink()
+            self.delete_old()
 
     def get(self, owner: str | None) -> Result:
         """Return the owner's result and mark it as recently used.
@@ -90,7 +90,7 @@ class ResultStore:
             VHeatIRError: it has been dropped, was too large, or never existed.
         """
         with self._lock:
-            self._shrink()
+            self.delete_old()
             if owner is None or owner not in self._results:
                 raise VHeatIRError("this result is no longer stored: press Restore again")
             result = self._results[owner]
@@ -126,25 +126,19 @@ class ResultStore:
             self._results.pop(owner or "", None)
 
     def delete_old(self) -> None:
-        """Drop results older than ``max_age``."""
+        """Drop results older than ``max_age``, and the least recently used beyond the limits."""
         with self._lock:
-            self._shrink()
+            oldest = time.monotonic() - self._max_age
+            for owner in [o for o, each in self._results.items() if each and each.made < oldest]:
+                del self._results[owner]
+            while len(self._results) > MOST or self.size > self._max_bytes:
+                self._results.popitem(last=False)
 
     @property
     def size(self) -> int:
         """Bytes of all stored pixels."""
         with self._lock:
-            return self._size()
-
-    def _size(self) -> int:
-        return sum(each.size for each in self._results.values() if each)
-
-    def _shrink(self) -> None:
-        oldest = time.monotonic() - self._max_age
-        for owner in [o for o, each in self._results.items() if each and each.made < oldest]:
-            del self._results[owner]
-        while len(self._results) > MOST or self._size() > self._max_bytes:
-            self._results.popitem(last=False)
+            return sum(each.size for each in self._results.values() if each)
 
 
 def amplified_residual(result: Result) -> tuple[NDArray[np.uint8], int]:

@@ -4,46 +4,78 @@ from __future__ import annotations
 
 import html
 from abc import ABCMeta
-from collections.abc import Callable
-from functools import wraps
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 import numpy as np
 from gradio import processing_utils
 
 from vheatir.bundled import heldout_photographs
-from vheatir.demo.uploads import check_no_address, read_upload
+from vheatir.demo.models import Catalogue
+from vheatir.demo.uploads import read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import encode_image
-
-Result = TypeVar("Result")
+from vheatir.inference.strength import STRONGEST
 
 #: Photographs of scikit-image, by subject.
 SAMPLES = {"Cat": "chelsea", "Coffee": "coffee"}
 
 
-def reports_errors(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Show a VHeatIRError as a message on the page, without a traceback in the terminal."""
+@dataclass(frozen=True)
+class Tab:
+    """A tab of the page that runs models.
 
-    @wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Result:
-        try:
-            return function(*args, **kwargs)
-        except VHeatIRError as error:
-            # Messages are rendered as HTML, and may quote the name of an uploaded file.
-            raise gr.Error(html.escape(str(error)), print_exception=False) from None
+    Attributes:
+        catalogue: the models.
+        max_pixels: largest image, in pixels.
+    """
 
-    return wrapped
+    catalogue: Catalogue
+    max_pixels: int
+
+    def load(self, path: str | None, title: str | None) -> np.ndarray[Any, Any]:
+        """Return the upload, or the sample of this title if there is none."""
+        return read_upload(path, self.max_pixels).pixels if path else sample(title)
+
+
+@contextmanager
+def reports_errors() -> Iterator[None]:
+    """Show a VHeatIRError as a message on the page, without a traceback; also a decorator."""
+    try:
+        yield
+    except VHeatIRError as error:
+        # Messages are rendered as HTML, and may quote the name of an uploaded file.
+        raise gr.Error(html.escape(str(error)), print_exception=False) from None
 
 
 def upload_image(label: str, elem_id: str, height: int = 300) -> gr.Image:
     """Return an image upload whose handlers get the path of the original file, undecoded."""
-    return _Upload(
+    return _Image(
         label=label, type="filepath", image_mode=None, height=height,
         sources=["upload", "clipboard", "webcam"], elem_id=elem_id, buttons=[],
     )  # fmt: skip
+
+
+def upload_files(label: str, elem_id: str) -> gr.File:
+    """Return an upload of several files, whose handlers get their paths."""
+    return _File(label=label, file_count="multiple", type="filepath", elem_id=elem_id)
+
+
+class _LocalFiles:
+    """Keeps a gradio component from fetching files that a request gives by URL.
+
+    Through the API a file can be given as ``http://…``, and gradio would fetch it: server-side
+    request forgery (SSRF).
+    """
+
+    async def async_move_resource_to_block_cache(self, source: Any) -> str | None:
+        if "://" in str(source):
+            raise ValueError("upload the file itself: URLs are not fetched")
+        moved: str | None = await super().async_move_resource_to_block_cache(source)  # type: ignore[misc]
+        return moved
 
 
 def _path_of(self: gr.Image, file: Any) -> str | None:
@@ -51,25 +83,36 @@ def _path_of(self: gr.Image, file: Any) -> str | None:
     return str(file.path) if file and file.path else None
 
 
-async def _refuse_address(self: gr.Image, source: Any) -> str | None:
-    check_no_address(source)
-    moved: str | None = await gr.Image.async_move_resource_to_block_cache(self, source)
-    return moved
+def _local(component: type, **methods: Any) -> Any:
+    """Derive a class of uploads from one of gradio's.
+
+    Gradio recreates an upload from its class for the session after an event that may change it,
+    which loses attributes of the instance. Gradio's metaclass is bypassed, as it would write a .pyi
+    file beside this one. The name must be gradio's, which finds the frontend component by it.
+    """
+    bases, namespace = (_LocalFiles, component), {"__module__": component.__module__, **methods}
+    return ABCMeta.__new__(type(component), component.__name__, bases, namespace)
 
 
-# A class, since gradio recreates an upload from its class for the session after an event that may
-# change it, and loses attributes of the instance. Gradio's metaclass is bypassed, as it would write
-# a .pyi file beside this one. The name must be "Image": gradio finds the frontend component by it.
-_Upload = ABCMeta.__new__(
-    type(gr.Image),
-    "Image",
-    (gr.Image,),
-    {
-        "__module__": gr.Image.__module__,
-        "async_move_resource_to_block_cache": _refuse_address,
-        "preprocess": _path_of,
-    },
-)
+_Image = _local(gr.Image, preprocess=_path_of)
+_File = _local(gr.File)
+
+
+def shown_image(label: str, elem_id: str | None = None, **options: Any) -> gr.Image:
+    """Return an image that shows a result; without buttons unless ``options`` give some."""
+    given = {"buttons": [], **options}
+    return gr.Image(label=label, type="filepath", interactive=False, elem_id=elem_id, **given)
+
+
+def strength_sliders(prefix: str = "", **options: Any) -> list[gr.Slider]:
+    """Return the sliders of the strength of luma and chroma."""
+    return [
+        gr.Slider(
+            0, STRONGEST, 100, step=1, label=f"{name} strength (%)", buttons=[],
+            elem_id=f"{prefix}{name.lower()}", **options,
+        )
+        for name in ("Luma", "Chroma")
+    ]  # fmt: skip
 
 
 def cached_file(data: bytes, name: str) -> str:
@@ -86,13 +129,3 @@ def cached_png(image: np.ndarray[Any, Any], name: str) -> str:
 def sample(title: str | None) -> np.ndarray[Any, Any]:
     """Return a clean sample photograph, uint8 RGB."""
     return heldout_photographs()[SAMPLES.get(title or "", "chelsea")]
-
-
-def load_image(path: str | None, title: str | None, max_pixels: int) -> np.ndarray[Any, Any]:
-    """Return the upload, or the sample if there is none."""
-    return read_upload(path, max_pixels).pixels if path else sample(title)
-
-
-def stem_of(path: str | None, otherwise: str) -> str:
-    """Return an upload's name without its folder and suffix."""
-    return Path(path).stem if path else otherwise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,21 +11,13 @@ import numpy as np
 
 from vheatir.colors import to_color_mode
 from vheatir.degradations import degrade_for_benchmark
-from vheatir.demo.models import Catalogue
 from vheatir.demo.samples import camera_noise
-from vheatir.demo.shared import (
-    SAMPLES,
-    cached_png,
-    load_image,
-    reports_errors,
-    stem_of,
-    upload_image,
-)
+from vheatir.demo.shared import SAMPLES, Tab, cached_png, reports_errors, shown_image, upload_image
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation.baselines import bm3d_method, nlm_method
+from vheatir.evaluation.methods import bm3d_method, nlm_method
 from vheatir.inference import estimate_sigma
 from vheatir.metrics import psnr, ssim, to_uint8
-from vheatir.tasks import Task, get_task
+from vheatir.tasks import get_task
 
 #: Side of the central crop that is used, for results within seconds.
 SIDE = 512
@@ -37,12 +30,8 @@ _RANGES: dict[str, dict[str, Any]] = {
 }
 
 
-class TrialTab:
+class TrialTab(Tab):
     """Builds the tab and handles its events."""
-
-    def __init__(self, catalogue: Catalogue, max_pixels: int) -> None:
-        self._catalogue = catalogue
-        self._max_pixels = max_pixels
 
     def build(self) -> None:
         """Add the tab's components to the page under construction."""
@@ -71,10 +60,8 @@ class TrialTab:
                 )  # fmt: skip
                 table = gr.Markdown(elem_id="try_table")
                 with gr.Row():
-                    other = gr.Image(
-                        label="Classic method", type="filepath", interactive=False, buttons=[]
-                    )
-                    clean = gr.Image(label="Clean", type="filepath", interactive=False, buttons=[])
+                    other = shown_image("Classic method")
+                    clean = shown_image("Clean")
         kind.input(
             lambda name: gr.Slider(**{"visible": True, **_RANGES[name]}), kind, level,
             api_visibility="private", queue=False,
@@ -86,7 +73,7 @@ class TrialTab:
             api_description="Degrade a clean image, restore it, and measure both.",
         )  # fmt: skip
 
-    @reports_errors
+    @reports_errors()
     def run(
         self,
         image: str | None = None,
@@ -99,21 +86,22 @@ class TrialTab:
         """Degrade, restore, measure."""
         if damage not in _RANGES:
             raise VHeatIRError(f"unknown degradation {damage!r}: give one of {', '.join(_RANGES)}")
-        pixels = load_image(image, sample, self._max_pixels)
-        if pixels.ndim == 3 and pixels.shape[2] == 4:
-            pixels = pixels[:, :, :3]
-        colour = "gray" if pixels.ndim == 2 else "color"
-        reference = to_color_mode(_centre(pixels), "rgb" if colour == "color" else "gray")
-        task = get_task(f"{'jpeg' if damage == _JPEG else 'denoise'}_{colour}")
-        used = level  # by both methods
+        pixels = self.load(image, sample)
+        is_gray = pixels.ndim == 2
+        reference = np.ascontiguousarray(
+            to_color_mode(_centre(pixels), "gray" if is_gray else "rgb")
+        )
+        kind = "jpeg" if damage == _JPEG else "denoise"
+        task = get_task(f"{kind}_gray" if is_gray else f"{kind}_color")
+        used, models = level, []  # the level of both methods, and models for photographs
         if damage == _CAMERA:
             degraded = camera_noise(reference).astype(np.float32) / np.float32(255)
-            label, used = self._for_photographs(task), estimate_sigma(degraded)
+            used, models = estimate_sigma(degraded), self.catalogue.labels(get_task("photo"))
         else:
             degraded = degrade_for_benchmark(reference, task, level)
-            label = self._catalogue.label_for(task.name)
+        label = models[0] if models else self.catalogue.label_for(task.name)
         progress(0.1, desc="Restoring")
-        restorer = self._catalogue.restorer(label)
+        restorer = self.catalogue.restorer(label)
         given = restorer.nearest_level(used) if damage == _CAMERA else used
         restored = restorer.restore(degraded, given if restorer.takes_level else None)
         progress(0.6, desc=compare_with)
@@ -129,19 +117,14 @@ class TrialTab:
         for name, shown in rows:
             measured = ssim(shown, reference) if min(shown.shape[:2]) >= 11 else float("nan")
             lines.append(f"| {name} | {psnr(shown, reference):.2f} | {measured:.4f} |")
-        stem = stem_of(image, sample)
+        stem = Path(image).stem if image else sample
         files = [cached_png(s, f"{stem}_{i}.png") for i, (_, s) in enumerate(rows)]
         clean = cached_png(reference, f"{stem}_clean.png")
         strength = "" if damage == _CAMERA else f" {task.level_name} {level:g}"
         note = f"\n\n{damage}{strength}, {reference.shape[1]} × {len(reference)}"
         return (files[0], files[1]), "\n".join(lines) + note, files[2], clean
 
-    def _for_photographs(self, otherwise: Task) -> str:
-        """Return the first model for photographs, or that of another task if there is none."""
-        first = next(iter(self._catalogue.labels(get_task("photo"))), None)
-        return first or self._catalogue.label_for(otherwise.name)
-
 
 def _centre(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     top, left = (max(n - SIDE, 0) // 2 for n in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[top : top + SIDE, left : left + SIDE])
+    return pixels[top : top + SIDE, left : left + SIDE]

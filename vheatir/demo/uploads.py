@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,29 +39,7 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> Photograph:
     return replace(photo, pixels=photo.pixels[:, :, [0, 0, 0, 1]]) if gray_and_alpha else photo
 
 
-def check_no_address(source: Any) -> None:
-    """Reject a file that a request gives by URL; see :func:`refuse_addresses`."""
-    if "://" in str(source):
-        raise ValueError("upload the file itself: URLs are not fetched")
-
-
-def refuse_addresses(component: Any) -> None:
-    """Keep a gradio component from fetching files that a request gives by URL.
-
-    Through the API a file can be given as ``http://…``, and gradio would fetch it: server-side
-    request forgery (SSRF).
-    """
-    move = component.async_move_resource_to_block_cache
-
-    async def refuse(source: Any) -> str | None:
-        check_no_address(source)
-        moved: str | None = await move(source)
-        return moved
-
-    component.async_move_resource_to_block_cache = refuse
-
-
-def delete_old(folder: str | os.PathLike[str], tracked: Iterable[set[Any]], age: float) -> None:
+def delete_old(folder: str | os.PathLike[str], tracked: Collection[set[Any]], age: float) -> None:
     """Delete old files that gradio's own deletion misses.
 
     Gradio's deletion stops permanently if a request adds a file while it runs, and it does not
@@ -71,23 +50,13 @@ def delete_old(folder: str | os.PathLike[str], tracked: Iterable[set[Any]], age:
         tracked: the files that gradio tracks, by component.
         age: seconds since the last write after which a file is deleted.
     """
-
-    def delete(path: Path) -> bool:
-        try:
-            if time.time() - path.stat().st_mtime > age:
+    known = [Path(file) for files in tracked for file in tuple(files)]
+    for path in (*Path(folder).glob("tmp*"), *known):
+        with suppress(OSError):  # not yet in place, or deleted by gradio
+            if path.is_file() and time.time() - path.stat().st_mtime > age:
                 path.unlink()
-                return True
-        except OSError:  # not yet in place, or deleted by gradio
-            pass
-        return False
-
-    for path in Path(folder).glob("tmp*"):
-        if path.is_file():
-            delete(path)
-    for files in tracked:
-        for file in tuple(files):
-            if delete(Path(file)):
-                files.discard(file)
+                for files in tracked:
+                    files.discard(str(path))
 
 
 class Choices:

@@ -8,11 +8,10 @@ scene. Two layouts are supported: ``noisy/`` and ``clean/`` with files of equal 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +24,29 @@ from vheatir.tasks import TASKS, Task
 
 BUNDLED = "bundled"
 
+#: Test sets of published tables, by folder name.
+PUBLISHED_SETS = sorted({name for task in TASKS.values() for name in task.benchmark_sets})
+
 # The two layouts of paired sets: folder names, and suffixes of file stems.
 _NOISY, _CLEAN = "noisy", "clean"
 _REAL, _MEAN = "_real", "_mean"
+
+
+class Images(Protocol):
+    """Images by index: arrays, or files that are read when they are asked for."""
+
+    def __getitem__(self, index: int, /) -> NDArray[Any]:
+        """Return an image, see :func:`vheatir.image_io.read_image`."""
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Image files, read when they are asked for."""
+
+    paths: Sequence[Path]
+
+    def __getitem__(self, index: int, /) -> NDArray[Any]:
+        return read_image(self.paths[index])
 
 
 @dataclass(frozen=True)
@@ -37,16 +56,14 @@ class BenchmarkSet:
     Attributes:
         name: name in tables; the name of the folder.
         names: unique names of the images, without suffix.
-        loaders: functions that load the clean images.
-        noisy_loaders: functions that load the noisy images; None if the degradation is synthetic.
-        whole: whether the set is complete.
+        clean: the clean images.
+        noisy: the noisy images; None if the degradation is synthetic.
     """
 
     name: str
     names: tuple[str, ...]
-    loaders: tuple[Callable[[], NDArray[Any]], ...]
-    noisy_loaders: tuple[Callable[[], NDArray[Any]], ...] | None = None
-    whole: bool = True
+    clean: Images
+    noisy: Images | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -54,11 +71,11 @@ class BenchmarkSet:
     @property
     def is_paired(self) -> bool:
         """Whether each clean image has a noisy one."""
-        return self.noisy_loaders is not None
+        return self.noisy is not None
 
     def load(self, index: int, task: Task) -> NDArray[np.uint8]:
         """Return a clean image in the colour mode of ``task``: ``uint8``, (H, W) or (H, W, 3)."""
-        return np.ascontiguousarray(to_color_mode(self.loaders[index](), task.color))
+        return np.ascontiguousarray(to_color_mode(self.clean[index], task.color))
 
     def load_pair(
         self, index: int, task: Task
@@ -69,9 +86,9 @@ class BenchmarkSet:
             VHeatIRError: the two differ in size.
         """
         clean = self.load(index, task)
-        if self.noisy_loaders is None:
+        if self.noisy is None:
             return clean, None
-        noisy = np.ascontiguousarray(to_color_mode(self.noisy_loaders[index](), task.color))
+        noisy = np.ascontiguousarray(to_color_mode(self.noisy[index], task.color))
         if noisy.shape != clean.shape:
             sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (noisy, clean)]
             raise VHeatIRError(
@@ -82,13 +99,7 @@ class BenchmarkSet:
 
     def first(self, limit: int | None) -> BenchmarkSet:
         """Return a set of the first ``limit`` images; None keeps all."""
-        if limit is None or limit >= len(self):
-            return self
-        noisy = self.noisy_loaders and self.noisy_loaders[:limit]
-        loaders = self.loaders[:limit]
-        return replace(
-            self, names=self.names[:limit], loaders=loaders, noisy_loaders=noisy, whole=False
-        )
+        return replace(self, names=self.names[:limit])
 
 
 def folder_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
@@ -104,8 +115,7 @@ def folder_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
         stem if stems.count(stem) == 1 else f"{stem}_{path.suffix[1:]}"
         for stem, path in zip(stems, paths, strict=True)
     )
-    loaders = tuple(partial(read_image, path) for path in paths)
-    return BenchmarkSet(root.resolve().name, names, loaders)
+    return BenchmarkSet(root.resolve().name, names, _Files(paths))
 
 
 def paired_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
@@ -139,19 +149,15 @@ def paired_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
             f"{str(root)!r} contains no pairs: give {_NOISY}/ and {_CLEAN}/ with images of equal "
             f"names, or images NAME{_REAL} and NAME{_MEAN}"
         )
-    return BenchmarkSet(
-        root.resolve().name,
-        tuple(sorted(noisy)),
-        tuple(partial(read_image, clean[name]) for name in sorted(noisy)),
-        tuple(partial(read_image, noisy[name]) for name in sorted(noisy)),
-    )
+    names = tuple(sorted(noisy))
+    sources = (_Files([files[name] for name in names]) for files in (clean, noisy))
+    return BenchmarkSet(root.resolve().name, names, *sources)
 
 
 def bundled_test_set() -> BenchmarkSet:
     """Return the held-out photographs of :mod:`vheatir.bundled`."""
     photographs = heldout_photographs()
-    loaders = tuple(partial(photographs.__getitem__, name) for name in photographs)
-    return BenchmarkSet(BUNDLED, tuple(photographs), loaders)
+    return BenchmarkSet(BUNDLED, tuple(photographs), tuple(photographs.values()))
 
 
 def default_data_folder() -> Path | None:
@@ -172,10 +178,9 @@ def default_data_folder() -> Path | None:
                 "unset the variable, correct it, or give --data"
             )
         return folder
-    known = {name for task in TASKS.values() for name in task.benchmark_sets}
     for base in (Path(__file__).resolve().parents[2], Path.cwd()):
         for folder in (base / "datasets" / "test", base / "datasets"):
-            if any((folder / name).is_dir() for name in known):
+            if any((folder / name).is_dir() for name in PUBLISHED_SETS):
                 return folder
     return None
 
@@ -192,42 +197,31 @@ def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[Benchmark
         VHeatIRError: the folder is missing, contains no images, or an image of a pair is missing.
     """
     root = Path(folder)
-    known = {name for any_task in TASKS.values() for name in any_task.benchmark_sets}
+    advice = f"test sets ({', '.join(PUBLISHED_SETS)}) or images of your own"
     if not root.is_dir():
         raise VHeatIRError(
-            f"data folder {str(root)!r} does not exist: give one that contains test sets "
-            f"({', '.join(sorted(known))}) or images of your own"
+            f"data folder {str(root)!r} does not exist: give one that contains {advice}"
         )
-    if any(_has_images(root / name) for name in known):
-        found = [name for name in task.benchmark_sets if _has_images(root / name)]
-        return [_published_set(root / name, task) for name in found]
-    if root.name in known:
-        return [_published_set(root, task)] if root.name in task.benchmark_sets else []
-    pairs = task.kind in ("photo", "pairs")
-    if pairs and _looks_paired(root):
-        return [paired_test_set(root)]
-    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir()):
-        return [folder_test_set(root)]
-    sets = [
-        paired_test_set(path) if pairs and _looks_paired(path) else folder_test_set(path)
-        for path in sorted(root.iterdir())
-        if _has_images(path)
+    can_be_paired = task.kind in ("photo", "pairs")
+    if any(_has_images(root / name) for name in PUBLISHED_SETS):
+        folders = [root / name for name in task.benchmark_sets if _has_images(root / name)]
+    elif root.name in PUBLISHED_SETS:
+        folders = [root] if root.name in task.benchmark_sets else []
+    elif (can_be_paired and _looks_paired(root)) or any(map(_is_image, root.iterdir())):
+        folders = [root]
+    elif not (folders := [path for path in sorted(root.iterdir()) if _has_images(path)]):
+        raise VHeatIRError(f"data folder {str(root)!r} contains no images: give one with {advice}")
+    # Results on a published set of pairs would mislead if it were not paired.
+    return [
+        paired_test_set(path)
+        if can_be_paired and (path.name in PUBLISHED_SETS or _looks_paired(path))
+        else folder_test_set(path)
+        for path in folders
     ]
-    if not sets:
-        raise VHeatIRError(
-            f"data folder {str(root)!r} contains no images: give one with test sets "
-            f"({', '.join(sorted(known))}) or images of your own"
-        )
-    return sets
-
-
-def _published_set(folder: Path, task: Task) -> BenchmarkSet:
-    """Return a published test set; for ``photo`` it must be paired, else results would mislead."""
-    return paired_test_set(folder) if task.kind == "photo" else folder_test_set(folder)
 
 
 def _looks_paired(folder: Path) -> bool:
-    names = [p.stem.lower() for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+    names = [path.stem.lower() for path in folder.iterdir() if _is_image(path)]
     return (folder / _NOISY).is_dir() or all(
         any(name.endswith(end) for name in names) for end in (_REAL, _MEAN)
     )
@@ -237,7 +231,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     """Return the images directly in a folder, by name without suffix."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        if _is_image(path) and path.is_file():
             if path.stem in found:
                 raise VHeatIRError(
                     f"{str(folder)!r} contains two images called {path.stem!r}: remove one of them"
@@ -247,6 +241,8 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _has_images(folder: Path) -> bool:
-    return folder.is_dir() and any(
-        path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*")
-    )
+    return folder.is_dir() and any(map(_is_image, folder.rglob("*")))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES

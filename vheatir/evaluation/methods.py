@@ -1,9 +1,14 @@
-"""Compared methods: models and baselines as functions from degraded to restored images."""
+"""Compared methods as functions from degraded to restored images.
+
+Models; baselines: BM3D from the ``bm3d`` package, non-local means from scikit-image.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +17,11 @@ from numpy.typing import NDArray
 
 from vheatir import inference
 from vheatir.errors import VHeatIRError
+from vheatir.inference.estimate import estimate_sigma
 from vheatir.tasks import PAIRED_TASKS, ColorMode, Task, get_task
 from vheatir.weights import LoadedModel, level_range
+
+_JPEG_SIGMA = 3.0  # of non-local means, which does not model compression
 
 Restore = Callable[[NDArray[np.float32], float | None], NDArray[np.float32]]
 
@@ -40,10 +48,8 @@ class Method:
 
     def covers(self, level: float | None) -> bool:
         """Whether the method supports ``level`` (None for a task without a level)."""
-        if level is None:
-            return self.level_range is None
-        if self.level_range is None:
-            return False
+        if level is None or self.level_range is None:
+            return level is None and self.level_range is None
         return self.level_range[0] <= level <= self.level_range[1]
 
 
@@ -86,29 +92,26 @@ def model_method(
 
 
 def _task_of(model: LoadedModel) -> Task:
-    task = model.info.get("task")
-    if task is None and "task" in model.info:  # trained on pairs alone
-        channels = int(getattr(model.network, "in_chans", 3))
-        by_channels: ColorMode = "rgb" if channels == 3 else "gray"
-        return PAIRED_TASKS.get(model.info.get("color", by_channels), PAIRED_TASKS[by_channels])
-    if task is None:
+    if "task" not in model.info:
         raise VHeatIRError(
             f"{model.path} does not say which task it is for: give a file that training exported"
         )
-    return get_task(str(task))
+    if model.info["task"] is not None:
+        return get_task(str(model.info["task"]))
+    # Trained on pairs alone.
+    channels = int(getattr(model.network, "in_chans", 3))
+    by_channels: ColorMode = "rgb" if channels == 3 else "gray"
+    return PAIRED_TASKS.get(model.info.get("color", by_channels), PAIRED_TASKS[by_channels])
 
 
 def _level_range(model: LoadedModel) -> tuple[float, float]:
-    try:
-        found = level_range(model.info)
-    except (TypeError, ValueError):
-        found = None
-    if found is None:
-        raise VHeatIRError(
-            f"{model.path} does not say for which level it is trained: "
-            "give a file that training exported"
-        )
-    return found
+    with suppress(TypeError, ValueError):
+        if (found := level_range(model.info)) is not None:
+            return found
+    raise VHeatIRError(
+        f"{model.path} does not say for which level it is trained: "
+        "give a file that training exported"
+    )
 
 
 def network_restorer(
@@ -127,12 +130,65 @@ def network_restorer(
     return restore
 
 
+def bm3d_method(task: Task) -> Method:
+    """Return BM3D for gray images or CBM3D for colour images, with the true sigma given.
+
+    Dabov et al., TIP 2007, in its authors' implementation (``pip install bm3d``; free for
+    non-commercial use).
+
+    Raises:
+        VHeatIRError: the package is missing, or the task is not white noise removal.
+    """
+    if task.kind == "jpeg":
+        raise VHeatIRError(f"BM3D removes noise, not JPEG artifacts: task {task.name} has no BM3D")
+    if task.kind != "denoise":
+        raise VHeatIRError(f"BM3D needs a sigma: task {task.name} has none, so no BM3D")
+    try:
+        import bm3d
+    except ImportError:
+        raise VHeatIRError(
+            "the BM3D row needs the bm3d package: pip install bm3d, or leave --bm3d out"
+        ) from None
+
+    def restore(image: NDArray[np.float32], level: float | None) -> NDArray[np.float32]:
+        if not level:
+            return image
+        run = bm3d.bm3d if image.ndim == 2 else bm3d.bm3d_rgb
+        return np.asarray(run(image.astype(np.float64), level / 255), dtype=np.float32)
+
+    name = "CBM3D" if task.color == "rgb" else "BM3D"
+    return Method(f"{name} (measured)", task.name, (0.0, 255.0), None, restore)
+
+
+def nlm_method(task: Task) -> Method:
+    """Return non-local means (Buades et al., CVPR 2005) from scikit-image, with common settings.
+
+    For noise the true sigma is given. Otherwise it is estimated from the image, with a minimum of
+    3, because non-local means does not model compression.
+    """
+    from skimage.restoration import denoise_nl_means
+
+    def restore(image: NDArray[np.float32], level: float | None) -> NDArray[np.float32]:
+        if level is not None and task.kind == "denoise":
+            sigma = level / 255
+        else:
+            sigma = max(estimate_sigma(image), _JPEG_SIGMA) / 255
+        restored = denoise_nl_means(
+            image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True,
+            channel_axis=2 if image.ndim == 3 else None,
+        )  # fmt: skip
+        return np.asarray(restored, dtype=np.float32)
+
+    level_range = (0.0, 255.0) if task.has_level else None
+    return Method("non-local means", task.name, level_range, None, restore)
+
+
 def tell_apart(methods: Sequence[tuple[Method, str | os.PathLike[str]]]) -> list[Method]:
     """Append the file path to the names of methods with the same name and task."""
-    keys = [(method.task, method.name) for method, _ in methods]
-    result: list[Method] = []
-    for method, path in methods:
-        if keys.count((method.task, method.name)) > 1:
-            method = replace(method, name=f"{method.name} ({os.fspath(path)})")
-        result.append(method)
-    return result
+    counts = Counter((method.task, method.name) for method, _ in methods)
+    return [
+        replace(method, name=f"{method.name} ({os.fspath(path)})")
+        if counts[method.task, method.name] > 1
+        else method
+        for method, path in methods
+    ]

@@ -111,28 +111,21 @@ def measure(
             sizes, or a method that returns another shape or non-finite values.
     """
     metrics = ["psnr", "ssim"] + (["psnrb"] if task.kind == "jpeg" else [])
-    scores: dict[str, list[float]] = {metric: [] for metric in metrics}
+    scores: list[dict[str, float]] = []
     seconds: list[float] = []
     for image in measure_images(task, test_set, level, method, metrics):
-        for metric, value in image.scores.items():
-            scores[metric].append(value)
-        if image.seconds is not None:
-            seconds.append(image.seconds)
+        scores.append(image.scores)
+        seconds.append(image.seconds or 0.0)
         if on_image is not None:
             on_image(image)
-    return Record(
-        task=task.name,
-        dataset=test_set.name,
-        level=int(level) if level is not None and level == int(level) else level,
-        method=DEGRADED if method is None else method.name,
-        published=False,
-        params=None if method is None else method.params,
-        psnr=float(np.mean(scores["psnr"])),
-        ssim=float(np.mean(scores["ssim"])),
-        psnrb=float(np.mean(scores["psnrb"])) if "psnrb" in scores else None,
-        seconds_per_image=float(np.mean(seconds)) if seconds else None,
-        images=len(test_set),
-    )
+    means = {metric: float(np.mean([each[metric] for each in scores])) for metric in metrics}
+    shared: dict[str, Any] = {"images": len(test_set), **means}
+    if level is not None and level == int(level):
+        level = int(level)
+    if method is None:
+        return Record(task.name, test_set.name, level, DEGRADED, **shared)
+    shared |= {"params": method.params, "seconds_per_image": float(np.mean(seconds))}
+    return Record(task.name, test_set.name, level, method.name, **shared)
 
 
 def _check_output(method: Method, image: str, output: NDArray[Any], shape: tuple[int, ...]) -> None:

@@ -1,6 +1,6 @@
 """Results quoted from papers, for the tables; none of them was measured by this project.
 
-``published.json`` lists them, one entry for each method.
+``published.json`` holds them: the test sets, with levels and number of images; protocols; methods.
 Set12 in gray and McMaster in colour at sigma 15/25/50 and LIVE1 in luma at quality 10/20/30/40
 follow :data:`vheatir.metrics.CONVENTIONS`; Nam25, CC15 and PolyU, which have no level, follow
 :data:`PROTOCOLS`. None stands for results that a paper does not report.
@@ -17,23 +17,15 @@ from vheatir.evaluation.records import Record
 
 Figures = Sequence[float | None]
 
+_DATA = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+
 # (task, test set): levels, number of images
 COLUMNS: dict[tuple[str, str], tuple[tuple[int | None, ...], int]] = {
-    ("denoise_gray", "Set12"): ((15, 25, 50), 12),
-    ("denoise_color", "McMaster"): ((15, 25, 50), 18),
-    ("jpeg_gray", "LIVE1"): ((10, 20, 30, 40), 29),
-    ("photo", "Nam25"): ((None,), 25),
-    ("photo", "CC15"): ((None,), 15),
-    ("photo", "PolyU"): ((None,), 100),
+    (each["task"], each["dataset"]): (tuple(each["levels"]), each["images"])
+    for each in _DATA["sets"]
 }
 
-PROTOCOLS: dict[str, str] = {
-    "Nam25": "by the protocol of CBDNet (CVPR 2019), as its paper gives them",
-    "CC15": "networks that were not trained on it, as table 6 of Pseudo-ISP (arXiv 2103.10234) "
-    "gives them; Learning to Translate Noise by its own paper",
-    "PolyU": "by the protocol of PNGAN (NeurIPS 2021), on the crops of the full set, as its paper "
-    "gives them; Learning to Translate Noise by its own paper",
-}
+PROTOCOLS: dict[str, str] = _DATA["protocols"]
 """Protocol of the quoted results by test set, for sets without a common protocol."""
 
 
@@ -56,10 +48,7 @@ class Quoted:
     params: int | None = None
 
 
-PUBLISHED: tuple[Quoted, ...] = tuple(
-    Quoted(**row)
-    for row in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
-)
+PUBLISHED: tuple[Quoted, ...] = tuple(Quoted(**row) for row in _DATA["methods"])
 
 
 def published_records(task: str, dataset: str, levels: Collection[float | None]) -> list[Record]:
@@ -76,16 +65,14 @@ def published_records(task: str, dataset: str, levels: Collection[float | None])
     nothing: Figures = (None,) * len(known_levels)
     return [
         Record(
-            task=task,
-            dataset=dataset,
-            level=level,
-            method=quoted.method,
+            task,
+            dataset,
+            level,
+            quoted.method,
             published=True,
             params=quoted.params,
             psnr=psnr,
             ssim=ssim,
-            psnrb=None,
-            seconds_per_image=None,
             images=images,
         )
         for quoted in PUBLISHED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from typing import Any
 
 DEGRADED = "degraded"
@@ -32,12 +32,13 @@ class Record:
     dataset: str
     level: float | None
     method: str
-    published: bool
-    params: int | None
+    _: KW_ONLY
+    published: bool = False
+    params: int | None = None
     psnr: float
-    ssim: float | None
-    psnrb: float | None
-    seconds_per_image: float | None
+    ssim: float | None = None
+    psnrb: float | None = None
+    seconds_per_image: float | None = None
     images: int
 
     def as_dict(self) -> dict[str, Any]:

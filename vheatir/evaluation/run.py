@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import re
 from collections.abc import Callable, Sequence
@@ -11,26 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from vheatir import __version__
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation.baselines import bm3d_method
 from vheatir.evaluation.benchmark_sets import (
     BenchmarkSet,
     bundled_test_set,
     default_data_folder,
     find_test_sets,
 )
-from vheatir.evaluation.methods import Method, model_method, tell_apart
+from vheatir.evaluation.methods import Method, bm3d_method, model_method, tell_apart
 from vheatir.evaluation.protocol import Measured, measure
 from vheatir.evaluation.published import published_records
 from vheatir.evaluation.records import Record
@@ -38,7 +31,7 @@ from vheatir.evaluation.tables import print_task, save_results
 from vheatir.hardware import pick_device
 from vheatir.image_io import write_image
 from vheatir.plugins import import_modules
-from vheatir.tasks import PAIRED_TASKS, TASKS, Task, get_task
+from vheatir.tasks import PAIRED_TASKS, TASKS, Task, format_levels, get_task
 from vheatir.weights import LoadedModel, load_weights
 from vheatir.zoo import list_models
 
@@ -52,13 +45,11 @@ class TrainingRun:
 
     Attributes:
         model: the weights.
-        level: the only level they are trained for; None if there are several, or none.
         is_bundled: whether the run is validated on the bundled photographs alone.
         open_pairs: returns its validation sets of pairs, in the colour mode of a task.
     """
 
     model: LoadedModel
-    level: float | None
     is_bundled: bool
     open_pairs: Callable[[Task], list[BenchmarkSet]]
 
@@ -81,13 +72,14 @@ class Plan:
     methods: list[Method]
     remarks: list[str]
 
-    @property
-    def steps(self) -> int:
-        """Number of images to evaluate, over all methods and levels."""
-        images = sum(len(test_set) for test_set in self.test_sets)
-        return images * sum(
-            1 + sum(method.covers(level) for method in self.methods) for level in self.levels
-        )
+    def rows(self) -> list[tuple[float | None, Method | None]]:
+        """Return what to measure on each test set: level, and method (None: the input)."""
+        return [
+            (level, method)
+            for level in self.levels
+            for method in (None, *self.methods)
+            if method is None or method.covers(level)
+        ]
 
 
 def run(arguments: argparse.Namespace, training: TrainingRun | None = None) -> list[Record]:
@@ -108,30 +100,29 @@ def run(arguments: argparse.Namespace, training: TrainingRun | None = None) -> l
         arguments, training, lambda text: errors.print(f"note: {text}", markup=False)
     )
     folder = Path(arguments.out)
+    images = folder / "images" if arguments.save_images else None
     records: list[Record] = []
     remarks = {plan.task.name: plan.remarks for plan in plans}
     footer = _footer(arguments)
     files = save_results(folder, records, remarks, footer)  # check now that the folder is writable
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors, transient=True) as progress:
-        bar = progress.add_task("", total=sum(plan.steps for plan in plans))
+    total = sum(len(test_set) * len(plan.rows()) for plan in plans for test_set in plan.test_sets)
+    with progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+    ) as bar:
+        bar.add_task("", total=total)
         for plan in plans:
-            images = folder / "images" if arguments.save_images else None
-            own = measure_plan(
-                plan, images, lambda text: progress.update(bar, description=text),
-                lambda: progress.advance(bar),
-            )  # fmt: skip
+            own = measure_plan(plan, images, bar)
             records += own
             save_results(folder, records, remarks, footer)
-            progress.stop()  # keeps the bar out of the table
+            bar.stop()  # keeps it out of the table
             print_task(out, own, plan.remarks)
-            progress.start()
+            bar.start()
     for file in files:
         out.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
     return records
@@ -156,10 +147,10 @@ def make_plans(
     methods = _find_methods(arguments, training, requested)
     named = bool(training or arguments.weights)
     with_methods = {method.task for method in methods}
-    paired = [task for task in PAIRED_TASKS.values() if task.name in with_methods]
     tasks = requested or [
-        *(task for task in TASKS.values() if not named or task.name in with_methods),
-        *paired,
+        task
+        for task in (*TASKS.values(), *PAIRED_TASKS.values())
+        if task.name in with_methods or not (named or task.kind == "pairs")
     ]
     if named and not with_methods & {task.name for task in tasks}:
         raise VHeatIRError(
@@ -169,12 +160,12 @@ def make_plans(
     plans = []
     for task in _tasks_with_level(arguments, tasks, note):
         own = [method for method in methods if method.task == task.name]
-        levels = _levels(arguments, task, training, own if named else [])
+        levels = _levels(arguments, task, own if named else [])
         if not own and not named:
             note(f"no weights found for {task.name}: only the degraded input is measured")
         for method in own:
             if not any(method.covers(level) for level in levels):
-                trained = f"{task.level_name} {_format_range(method.level_range)}"
+                trained = f"{task.level_name} {format_levels(method.level_range)}"
                 note(f"{method.name} is left out: it is trained for {trained}")
         if arguments.bm3d and task.kind == "denoise":
             own = [bm3d_method(task), *own]
@@ -182,9 +173,6 @@ def make_plans(
         if not test_sets:
             note(f"no test set for {task.name}: {', '.join(task.benchmark_sets)} not found")
             continue
-        if not all(test_set.whole for test_set in test_sets):
-            some = "image" if arguments.limit == 1 else f"{arguments.limit} images"
-            remarks.append(f"only the first {some} of each test set")
         plans.append(Plan(task, test_sets, levels, own, remarks))
     if not plans:
         raise VHeatIRError(
@@ -194,46 +182,43 @@ def make_plans(
     return plans
 
 
-def measure_plan(
-    plan: Plan, images: Path | None, follow: Callable[[str], None], advance: Callable[[], None]
-) -> list[Record]:
+def measure_plan(plan: Plan, images: Path | None, bar: progress.Progress) -> list[Record]:
     """Evaluate one task.
 
     Args:
         plan: what to evaluate.
         images: folder for restored images; None saves none.
-        follow: called with a description of the current step.
-        advance: called after each image.
+        bar: shows the current step; its only task advances by one for each image.
+
+    Returns:
+        By test set: the degraded input, published results, measured results.
     """
-    records: list[Record] = []
+    (task,) = bar.task_ids
     for model in plan.methods:
         if model.params is not None:  # the first call of a network also initialises its device
             warm_up = np.zeros((64, 64, 3)[: 3 if plan.task.color == "rgb" else 2], np.float32)
             model.restore(warm_up, None if model.level_range is None else model.level_range[0])
+    records: list[Record] = []
     for test_set in plan.test_sets:
-        measured: list[Record] = []
-        for level in plan.levels:
+        measured: dict[str, list[Record]] = {}
+        for level, method in plan.rows():
             at = "" if level is None else f"{level:g}"
-            for method in (None, *plan.methods):
-                if method is not None and not method.covers(level):
-                    continue
-                name = "input" if method is None else method.name
-                follow(f"{plan.task.name} {test_set.name} {at}".rstrip() + f": {name}")
+            name = "input" if method is None else method.name
+            description = f"{plan.task.name} {test_set.name} {at}".rstrip()
+            bar.update(task, description=f"{description}: {name}")
+            folder = f"{test_set.name}_{at}".rstrip("_")
 
-                def done(result: Measured, at: str = at, name: str = name) -> None:
-                    if images is not None:
-                        place = f"{test_set.name}_{at}".rstrip("_")  # noqa: B023
-                        folder = images / plan.task.name / place
-                        write_image(folder / f"{result.name}_{_slug(name)}.png", result.output)
-                    advance()
+            def done(result: Measured, name: str = name, folder: str = folder) -> None:
+                if images is not None:
+                    file = f"{result.name}_{_slug(name)}.png"
+                    write_image(images / plan.task.name / folder / file, result.output)
+                bar.advance(task)
 
-                measured.append(measure(plan.task, test_set, level, method, done))
-        order = {name: i for i, name in enumerate(dict.fromkeys(r.method for r in measured))}
+            record = measure(plan.task, test_set, level, method, done)
+            measured.setdefault(record.method, []).append(record)
+        inputs, *restored = measured.values()
         quoted = published_records(plan.task.name, test_set.name, plan.levels)
-        # Order: degraded input, published results, measured results.
-        measured.sort(key=lambda record: order[record.method])
-        inputs = [record for record in measured if order[record.method] == 0]
-        records += inputs + quoted + measured[len(inputs) :]
+        records += [*inputs, *quoted, *itertools.chain(*restored)]
     return records
 
 
@@ -248,18 +233,10 @@ def _find_methods(
     elif arguments.weights:
         models = [load_weights(path) for path in dict.fromkeys(map(Path, arguments.weights))]
     else:
-        entries = [
-            entry for task in requested or TASKS.values() for entry in list_models(task.name)
-        ]
-        models = [load_weights(path) for path in dict.fromkeys(entry.path for entry in entries)]
-    methods = [
-        (
-            model_method(model, device, self_ensemble=arguments.self_ensemble, tile=arguments.tile),
-            model.path,
-        )
-        for model in models
-    ]
-    return tell_apart(methods)
+        names = {task.name for task in requested or TASKS.values()}
+        models = [load_weights(entry.path) for entry in list_models() if entry.task in names]
+    options = {"self_ensemble": arguments.self_ensemble, "tile": arguments.tile}
+    return tell_apart([(model_method(model, device, **options), model.path) for model in models])
 
 
 def _tasks_with_level(
@@ -284,44 +261,28 @@ def _tasks_with_level(
     return [task for task in tasks if task.has_level]
 
 
-def _format_range(level_range: tuple[float, float] | None) -> str:
-    """Format a range of levels."""
-    if level_range is None:
-        return "no level"
-    low, high = level_range
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
 def _levels(
-    arguments: argparse.Namespace,
-    task: Task,
-    training: TrainingRun | None,
-    named: list[Method],
+    arguments: argparse.Namespace, task: Task, named: list[Method]
 ) -> Sequence[float | None]:
-    """Return the levels to evaluate: those of ``--level``, the option file or the weights."""
+    """Return the levels to evaluate: those of ``--level`` or of the weights."""
     if not task.has_level:
         return [None]
     if arguments.level:
         levels = sorted(set(arguments.level))
-        highest = 255 if task.kind == "denoise" else 100
+        is_sigma = task.kind == "denoise"
         for level in levels:
-            whole = task.kind == "denoise" or level == int(level) >= 1
-            if not (0 <= level <= highest and whole):
-                allowed = "0 to 255" if task.kind == "denoise" else "whole numbers 1 to 100"
+            if not (0 <= level <= 255 if is_sigma else level in range(1, 101)):
+                allowed = "0 to 255" if is_sigma else "whole numbers 1 to 100"
                 raise VHeatIRError(
                     f"--level {level:g}: {task.level_name} of {task.name} is {allowed}"
                 )
         if named and not any(method.covers(level) for method in named for level in levels):
-            trained = ", ".join(
-                dict.fromkeys(_format_range(method.level_range) for method in named)
-            )
+            trained = dict.fromkeys(format_levels(method.level_range) for method in named)
             raise VHeatIRError(
                 f"--level {', '.join(f'{level:g}' for level in levels)}: the weights for "
-                f"{task.name} are trained for {task.level_name} {trained}"
+                f"{task.name} are trained for {task.level_name} {', '.join(trained)}"
             )
         return levels
-    if training is not None and training.level is not None:
-        return [training.level]
     levels = [float(level) for level in task.benchmark_levels]
     if not named:
         return levels
@@ -333,13 +294,16 @@ def _levels(
 def _find_test_sets(
     arguments: argparse.Namespace, task: Task, training: TrainingRun | None
 ) -> tuple[list[BenchmarkSet], list[str]]:
-    """Return the test sets and remarks on them for the title of the table."""
-    if task.kind == "pairs":
-        pairs = _find_pairs(arguments, task, training)
-        return [test_set.first(arguments.limit) for test_set in pairs], []
+    """Return the test sets and remarks on them for the title of the table.
+
+    Raises:
+        VHeatIRError: a folder has no images, or a network that was trained on pairs has no pairs.
+    """
     remarks: list[str] = []
     if arguments.data is not None:
         test_sets = find_test_sets(arguments.data, task)
+    elif task.kind == "pairs":
+        test_sets = training.open_pairs(task) if training is not None else []
     else:
         use_bundled = training is not None and training.is_bundled
         folder = None if use_bundled else default_data_folder()
@@ -348,38 +312,19 @@ def _find_test_sets(
             test_sets = [bundled_test_set()]
             missing = f" ({', '.join(task.benchmark_sets)} not found)" if not use_bundled else ""
             remarks = [f"on photographs bundled with scikit-image{missing}"]
-    if task.kind == "photo" and not all(test_set.is_paired for test_set in test_sets):
-        remarks.append(
-            "with synthetic degradation: camera noise and JPEG" + _unpaired_remark(test_sets)
-        )
-    return [test_set.first(arguments.limit) for test_set in test_sets], remarks
-
-
-def _find_pairs(
-    arguments: argparse.Namespace, task: Task, training: TrainingRun | None
-) -> list[BenchmarkSet]:
-    """Return the test sets of a network that was trained on pairs alone.
-
-    Raises:
-        VHeatIRError: there are none.
-    """
-    test_sets: list[BenchmarkSet] = []
-    if arguments.data is not None:
-        test_sets = find_test_sets(arguments.data, task)
-    elif training is not None:
-        test_sets = training.open_pairs(task)
-    if not test_sets or not all(test_set.is_paired for test_set in test_sets):
+    unpaired = [test_set.name for test_set in test_sets if not test_set.is_paired]
+    if task.kind == "pairs" and (unpaired or not test_sets):
         raise VHeatIRError(
             "a network that was trained on pairs is tested on pairs: give --data FOLDER with the "
             "folders noisy and clean, or -opt FILE with a paired validation set"
         )
-    return test_sets
-
-
-def _unpaired_remark(test_sets: list[BenchmarkSet]) -> str:
-    """Return a remark that names the unpaired sets, if there are paired ones too."""
-    names = [test_set.name for test_set in test_sets if not test_set.is_paired]
-    return f" (on {', '.join(names)})" if len(names) < len(test_sets) else ""
+    if task.kind == "photo" and unpaired:
+        where = f" (on {', '.join(unpaired)})" if len(unpaired) < len(test_sets) else ""
+        remarks.append(f"with synthetic degradation: camera noise and JPEG{where}")
+    if arguments.limit is not None and any(len(each) > arguments.limit for each in test_sets):
+        some = "image" if arguments.limit == 1 else f"{arguments.limit} images"
+        remarks.append(f"only the first {some} of each test set")
+    return [test_set.first(arguments.limit) for test_set in test_sets], remarks
 
 
 def _footer(arguments: argparse.Namespace) -> str:

@@ -6,9 +6,11 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -22,14 +24,8 @@ from vheatir.image_io import write_bytes_atomically
 from vheatir.metrics import CONVENTIONS
 from vheatir.tasks import get_task
 
-NAME = "benchmark"
 _MISSING = "-"
-_SHOWN = {
-    "denoise": "PSNR/SSIM",
-    "jpeg": "PSNR/SSIM/PSNR-B",
-    "photo": "PSNR/SSIM",
-    "pairs": "PSNR/SSIM",
-}
+_METRICS = "PSNR/SSIM"
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def lay_out(records: Sequence[Record], remarks: Iterable[str] = ()) -> Cells:
     """
     task = get_task(records[0].task)
     levels = sorted({r.level for r in records if r.level is not None}) if task.has_level else [None]
-    shown = _SHOWN[task.kind]
+    shown = f"{_METRICS}/PSNR-B" if task.kind == "jpeg" else _METRICS
     header = [
         "method",
         "parameters",
@@ -68,17 +64,11 @@ def lay_out(records: Sequence[Record], remarks: Iterable[str] = ()) -> Cells:
         "s/image",
     ]
     sections = []
-    for dataset in dict.fromkeys(record.dataset for record in records):
-        own = [record for record in records if record.dataset == dataset]
+    for dataset, own in _grouped(records, attrgetter("dataset")).items():
         count = max(record.images for record in own if not record.published)
+        rows = _grouped(own, attrgetter("method", "published")).values()
         heading = f"{dataset} ({count} image{'s' if count != 1 else ''})"
-        rows = dict.fromkeys((record.method, record.published) for record in own)
-        sections.append(
-            (
-                heading,
-                [_row([r for r in own if (r.method, r.published) == key], levels) for key in rows],
-            )
-        )
+        sections.append((heading, [_row(row, levels) for row in rows]))
     quoted = [record for record in records if record.published]
     notes = [CONVENTIONS[task.name]]
     if quoted:
@@ -86,7 +76,7 @@ def lay_out(records: Sequence[Record], remarks: Iterable[str] = ()) -> Cells:
         notes.append(f"Rows marked as published are quoted, not measured here. {named}.")
     if followed := protocols(list(dict.fromkeys(record.dataset for record in quoted))):
         notes.append(f"Published results on {followed}.")
-    return Cells(" - ".join([_capitalised(task.title), *remarks]), header, sections, notes)
+    return Cells(" - ".join([task.heading, *remarks]), header, sections, notes)
 
 
 def print_task(console: Console, records: Sequence[Record], remarks: Iterable[str] = ()) -> None:
@@ -118,8 +108,7 @@ def _terminal_table(cells: Cells, separator: str) -> Table:
     # Text, because names may contain brackets, which rich would parse as markup.
     table.add_column(Text(cells.header[0]), overflow="fold", min_width=min(24, longest))
     for name in cells.header[1:]:
-        is_metric = name.endswith(tuple(_SHOWN.values()))
-        text = name.replace(": ", "\n").replace("/", separator) if is_metric else name
+        text = name.replace(": ", "\n").replace("/", separator) if _METRICS in name else name
         text = text.replace(" ", "\n").replace("parameters", "params") if stacked else text
         table.add_column(Text(text, justify="right"), justify="right", overflow="fold")
     for heading, rows in cells.sections:
@@ -183,27 +172,34 @@ def save_results(
     Raises:
         VHeatIRError: the folder cannot be written to.
     """
-    tasks = dict.fromkeys(record.task for record in records)
     parts = ["# Benchmark\n"]
-    for task in tasks:
-        own = [record for record in records if record.task == task]
+    for task, own in _grouped(records, attrgetter("task")).items():
         parts.append(to_markdown(own, (remarks or {}).get(task, ())))
     if footer:
         parts.append(f"{footer}\n")
     contents = {
-        "md": "\n".join(parts),
-        "csv": to_csv(records),
-        "json": to_json(records),
+        Path(folder, "benchmark.md"): "\n".join(parts),
+        Path(folder, "benchmark.csv"): to_csv(records),
+        Path(folder, "benchmark.json"): to_json(records),
     }
-    files = [Path(folder) / f"{NAME}.{suffix}" for suffix in contents]
     try:
-        for file, text in zip(files, contents.values(), strict=True):
+        for file, text in contents.items():
             write_bytes_atomically(file, text.encode())
     except OSError as error:
         raise VHeatIRError(
             f"results cannot be written to {str(folder)!r} ({error.strerror}): give another --out"
         ) from None
-    return files
+    return list(contents)
+
+
+def _grouped(
+    records: Iterable[Record], key: Callable[[Record], Hashable]
+) -> dict[Any, list[Record]]:
+    """Group records by a key, in the order in which the keys appear."""
+    groups: dict[Any, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
 
 
 def _row(records: list[Record], levels: Sequence[float | None]) -> list[str]:
@@ -224,12 +220,9 @@ def _label(record: Record) -> str:
 
 
 def _format_metrics(record: Record) -> str:
-    parts = [f"{record.psnr:.2f}"]
-    if record.ssim is not None:
-        parts.append(f"{record.ssim:.4f}")
-    if record.psnrb is not None:
-        parts.append(f"{record.psnrb:.2f}")
-    return "/".join(parts)
+    ssim = "" if record.ssim is None else f"/{record.ssim:.4f}"
+    psnrb = "" if record.psnrb is None else f"/{record.psnrb:.2f}"
+    return f"{record.psnr:.2f}{ssim}{psnrb}"
 
 
 def _count(params: int) -> str:
@@ -238,7 +231,3 @@ def _count(params: int) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]

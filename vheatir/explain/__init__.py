@@ -7,9 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vheatir.cli import report_error
-from vheatir.errors import VHeatIRError
-
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
@@ -36,25 +33,21 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status."""
-    arguments = parse_arguments(argv)
-    try:
-        for path in save_figures(
-            arguments.image, arguments.output, arguments.model,
-            tuple(arguments.point) if arguments.point else None,
-            arguments.level, arguments.device,
-        ):  # fmt: skip
-            sys.stdout.write(f"{path}\n")
-    except VHeatIRError as error:
-        return report_error(error)
+    """Run the command; return the exit status.
+
+    Raises:
+        VHeatIRError: see :func:`save_figures`; ``vheatir explain`` reports it.
+    """
+    for path in save_figures(**vars(parse_arguments(argv))):
+        sys.stdout.write(f"{path}\n")
     return 0
 
 
 def save_figures(
     image: Path,
-    out: Path,
+    output: Path,
     model: str = "denoise_color",
-    point: tuple[int, int] | None = None,
+    point: Sequence[int] | None = None,
     level: float | None = None,
     device: str = "auto",
 ) -> list[Path]:
@@ -62,7 +55,7 @@ def save_figures(
 
     Args:
         image: image file.
-        out: output folder, created if missing.
+        output: folder for the figures, created if missing.
         model: name of a released model or task, or a weights file.
         point: x and y of a pixel; the centre when None.
         level: sigma; None to estimate it.
@@ -85,12 +78,10 @@ def save_figures(
     column, row = point or (pixels.shape[1] // 2, pixels.shape[0] // 2)
     influence = trace_influence(restorer, pixels, (row, column), level)
     written = {
-        "influence.png": figures.to_png(figures.draw_influence(influence)),
-        "diffusivity.png": figures.to_png(
-            figures.draw_diffusivity(diffusivities(restorer.network))
-        ),
+        "influence.png": figures.draw_influence(influence),
+        "diffusivity.png": figures.draw_diffusivity(diffusivities(restorer.network)),
         "swinir_windows.png": figures.SWINIR_FIGURE.read_bytes(),
     }
     for name, data in written.items():
-        write_bytes_atomically(out / name, data)
-    return [out / name for name in written]
+        write_bytes_atomically(output / name, data)
+    return [output / name for name in written]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from matplotlib.figure import Figure
 
 from vheatir.explain.influence import Diffusivity, Influence, StageMap
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: Figure of SwinIR's window pattern, created by ``tools/swinir_windows.py``.
 SWINIR_FIGURE = Path(__file__).with_name("swinir_windows.png")
@@ -21,10 +18,19 @@ _PANEL_COLUMNS = 4
 _DECADES = 4
 
 
-def draw_influence(influence: Influence) -> Figure:
-    """Draw the response after each stage and the effective receptive field on a log scale."""
+def draw_influence(influence: Influence) -> bytes:
+    """Draw the response after each stage and the effective receptive field on a log scale.
+
+    Returns:
+        The figure as PNG.
+    """
     panels = [*influence.stages, influence.receptive_field]
-    figure, axes = _grid(len(panels) + 1)
+    rows = -(-(len(panels) + 1) // _PANEL_COLUMNS)
+    figure = Figure(figsize=(2.6 * _PANEL_COLUMNS, 3.0 * rows), dpi=110)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.92, wspace=0.05, hspace=0.2)
+    axes = list(figure.subplots(rows, _PANEL_COLUMNS, squeeze=False).flat)
+    for axis in axes:
+        axis.axis("off")
     row, column = influence.point
     image = influence.image
     axes[0].imshow(image.squeeze(2) if image.shape[2] == 1 else image.clip(0, 1), cmap="gray")
@@ -32,7 +38,7 @@ def draw_influence(influence: Influence) -> Figure:
     axes[0].set_title("traced pixel", fontsize=9)
     for axis, panel in zip(axes[1:], panels, strict=False):
         draw_map(axis, panel, image.shape[:2])
-    return figure
+    return to_png(figure)
 
 
 def draw_map(axis: Any, panel: StageMap, size: tuple[int, ...]) -> None:
@@ -48,16 +54,19 @@ def draw_map(axis: Any, panel: StageMap, size: tuple[int, ...]) -> None:
     axis.set_title(f"{panel.title}\n90 % within {panel.radius:.0f} px", fontsize=9)
 
 
-def draw_diffusivity(found: list[Diffusivity]) -> Figure:
-    """Draw k over frequency and channel, and the resulting decay, for each heat operator."""
-    from matplotlib.figure import Figure
+def draw_diffusivity(found: list[Diffusivity]) -> bytes:
+    """Draw k over frequency and channel, and the resulting decay, for each heat operator.
 
+    Returns:
+        The figure as PNG.
+    """
     rows = max(1, len(found))
     figure = Figure(figsize=(9, 3.4 * rows), layout="constrained", dpi=110)
     axes = figure.subplots(rows, 2, squeeze=False)
     for (left, right), each in zip(axes, found, strict=False):
         n = each.k.shape[0]
-        frequency, k = _over_frequency(each.k)
+        frequency = np.arange(n) / n  # over pi
+        k = (each.k[0] + each.k[:, 0]) / 2  # mean along rows and columns, (n, C)
         order = np.argsort(each.k[0, 0])
         shown = np.log10(np.maximum(k[:, order].T, 1e-3))
         heatmap = left.imshow(
@@ -78,7 +87,7 @@ def draw_diffusivity(found: list[Diffusivity]) -> Figure:
         for axis in axes.flat:
             axis.axis("off")
         axes[0, 0].text(0.05, 0.5, "This network has no global heat conduction.")
-    return figure
+    return to_png(figure)
 
 
 def to_png(figure: Figure) -> bytes:
@@ -86,21 +95,3 @@ def to_png(figure: Figure) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png")
     return out.getvalue()
-
-
-def _over_frequency(k: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return frequencies / pi, (n,), and the mean of k along rows and columns, (n, C)."""
-    n = k.shape[0]
-    return np.arange(n) / n, (k[0] + k[:, 0]) / 2
-
-
-def _grid(count: int) -> tuple[Figure, list[Any]]:
-    from matplotlib.figure import Figure
-
-    rows = -(-count // _PANEL_COLUMNS)
-    figure = Figure(figsize=(2.6 * _PANEL_COLUMNS, 3.0 * rows), dpi=110)
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.92, wspace=0.05, hspace=0.2)
-    axes = list(figure.subplots(rows, _PANEL_COLUMNS, squeeze=False).flat)
-    for axis in axes:
-        axis.axis("off")
-    return figure, axes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vheatir.archs.blocks import HeatGroup
-from vheatir.archs.vheatir_unet_arch import Stage
+from vheatir.archs.vheatir_arch import VHeatIR
+from vheatir.archs.vheatir_unet_arch import VHeatIRUNet
 from vheatir.errors import VHeatIRError
 from vheatir.inference import Restorer
 from vheatir.ops import HeatConduction2d
@@ -124,7 +126,7 @@ def trace_influence(
 def diffusivities(network: nn.Module) -> list[Diffusivity]:
     """Return the learned diffusivity of each heat operator in a network; [] if it has none."""
     found = []
-    for title, stage in stages(network):
+    for title, stage, side in stages(network):
         embedding = getattr(stage, "fve", None)
         if not isinstance(embedding, Tensor):
             continue
@@ -133,71 +135,49 @@ def diffusivities(network: nn.Module) -> list[Diffusivity]:
             with torch.no_grad():
                 k = operator.diffusivity(embedding).float().cpu().numpy()
             name = f"{title}, block {index + 1}" if len(operators) > 1 else title
-            found.append(Diffusivity(name, k, _token_side(network, title)))
+            found.append(Diffusivity(name, k, side))
     return found
 
 
-def stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the stages of a network with their names, in order of execution.
+def stages(network: nn.Module) -> list[tuple[str, nn.Module, int]]:
+    """Return name, module and side of a token in image pixels of each stage, in execution order.
 
     Raises:
         VHeatIRError: the network is neither ``VHeatIR`` nor ``VHeatIRUNet``.
     """
-    groups, body = getattr(network, "groups", None), getattr(network, "body", None)
-    if isinstance(groups, nn.ModuleList):
-        return [(f"group {i + 1}", group) for i, group in enumerate(groups)]
-    if isinstance(body, Stage):
-        encoder, decoder = list(network.encoder), list(network.decoder)  # type: ignore[arg-type]
-        down = [(f"down {i + 1}", stage) for i, stage in enumerate(encoder)]
-        up = [(f"up {i + 1}", stage) for i, stage in reversed(list(enumerate(decoder)))]
-        return [*down, ("coarsest scale", body), *up]
+    if isinstance(network, VHeatIR):
+        groups = enumerate(network.groups, 1)
+        return [(f"group {i}", group, network.downscale) for i, group in groups]
+    if isinstance(network, VHeatIRUNet):
+        scales = [(i, network.downscale * 2**i) for i in range(len(network.encoder))]
+        down = [(f"down {i + 1}", network.encoder[i], side) for i, side in scales]
+        up = [(f"up {i + 1}", network.decoder[i], side) for i, side in reversed(scales)]
+        return [*down, ("coarsest scale", network.body, network.multiple), *up]
     raise VHeatIRError(
         f"the stages of a {type(network).__name__} are unknown: give a VHeatIR or VHeatIRUNet"
     )
 
 
-def _token_side(network: nn.Module, title: str) -> int:
-    """Return the side of a token of a stage in image pixels."""
-    shuffled = int(getattr(network, "downscale", 1))
-    if title.startswith("group"):
-        return shuffled
-    if title == "coarsest scale":
-        return int(network.multiple)  # type: ignore[arg-type]
-    return shuffled * 2 ** (int(title.rpartition(" ")[2]) - 1)
-
-
 def _record_features(network: nn.Module, x: Tensor, level: Any) -> dict[str, Tensor]:
     """Return the features (C, h, w) after each stage, and the output as ``"result"``."""
     seen: dict[str, Tensor] = {}
+    with ExitStack() as hooks:
+        for title, stage, _ in stages(network):
 
-    def keeper(title: str, last: bool) -> Any:
-        def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            features = output[0].permute(2, 0, 1) if last else output[0]
-            seen[title] = features.float().clone()  # later stages may overwrite it in-place
+            def keep(module: nn.Module, _: Any, output: Tensor, title: str = title) -> None:
+                is_channels_last = isinstance(module, HeatGroup)
+                features = output[0].permute(2, 0, 1) if is_channels_last else output[0]
+                seen[title] = features.float().clone()  # later stages may overwrite it in-place
 
-        return keep
-
-    hooks = [
-        stage.register_forward_hook(keeper(title, isinstance(stage, HeatGroup)))
-        for title, stage in stages(network)
-    ]
-    try:
-        seen["result"] = _call(network, x, level)[0].float()
-    finally:
-        for hook in hooks:
-            hook.remove()
+            hooks.enter_context(stage.register_forward_hook(keep))
+        seen["result"] = network(x, level)[0].float()
     return seen
-
-
-def _call(network: nn.Module, x: Tensor, level: Any) -> Tensor:
-    result: Tensor = network(x) if level is None else network(x, level)
-    return result
 
 
 def _receptive_field(network: nn.Module, x: Tensor, level: Any, here: tuple[int, int]) -> Tensor:
     with torch.enable_grad():
         source = x.clone().requires_grad_()
-        result = _call(network, source, level)
+        result = network(source, level)
         (gradient,) = torch.autograd.grad(result[0, :, here[0], here[1]].sum(), source)
     return gradient[0].abs().sum(0)
 

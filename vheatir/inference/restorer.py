@@ -22,7 +22,7 @@ from vheatir.inference.images import unpack
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import MIN_TILE, Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
-from vheatir.tasks import TASKS, Task
+from vheatir.tasks import TASKS, Task, format_levels
 from vheatir.weights import LoadedModel, level_range, load_weights
 from vheatir.zoo import load_model
 
@@ -297,9 +297,10 @@ class Restorer:
         low, high = self.level_range or (0.0, math.inf)
         # Also rejects NaN.
         if not (low <= lowest and highest <= high and math.isfinite(highest)):
-            trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-            shown = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
-            raise VHeatIRError(f"{name} {shown}: this model is trained for {name} {trained}")
+            raise VHeatIRError(
+                f"{name} {format_levels((lowest, highest))}: this model is trained for "
+                f"{name} {format_levels((low, high))}"
+            )
         return (given if self._takes_level else None), False
 
     def _run(

@@ -33,7 +33,6 @@ def open_training_run(
     """
     options = load_options(path, force, imports)
     val_sets = options.datasets.val_sets.values()
-    low, high = options.level_range or (None, None)
     roots = [root for data in val_sets for root in data.dataroot_gt]
 
     def open_pairs(task: Task) -> list[BenchmarkSet]:
@@ -41,7 +40,6 @@ def open_training_run(
 
     return TrainingRun(
         model=load_experiment(options),
-        level=low if low == high else None,
         is_bundled=bool(roots) and all(root == BUNDLED for root in roots),
         open_pairs=open_pairs,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vheatir.colors import matlab_luma
-from vheatir.data.sources import ImageSource
 from vheatir.evaluation.benchmark_sets import BenchmarkSet
 from vheatir.evaluation.methods import Method, network_restorer
 from vheatir.evaluation.protocol import Measured, measure_images
@@ -139,11 +137,11 @@ def validation_set(data: ValSet, task: Task) -> BenchmarkSet:
         pairs = open_pairs(data, task.color, cache=True)
         for index in range(len(pairs)):
             pairs.size(index)  # reports a pair of unequal sizes before training starts
-        source, noisy = pairs.clean, _loaders(pairs.degraded)
+        source, noisy = pairs.clean, pairs.degraded
     else:
         source = open_images(data, task.color, cache=True, heldout=True)
     names = tuple(Path(name).stem for name in source.names)
-    return BenchmarkSet(data.name, names, _loaders(source), noisy)
+    return BenchmarkSet(data.name, names, source, noisy)
 
 
 def measure_named(metric: MetricOptions, image: NDArray[Any], clean: NDArray[Any]) -> float:
@@ -158,7 +156,3 @@ def measure_named(metric: MetricOptions, image: NDArray[Any], clean: NDArray[Any
         image, clean = matlab_luma(image), matlab_luma(clean)
     function = psnr if metric.type == "calculate_psnr" else ssim
     return function(image, clean, border=metric.crop_border)
-
-
-def _loaders(source: ImageSource) -> tuple[Callable[[], NDArray[np.uint8]], ...]:
-    return tuple(partial(source.__getitem__, index) for index in range(len(source)))
