@@ -33,12 +33,12 @@ from torch.utils.data import Dataset
 from vheatir.archs import build_network
 from vheatir.basicsr_import import import_basicsr
 from vheatir.cli import run_entry_point
-from vheatir.data import restoration_dataset
 from vheatir.data.restoration_dataset import to_tensor
+from vheatir.data.sources import ImageSource
 from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import get_task
-from vheatir.training.feed import degradation_range, open_images
+from vheatir.training.feed import open_crops
 from vheatir.training.option_errors import explain
 from vheatir.training.sections import TrainSet
 
@@ -114,14 +114,12 @@ class RestorationDataset(Dataset[dict[str, Any]]):
                 + (", or [lowest, highest]" if low is not None and self.in_training else "")
             )
         self.level = low
-        self.source = open_images(
-            data, self.task.color, cache=data.cache, heldout=not self.in_training
-        )
-        levels = None if low is None else (low, high)
-        degradation = degradation_range(data, self.task, levels)
-        self.crops = restoration_dataset.RestorationDataset(
-            self.source, degradation, data.gt_size, 0, augment=data.augment, recolor=data.recolor
-        )
+        self.crops = open_crops(
+            data, self.task, None if low is None else (low, high), data.gt_size, seed=0,
+            cache=data.cache, heldout=not self.in_training,
+        )  # fmt: skip
+        assert isinstance(self.crops.source, ImageSource)
+        self.source = self.crops.source
 
     def __len__(self) -> int:
         """Return the number of images."""

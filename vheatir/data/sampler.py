@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -11,6 +12,7 @@ from torch.utils.data import Sampler
 SampleKey = tuple[int, int]
 
 
+@dataclass(eq=False)
 class SampleStream(Sampler[list[SampleKey]]):
     """An infinite stream of batches over shuffled epochs, with random access.
 
@@ -27,21 +29,14 @@ class SampleStream(Sampler[list[SampleKey]]):
         world_size: number of processes.
     """
 
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        seed: int,
-        start: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.length = length
-        self.batch_size = batch_size
-        self.seed = seed
-        self.start = start
-        self.rank = rank
-        self.world_size = world_size
+    length: int
+    batch_size: int
+    seed: int
+    start: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
         self._cached_permutation: tuple[int, np.ndarray] | None = None
 
     def __iter__(self) -> Iterator[list[SampleKey]]:

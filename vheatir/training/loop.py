@@ -99,7 +99,7 @@ class Trainer:
         clock = Clock(self.minutes)
         stage, batches = None, None
         while (done := self.done()) < 1:
-            current = stage_at(train, done)
+            current = stage_at(self.options.stages, done)
             if batches is None or current != stage:
                 stage, batches = current, self.feed.batches(current, self.samples_seen)
             rate = learning_rate(train, self.iteration, done)

@@ -236,8 +236,7 @@ class RestorationModel:
         options, net = self.options, self.net_g
         name, channels = options.network_g.type, options.task_info.channels
         window = window_of(net)
-        stages = options.train.stages or ()
-        sizes = [options.datasets.train.gt_size, *(stage.gt_size for stage in stages)]
+        sizes = [stage.gt_size for stage in options.stages]
         for size in sizes:
             if size % window:
                 raise VHeatIRError(
@@ -248,7 +247,7 @@ class RestorationModel:
             raise VHeatIRError(
                 f"train:checkpointing is for the networks of vHeatIR, not for {name}: leave it out"
             )
-        batches = [options.datasets.train.batch_size_per_gpu, *(s.batch_size for s in stages)]
+        batches = [stage.batch_size for stage in options.stages]
         net.train()  # its constructor may have left it in evaluation
         trial = copy.deepcopy(net)  # a pass in training changes running statistics
         devices = [self.device] if self.device.type == "cuda" else []

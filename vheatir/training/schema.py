@@ -21,6 +21,7 @@ from vheatir.training.sections import (
     NetworkOptions,
     PathOptions,
     Section,
+    Stage,
     TrainOptions,
     ValOptions,
     as_list,
@@ -201,6 +202,15 @@ class Options(Section):
     def ignored(self) -> tuple[str, ...]:
         """Options of the file that are known from BasicSR, but have no meaning here."""
         return self._ignored
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Crop and batch sizes over the whole training, those of ``datasets: train`` at the end."""
+        stages, data = self.train.stages or [], self.datasets.train
+        if stages and stages[-1].until == 1:
+            return stages
+        last = Stage(until=1, gt_size=data.gt_size, batch_size=data.batch_size_per_gpu)
+        return [*stages, last]
 
     @property
     def has_pairs_only(self) -> bool:

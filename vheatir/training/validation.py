@@ -20,7 +20,7 @@ from vheatir.evaluation.protocol import Measured, measure_images
 from vheatir.image_io import write_image
 from vheatir.metrics import psnr, ssim
 from vheatir.tasks import Task
-from vheatir.training.feed import open_images, open_pairs
+from vheatir.training.feed import open_source
 from vheatir.training.schema import Options
 from vheatir.training.sections import MetricOptions, ValSet
 
@@ -134,16 +134,13 @@ def validation_set(data: ValSet, task: Task) -> BenchmarkSet:
     Raises:
         VHeatIRError: a folder is missing or empty, or pairs do not match.
     """
-    noisy = None
-    if data.is_paired:
-        pairs = open_pairs(data, task.color, cache=True)
-        for index in range(len(pairs)):
-            pairs.size(index)  # reports a pair of unequal sizes before training starts
-        source, noisy = pairs.clean, _loaders(pairs.degraded)
-    else:
-        source = open_images(data, task.color, cache=True, heldout=True)
+    source = open_source(data, task.color, cache=True, heldout=True)
     names = tuple(Path(name).stem for name in source.names)
-    return BenchmarkSet(data.name, names, _loaders(source), noisy)
+    if isinstance(source, ImageSource):
+        return BenchmarkSet(data.name, names, _loaders(source))
+    for index in range(len(source)):
+        source.size(index)  # reports a pair of unequal sizes before training starts
+    return BenchmarkSet(data.name, names, _loaders(source.clean), _loaders(source.degraded))
 
 
 def measure_named(metric: MetricOptions, image: NDArray[Any], clean: NDArray[Any]) -> float:

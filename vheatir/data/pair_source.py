@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vheatir.data.restoration_dataset import Augment, CropDataset, augment, to_tensor, window
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import ColorMode
@@ -107,50 +105,6 @@ class PairSource:
                 f"{self.degraded.names[index]} is {sizes[0]} pixels, but {self.names[index]} is "
                 f"{sizes[1]}: the images of a pair must have the same size"
             )
-
-
-class PairedDataset(CropDataset):
-    """Random crops of image pairs for training, at the same place and in the same orientation.
-
-    See :class:`vheatir.data.restoration_dataset.CropDataset`. Images are ``uint8``, the level is 0.
-
-    Args:
-        source: the pairs.
-        size: side of a crop.
-        seed: ``manual_seed`` of the run.
-        augment: see :data:`vheatir.data.restoration_dataset.Augment`.
-        enlarge: samples per pair and epoch.
-
-    Raises:
-        VHeatIRError: a pair is smaller than the crop, or its images differ in size.
-    """
-
-    source: PairSource
-
-    def __init__(
-        self, source: PairSource, size: int, seed: int, *, augment: Augment = True, enlarge: int = 1
-    ) -> None:
-        super().__init__(size, seed, augment, enlarge)
-        self.source = source
-
-    def sample(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Return a random sample of pair ``number``."""
-        degraded, clean = self.source[number]
-        name = self.source.names[number]
-        if min(clean.shape[:2]) < self.size:
-            raise VHeatIRError(
-                f"{name} is {clean.shape[1]}x{clean.shape[0]} pixels, smaller than the crop of "
-                f"{self.size}: lower gt_size or remove the pair"
-            )
-        place = window(clean.shape[:2], self.size, rng)
-        # One array, so that both get the same orientation.
-        both = augment(np.stack((degraded[place], clean[place]), axis=-1), rng, self.augment)
-        return {
-            "lq": to_tensor(both[..., 0]),
-            "gt": to_tensor(both[..., 1]),
-            "level": 0.0,
-            "gt_path": name,
-        }
 
 
 def _match(
