@@ -104,7 +104,7 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         try:
             data = TrainSet.model_validate(options)
         except ValidationError as error:
-            raise explain(error, TrainSet, (), where, {}) from None
+            raise explain(error, options, TrainSet, (), where, {}) from None
         low, high = level if isinstance(level, (list, tuple)) else (level, level)
         self.in_training = opt.get("phase", "train") == "train"
         if (low is not None) != self.task.has_level or not (self.in_training or low == high):

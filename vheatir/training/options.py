@@ -58,15 +58,17 @@ def load_options(
     try:
         options = Options.model_validate(translation.data)
     except ValidationError as error:
-        raise explain(error, Options, (), str(file), origins, translation.written) from None
+        data, written = translation.data, translation.written
+        raise explain(error, data, Options, (), str(file), origins, written) from None
     options._ignored = tuple(translation.ignored)
     if options.network_g.type in FOREIGN:
         return options  # build_network checks the arguments
     network = signature_model(options.network_g.type)
+    arguments = options.network_g.kwargs
     try:
-        network.model_validate(options.network_g.kwargs)
+        network.model_validate(arguments)
     except ValidationError as error:
-        raise explain(error, network, ("network_g",), str(file), origins) from None
+        raise explain(error, arguments, network, ("network_g",), str(file), origins) from None
     return options
 
 
