@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
+from vheatir.archs import FOREIGN
 from vheatir.errors import unknown_name
 from vheatir.tasks import PAIRED_TASKS, TASKS, Task, get_task
 from vheatir.training.sections import (
@@ -59,12 +60,6 @@ def _takes_gray(network: Mapping[str, Any]) -> bool:
     """Whether the arguments of a network say that its images have one channel."""
     given = [network[name] for name in _CHANNELS if network.get(name) is not None]
     return bool(given) and given[0] == 1
-
-
-def _is_foreign(network_type: object) -> bool:
-    from vheatir.archs import FOREIGN  # imports torch, needed only here
-
-    return isinstance(network_type, str) and network_type in FOREIGN
 
 
 class Options(Section):
@@ -132,7 +127,7 @@ class Options(Section):
         if not isinstance(data, dict) or not isinstance(data.get("network_g"), dict):
             return data
         network, task = data["network_g"], TASKS.get(str(data.get("task")))
-        if _is_foreign(network.get("type")) or (task is None and data.get("task") is not None):
+        if network.get("type") in FOREIGN or (task is None and data.get("task") is not None):
             return data
         datasets = data.get("datasets")
         train = datasets.get("train") if isinstance(datasets, dict) else None
@@ -165,7 +160,7 @@ class Options(Section):
                     f"level {level:g} is out of range: "
                     f"{task.level_name} of {task.name} lies in {low:g} to {high:g}"
                 )
-        for key in () if _is_foreign(self.network_g.type) else ("in_chans", "out_chans"):
+        for key in () if self.network_g.type in FOREIGN else ("in_chans", "out_chans"):
             channels = self.network_g.kwargs.get(key)
             if channels != task.channels:
                 raise ValueError(
