@@ -1,9 +1,8 @@
-"""When a training run stops: signals and elapsed time."""
+"""Signals that stop a training run."""
 
 from __future__ import annotations
 
 import signal
-import time
 from types import FrameType
 from typing import Any
 
@@ -47,18 +46,3 @@ class StopSignals:
     def _receive(self, number: int, _: FrameType | None) -> None:
         self.received = number
         signal.signal(number, signal.default_int_handler)
-
-
-class Clock:
-    """Minutes of training of a run, with those before it was resumed.
-
-    Args:
-        minutes: minutes until now.
-    """
-
-    def __init__(self, minutes: float) -> None:
-        self._start = time.monotonic() - 60 * minutes
-
-    def minutes(self) -> float:
-        """Return the minutes of training until now."""
-        return (time.monotonic() - self._start) / 60

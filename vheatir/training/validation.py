@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -63,17 +62,16 @@ class Validator:
         scores: Scores = {}
         for test_set, levels in self.sets:
             for level in levels:
-                sums: dict[str, float] = defaultdict(float)
+                rows = []
                 for image in self.images(network, test_set, level):
-                    for metric, value in self.scores(image).items():
-                        sums[metric] += value
+                    rows.append(self.scores(image))
                     if folder is not None:
                         stem = image.name + ("" if level is None else f"_{level:g}")
                         path = folder / test_set.name / f"{stem}{val.suffix or ''}.png"
                         write_image(path, image.output)
                     if tick is not None:
                         tick()
-                means = {metric: total / len(test_set) for metric, total in sums.items()}
+                means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
                 scores[test_set.name if level is None else f"{test_set.name} {level:g}"] = means
         return scores
 
