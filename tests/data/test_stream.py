@@ -307,7 +307,7 @@ def test_lists_of_names_choose_images(folder: Path, tmp_path: Path) -> None:
     listed.write_text("# nothing\n")
     with pytest.raises(VHeatIRError, match="is empty"):
         ImageSource([folder], "rgb", include=[str(listed)])
-    with pytest.raises(VHeatIRError, match="cannot be opened"):
+    with pytest.raises(VHeatIRError, match="cannot be read"):
         ImageSource([folder], "rgb", exclude=["missing.txt"])
 
 

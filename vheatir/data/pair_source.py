@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.data.names import read_lines
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import ColorMode
@@ -126,7 +127,9 @@ def _match(
     template = "{}" if any(is_lmdb) else template
     wanted = list(clean)
     if listed is not None and not any(is_lmdb):
-        wanted = list(dict.fromkeys(_read_meta_info(Path(listed))))
+        # each line starts with a name
+        names = [line.split()[0] for line in read_lines(Path(listed), "meta_info_file")]
+        wanted = list(dict.fromkeys(_without_suffix(PurePath(name)) for name in names))
         _refuse_missing(wanted, clean, clean_root, f"which {listed} lists", "another list")
     expected = {key: _fill(template, key) for key in wanted}
     counterparts = f"which {clean_root} needs" + (
@@ -160,29 +163,20 @@ def _by_key(root: Root) -> dict[str, str]:
     """Return the names of a root's images by path below the root, or LMDB key, without suffix."""
     found: dict[str, str] = {}
     for name in ImageSource([root], "rgb").names:
-        inside = name.partition("::")[2] if str(root).endswith(".lmdb") else _below(name, root)
+        if str(root).endswith(".lmdb"):
+            inside = name.partition("::")[2]
+        else:
+            inside = _without_suffix(PurePath(name).relative_to(root))
         if inside in found:
             raise VHeatIRError(f"{root} contains two images called {inside!r}: remove one of them")
         found[inside] = name
     return found
 
 
-def _below(name: str, root: Root) -> str:
-    return PurePath(name).relative_to(root).with_suffix("").as_posix()
+def _without_suffix(path: PurePath) -> str:
+    return path.with_suffix("").as_posix()
 
 
 def _fill(template: str, key: str) -> str:
     folder, slash, stem = key.rpartition("/")
     return f"{folder}{slash}{template.format(stem)}"
-
-
-def _read_meta_info(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
-        raise VHeatIRError(f"meta_info_file {str(path)!r} cannot be read: {reason}") from None
-    names = [line.split()[0] for line in lines if line.strip()]
-    if not names:
-        raise VHeatIRError(f"meta_info_file {str(path)!r} is empty: give one file name per line")
-    return [PurePath(name).with_suffix("").as_posix() for name in names]

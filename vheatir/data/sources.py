@@ -173,46 +173,40 @@ class ImageSource:
         if name in self._bundled:
             image: NDArray[np.generic] = self._bundled[name]
         elif name in self._lmdb_sizes:
-            image = decode_image(_databases.read(*name.split("::", 1)), name)
+            image = decode_image(_read_lmdb(*name.split("::", 1)), name)
         else:
             image = read_image(name)
         return to_color_mode(image, self.color)
 
 
-class _Databases:
-    """The open LMDB environments of this process.
-
-    Environments are shared by all sources, since LMDB allows a file to be opened only once per
-    process. They must not be used across a fork, so all are closed before it and reopened
-    on demand.
-    """
-
-    def __init__(self) -> None:
-        self._open: dict[str, Any] = {}
-        self._lock = threading.Lock()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self.close)
-
-    def read(self, root: str, key: str) -> bytes:
-        import lmdb
-
-        with self._lock:
-            if root not in self._open:
-                try:
-                    self._open[root] = lmdb.open(root, readonly=True, lock=False, readahead=False)
-                except lmdb.Error as error:
-                    raise VHeatIRError(f"{root} cannot be opened: {error}") from None
-            with self._open[root].begin() as transaction:
-                value = transaction.get(key.encode())
-        if value is None:
-            raise VHeatIRError(f"{root} has no image {key!r}, which its meta_info.txt lists")
-        return bytes(value)
-
-    def close(self) -> None:
-        with self._lock:
-            for environment in self._open.values():
-                environment.close()
-            self._open.clear()
+# The open LMDB environments of this process: LMDB allows a file to be opened only once in it.
+_environments: dict[str, Any] = {}
+_environments_lock = threading.Lock()
 
 
-_databases = _Databases()
+def _read_lmdb(root: str, key: str) -> bytes:
+    import lmdb
+
+    with _environments_lock:
+        if root not in _environments:
+            try:
+                _environments[root] = lmdb.open(root, readonly=True, lock=False, readahead=False)
+            except lmdb.Error as error:
+                raise VHeatIRError(f"{root} cannot be opened: {error}") from None
+        with _environments[root].begin() as transaction:
+            value = transaction.get(key.encode())
+    if value is None:
+        raise VHeatIRError(f"{root} has no image {key!r}, which its meta_info.txt lists")
+    return bytes(value)
+
+
+def _close_lmdb() -> None:
+    with _environments_lock:
+        for environment in _environments.values():
+            environment.close()
+        _environments.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    # They must not be used across a fork: all are closed before it and reopened on demand.
+    os.register_at_fork(before=_close_lmdb)
