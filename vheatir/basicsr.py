@@ -27,13 +27,13 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
 from vheatir.archs import build_network
 from vheatir.basicsr_import import import_basicsr
 from vheatir.cli import run_entry_point
-from vheatir.data.restoration_dataset import to_tensor
+from vheatir.data.restoration_dataset import in_unit_range, to_tensor
 from vheatir.data.sources import ImageSource
 from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError
@@ -132,16 +132,12 @@ class RestorationDataset(Dataset[dict[str, Any]]):
             # Not NumPy's generator: BasicSR seeds it in each worker alike in every epoch.
             epoch = int(torch.randint(2**31, ()))
             sample = self.crops[epoch, index]
-            pair = {key: _in_unit_range(sample[key]) for key in ("lq", "gt")}
+            pair = {key: in_unit_range(sample[key]) for key in ("lq", "gt")}
         else:
             clean = self.source[index]
             lq = degrade_for_benchmark(clean, self.task, self.level)
-            pair = {"lq": to_tensor(lq), "gt": _in_unit_range(to_tensor(clean))}
+            pair = {"lq": to_tensor(lq), "gt": in_unit_range(to_tensor(clean))}
         return {**pair, "lq_path": name, "gt_path": name}
-
-
-def _in_unit_range(image: Tensor) -> Tensor:
-    return image.float() / 255 if image.dtype == torch.uint8 else image
 
 
 def register() -> None:

@@ -209,6 +209,11 @@ def to_tensor(image: NDArray[np.uint8 | np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(planes))
 
 
+def in_unit_range(image: Tensor) -> Tensor:
+    """Convert ``uint8`` images to ``float32`` in [0, 1]; others are returned as they are."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image
+
+
 def init_worker(_: int) -> None:
     """Limit a data loader worker to one thread, and shield it from signals.
 
@@ -236,4 +241,4 @@ def _stack(images: Sequence[Tensor]) -> Tensor:
     """Stack images; in float32 if any of them is, as noisy ones are in a mix of training sets."""
     if all(image.dtype == images[0].dtype for image in images):
         return torch.stack(list(images))
-    return torch.stack([i.float() / 255 if i.dtype == torch.uint8 else i for i in images])
+    return torch.stack([in_unit_range(image) for image in images])

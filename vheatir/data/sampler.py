@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -36,9 +37,6 @@ class SampleStream(Sampler[list[SampleKey]]):
     rank: int = 0
     world_size: int = 1
 
-    def __post_init__(self) -> None:
-        self._cached_permutation: tuple[int, np.ndarray] | None = None
-
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """Yield the batches of this process, endlessly."""
         position = self.start + self.rank * self.batch_size
@@ -48,13 +46,12 @@ class SampleStream(Sampler[list[SampleKey]]):
 
     def _key(self, position: int) -> SampleKey:
         epoch, place = divmod(position, self.length)
-        return epoch, int(self._permutation(epoch)[place])
+        return epoch, int(_permutation(self.length, self.seed, epoch)[place])
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if self._cached_permutation is None or self._cached_permutation[0] != epoch:
-            # A spawn key separates this from the sample seeds (seed, epoch, index): NumPy pads
-            # a short seed with zeros, so (seed, epoch) would be the generator of sample 0.
-            sequence = np.random.SeedSequence([self.seed, epoch], spawn_key=(1,))
-            order = np.random.default_rng(sequence).permutation(self.length)
-            self._cached_permutation = (epoch, order)
-        return self._cached_permutation[1]
+
+@lru_cache(maxsize=2)  # a batch may lie in two epochs
+def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
+    # A spawn key separates this from the sample seeds (seed, epoch, index): NumPy pads a short seed
+    # with zeros, so (seed, epoch) would be the generator of sample 0.
+    sequence = np.random.SeedSequence([seed, epoch], spawn_key=(1,))
+    return np.random.default_rng(sequence).permutation(length)
