@@ -39,10 +39,6 @@ def _resolve(path: str) -> str:
     return path if path == BUNDLED else str(resolve_path(path))
 
 
-def _resolve_output(path: str) -> str:
-    return str(resolve_output(path))
-
-
 def _known_network(name: str) -> str:
     if name not in ARCHS:
         raise ValueError(
@@ -54,10 +50,10 @@ def _known_network(name: str) -> str:
 
 def _known_loss(name: str) -> str:
     if name not in _PIXEL_LOSSES:
-        from vheatir.training.losses import loss_names  # imports BasicSR, needed only here
+        from vheatir.training.losses import known_losses  # imports BasicSR, needed only here
 
-        if name not in loss_names():
-            raise ValueError(str(unknown_name("loss type", name, loss_names())))
+        if name not in known_losses():
+            raise ValueError(str(unknown_name("loss type", name, known_losses())))
     return name
 
 
@@ -67,6 +63,8 @@ def _resolve_list(entry: str) -> str:
 
 InputPath = Annotated[str, AfterValidator(_resolve)]
 """A file or folder to read; made absolute by ``resolve_path``."""
+
+_OutputPath = Annotated[str, AfterValidator(lambda path: str(resolve_output(path)))]
 
 NameEntries = Annotated[
     list[Annotated[str, AfterValidator(_resolve_list)]], BeforeValidator(as_list)
@@ -383,7 +381,7 @@ class PathOptions(Section):
     param_key_g: str | None = None
     strict_load_g: bool = True
     resume_state: InputPath | None = None
-    experiments_root: Annotated[str, AfterValidator(_resolve_output)] | None = None
+    experiments_root: _OutputPath | None = None
 
 
 class OptimizerOptions(Section):
