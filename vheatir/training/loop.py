@@ -217,11 +217,10 @@ class Trainer:
     def export(self, path: Path) -> Path:
         """Write the EMA weights to a file for :func:`vheatir.load_weights`."""
         options, skipped = self.options, self.watch.skipped
-        level = options.level
         info = {
             "name": options.name,
             "task": options.task,
-            "level": list(level) if isinstance(level, tuple) else level,
+            "level": options.level,
             **({"color": options.task_info.color} if options.task is None else {}),
             "training": {
                 "iterations": self.iteration,

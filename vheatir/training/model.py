@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vheatir.archs import FOREIGN, build_network, window_of
 from vheatir.archs.blocks import ResidualConvBlock
 from vheatir.archs.checkpointing import checkpoint_blocks
+from vheatir.data.restoration_dataset import in_unit_range
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import has_native_bf16, tf32_products
 from vheatir.training.distributed import Processes
@@ -140,16 +141,15 @@ class RestorationModel:
         Args:
             batch: see :meth:`accumulate_gradients`.
         """
-        level: Tensor | None = None
-        if getattr(self.net_g, "takes_level", False):
-            level = batch["level"].to(self.device, non_blocking=True)
+        takes_level = getattr(self.net_g, "takes_level", False)
+        level = batch["level"].to(self.device, non_blocking=True) if takes_level else None
         return self._image(batch["lq"]), self._image(batch["gt"]), level
 
     def can_step(self, loss: Tensor) -> bool:
         """Whether loss and gradients of an iteration are finite in all processes."""
         parts = [loss, *(p.grad for p in self._weights if p.grad is not None)]
         finite = torch.stack([part.isfinite().all() for part in parts]).all()
-        return not self.processes.any(not bool(finite), self.device)
+        return not self.processes.agree(not bool(finite), 0.0, self.device)[0]
 
     def drop_gradients(self) -> None:
         """Discard the gradients accumulated by an unfinished iteration."""
@@ -205,8 +205,7 @@ class RestorationModel:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _image(self, image: Tensor) -> Tensor:
-        image = image.to(self.device, non_blocking=True)
-        image = image.float() / 255 if image.dtype == torch.uint8 else image
+        image = in_unit_range(image.to(self.device, non_blocking=True))
         return image.contiguous(memory_format=self.memory_format)
 
     def _wrap(self, net: nn.Module) -> Any:
@@ -214,10 +213,8 @@ class RestorationModel:
         mode = self.options.train.compile
         if self.options.train.checkpointing:
             checkpoint_blocks(net)
-        self._uses_cuda_graphs = self.device.type == "cuda" and mode in (
-            "reduce-overhead",
-            "max-autotune",
-        )
+        replays_graphs = mode in ("reduce-overhead", "max-autotune")
+        self._uses_cuda_graphs = self.device.type == "cuda" and replays_graphs
         if mode:
             # In-place: the wrapper that torch.compile(net) returns would rename the weights.
             net.compile(mode=None if mode is True else mode)

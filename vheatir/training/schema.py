@@ -133,12 +133,12 @@ class Options(Section):
         train = datasets.get("train") if isinstance(datasets, dict) else None
         is_luma = isinstance(train, dict) and train.get("color") == "y"
         channels = task.channels if task else 1 if is_luma or _takes_gray(network) else 3
-        derived: dict[str, Any] = {"in_chans": channels, "out_chans": channels}
+        network = dict(network)
+        for name in ("in_chans", "out_chans"):
+            network.setdefault(name, channels)
         if task and task.kind == "denoise" and isinstance(data.get("level"), list | tuple):
-            derived["level_scale"] = 255.0
-        return {**data, "network_g": {**network, **{
-            key: value for key, value in derived.items() if key not in network
-        }}}  # fmt: skip
+            network.setdefault("level_scale", 255.0)
+        return {**data, "network_g": network}
 
     @model_validator(mode="after")
     def _check_together(self) -> Options:

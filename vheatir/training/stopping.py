@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
-from typing import Any
 
 
 class Interrupted(Exception):
@@ -30,12 +29,11 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._earlier_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
         """Install the handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._earlier_handlers[number] = signal.signal(number, self._receive)
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._earlier_handlers = {n: signal.signal(n, self._receive) for n in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
