@@ -102,7 +102,7 @@ def test_meta_info_file_lists_the_pairs(folder: Path) -> None:
 def test_a_selection_of_clean_images_takes_their_partners(folder: Path) -> None:
     assert stems(pairs(folder, exclude=["b.png"])) == [("a", "a"), ("c", "c")]
     assert stems(pairs(folder, limit=1)) == [("a", "a")]
-    assert stems(pairs(folder, keep=("every", 2))) == [("b", "b")]
+    assert stems(pairs(folder, holdout_every=2)) == [("b", "b")]
 
 
 def test_what_does_not_match_gives_one_line(folder: Path) -> None:

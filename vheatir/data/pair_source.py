@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +33,9 @@ class PairSource:
         listed: BasicSR's ``meta_info_file``: a line for each pair, which starts with the file name
             of the clean image below its root. Ignored for LMDB files, as in BasicSR.
         cache: decode every image once and keep it in memory.
-        keep: which clean images to use, as in :class:`ImageSource`.
-        include: as in :class:`ImageSource`, for the clean images.
-        exclude: as in :class:`ImageSource`, for the clean images.
         limit: use only the first ``limit`` pairs.
+        **selection: which clean images to use: ``include``, ``exclude``, ``exclude_every`` and
+            ``holdout_every`` of :class:`ImageSource`.
 
     Raises:
         VHeatIRError: a root or the list is missing or empty, the names do not match, or no pair is
@@ -51,15 +51,13 @@ class PairSource:
         template: str = "{}",
         listed: Root | None = None,
         cache: bool = False,
-        keep: tuple[str, int] | None = None,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
         limit: int | None = None,
+        **selection: Any,
     ) -> None:
         partner: dict[str, str] = {}
         for clean_root, degraded_root in zip(clean_roots, degraded_roots, strict=True):
             partner |= _match(clean_root, degraded_root, template, listed)
-        clean = ImageSource(clean_roots, color, keep=keep, include=include, exclude=exclude)
+        clean = ImageSource(clean_roots, color, **selection)
         names = [name for name in clean.names if name in partner][:limit]
         if not names:
             raise VHeatIRError(

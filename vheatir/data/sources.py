@@ -35,8 +35,9 @@ class ImageSource:
             ``"bundled"``.
         color: colour mode to which the images are converted.
         cache: decode every image once and keep it in memory.
-        keep: None for all images, ``("every", n)`` for only every n-th image of each root,
-            ``("but", n)`` for all others: a validation split without a list of files.
+        exclude_every: skip every n-th image of each root (None: none).
+        holdout_every: use only every n-th image of each root: those that ``exclude_every`` with the
+            same number skips, a validation split without a list of files.
         include: use only the images in this list; see :class:`NameList`.
         exclude: skip the images in this list.
         limit: use only the first ``limit`` images.
@@ -52,7 +53,8 @@ class ImageSource:
         color: ColorMode,
         *,
         cache: bool = False,
-        keep: tuple[str, int] | None = None,
+        exclude_every: int | None = None,
+        holdout_every: int | None = None,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         limit: int | None = None,
@@ -64,18 +66,23 @@ class ImageSource:
         names: list[str] = []
         found = 0
         included, excluded = NameList(include), NameList(exclude)
-        kind, every = keep or ("all", 1)
         for root in roots:
             for number, name in enumerate(self._names(root, heldout), start=1):
                 found += 1
-                if kind != "all" and (number % every == 0) != (kind == "every"):
+                if exclude_every and number % exclude_every == 0:
+                    continue
+                if holdout_every and number % holdout_every != 0:
                     continue
                 if name not in excluded and (not include or name in included):
                     names.append(name)
         self.names = names[:limit]
         if not self.names:
-            split = {"every": f"holdout_every {every}", "but": f"exclude_every {every}"}
-            used = [split.get(kind, ""), "include" if include else "", "exclude" if exclude else ""]
+            used = [
+                f"holdout_every {holdout_every}" if holdout_every else "",
+                f"exclude_every {exclude_every}" if exclude_every else "",
+                "include" if include else "",
+                "exclude" if exclude else "",
+            ]
             raise VHeatIRError(
                 f"no image is left: {', '.join(str(root) for root in roots)} has {found} "
                 f"image(s), of which {' and '.join(filter(None, used))} selects none; change or "

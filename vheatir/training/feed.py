@@ -31,6 +31,10 @@ from vheatir.training.sections import ImageSet, Stage, TrainSet
 
 log = logging.getLogger("vheatir")
 
+# Options that select images: all sets have the first three, one of the others only training or
+# validation.
+_SELECTION = {"include", "exclude", "limit", "exclude_every", "holdout_every"}
+
 
 class TrainingFeed:
     """The training sets of an option file, shared by all training stages.
@@ -164,15 +168,12 @@ def open_source(
         VHeatIRError: see :class:`vheatir.data.sources.ImageSource` and
             :class:`vheatir.data.pair_source.PairSource`.
     """
-    chosen: Any = {
-        "cache": cache, "keep": data.keep, "include": data.include, "exclude": data.exclude,
-        "limit": data.limit,
-    }  # fmt: skip
+    chosen = data.model_dump(include=_SELECTION)
     if data.dataroot_lq is None:
-        return ImageSource(data.dataroot_gt, color, heldout=heldout, **chosen)
+        return ImageSource(data.dataroot_gt, color, cache=cache, heldout=heldout, **chosen)
     return PairSource(
-        data.dataroot_gt, data.dataroot_lq, color, template=data.filename_tmpl or "{}",
-        listed=data.meta_info_file, **chosen,
+        data.dataroot_gt, data.dataroot_lq, color, cache=cache,
+        template=data.filename_tmpl or "{}", listed=data.meta_info_file, **chosen,
     )  # fmt: skip
 
 

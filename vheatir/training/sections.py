@@ -159,11 +159,6 @@ class ImageSet(Section):
         """Whether the set has degraded images of its own."""
         return self.type == "PairedImageDataset"
 
-    @property
-    def keep(self) -> tuple[str, int] | None:
-        """Which images of each folder to use; see :class:`vheatir.data.sources.ImageSource`."""
-        return None
-
     @model_validator(mode="after")
     def _check_pairs(self) -> ImageSet:
         if not self.is_paired:
@@ -229,11 +224,6 @@ class TrainSet(ImageSet):
     pin_memory: bool | None = None
     exclude_every: Annotated[int, Field(ge=2)] | None = None
 
-    @property
-    def keep(self) -> tuple[str, int] | None:
-        """All images but every n-th of each folder, with ``exclude_every: n``."""
-        return ("but", self.exclude_every) if self.exclude_every else None
-
     @model_validator(mode="after")
     def _check_degradation(self) -> TrainSet:
         made = ("recolor", "jpeg_grid", "subsampling", "double_compression", "photo")
@@ -262,11 +252,6 @@ class ValSet(ImageSet):
     name: str = "val"
     level: Annotated[list[float], BeforeValidator(as_list), Field(min_length=1)] | None = None
     holdout_every: Annotated[int, Field(ge=2)] | None = None
-
-    @property
-    def keep(self) -> tuple[str, int] | None:
-        """Only every n-th image of each folder, with ``holdout_every: n``."""
-        return ("every", self.holdout_every) if self.holdout_every else None
 
     @model_validator(mode="after")
     def _check_level(self) -> ValSet:
