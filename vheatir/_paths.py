@@ -29,14 +29,12 @@ def checkout_root() -> Path | None:
 
 def options_folder() -> Path:
     """Return the folder of the option files: in the checkout, or the copy inside the wheel."""
-    root = checkout_root()
-    return PACKAGE / "options" if root is None else root / "options"
+    return (checkout_root() or PACKAGE) / "options"
 
 
 def docs_folder() -> Path:
     """Return the folder of the measured results: in the checkout, or the copy inside the wheel."""
-    root = checkout_root()
-    return PACKAGE / "docs" if root is None else root / "docs"
+    return (checkout_root() or PACKAGE) / "docs"
 
 
 def hide_own_folders() -> None:

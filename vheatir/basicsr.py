@@ -27,18 +27,18 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
 from vheatir.archs import build_network
 from vheatir.basicsr_import import import_basicsr
 from vheatir.cli import run_entry_point
-from vheatir.data import restoration_dataset
-from vheatir.data.restoration_dataset import to_tensor
+from vheatir.data.restoration_dataset import in_unit_range, to_tensor
+from vheatir.data.sources import ImageSource
 from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import get_task
-from vheatir.training.feed import degradation_range, open_images
+from vheatir.training.feed import open_crops
 from vheatir.training.option_errors import explain
 from vheatir.training.sections import TrainSet
 
@@ -104,7 +104,7 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         try:
             data = TrainSet.model_validate(options)
         except ValidationError as error:
-            raise explain(error, TrainSet, (), where, {}) from None
+            raise explain(error, options, TrainSet, (), where, {}) from None
         low, high = level if isinstance(level, (list, tuple)) else (level, level)
         self.in_training = opt.get("phase", "train") == "train"
         if (low is not None) != self.task.has_level or not (self.in_training or low == high):
@@ -114,14 +114,12 @@ class RestorationDataset(Dataset[dict[str, Any]]):
                 + (", or [lowest, highest]" if low is not None and self.in_training else "")
             )
         self.level = low
-        self.source = open_images(
-            data, self.task.color, cache=data.cache, heldout=not self.in_training
-        )
-        levels = None if low is None else (low, high)
-        degradation = degradation_range(data, self.task, levels)
-        self.crops = restoration_dataset.RestorationDataset(
-            self.source, degradation, data.gt_size, 0, augment=data.augment, recolor=data.recolor
-        )
+        self.crops = open_crops(
+            data, self.task, None if low is None else (low, high), data.gt_size, seed=0,
+            cache=data.cache, heldout=not self.in_training,
+        )  # fmt: skip
+        assert isinstance(self.crops.source, ImageSource)
+        self.source = self.crops.source
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -134,16 +132,12 @@ class RestorationDataset(Dataset[dict[str, Any]]):
             # Not NumPy's generator: BasicSR seeds it in each worker alike in every epoch.
             epoch = int(torch.randint(2**31, ()))
             sample = self.crops[epoch, index]
-            pair = {key: _in_unit_range(sample[key]) for key in ("lq", "gt")}
+            pair = {key: in_unit_range(sample[key]) for key in ("lq", "gt")}
         else:
             clean = self.source[index]
             lq = degrade_for_benchmark(clean, self.task, self.level)
-            pair = {"lq": to_tensor(lq), "gt": _in_unit_range(to_tensor(clean))}
+            pair = {"lq": to_tensor(lq), "gt": in_unit_range(to_tensor(clean))}
         return {**pair, "lq_path": name, "gt_path": name}
-
-
-def _in_unit_range(image: Tensor) -> Tensor:
-    return image.float() / 255 if image.dtype == torch.uint8 else image
 
 
 def register() -> None:

@@ -12,8 +12,8 @@ from types import ModuleType
 
 from vheatir.errors import VHeatIRError
 
-TESTED_PAIRS: tuple[tuple[str, str], ...] = (("2.14.1", "0.29.1"),)
-"""Pairs of torch and torchvision releases that the tests pass with."""
+#: The torchvision release of each torch release that the tests pass with.
+_TESTED = {"2.14.1": "0.29.1"}
 
 _REMOVED_MODULE = "torchvision.transforms.functional_tensor"
 
@@ -59,14 +59,15 @@ def check_torchvision() -> None:
     torch_version = str(torch.__version__)
     try:
         torchvision = import_module("torchvision")
-    except ModuleNotFoundError as error:
-        if error.name == "torchvision":
-            raise VHeatIRError(
-                f"training needs torchvision, which is not installed: {_advice(torch_version)}"
-            ) from error
-        raise VHeatIRError(_mismatch(torch_version, error)) from error
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
-        raise VHeatIRError(_mismatch(torch_version, error)) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        problem = (
+            f"torchvision {_installed('torchvision')} does not work with torch {torch_version} "
+            f"({reason})"
+        )
+        if isinstance(error, ModuleNotFoundError) and error.name == "torchvision":
+            problem = "training needs torchvision, which is not installed"
+        raise VHeatIRError(f"{problem}: {_advice(torch_version)}") from error
     wanted = matching_torchvision(torch_version)
     if wanted is not None:
         version = str(getattr(torchvision, "__version__", "")) or _installed("torchvision")
@@ -90,19 +91,10 @@ def matching_torchvision(torch_version: str) -> str | None:
         Such as ``"0.29.1"`` or ``"0.28.*"``; None if the matching release is unknown.
     """
     release = torch_version.split("+")[0]
-    for torch_release, torchvision_release in TESTED_PAIRS:
-        if torch_release == release:
-            return torchvision_release
+    if release in _TESTED:
+        return _TESTED[release]
     major, minor, *_ = [*release.split("."), "", ""]
     return f"0.{int(minor) + 15}.*" if major == "2" and minor.isdigit() else None
-
-
-def _mismatch(torch_version: str, error: Exception) -> str:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return (
-        f"torchvision {_installed('torchvision')} does not work with torch {torch_version} "
-        f"({reason}): {_advice(torch_version)}"
-    )
 
 
 def _advice(torch_version: str) -> str:

@@ -88,7 +88,8 @@ def _steps(study: Study, chosen: Sequence[Candidate]) -> dict[str, Callable[[], 
         own = candidate.options  # candidates with equal crops share one feed
         crops = json.dumps([own.get("datasets"), own.get("train", {}).get("stages")])
         if crops not in feeds:
-            feeds[crops] = TrainingFeed(options, device, processes).batches(None, 0)
+            feed = TrainingFeed(options, device, processes)
+            feeds[crops] = feed.batches(options.stages[-1], 0)
         torch.manual_seed(0)
         model = RestorationModel(options, device, processes)
         steps[candidate.key] = _one_step(model, feeds[crops])

@@ -302,8 +302,9 @@ def _field_images(study: Study, level: Level) -> list[Tensor]:
     """Return degraded crops from the large enough images of the validation split."""
     _, validation = split(study.roots)
     include = [str(resolve_list(validation["include"]))] if "include" in validation else []
-    keep = ("every", validation["holdout_every"]) if "holdout_every" in validation else None
-    source = ImageSource(study.roots, study.task.color, include=include, keep=keep, heldout=True)
+    every = validation.get("holdout_every")
+    color = study.task.color
+    source = ImageSource(study.roots, color, include=include, holdout_every=every, heldout=True)
     images = []
     for index in range(len(source)):
         if min(source.size(index)) < FIELD_SIDE:

@@ -44,7 +44,8 @@ def crops_per_second(task: str, workers: int, arguments: argparse.Namespace) -> 
         "train:data_on_device=false",
     ]
     options = load_options(f"options/all_levels/{task}_small.yml", force)
-    batches = TrainingFeed(options, torch.device("cpu"), Processes()).batches(None, 0)
+    feed = TrainingFeed(options, torch.device("cpu"), Processes())
+    batches = feed.batches(options.stages[-1], 0)
     for _ in range(8 * max(workers, 1)):
         next(batches)
     count = max(1, arguments.crops // arguments.batch)

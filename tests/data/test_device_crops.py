@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from vheatir.data.device_crops import _DRAW_BLOCK, DeviceCrops, ImagePool
+from vheatir.data.restoration_dataset import RestorationDataset
 from vheatir.data.sources import ImageSource
 from vheatir.degradations import DegradationRange
-from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
 from vheatir.tasks import get_task
 
@@ -26,10 +26,11 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return ImageSource([folder], request.param)
 
 
-def crops(source: ImageSource, batch: int = 8, size: int = 16, **options: object) -> DeviceCrops:
+def crops(source: ImageSource, batch: int = 8, recolor: float = 0.0, **options: int) -> DeviceCrops:
     task = "denoise_color" if source.color == "rgb" else "denoise_gray"
     what = DegradationRange(get_task(task), 5, 55)
-    return DeviceCrops(source, what, size, batch, 3, CPU, **options)  # type: ignore[arg-type]
+    data = RestorationDataset(source, 16, 3, what, recolor=recolor)
+    return DeviceCrops(data, ImagePool(source, CPU), batch, **options)
 
 
 def test_crops_come_from_the_images_in_all_orientations(source: ImageSource) -> None:
@@ -100,10 +101,3 @@ def test_some_crops_are_of_other_colours(source: ImageSource) -> None:
     assert 0.35 < same.float().mean() < 0.65
     noise = (changed["lq"] - changed["gt"]) * 255
     assert torch.allclose(noise, (plain["lq"] - plain["gt"]) * 255, atol=1e-3)
-
-
-def test_unsupported_tasks_and_sizes_are_refused(source: ImageSource) -> None:
-    with pytest.raises(VHeatIRError, match="16 pixels across, smaller than the crop of 17"):
-        crops(source, size=17)
-    with pytest.raises(VHeatIRError, match="data_on_device supports noise only"):
-        DeviceCrops(source, DegradationRange(get_task("jpeg_color"), 5, 95), 16, 8, 3, CPU)

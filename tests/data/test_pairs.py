@@ -13,9 +13,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from vheatir.basicsr_import import import_basicsr
-from vheatir.data.mixed_dataset import MixedDataset
-from vheatir.data.paired_dataset import PairedDataset, PairSource
-from vheatir.data.restoration_dataset import RestorationDataset, augment, collate, init_worker
+from vheatir.data.pair_source import PairSource
+from vheatir.data.restoration_dataset import (
+    MixedDataset,
+    PairedDataset,
+    RestorationDataset,
+    augment,
+    collate,
+    init_worker,
+)
 from vheatir.data.sampler import SampleStream
 from vheatir.data.sources import ImageSource
 from vheatir.degradations import DegradationRange
@@ -96,7 +102,7 @@ def test_meta_info_file_lists_the_pairs(folder: Path) -> None:
 def test_a_selection_of_clean_images_takes_their_partners(folder: Path) -> None:
     assert stems(pairs(folder, exclude=["b.png"])) == [("a", "a"), ("c", "c")]
     assert stems(pairs(folder, limit=1)) == [("a", "a")]
-    assert stems(pairs(folder, keep=("every", 2))) == [("b", "b")]
+    assert stems(pairs(folder, holdout_every=2)) == [("b", "b")]
 
 
 def test_what_does_not_match_gives_one_line(folder: Path) -> None:
@@ -209,7 +215,7 @@ def test_orientations_are_those_of_basicsr(kind: Any, count: int) -> None:
 def mixture(folder: Path, weights: tuple[float, float], level: float = 50) -> MixedDataset:
     task = get_task("denoise_color")
     made = RestorationDataset(
-        ImageSource([folder / "gt"], "rgb"), DegradationRange(task, level, level), SIZE, 7
+        ImageSource([folder / "gt"], "rgb"), SIZE, 7, DegradationRange(task, level, level)
     )
     return MixedDataset([made, PairedDataset(pairs(folder), SIZE, 7)], weights, 7)
 

@@ -171,12 +171,12 @@ def test_damaged_lmdb_gives_one_line(tmp_path: Path) -> None:
 
 
 def test_holdout_splits_and_an_empty_one_is_named(folder: Path) -> None:
-    every = ImageSource([folder], "rgb", keep=("every", 2)).names
-    others = ImageSource([folder], "rgb", keep=("but", 2)).names
+    every = ImageSource([folder], "rgb", holdout_every=2).names
+    others = ImageSource([folder], "rgb", exclude_every=2).names
     assert sorted(every + others) == sorted(ImageSource([folder], "rgb").names)
     assert not set(every) & set(others)
     with pytest.raises(VHeatIRError, match=r"has 3 image\(s\).*holdout_every 20"):
-        ImageSource([folder], "rgb", keep=("every", 20))
+        ImageSource([folder], "rgb", holdout_every=20)
 
 
 def test_image_smaller_than_the_crop_is_named(folder: Path) -> None:
@@ -307,7 +307,7 @@ def test_lists_of_names_choose_images(folder: Path, tmp_path: Path) -> None:
     listed.write_text("# nothing\n")
     with pytest.raises(VHeatIRError, match="is empty"):
         ImageSource([folder], "rgb", include=[str(listed)])
-    with pytest.raises(VHeatIRError, match="cannot be opened"):
+    with pytest.raises(VHeatIRError, match="cannot be read"):
         ImageSource([folder], "rgb", exclude=["missing.txt"])
 
 

@@ -101,7 +101,7 @@ def test_crops_made_on_the_device_have_names(tiny: Any) -> None:
         write_image(tiny.folder / "clean" / f"{name}.png", colour)
     options = load_options(tiny.file, ["train:data_on_device=true"])
     feed = TrainingFeed(options, torch.device("cpu"), Processes())
-    batches = feed.batches(None, 0)
+    batches = feed.batches(options.stages[0], 0)
     seen = set()
     for _ in range(20):
         batch = next(batches)

@@ -76,8 +76,7 @@ def test_stages_switch_crop_and_batch(tiny: Any) -> None:
     stages = "[{until: 0.5, gt_size: 16, batch_size: 4}, {until: 0.7, gt_size: 24, batch_size: 3}]"
     options = load_options(tiny.file, [f"train:stages={stages}"])
     feed = TrainingFeed(options, pick_device("cpu"), Processes())
-    shapes = [tuple(next(feed.batches(stage, 0))["gt"].shape) for stage in
-              (*(options.train.stages or ()), None)]  # fmt: skip
+    shapes = [tuple(next(feed.batches(stage, 0))["gt"].shape) for stage in options.stages]
     assert shapes == [(4, 3, 16, 16), (3, 3, 24, 24), (2, 3, 32, 32)]
     assert tiny.run(f"train:stages={stages}", "train:total_iter=10") == 0
     assert tiny.state(10)["samples_seen"] == 5 * 4 + 2 * 3 + 3 * 2

@@ -16,8 +16,7 @@ if importlib.util.find_spec("basicsr") is None:
 
 from vheatir.hardware import has_native_bf16
 from vheatir.training.distributed import Processes
-from vheatir.training.model import RestorationModel
-from vheatir.training.precision import autocast_dtype
+from vheatir.training.model import RestorationModel, autocast_dtype
 from vheatir.training.schema import Options
 from vheatir.weights import load_weights, save_weights
 

@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("pydantic")
 
 from vheatir.training.schedule import learning_rate, progress, stage_at
-from vheatir.training.sections import TrainOptions
+from vheatir.training.sections import Stage, TrainOptions
 
 
 def options(**values: Any) -> TrainOptions:
@@ -62,10 +62,9 @@ def test_minutes_end_the_schedule_when_they_end_the_run() -> None:
 
 def test_stages_follow_each_other() -> None:
     stages = [
-        {"until": 0.5, "gt_size": 64, "batch_size": 16},
-        {"until": 0.75, "gt_size": 96, "batch_size": 8},
+        Stage(until=0.5, gt_size=64, batch_size=16),
+        Stage(until=0.75, gt_size=96, batch_size=8),
+        Stage(until=1, gt_size=128, batch_size=4),
     ]
-    train = options(stages=stages)
-    sizes = [(stage_at(train, done) or train).model_dump().get("gt_size") for done in
-             (0, 0.49, 0.5, 0.74, 0.75, 0.99)]  # fmt: skip
-    assert sizes == [64, 64, 96, 96, None, None]
+    sizes = [stage_at(stages, done).gt_size for done in (0, 0.49, 0.5, 0.74, 0.75, 0.99)]
+    assert sizes == [64, 64, 96, 96, 128, 128]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,15 @@ import torch
 from torch import Tensor
 
 from vheatir.data.recolor import DRAWS, color_matrices, recolor
+from vheatir.data.restoration_dataset import RestorationDataset
 from vheatir.data.sources import ImageSource
-from vheatir.degradations import DegradationRange
-from vheatir.errors import VHeatIRError
 
 # Number of samples whose random parameters (all but the noise) are drawn at once: drawing them per
 # batch would be dominated by kernel launch overhead.
 _DRAW_BLOCK = 1024
 
 
+@dataclass(eq=False)
 class DeviceCrops:
     """An infinite stream of noisy batches generated entirely on a device.
 
@@ -28,60 +29,24 @@ class DeviceCrops:
     as one with twice the batch size. Random numbers differ between device types.
 
     Args:
-        source: clean images.
-        degradation: noise range; JPEG is not supported (use data loader workers).
-        size: side of a crop.
+        dataset: the training set, with noise; crops are flipped and rotated in all ways or none.
+        pool: its images.
         batch_size: crops per batch and process.
-        seed: ``manual_seed`` of the run.
-        device: device of the batches.
         start: samples already used, over all processes.
         rank: rank of this process.
         world_size: number of processes.
-        pool: image pool of an earlier stage with the same source, to be reused.
-        augment: whether crops are flipped and rotated.
-        recolor: fraction of crops with colour augmentation.
-
-    Raises:
-        VHeatIRError: the task is not denoising, or an image is smaller than the crop.
     """
 
-    def __init__(
-        self,
-        source: ImageSource,
-        degradation: DegradationRange,
-        size: int,
-        batch_size: int,
-        seed: int,
-        device: torch.device,
-        start: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        pool: ImagePool | None = None,
-        augment: bool = True,
-        recolor: float = 0.0,
-    ) -> None:
-        if degradation.task.kind != "denoise":
-            raise VHeatIRError(
-                "data_on_device supports noise only: set it to false for other tasks, whose "
-                "degradations are computed by data loader workers"
-            )
-        self.pool = pool or ImagePool(source, device)
-        if self.pool.shortest < size:
-            raise VHeatIRError(
-                f"an image of the training set is {self.pool.shortest} pixels across, smaller "
-                f"than the crop of {size}: lower gt_size or remove the image"
-            )
-        self.degradation = degradation
-        self.size = size
-        self.batch_size = batch_size
-        self.seed = seed
-        self.device = device
-        self.start = start
-        self.rank = rank
-        self.world_size = world_size
-        self.augment = augment
-        self.recolor = recolor if self.pool.channels > 1 else 0.0
-        self._generator = torch.Generator(device)
+    dataset: RestorationDataset
+    pool: ImagePool
+    batch_size: int
+    start: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        self._recolor = self.dataset.recolor if self.pool.channels > 1 else 0.0
+        self._generator = torch.Generator(self.pool.device)
         self._block: tuple[int, tuple[Tensor, ...]] | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -95,11 +60,11 @@ class DeviceCrops:
         """Return this process's part of the global batch that starts at a stream position."""
         own_offset = self.rank * self.batch_size
         first, down, across, level, *colors = self._samples(position + own_offset)
-        gt = self.pool.cut(first, down, across, self.size).float().div_(255)
+        gt = self.pool.cut(first, down, across, self.dataset.size).float().div_(255)
         if colors:
             gt = recolor(gt, colors[0])
         shape = (self.batch_size * self.world_size, *gt.shape[1:])
-        noise = torch.randn(shape, device=self.device, generator=self._seeded(position, 1))
+        noise = torch.randn(shape, device=self.pool.device, generator=self._seeded(position, 1))
         sigma = (level / 255)[:, None, None, None]
         lq = gt + noise[own_offset : own_offset + self.batch_size] * sigma
         return {"lq": lq, "gt": gt, "level": level, "first": first}
@@ -118,18 +83,18 @@ class DeviceCrops:
         return [torch.cat(values) for values in zip(*parts, strict=True)]
 
     def _draw(self, number: int) -> tuple[Tensor, ...]:
-        generator = self._seeded(number, 0)
-        where = self.pool.draw(_DRAW_BLOCK, self.size, generator, self.augment)
-        low, high = self.degradation.low, self.degradation.high
-        fraction = torch.rand(_DRAW_BLOCK, device=self.device, generator=generator)
+        generator, augment = self._seeded(number, 0), self.dataset.augment
+        where = self.pool.draw(_DRAW_BLOCK, self.dataset.size, generator, bool(augment))
+        low, high = self.dataset.degradation.low, self.dataset.degradation.high
+        fraction = torch.rand(_DRAW_BLOCK, device=self.pool.device, generator=generator)
         drawn = (*where, low + (high - low) * fraction)
-        if not self.recolor:
+        if not self._recolor:
             return drawn
-        uniform = torch.rand(DRAWS, _DRAW_BLOCK, device=self.device, generator=generator)
-        return (*drawn, color_matrices(self.recolor, uniform))
+        uniform = torch.rand(DRAWS, _DRAW_BLOCK, device=self.pool.device, generator=generator)
+        return (*drawn, color_matrices(self._recolor, uniform))
 
     def _seeded(self, number: int, purpose: int) -> torch.Generator:
-        sequence = np.random.SeedSequence([self.seed, number], spawn_key=(2, purpose))
+        sequence = np.random.SeedSequence([self.dataset.seed, number], spawn_key=(2, purpose))
         return self._generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
@@ -142,9 +107,9 @@ class ImagePool:
     """
 
     def __init__(self, source: ImageSource, device: torch.device) -> None:
+        self.device = device
         images = [source[i] for i in range(len(source))]
         self.channels = 1 if images[0].ndim == 2 else 3
-        self.shortest = min(min(image.shape[:2]) for image in images)
         sizes = torch.tensor([image.shape[:2] for image in images], device=device)
         self.heights, self.widths = sizes[:, 0], sizes[:, 1]
         areas = self.heights * self.widths
@@ -169,10 +134,9 @@ class ImagePool:
             int64 tensors (count,) for :meth:`cut`: index in ``pixels`` of a crop's corner, and the
             strides in ``pixels`` to the next row and to the next column.
         """
-        device = self.pixels.device
 
         def uniform() -> Tensor:
-            return torch.rand(count, device=device, generator=generator, dtype=torch.float64)
+            return torch.rand(count, device=self.device, generator=generator, dtype=torch.float64)
 
         image = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         top = (uniform() * (self.heights[image] - size + 1)).long()
@@ -180,7 +144,7 @@ class ImagePool:
         right = torch.full_like(top, self.channels)
         down = self.widths[image] * self.channels
         first = self.offsets[image] + top * down + left * self.channels
-        flips = torch.rand(3, count, device=device, generator=generator) < 0.5
+        flips = torch.rand(3, count, device=self.device, generator=generator) < 0.5
         if augment:
             # A flipped crop starts at its other end and steps backwards.
             for flipped, step in ((flips[0], down), (flips[1], right)):
@@ -195,10 +159,10 @@ class ImagePool:
 
     def cut(self, first: Tensor, down: Tensor, right: Tensor, size: int) -> Tensor:
         """Return the crops drawn by :meth:`draw`, uint8 (count, C, size, size)."""
-        steps = torch.arange(size, device=self.pixels.device)
+        steps = torch.arange(size, device=self.device)
         rows = first[:, None] + steps * down[:, None]
         place = (rows[:, :, None] + steps * right[:, None, None])[:, None]
         if self.channels > 1:
-            channel = torch.arange(self.channels, device=self.pixels.device)
+            channel = torch.arange(self.channels, device=self.device)
             place = place + channel[:, None, None]
         return self.pixels[place]

@@ -28,7 +28,8 @@ class NameList:
         self._names: set[str] = set()
         self._patterns: list[str] = []
         for entry in entries:
-            for item in _read_list(Path(entry)) if entry.endswith(".txt") else [entry]:
+            is_list = entry.endswith(".txt")
+            for item in read_lines(Path(entry), "list of file names") if is_list else [entry]:
                 if _WILDCARDS & set(item):
                     self._patterns.append(item)
                 else:
@@ -40,14 +41,22 @@ class NameList:
         return own in self._names or any(fnmatchcase(own, each) for each in self._patterns)
 
 
-def _read_list(path: Path) -> list[str]:
+def read_lines(path: Path, kind: str) -> list[str]:
+    """Return the lines of a list of file names, without blank ones and comments.
+
+    Args:
+        path: a text file.
+        kind: what it is, for error messages.
+
+    Raises:
+        VHeatIRError: the file is missing, no text, or empty.
+    """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise VHeatIRError(
-            f"list of file names {str(path)!r} cannot be opened: {error.strerror}"
-        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
+        raise VHeatIRError(f"{kind} {str(path)!r} cannot be read: {reason}") from None
     items = [line for line in lines if line and not line.startswith("#")]
     if not items:
-        raise VHeatIRError(f"list of file names {str(path)!r} is empty: give one name per line")
+        raise VHeatIRError(f"{kind} {str(path)!r} is empty: give one file name per line")
     return items

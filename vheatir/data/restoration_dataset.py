@@ -1,10 +1,11 @@
-"""Data set of clean images degraded on the fly."""
+"""Data sets of training crops: degraded on the fly, of pairs of images, and mixtures of both."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 import cv2
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vheatir.data.pair_source import PairSource
 from vheatir.data.recolor import recolor_array
 from vheatir.data.sampler import SampleKey
 from vheatir.data.sources import ImageSource
@@ -25,6 +27,7 @@ from vheatir.errors import VHeatIRError
 Augment = bool | Literal["flip", "rotate"]
 
 
+@dataclass(eq=False)
 class CropDataset(Dataset[dict[str, Any]]):
     """Random crops for training; subclasses define :meth:`sample`.
 
@@ -32,6 +35,7 @@ class CropDataset(Dataset[dict[str, Any]]):
     epochs and are reproducible for any number of workers or processes.
 
     Args:
+        source: the images.
         size: side of a crop.
         seed: ``manual_seed`` of the run.
         augment: see :data:`Augment`.
@@ -42,18 +46,14 @@ class CropDataset(Dataset[dict[str, Any]]):
 
     Raises:
         VHeatIRError: an image is smaller than the crop.
-
-    Attributes:
-        source: the images.
     """
 
-    source: Sized
-
-    def __init__(self, size: int, seed: int, augment: Augment, enlarge: int) -> None:
-        self.size = size
-        self.seed = seed
-        self.augment = augment
-        self.enlarge = enlarge
+    source: ImageSource | PairSource
+    size: int
+    seed: int
+    _: KW_ONLY
+    augment: Augment = True
+    enlarge: int = 1
 
     def __len__(self) -> int:
         """Return the number of samples in an epoch."""
@@ -69,55 +69,109 @@ class CropDataset(Dataset[dict[str, Any]]):
         """Return a random sample of image ``number``, as described above."""
         raise NotImplementedError
 
+    def source_size(self, scale: float = 1.0) -> int:
+        """Return the side of the square of an image from which a sample is made.
 
+        Args:
+            scale: resize factor of the sample.
+        """
+        return self.size
+
+    def check_sizes(self) -> None:
+        """Raise VHeatIRError if an image is smaller than the crop."""
+        for number in range(len(self.source)):
+            self._check_size(number, self.source.size(number), self.source_size())
+
+    def _check_size(self, number: int, shape: tuple[int, ...], needed: int) -> None:
+        if min(shape[:2]) < needed:
+            raise VHeatIRError(
+                f"{self.source.names[number]} is {shape[1]}x{shape[0]} pixels, smaller than the "
+                f"crop of {needed}: lower datasets:train:gt_size or remove the image"
+            )
+
+
+@dataclass(eq=False)
 class RestorationDataset(CropDataset):
     """Random crops of clean images, degraded on the fly: see :class:`CropDataset`.
 
     Args:
-        source: clean images.
         degradation: the random degradation.
-        size: side of a crop.
-        seed: ``manual_seed`` of the run.
-        augment: see :data:`Augment`.
         recolor: fraction of crops with colour augmentation.
-        enlarge: samples per image and epoch.
     """
 
     source: ImageSource
+    degradation: DegradationRange
+    recolor: float = field(default=0.0, kw_only=True)
 
-    def __init__(
-        self,
-        source: ImageSource,
-        degradation: DegradationRange,
-        size: int,
-        seed: int,
-        *,
-        augment: Augment = True,
-        recolor: float = 0.0,
-        enlarge: int = 1,
-    ) -> None:
-        super().__init__(size, seed, augment, enlarge)
-        self.source = source
-        self.degradation = degradation
-        self.recolor = recolor
+    def source_size(self, scale: float = 1.0) -> int:
+        """Return the side of the clean square that is degraded."""
+        return self.degradation.source_size(self.size, scale)
 
     def sample(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
         """Return a random sample of image ``number``."""
         clean = self.source[number]
-        name = self.source.names[number]
         scale = self.degradation.draw_scale(rng, self.size, min(clean.shape[:2]))
-        needed = self.degradation.source_size(self.size, scale)
-        if min(clean.shape[:2]) < needed:
-            raise VHeatIRError(
-                f"{name} is {clean.shape[1]}x{clean.shape[0]} pixels, smaller than the crop of "
-                f"{needed}: lower gt_size or remove the image"
-            )
-        clean = crop(clean, needed, rng)
-        clean = augment(clean, rng, self.augment)
+        needed = self.source_size(scale)
+        self._check_size(number, clean.shape, needed)
+        clean = augment(crop(clean, needed, rng), rng, self.augment)
         if self.recolor:
             clean = recolor_array(clean, self.recolor, rng)
         lq, gt, level = degrade_for_training(clean, self.size, self.degradation, rng, scale)
+        name = self.source.names[number]
         return {"lq": to_tensor(lq), "gt": to_tensor(gt), "level": level, "gt_path": name}
+
+
+class PairedDataset(CropDataset):
+    """Random crops of image pairs, at the same place and in the same orientation.
+
+    See :class:`CropDataset`. Images are ``uint8``, the level is 0.
+
+    Raises:
+        VHeatIRError: a pair is smaller than the crop, or its images differ in size.
+    """
+
+    source: PairSource
+
+    def sample(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Return a random sample of pair ``number``."""
+        degraded, clean = self.source[number]
+        self._check_size(number, clean.shape, self.size)
+        place = window(clean.shape[:2], self.size, rng)
+        # One array, so that both get the same orientation.
+        both = augment(np.stack((degraded[place], clean[place]), axis=-1), rng, self.augment)
+        lq, gt = to_tensor(both[..., 0]), to_tensor(both[..., 1])
+        return {"lq": lq, "gt": gt, "level": 0.0, "gt_path": self.source.names[number]}
+
+
+class MixedDataset(Dataset[dict[str, Any]]):
+    """Samples of several training sets, each drawn with a probability in proportion to its weight.
+
+    The set and the image of a sample are drawn at random, with replacement; like all its
+    randomness, they depend only on (seed, epoch, index).
+
+    Args:
+        sets: training sets with crops of one size.
+        weights: positive weight of each.
+        seed: ``manual_seed`` of the run.
+    """
+
+    def __init__(self, sets: Sequence[CropDataset], weights: Sequence[float], seed: int) -> None:
+        self.sets = list(sets)
+        self.seed = seed
+        # The last bound is exactly 1: no draw of [0, 1) lies beyond it.
+        self._bounds = np.cumsum(weights) / np.sum(weights)
+        self._bounds[-1] = 1.0
+
+    def __len__(self) -> int:
+        """Return the number of samples in an epoch: that of all sets together."""
+        return sum(len(each) for each in self.sets)
+
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        """Return the sample (epoch, index)."""
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        chosen = self.sets[int(np.searchsorted(self._bounds, rng.random(), side="right"))]
+        return chosen.sample(int(rng.integers(len(chosen.source))), rng)
 
 
 def crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -155,6 +209,11 @@ def to_tensor(image: NDArray[np.uint8 | np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(planes))
 
 
+def in_unit_range(image: Tensor) -> Tensor:
+    """Convert ``uint8`` images to ``float32`` in [0, 1]; others are returned as they are."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image
+
+
 def init_worker(_: int) -> None:
     """Limit a data loader worker to one thread, and shield it from signals.
 
@@ -182,4 +241,4 @@ def _stack(images: Sequence[Tensor]) -> Tensor:
     """Stack images; in float32 if any of them is, as noisy ones are in a mix of training sets."""
     if all(image.dtype == images[0].dtype for image in images):
         return torch.stack(list(images))
-    return torch.stack([i.float() / 255 if i.dtype == torch.uint8 else i for i in images])
+    return torch.stack([in_unit_range(image) for image in images])

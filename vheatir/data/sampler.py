@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -11,6 +13,7 @@ from torch.utils.data import Sampler
 SampleKey = tuple[int, int]
 
 
+@dataclass(eq=False)
 class SampleStream(Sampler[list[SampleKey]]):
     """An infinite stream of batches over shuffled epochs, with random access.
 
@@ -27,22 +30,12 @@ class SampleStream(Sampler[list[SampleKey]]):
         world_size: number of processes.
     """
 
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        seed: int,
-        start: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.length = length
-        self.batch_size = batch_size
-        self.seed = seed
-        self.start = start
-        self.rank = rank
-        self.world_size = world_size
-        self._cached_permutation: tuple[int, np.ndarray] | None = None
+    length: int
+    batch_size: int
+    seed: int
+    start: int = 0
+    rank: int = 0
+    world_size: int = 1
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """Yield the batches of this process, endlessly."""
@@ -53,13 +46,12 @@ class SampleStream(Sampler[list[SampleKey]]):
 
     def _key(self, position: int) -> SampleKey:
         epoch, place = divmod(position, self.length)
-        return epoch, int(self._permutation(epoch)[place])
+        return epoch, int(_permutation(self.length, self.seed, epoch)[place])
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if self._cached_permutation is None or self._cached_permutation[0] != epoch:
-            # A spawn key separates this from the sample seeds (seed, epoch, index): NumPy pads
-            # a short seed with zeros, so (seed, epoch) would be the generator of sample 0.
-            sequence = np.random.SeedSequence([self.seed, epoch], spawn_key=(1,))
-            order = np.random.default_rng(sequence).permutation(self.length)
-            self._cached_permutation = (epoch, order)
-        return self._cached_permutation[1]
+
+@lru_cache(maxsize=2)  # a batch may lie in two epochs
+def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
+    # A spawn key separates this from the sample seeds (seed, epoch, index): NumPy pads a short seed
+    # with zeros, so (seed, epoch) would be the generator of sample 0.
+    sequence = np.random.SeedSequence([seed, epoch], spawn_key=(1,))
+    return np.random.default_rng(sequence).permutation(length)

@@ -35,8 +35,9 @@ class ImageSource:
             ``"bundled"``.
         color: colour mode to which the images are converted.
         cache: decode every image once and keep it in memory.
-        keep: None for all images, ``("every", n)`` for only every n-th image of each root,
-            ``("but", n)`` for all others: a validation split without a list of files.
+        exclude_every: skip every n-th image of each root (None: none).
+        holdout_every: use only every n-th image of each root: those that ``exclude_every`` with the
+            same number skips, a validation split without a list of files.
         include: use only the images in this list; see :class:`NameList`.
         exclude: skip the images in this list.
         limit: use only the first ``limit`` images.
@@ -52,7 +53,8 @@ class ImageSource:
         color: ColorMode,
         *,
         cache: bool = False,
-        keep: tuple[str, int] | None = None,
+        exclude_every: int | None = None,
+        holdout_every: int | None = None,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         limit: int | None = None,
@@ -64,18 +66,23 @@ class ImageSource:
         names: list[str] = []
         found = 0
         included, excluded = NameList(include), NameList(exclude)
-        kind, every = keep or ("all", 1)
         for root in roots:
             for number, name in enumerate(self._names(root, heldout), start=1):
                 found += 1
-                if kind != "all" and (number % every == 0) != (kind == "every"):
+                if exclude_every and number % exclude_every == 0:
+                    continue
+                if holdout_every and number % holdout_every != 0:
                     continue
                 if name not in excluded and (not include or name in included):
                     names.append(name)
         self.names = names[:limit]
         if not self.names:
-            split = {"every": f"holdout_every {every}", "but": f"exclude_every {every}"}
-            used = [split.get(kind, ""), "include" if include else "", "exclude" if exclude else ""]
+            used = [
+                f"holdout_every {holdout_every}" if holdout_every else "",
+                f"exclude_every {exclude_every}" if exclude_every else "",
+                "include" if include else "",
+                "exclude" if exclude else "",
+            ]
             raise VHeatIRError(
                 f"no image is left: {', '.join(str(root) for root in roots)} has {found} "
                 f"image(s), of which {' and '.join(filter(None, used))} selects none; change or "
@@ -173,46 +180,40 @@ class ImageSource:
         if name in self._bundled:
             image: NDArray[np.generic] = self._bundled[name]
         elif name in self._lmdb_sizes:
-            image = decode_image(_databases.read(*name.split("::", 1)), name)
+            image = decode_image(_read_lmdb(*name.split("::", 1)), name)
         else:
             image = read_image(name)
         return to_color_mode(image, self.color)
 
 
-class _Databases:
-    """The open LMDB environments of this process.
-
-    Environments are shared by all sources, since LMDB allows a file to be opened only once per
-    process. They must not be used across a fork, so all are closed before it and reopened
-    on demand.
-    """
-
-    def __init__(self) -> None:
-        self._open: dict[str, Any] = {}
-        self._lock = threading.Lock()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self.close)
-
-    def read(self, root: str, key: str) -> bytes:
-        import lmdb
-
-        with self._lock:
-            if root not in self._open:
-                try:
-                    self._open[root] = lmdb.open(root, readonly=True, lock=False, readahead=False)
-                except lmdb.Error as error:
-                    raise VHeatIRError(f"{root} cannot be opened: {error}") from None
-            with self._open[root].begin() as transaction:
-                value = transaction.get(key.encode())
-        if value is None:
-            raise VHeatIRError(f"{root} has no image {key!r}, which its meta_info.txt lists")
-        return bytes(value)
-
-    def close(self) -> None:
-        with self._lock:
-            for environment in self._open.values():
-                environment.close()
-            self._open.clear()
+# The open LMDB environments of this process: LMDB allows a file to be opened only once in it.
+_environments: dict[str, Any] = {}
+_environments_lock = threading.Lock()
 
 
-_databases = _Databases()
+def _read_lmdb(root: str, key: str) -> bytes:
+    import lmdb
+
+    with _environments_lock:
+        if root not in _environments:
+            try:
+                _environments[root] = lmdb.open(root, readonly=True, lock=False, readahead=False)
+            except lmdb.Error as error:
+                raise VHeatIRError(f"{root} cannot be opened: {error}") from None
+        with _environments[root].begin() as transaction:
+            value = transaction.get(key.encode())
+    if value is None:
+        raise VHeatIRError(f"{root} has no image {key!r}, which its meta_info.txt lists")
+    return bytes(value)
+
+
+def _close_lmdb() -> None:
+    with _environments_lock:
+        for environment in _environments.values():
+            environment.close()
+        _environments.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    # They must not be used across a fork: all are closed before it and reopened on demand.
+    os.register_at_fork(before=_close_lmdb)

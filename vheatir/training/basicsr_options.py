@@ -18,6 +18,14 @@ from vheatir.errors import VHeatIRError, unknown_name
 Key = tuple[str, ...]
 
 
+def section_of(path: Key) -> Key:
+    """Return the kind of a section: ``train_2`` is a training set, a metric has any name."""
+    if path[:1] == ("val",):
+        return path[:2]
+    names = (name for name in path if not name.isdigit())  # not the indices of a list
+    return tuple(n.partition("_")[0] if n.startswith(("train_", "val_")) else n for n in names)
+
+
 class OptionError(VHeatIRError):
     """An option that cannot be translated.
 
@@ -106,8 +114,8 @@ def translate(data: dict[str, Any]) -> Translation:
     """
     result = Translation(copy.deepcopy(data))
     _ignore(result)
-    for key, section in _sections(result.data, "datasets"):
-        if key[1].partition("_")[0] == "train":
+    for key, section in _sections(result.data):
+        if section_of(key) == ("datasets", "train"):
             _translate_training_set(result, key, section)
     _translate_train(result)
     _rename(result, ("path", "param_key"), ("path", "param_key_g"))
@@ -120,22 +128,12 @@ def translate(data: dict[str, Any]) -> Translation:
 
 def _ignore(result: Translation) -> None:
     """Remove the options without a meaning here."""
-    data = result.data
-    names = _IGNORED[()] + (_OF_REAL_ESRGAN if "queue_size" in data else ())
-    _remove(result, (), data, names)
-    for key, section in _sections(data, "datasets"):
-        _remove(result, key, section, _IGNORED.get(("datasets", key[1].partition("_")[0]), ()))
-    for name in ("path", "train", "val"):
-        _remove(result, (name,), _section(data, name), _IGNORED[name,])
-    for key, section in _sections(_section(data, "val"), "metrics"):
-        _remove(result, ("val", *key), section, _IGNORED["val", "metrics"])
-
-
-def _remove(result: Translation, key: Key, section: dict[str, Any], names: tuple[str, ...]) -> None:
-    for name in names:
-        # null is "not set", which has nothing to ignore
-        if name in section and section.pop(name) is not None:
-            result.ignored.append(":".join((*key, name)))
+    for key, section in _sections(result.data):
+        names = _IGNORED.get(section_of(key), ())
+        for name in names + (_OF_REAL_ESRGAN if not key and "queue_size" in section else ()):
+            # null is "not set", which has nothing to ignore
+            if name in section and section.pop(name) is not None:
+                result.ignored.append(":".join((*key, name)))
 
 
 def _translate_training_set(result: Translation, key: Key, section: dict[str, Any]) -> None:
@@ -226,8 +224,9 @@ def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
-def _sections(data: dict[str, Any], name: str) -> Iterator[tuple[Key, dict[str, Any]]]:
-    """Yield the sections inside a section."""
-    for key, section in list(_section(data, name).items()):
-        if isinstance(section, dict):
-            yield (name, key), section
+def _sections(data: dict[str, Any], key: Key = ()) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """Yield the options and each section in them, with its path."""
+    yield key, data
+    for name, value in list(data.items()):
+        if isinstance(value, dict):
+            yield from _sections(value, (*key, name))

@@ -85,10 +85,6 @@ class Processes:
         flags, total = values.tolist()
         return flags > 0, total / self.count
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """All-reduce a flag (OR)."""
-        return self.agree(flag, 0.0, device)[0]
-
     def barrier(self) -> None:
         """Wait until all processes get here."""
         if self.count > 1:

@@ -49,7 +49,10 @@ class Experiment:
         self.is_main = is_main
         self._tensorboard: Any = None
         self._wandb: Any = None
-        self._check_wandb()
+        wandb = options.logger.wandb
+        self._wandb_options = wandb if wandb and wandb.project else None
+        if self._wandb_options is not None:
+            self._check_wandb()
 
     def open(self, resuming: bool) -> None:
         """Create the folders and start the loggers; archive an earlier run of the same name."""
@@ -70,8 +73,16 @@ class Experiment:
         log.addHandler(handler)
         text = yaml.safe_dump(self.options.dump(), sort_keys=False, allow_unicode=True)
         write_bytes_atomically(self.root / f"{self.options.name}.yml", text.encode())
-        if self.options.logger.wandb and self.options.logger.wandb.project:
-            self._open_wandb()
+        if self._wandb_options is not None:
+            # mirrors the events of TensorBoard, as in BasicSR
+            self._wandb = importlib.import_module("wandb").init(
+                project=self._wandb_options.project,
+                id=self._wandb_options.resume_id,
+                resume="allow" if self._wandb_options.resume_id else None,
+                name=self.options.name,
+                config=self.options.dump(),
+                sync_tensorboard=True,
+            )
         if self.options.logger.use_tb_logger:
             import_basicsr()
             from basicsr.utils import init_tb_logger
@@ -113,10 +124,7 @@ class Experiment:
             self.scalars(iteration, {f"{name}/{key}": value for key, value in values.items()})
 
     def _check_wandb(self) -> None:
-        settings = self.options.logger
-        if settings.wandb is None or settings.wandb.project is None:
-            return
-        if not settings.use_tb_logger:
+        if not self.options.logger.use_tb_logger:
             raise VHeatIRError(
                 "logger:wandb mirrors the TensorBoard events: set logger:use_tb_logger=true too"
             )
@@ -125,21 +133,6 @@ class Experiment:
                 "logger:wandb needs the package wandb, which is not installed: "
                 "pip install wandb, or set logger:wandb=~"
             )
-
-    def _open_wandb(self) -> None:
-        """Mirror TensorBoard events to Weights & Biases, as in BasicSR."""
-        wandb: Any = importlib.import_module("wandb")
-
-        settings = self.options.logger.wandb
-        assert settings is not None
-        self._wandb = wandb.init(
-            project=settings.project,
-            id=settings.resume_id,
-            resume="allow" if settings.resume_id else None,
-            name=self.options.name,
-            config=self.options.dump(),
-            sync_tensorboard=True,
-        )
 
     def write_history(self, losses: list[list[float]], scores: list[list[Any]]) -> None:
         """Write losses and validation scores to ``history.json``."""

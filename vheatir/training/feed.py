@@ -5,25 +5,35 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from vheatir.data.device_crops import DeviceCrops, ImagePool
-from vheatir.data.mixed_dataset import MixedDataset
-from vheatir.data.paired_dataset import PairedDataset, PairSource
-from vheatir.data.restoration_dataset import RestorationDataset, collate, init_worker
+from vheatir.data.pair_source import PairSource
+from vheatir.data.restoration_dataset import (
+    CropDataset,
+    MixedDataset,
+    PairedDataset,
+    RestorationDataset,
+    collate,
+    init_worker,
+)
 from vheatir.data.sampler import SampleStream
 from vheatir.data.sources import ImageSource
 from vheatir.degradations import DegradationRange, PhotoDegradation
-from vheatir.errors import VHeatIRError
 from vheatir.tasks import ColorMode, Task
 from vheatir.training.distributed import Processes
 from vheatir.training.schema import Options
 from vheatir.training.sections import ImageSet, Stage, TrainSet
 
 log = logging.getLogger("vheatir")
+
+# Options that select images: all sets have the first three, one of the others only training or
+# validation.
+_SELECTION = {"include", "exclude", "limit", "exclude_every", "holdout_every"}
 
 
 class TrainingFeed:
@@ -47,38 +57,41 @@ class TrainingFeed:
         self.device = device
         self.processes = processes
         self.on_device = _makes_crops_on_device(options)
+        largest = max(stage.gt_size for stage in options.stages)
         self._sets = [
-            _OpenedSet(options, data, self.on_device)
+            open_crops(
+                data,
+                options.task_info,
+                options.level_range,
+                largest,
+                options.manual_seed,
+                cache=data.cache or self.on_device,
+            )  # fmt: skip
             for data in options.datasets.train_sets.values()
         ]
+        for each in self._sets:
+            each.check_sizes()
         self.images = sum(len(each.source) for each in self._sets)
         self._pool: ImagePool | None = None
-        self._check_sizes()
 
-    def batches(self, stage: Stage | None, samples_seen: int) -> Iterator[dict[str, Any]]:
+    def batches(self, stage: Stage, samples_seen: int) -> Iterator[dict[str, Any]]:
         """Return an endless iterator of batches.
 
         Args:
-            stage: crop and batch size; None for those of ``datasets: train``.
+            stage: crop and batch size.
             samples_seen: samples of the stream consumed so far, over all processes.
         """
-        size, batch = self.shape(stage)
         rank, count = self.processes.rank, self.processes.count
         seed, data = self.options.manual_seed, self.options.datasets.train
+        sets = [replace(each, size=stage.gt_size) for each in self._sets]
         if self.on_device:
-            (own,) = self._sets
-            assert isinstance(own.source, ImageSource) and own.degradation is not None
+            (own,) = sets
+            assert isinstance(own, RestorationDataset)
             self._pool = self._pool or ImagePool(own.source, self.device)
-            return iter(
-                DeviceCrops(
-                    own.source, own.degradation, size, batch, seed, self.device,
-                    samples_seen, rank, count, self._pool, bool(data.augment), data.recolor,
-                )
-            )  # fmt: skip
-        sets = [each.dataset(size, seed) for each in self._sets]
-        weights = [each.data.weight for each in self._sets]
+            return iter(DeviceCrops(own, self._pool, stage.batch_size, samples_seen, rank, count))
+        weights = [each.weight for each in self.options.datasets.train_sets.values()]
         dataset = sets[0] if len(sets) == 1 else MixedDataset(sets, weights, seed)
-        stream = SampleStream(len(dataset), batch, seed, samples_seen, rank, count)
+        stream = SampleStream(len(dataset), stage.batch_size, seed, samples_seen, rank, count)
         workers = data.num_worker_per_gpu
         loader = DataLoader(
             dataset,
@@ -102,115 +115,65 @@ class TrainingFeed:
             return [names[i] for i in self._pool.images(batch["first"])]
         return list(batch["gt_path"])
 
-    def shape(self, stage: Stage | None) -> tuple[int, int]:
-        """Return (crop size, batch size per process) of a stage."""
-        if stage is not None:
-            return stage.gt_size, stage.batch_size
-        data = self.options.datasets.train
-        return data.gt_size, data.batch_size_per_gpu
 
-    def _check_sizes(self) -> None:
-        """Raise before training starts if an image is smaller than the largest crop."""
-        stages: list[Stage | None] = [*(self.options.train.stages or ())]
-        if not any(stage.until == 1 for stage in self.options.train.stages or ()):
-            stages.append(None)
-        largest = max(self.shape(stage)[0] for stage in stages)
-        for each in self._sets:
-            needed = each.degradation.source_size(largest) if each.degradation else largest
-            for index in range(len(each.source)):
-                height, width = each.source.size(index)
-                if min(height, width) < needed:
-                    raise VHeatIRError(
-                        f"{each.source.names[index]} is {width}x{height} pixels, smaller than the "
-                        f"crop of {needed}: lower datasets:train:gt_size or remove the image"
-                    )
-
-
-class _OpenedSet:
-    """A training set: its options, its images and what degrades them.
+def open_crops(
+    data: TrainSet,
+    task: Task,
+    levels: tuple[float, float] | None,
+    size: int,
+    seed: int,
+    *,
+    cache: bool,
+    heldout: bool = False,
+) -> CropDataset:
+    """Open a training set.
 
     Args:
-        options: options of the run.
-        data: options of the set.
-        cache: decode every image once, whatever the options say.
-    """
-
-    def __init__(self, options: Options, data: TrainSet, cache: bool) -> None:
-        self.data = data
-        task = options.task_info
-        self.source: ImageSource | PairSource
-        self.degradation: DegradationRange | None = None
-        if data.is_paired:
-            self.source = open_pairs(data, task.color, cache=data.cache)
-            return
-        self.degradation = degradation_range(data, task, options.level_range)
-        self.source = open_images(data, task.color, cache=data.cache or cache)
-
-    def dataset(self, size: int, seed: int) -> RestorationDataset | PairedDataset:
-        """Return the set with crops of one size."""
-        data, source = self.data, self.source
-        enlarge = data.dataset_enlarge_ratio
-        if isinstance(source, PairSource):
-            return PairedDataset(source, size, seed, augment=data.augment, enlarge=enlarge)
-        assert self.degradation is not None
-        return RestorationDataset(
-            source, self.degradation, size, seed, augment=data.augment, recolor=data.recolor,
-            enlarge=enlarge,
-        )  # fmt: skip
-
-
-def degradation_range(
-    data: TrainSet, task: Task, levels: tuple[float, float] | None
-) -> DegradationRange:
-    """Return the random degradation of a training set.
-
-    Args:
-        data: a set of clean images.
+        data: its options.
         task: task of the training.
         levels: lowest and highest level; None for a task without a level.
+        size: side of a crop.
+        seed: ``manual_seed`` of the run.
+        cache: see :func:`open_source`.
+        heldout: see :func:`open_source`.
+
+    Raises:
+        VHeatIRError: see :func:`open_source`.
     """
-    low, high = levels or (0.0, 0.0)
-    return DegradationRange(
-        task, low, high, data.jpeg_grid, tuple(data.subsampling), data.double_compression,
-        PhotoDegradation(**data.photo.model_dump()),
+    source = open_source(data, task.color, cache=cache, heldout=heldout)
+    augment, enlarge = data.augment, data.dataset_enlarge_ratio
+    if isinstance(source, PairSource):
+        return PairedDataset(source, size, seed, augment=augment, enlarge=enlarge)
+    degradation = DegradationRange(
+        task, *(levels or (0.0, 0.0)), data.jpeg_grid, tuple(data.subsampling),
+        data.double_compression, PhotoDegradation(**data.photo.model_dump()),
     )  # fmt: skip
+    return RestorationDataset(
+        source, size, seed, degradation, augment=augment, enlarge=enlarge, recolor=data.recolor
+    )
 
 
-def open_images(
+def open_source(
     data: ImageSet, color: ColorMode, *, cache: bool, heldout: bool = False
-) -> ImageSource:
-    """Open the clean images of a training or validation set.
+) -> ImageSource | PairSource:
+    """Open the clean images or the pairs of a training or validation set.
 
     Args:
-        data: a set without pairs.
+        data: options of the set.
         color: colour mode of the images.
         cache: decode every image once.
         heldout: of the bundled photographs, take the test set.
 
     Raises:
-        VHeatIRError: see :class:`vheatir.data.sources.ImageSource`.
+        VHeatIRError: see :class:`vheatir.data.sources.ImageSource` and
+            :class:`vheatir.data.pair_source.PairSource`.
     """
-    return ImageSource(
-        data.dataroot_gt, color, cache=cache, keep=data.keep, include=data.include,
-        exclude=data.exclude, limit=data.limit, heldout=heldout,
-    )  # fmt: skip
-
-
-def open_pairs(data: ImageSet, color: ColorMode, *, cache: bool) -> PairSource:
-    """Open the pairs of a training or validation set.
-
-    Args:
-        data: a set of pairs.
-        color: colour mode of the images.
-        cache: decode every image once.
-
-    Raises:
-        VHeatIRError: see :class:`vheatir.data.paired_dataset.PairSource`.
-    """
+    chosen = data.model_dump(include=_SELECTION)
+    if data.dataroot_lq is None:
+        return ImageSource(data.dataroot_gt, color, cache=cache, heldout=heldout, **chosen)
     return PairSource(
-        data.dataroot_gt, data.dataroot_lq or (), color, template=data.filename_tmpl or "{}",
-        listed=data.meta_info_file, cache=cache, keep=data.keep, include=data.include,
-        exclude=data.exclude, limit=data.limit,
+        data.dataroot_gt, data.dataroot_lq, color, cache=cache,
+        template=data.filename_tmpl or "{}", listed=data.meta_info_file, **chosen,
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from vheatir.training.options import changed_options, in_full
 from vheatir.training.progress import ProgressLine
 from vheatir.training.schedule import learning_rate, progress, stage_at
 from vheatir.training.schema import Options
-from vheatir.training.stopping import Clock, Interrupted, StopSignals
+from vheatir.training.stopping import Interrupted, StopSignals
 from vheatir.training.validation import Validator
 from vheatir.training.watch import LossWatch
 from vheatir.weights import save_weights
@@ -40,6 +40,8 @@ log = logging.getLogger("vheatir")
 
 # Iterations between synchronisations of elapsed time and stop flag: each one is a barrier.
 _SYNC_EVERY = 10
+# What a training state holds of the Trainer's own attributes.
+_COUNTED = ("iteration", "samples_seen", "minutes", "losses", "scores")
 
 
 class Trainer:
@@ -86,7 +88,8 @@ class Trainer:
             VHeatIRError: the loss is not finite, a state cannot be saved, or another process of
                 the run died.
         """
-        with self.signals, ProgressLine(self) as line:
+        start = self.iteration, self.samples_seen, self.done()
+        with self.signals, ProgressLine(self.experiment, *start) as line:
             try:
                 self._run(line)
             except RuntimeError as error:
@@ -96,20 +99,20 @@ class Trainer:
 
     def _run(self, line: ProgressLine) -> None:
         train, logger = self.options.train, self.options.logger
-        clock = Clock(self.minutes)
+        started = time.monotonic() - 60 * self.minutes
         stage, batches = None, None
         while (done := self.done()) < 1:
-            current = stage_at(train, done)
+            current = stage_at(self.options.stages, done)
             if batches is None or current != stage:
                 stage, batches = current, self.feed.batches(current, self.samples_seen)
             rate = learning_rate(train, self.iteration, done)
             loss = self.train_step(batches, rate)
-            self._synchronise(clock)
+            self._synchronise(started)
             last = self.done() >= 1
             if last or self.iteration % logger.print_freq == 0:
                 self.report(loss, rate, line)
             else:
-                line.advance()
+                line.advance(self.iteration)
             if not last and self.iteration % self.options.val.val_freq == 0:
                 self.validate(line)
             if self._stopping:
@@ -170,18 +173,16 @@ class Trainer:
         if loss is not None:
             value = float(self.processes.mean(loss))
             self.losses.append([self.iteration, self.minutes, value, rate])
-            line.report(value, rate)
+            line.report(self.iteration, self.samples_seen, self.done(), value, rate)
 
     def validate(self, line: ProgressLine) -> None:
         """Evaluate the EMA weights on the validation sets, in the main process only."""
         if self.validator is not None and self.validator.sets:
             settings = self.options.val
             folder = self.experiment.visualization / str(self.iteration)
-            scores = self.validator.run(
-                self.model.net_g_ema,
-                folder if settings.save_img else None,
-                line.watch(len(self.validator)) if settings.pbar else None,
-            )
+            kept = folder if settings.save_img else None
+            with line.watch(len(self.validator)) as tick:
+                scores = self.validator.run(self.model.net_g_ema, kept, tick)
             self.scores.append([self.iteration, self.minutes, scores])
             best = self.validator.best(self.scores)
             self.experiment.report_scores(self.iteration, scores, best)
@@ -216,11 +217,10 @@ class Trainer:
     def export(self, path: Path) -> Path:
         """Write the EMA weights to a file for :func:`vheatir.load_weights`."""
         options, skipped = self.options, self.watch.skipped
-        level = options.level
         info = {
             "name": options.name,
             "task": options.task,
-            "level": list(level) if isinstance(level, tuple) else level,
+            "level": options.level,
             **({"color": options.task_info.color} if options.task is None else {}),
             "training": {
                 "iterations": self.iteration,
@@ -268,11 +268,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return the training state, except the random generators."""
         return {
-            "iteration": self.iteration,
-            "samples_seen": self.samples_seen,
-            "minutes": self.minutes,
-            "losses": self.losses,
-            "scores": self.scores,
+            **{name: getattr(self, name) for name in _COUNTED},
             "skipped": self.watch.skipped,
             "options": self.options.dump(),
             "model": self.model.state_dict(),
@@ -281,20 +277,18 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load the result of :meth:`state_dict`."""
         self.model.load_state_dict(state["model"])
-        self.iteration = state["iteration"]
-        self.samples_seen = state["samples_seen"]
-        self.minutes = state["minutes"]
-        self.losses = state["losses"]
-        self.scores = state["scores"]
+        for name in _COUNTED:
+            setattr(self, name, state[name])
         self.watch.skipped = state.get("skipped", 0)
 
     # --- stopping and failures ---
 
-    def _synchronise(self, clock: Clock) -> None:
+    def _synchronise(self, started: float) -> None:
         """Update elapsed time and stop flag, synchronised over the processes."""
+        minutes = (time.monotonic() - started) / 60
         if self.processes.count == 1 or self.iteration % _SYNC_EVERY == 0:
             self._stopping, self.minutes = self.processes.agree(
-                self.signals.received is not None, clock.minutes(), self.device
+                self.signals.received is not None, minutes, self.device
             )
 
     def _stop(self, number: int) -> NoReturn:

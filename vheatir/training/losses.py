@@ -72,12 +72,9 @@ def build_pixel_loss(options: Mapping[str, Any], channels: int, size: int) -> nn
     """
     arguments = dict(options)
     name = arguments.pop("type")
-    if name in LOSS_REGISTRY:
-        function = LOSS_REGISTRY.get(name)
-    elif name == "PSNRLoss":
-        function = PSNRLoss
-    else:
-        raise unknown_name("loss type", name, loss_names())
+    if name not in known_losses():
+        raise unknown_name("loss type", name, known_losses())
+    function = known_losses()[name]
     check_arguments(f"option of {name}", function, arguments)
     usable = "use a loss that is called as loss(pred, target) and returns one number"
     try:
@@ -98,9 +95,9 @@ def build_pixel_loss(options: Mapping[str, Any], channels: int, size: int) -> nn
     return loss
 
 
-def loss_names() -> list[str]:
-    """Return all loss types that an option file may name, now."""
-    return sorted({*LOSS_REGISTRY.keys(), "PSNRLoss"})
+def known_losses() -> dict[str, Any]:
+    """Return the classes of all losses that an option file may name, now."""
+    return {"PSNRLoss": PSNRLoss, **dict(iter(LOSS_REGISTRY))}
 
 
 def _gap(loss: nn.Module, channels: int, size: int) -> float:

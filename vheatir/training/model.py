@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from vheatir.archs import FOREIGN, build_network, window_of
 from vheatir.archs.blocks import ResidualConvBlock
 from vheatir.archs.checkpointing import checkpoint_blocks
+from vheatir.data.restoration_dataset import in_unit_range
 from vheatir.errors import VHeatIRError
-from vheatir.hardware import tf32_products
+from vheatir.hardware import has_native_bf16, tf32_products
 from vheatir.training.distributed import Processes
 from vheatir.training.losses import build_pixel_loss
-from vheatir.training.precision import autocast_dtype
 from vheatir.training.schema import Options
 from vheatir.weights import read_state_dict
 
@@ -141,16 +141,15 @@ class RestorationModel:
         Args:
             batch: see :meth:`accumulate_gradients`.
         """
-        level: Tensor | None = None
-        if getattr(self.net_g, "takes_level", False):
-            level = batch["level"].to(self.device, non_blocking=True)
+        takes_level = getattr(self.net_g, "takes_level", False)
+        level = batch["level"].to(self.device, non_blocking=True) if takes_level else None
         return self._image(batch["lq"]), self._image(batch["gt"]), level
 
     def can_step(self, loss: Tensor) -> bool:
         """Whether loss and gradients of an iteration are finite in all processes."""
         parts = [loss, *(p.grad for p in self._weights if p.grad is not None)]
         finite = torch.stack([part.isfinite().all() for part in parts]).all()
-        return not self.processes.any(not bool(finite), self.device)
+        return not self.processes.agree(not bool(finite), 0.0, self.device)[0]
 
     def drop_gradients(self) -> None:
         """Discard the gradients accumulated by an unfinished iteration."""
@@ -206,8 +205,7 @@ class RestorationModel:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _image(self, image: Tensor) -> Tensor:
-        image = image.to(self.device, non_blocking=True)
-        image = image.float() / 255 if image.dtype == torch.uint8 else image
+        image = in_unit_range(image.to(self.device, non_blocking=True))
         return image.contiguous(memory_format=self.memory_format)
 
     def _wrap(self, net: nn.Module) -> Any:
@@ -215,10 +213,8 @@ class RestorationModel:
         mode = self.options.train.compile
         if self.options.train.checkpointing:
             checkpoint_blocks(net)
-        self._uses_cuda_graphs = self.device.type == "cuda" and mode in (
-            "reduce-overhead",
-            "max-autotune",
-        )
+        replays_graphs = mode in ("reduce-overhead", "max-autotune")
+        self._uses_cuda_graphs = self.device.type == "cuda" and replays_graphs
         if mode:
             # In-place: the wrapper that torch.compile(net) returns would rename the weights.
             net.compile(mode=None if mode is True else mode)
@@ -236,8 +232,7 @@ class RestorationModel:
         options, net = self.options, self.net_g
         name, channels = options.network_g.type, options.task_info.channels
         window = window_of(net)
-        stages = options.train.stages or ()
-        sizes = [options.datasets.train.gt_size, *(stage.gt_size for stage in stages)]
+        sizes = [stage.gt_size for stage in options.stages]
         for size in sizes:
             if size % window:
                 raise VHeatIRError(
@@ -248,7 +243,7 @@ class RestorationModel:
             raise VHeatIRError(
                 f"train:checkpointing is for the networks of vHeatIR, not for {name}: leave it out"
             )
-        batches = [options.datasets.train.batch_size_per_gpu, *(s.batch_size for s in stages)]
+        batches = [stage.batch_size for stage in options.stages]
         net.train()  # its constructor may have left it in evaluation
         trial = copy.deepcopy(net)  # a pass in training changes running statistics
         devices = [self.device] if self.device.type == "cuda" else []
@@ -276,17 +271,29 @@ class RestorationModel:
     def _build_optimizer(self) -> torch.optim.Optimizer:
         options = self.options.train.optim_g.model_dump()
         kind = getattr(torch.optim, options.pop("type"))
-        fused = self.device.type == "cuda" and kind in (torch.optim.Adam, torch.optim.AdamW)
-        if fused:
+        if self.device.type == "cuda" and kind in (torch.optim.Adam, torch.optim.AdamW):
             options["fused"] = True
         # Weight decay on weight matrices only, not on biases, norms or heat parameters.
-        decayed = [
-            p for n, p in self.net_g.named_parameters() if p.ndim >= 2 and not _is_heat_parameter(n)
-        ]
-        kept = {id(p) for p in decayed}
-        others = [p for p in self.net_g.parameters() if id(p) not in kept]
+        decayed: list[Tensor] = []
+        others: list[Tensor] = []
+        for name, p in self.net_g.named_parameters():
+            is_matrix = p.ndim >= 2 and not _is_heat_parameter(name)
+            (decayed if is_matrix else others).append(p)
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
         return kind(groups, **options)
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the autocast dtype, or None for plain float32.
+
+    Args:
+        precision: ``"float32"``, ``"bf16"`` or ``"auto"``: bf16 where the hardware multiplies it
+            natively. A CPU without such units is up to eight times slower in bf16 than in float32.
+        device: where training runs.
+    """
+    if precision == "bf16" or (precision == "auto" and has_native_bf16(device)):
+        return torch.bfloat16
+    return None
 
 
 def _statistics(net: nn.Module) -> list[Tensor]:

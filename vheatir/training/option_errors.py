@@ -4,54 +4,65 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from vheatir.errors import VHeatIRError, unknown_name
-from vheatir.training.basicsr_options import STOCK_NAMES
-from vheatir.training.sections import Datasets, TrainSet, ValSet
+from vheatir.training.basicsr_options import STOCK_NAMES, Key, section_of
 
 
 def explain(
     error: ValidationError,
+    data: Mapping[str, Any],
     model: type[BaseModel],
-    prefix: tuple[str, ...],
+    prefix: Key,
     file: str,
-    origins: Mapping[tuple[str, ...], str],
-    written: Mapping[tuple[str, ...], tuple[str, ...]] | None = None,
+    origins: Mapping[Key, str],
+    written: Mapping[Key, Key] | None = None,
 ) -> VHeatIRError:
     """Turn a validation error into a one-line error about its first problem.
 
     Args:
         error: pydantic's error.
-        model: the model that was validated.
-        prefix: path of that model's options in the file.
+        data: the options that were validated.
+        model: the model that they do not fit.
+        prefix: path of these options in the file.
         file: the option file.
         origins: file or command-line flag that set each option.
         written: the name in the file of each option that was renamed.
     """
-    details = error.errors(include_url=False)
     # a typo often makes another option missing: report the typo
-    details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
-    first = details[0]
-    inner, section = _resolve_location(model, first["loc"])
+    details = sorted(
+        error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden"
+    )
+    paths = [_path(detail, data) for detail in details]
+    first, inner = details[0], paths[0]
     path = _as_written((*prefix, *inner), written or {})
     source = next((origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins), file)
     if first["type"] == "extra_forbidden":
-        text = _unknown_option(path, section, model)
+        text = _unknown_option(path, section_of(inner[:-1]), model)
     else:
         # each member of a union reports its own error
-        same = [d for d in details if _resolve_location(model, d["loc"])[0] == inner]
+        same = [d for d, other in zip(details, paths, strict=True) if other == inner]
         text = _invalid_value(":".join(path), same)
-    others = {_resolve_location(model, d["loc"])[0] for d in details} - {inner}
+    others = set(paths) - {inner}
     more = f" (and {len(others)} more)" if others else ""
     return VHeatIRError(" ".join(f"{source}: {text}{more}".split()))
 
 
-def _as_written(
-    path: tuple[str, ...], written: Mapping[tuple[str, ...], tuple[str, ...]]
-) -> tuple[str, ...]:
+def _path(detail: Any, data: Any) -> Key:
+    """Return the option of a problem: pydantic's location without the names of union members."""
+    missing = detail["loc"][-1:] if detail["type"] == "missing" else ()
+    path, value = [], data
+    for part in detail["loc"][: len(detail["loc"]) - len(missing)]:
+        if isinstance(part, int) or (isinstance(value, dict) and part in value):
+            path.append(str(part))
+            value = value[part] if isinstance(value, dict | list) else None
+    return *path, *map(str, missing)
+
+
+def _as_written(path: Key, written: Mapping[Key, Key]) -> Key:
     """Return the path of an option as the file has it: the option or its section was renamed."""
     for length in range(len(path), 0, -1):
         if path[:length] in written:
@@ -59,45 +70,25 @@ def _as_written(
     return path
 
 
-def _resolve_location(
-    model: type[BaseModel], loc: tuple[int | str, ...]
-) -> tuple[tuple[str, ...], Any]:
-    """Return an option's path, without pydantic's union member names, and its section."""
-    path: list[str] = []
-    section: type[BaseModel] = model
-    inside: type[BaseModel] | None = model
-    is_name = False
-    for part in loc:
-        if isinstance(part, int):
-            path.append(str(part))
-        elif is_name:
-            path.append(part)
-            is_name = False
-        elif inside is not None and not _is_tag(inside, part):
-            section = inside
-            path.append(part)
-            inside = _section_of(section, part)
-            field = section.model_fields.get(part)
-            is_name = inside is not None and field is not None and _is_mapping(field.annotation)
-    return tuple(path), section
+def _unknown_option(path: Key, section: Key, model: type[BaseModel]) -> str:
+    key, options = path[-1], list(_options_of(model))
+    place = ":".join(path[:-1])
+    homes = [":".join(option) for option in options if option[-1] == key]
+    if homes:
+        where = place or "the top level"
+        return f"option {key!r} does not belong in {where}: use {' or '.join(homes[:3])}"
+    allowed = {option[-1] for option in options if option[:-1] == section}
+    allowed |= {*STOCK_NAMES.get(section_of(path[:-1]), ())}
+    allowed |= {"extends"} if len(path) == 1 else set()
+    return f"{f'{place}: ' if place else ''}{unknown_name('option', key, allowed)}"
 
 
-def _is_tag(section: type[BaseModel], part: str) -> bool:
-    """Whether a part of a location is not an option, but says which kind of data set it is."""
-    return section in (TrainSet, ValSet) and part in ("train", "val")
-
-
-def _is_mapping(annotation: Any) -> bool:
-    return get_origin(annotation) is dict or any(map(_is_mapping, get_args(annotation)))
-
-
-def _section_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """Return the section model of option ``name`` of ``model``; None for a plain value."""
-    if name in model.model_fields:
-        return next(_sections_in(model.model_fields[name].annotation), None)
-    if model is Datasets and name.startswith(("train_", "val_")):
-        return TrainSet if name.startswith("train_") else ValSet
-    return None
+def _options_of(model: type[BaseModel], prefix: Key = ()) -> Iterator[Key]:
+    """Yield the path of every option of a model and of the sections in it."""
+    for name, field in model.model_fields.items():
+        yield (*prefix, name)
+        for section in _sections_in(field.annotation):
+            yield from _options_of(section, (*prefix, name))
 
 
 def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -107,36 +98,6 @@ def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in arguments:
         yield from _sections_in(argument)
-
-
-def _unknown_option(path: tuple[str, ...], section: type[BaseModel], root: type[BaseModel]) -> str:
-    key = path[-1]
-    homes = [":".join(home) for home in _paths_of(root, key, ())]
-    if homes:
-        return (
-            f"option {key!r} does not belong in {_section_path(path)}: use {' or '.join(homes[:3])}"
-        )
-    home = tuple("train" if part.startswith("train_") else part for part in path[:-1])
-    allowed = {*section.model_fields, *STOCK_NAMES.get(home, ())}
-    allowed |= {"extends"} if len(path) == 1 else set()
-    place = f"{_section_path(path)}: " if len(path) > 1 else ""
-    return f"{place}{unknown_name('option', key, allowed)}"
-
-
-def _section_path(path: tuple[str, ...]) -> str:
-    return ":".join(path[:-1]) or "the top level"
-
-
-def _paths_of(
-    model: type[BaseModel], key: str, prefix: tuple[str, ...]
-) -> Iterator[tuple[str, ...]]:
-    """Yield every path in the schema that ends in an option called ``key``."""
-    for name in model.model_fields:
-        if name == key:
-            yield (*prefix, name)
-        section = _section_of(model, name)
-        if section is not None:
-            yield from _paths_of(section, key, (*prefix, name))
 
 
 def _invalid_value(option: str, details: list[Any]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -22,7 +22,7 @@ from vheatir._paths import options_folder
 from vheatir.archs import ARCHS, FOREIGN
 from vheatir.errors import VHeatIRError
 from vheatir.plugins import adopt_registered, import_modules
-from vheatir.training.basicsr_options import OptionError, Translation, translate
+from vheatir.training.basicsr_options import OptionError, translate
 from vheatir.training.option_errors import explain
 from vheatir.training.schema import Options
 from vheatir.training.sections import as_list
@@ -54,28 +54,25 @@ def load_options(
     for override in force:
         _apply_override(data, origins, override)
     _import_modules(data, imports, file)
-    translation = _translate(data, file, origins)
+    try:
+        translation = translate(data)
+    except OptionError as error:
+        raise VHeatIRError(f"{origins.get(error.key, file)}: {error}") from None
     try:
         options = Options.model_validate(translation.data)
     except ValidationError as error:
-        raise explain(error, Options, (), str(file), origins, translation.written) from None
+        data, written = translation.data, translation.written
+        raise explain(error, data, Options, (), str(file), origins, written) from None
     options._ignored = tuple(translation.ignored)
     if options.network_g.type in FOREIGN:
         return options  # build_network checks the arguments
     network = signature_model(options.network_g.type)
+    arguments = options.network_g.kwargs
     try:
-        network.model_validate(options.network_g.kwargs)
+        network.model_validate(arguments)
     except ValidationError as error:
-        raise explain(error, network, ("network_g",), str(file), origins) from None
+        raise explain(error, arguments, network, ("network_g",), str(file), origins) from None
     return options
-
-
-def _translate(data: dict[str, Any], file: Path, origins: Mapping[_Key, str]) -> Translation:
-    try:
-        return translate(data)
-    except OptionError as error:
-        source = origins.get(error.key, file)
-        raise VHeatIRError(f"{source}: {error}") from None
 
 
 def in_full(dumped: dict[str, Any]) -> dict[str, Any]:
@@ -105,14 +102,11 @@ def changed_options(before: Any, now: Any, key: str = "") -> list[tuple[str, Any
     """Return (option, before, now) for every option that differs."""
     if not isinstance(before, dict) or not isinstance(now, dict):
         return [] if before == now else [(key, before, now)]
-    names = sorted(before.keys() | now.keys())
-    return [
-        change
-        for name in names
-        for change in changed_options(
-            before.get(name), now.get(name), f"{key}:{name}" if key else name
-        )
-    ]
+    changes = []
+    for name in sorted(before.keys() | now.keys()):
+        inner = f"{key}:{name}" if key else name
+        changes += changed_options(before.get(name), now.get(name), inner)
+    return changes
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -171,13 +165,11 @@ def _parse_yaml(text: str, source: str) -> Any:
 
 def _find_file(path: str | os.PathLike[str]) -> Path:
     given = Path(path).expanduser()
-    candidates = [given]
-    if not given.is_absolute():
-        candidates.append(options_folder().parent / given)
-    for candidate in candidates:
+    own = options_folder().parent / given
+    for candidate in (given, own):
         if candidate.is_file():
             return candidate
-    raise _missing_file(given, candidates[-1].parent, "option file")
+    raise _missing_file(given, own.parent, "option file")
 
 
 def _missing_file(path: Path, folder: Path, kind: str) -> VHeatIRError:

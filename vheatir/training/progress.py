@@ -5,102 +5,82 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from vheatir.training.distributed import Processes
 from vheatir.training.experiment import Experiment
-from vheatir.training.schema import Options
 
 log = logging.getLogger("vheatir")
-
-
-class Run(Protocol):
-    """A training run whose progress can be shown."""
-
-    options: Options
-    processes: Processes
-    experiment: Experiment
-    iteration: int
-    samples_seen: int
-
-    def done(self) -> float:
-        """Return the fraction of the training that is done, 0 to 1."""
 
 
 class ProgressLine:
     """A progress bar on a terminal, and log lines everywhere.
 
     Args:
-        trainer: the training run.
+        experiment: the experiment, which holds the options of the run.
+        iteration: iterations done so far.
+        samples: samples seen so far, over all processes.
+        done: fraction of the training that is done, 0 to 1.
     """
 
-    def __init__(self, trainer: Run) -> None:
-        self.trainer = trainer
-        self.visible = trainer.processes.is_main and sys.stderr.isatty()
+    def __init__(self, experiment: Experiment, iteration: int, samples: int, done: float) -> None:
+        self.experiment = experiment
+        self.options = experiment.options
+        self.visible = experiment.is_main and sys.stderr.isatty()
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),
             console=Console(stderr=True), disable=not self.visible, transient=True,
         )  # fmt: skip
+        self.task = self.bar.add_task(
+            self.options.name, total=self.options.train.total_iter, completed=iteration, text=""
+        )
         self._started = self._last = self._bar_updated = time.monotonic()
-        self._last_samples = trainer.samples_seen
-        self._done_before = trainer.done()
+        self._last_samples = samples
+        self._done_before = done
 
     def __enter__(self) -> ProgressLine:
         """Start the bar."""
         self.bar.start()
-        self.task = self.bar.add_task(
-            self.trainer.options.name,
-            total=self.trainer.options.train.total_iter,
-            completed=self.trainer.iteration,
-            text="",
-        )
         return self
 
     def __exit__(self, *_: Any) -> None:
         """Remove the bar."""
         self.bar.stop()
 
-    def advance(self) -> None:
+    def advance(self, iteration: int) -> None:
         """Update the bar, if it is visible."""
         if self.visible and time.monotonic() - self._bar_updated > 0.1:
             self._bar_updated = time.monotonic()
-            self.bar.update(self.task, completed=self.trainer.iteration)
+            self.bar.update(self.task, completed=iteration)
 
-    def watch(self, images: int) -> Callable[[], None]:
-        """Add a bar for a validation; return a callback to call after each image."""
-        task = self.bar.add_task("validation", total=images, text="")
-        left = images
+    @contextmanager
+    def watch(self, images: int) -> Iterator[Callable[[], None]]:
+        """Show a bar during a validation (``val: pbar``); call the result after each image."""
+        visible = self.options.val.pbar
+        task = self.bar.add_task("validation", total=images, visible=visible, text="")
+        yield partial(self.bar.advance, task)
+        self.bar.remove_task(task)
 
-        def tick() -> None:
-            nonlocal left
-            left -= 1
-            self.bar.advance(task)
-            if left == 0:
-                self.bar.remove_task(task)
-
-        return tick
-
-    def report(self, loss: float, rate: float) -> None:
+    def report(self, iteration: int, samples: int, done: float, loss: float, rate: float) -> None:
         """Log a progress line; write loss and learning rate to TensorBoard."""
-        trainer, now = self.trainer, time.monotonic()
-        speed = (trainer.samples_seen - self._last_samples) / max(now - self._last, 1e-9)
-        self._last, self._last_samples = now, trainer.samples_seen
-        done = trainer.done()
+        now = time.monotonic()
+        speed = (samples - self._last_samples) / max(now - self._last, 1e-9)
+        self._last, self._last_samples = now, samples
         fraction = done - self._done_before
         left = (now - self._started) * (1 - done) / fraction if fraction > 0 else 0.0
         text = (
             f"loss {loss:.5f}  lr {rate:.2e}  {speed:.1f} images/s  {_format_duration(left)} left"
         )
-        self.bar.update(self.task, completed=trainer.iteration, text=text)
-        if trainer.processes.is_main:
-            total = trainer.options.train.total_iter
-            log.info("iteration %d/%d  %s", trainer.iteration, total, text)
-            trainer.experiment.scalars(trainer.iteration, {"loss": loss, "lr": rate})
+        self.bar.update(self.task, completed=iteration, text=text)
+        if self.experiment.is_main:
+            log.info("iteration %d/%d  %s", iteration, self.options.train.total_iter, text)
+            self.experiment.scalars(iteration, {"loss": loss, "lr": rate})
 
 
 def _format_duration(seconds: float) -> str:

@@ -13,9 +13,8 @@ from vheatir.training.loop import Trainer
 
 
 def write_report(trainer: Trainer) -> list[Path]:
-    """Write curves.png, history.json, table.md and before/after images; return the paths."""
+    """Write curves.png, table.md and before/after images; return the paths."""
     results = trainer.experiment.results
-    trainer.experiment.write_history(trainer.losses, trainer.scores)
     curves = results / "curves.png"
     psnr = trainer.options.val.column("psnr")
     written = [draw_curves(curves, trainer.options.name, trainer.losses, trainer.scores, psnr)]

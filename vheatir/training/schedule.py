@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 
 from vheatir.training.sections import SchedulerOptions, Stage, TrainOptions
@@ -62,6 +63,6 @@ def _position(scheduler: SchedulerOptions, iteration: float) -> tuple[float, flo
     return weights[number], (iteration - ends[number] + periods[number]) / periods[number]
 
 
-def stage_at(train: TrainOptions, done: float) -> Stage | None:
-    """Return the current stage (crop and batch size), or None after the last stage."""
-    return next((stage for stage in train.stages or () if done < stage.until), None)
+def stage_at(stages: Sequence[Stage], done: float) -> Stage:
+    """Return the stage (crop and batch size) at a fraction ``done`` < 1 of the training."""
+    return next(stage for stage in stages if done < stage.until)

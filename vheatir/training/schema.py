@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
+from vheatir.archs import FOREIGN
 from vheatir.errors import unknown_name
 from vheatir.tasks import PAIRED_TASKS, TASKS, Task, get_task
 from vheatir.training.sections import (
@@ -21,6 +22,7 @@ from vheatir.training.sections import (
     NetworkOptions,
     PathOptions,
     Section,
+    Stage,
     TrainOptions,
     ValOptions,
     as_list,
@@ -58,12 +60,6 @@ def _takes_gray(network: Mapping[str, Any]) -> bool:
     """Whether the arguments of a network say that its images have one channel."""
     given = [network[name] for name in _CHANNELS if network.get(name) is not None]
     return bool(given) and given[0] == 1
-
-
-def _is_foreign(network_type: object) -> bool:
-    from vheatir.archs import FOREIGN  # imports torch, needed only here
-
-    return isinstance(network_type, str) and network_type in FOREIGN
 
 
 class Options(Section):
@@ -131,18 +127,18 @@ class Options(Section):
         if not isinstance(data, dict) or not isinstance(data.get("network_g"), dict):
             return data
         network, task = data["network_g"], TASKS.get(str(data.get("task")))
-        if _is_foreign(network.get("type")) or (task is None and data.get("task") is not None):
+        if network.get("type") in FOREIGN or (task is None and data.get("task") is not None):
             return data
         datasets = data.get("datasets")
         train = datasets.get("train") if isinstance(datasets, dict) else None
         is_luma = isinstance(train, dict) and train.get("color") == "y"
         channels = task.channels if task else 1 if is_luma or _takes_gray(network) else 3
-        derived: dict[str, Any] = {"in_chans": channels, "out_chans": channels}
+        network = dict(network)
+        for name in ("in_chans", "out_chans"):
+            network.setdefault(name, channels)
         if task and task.kind == "denoise" and isinstance(data.get("level"), list | tuple):
-            derived["level_scale"] = 255.0
-        return {**data, "network_g": {**network, **{
-            key: value for key, value in derived.items() if key not in network
-        }}}  # fmt: skip
+            network.setdefault("level_scale", 255.0)
+        return {**data, "network_g": network}
 
     @model_validator(mode="after")
     def _check_together(self) -> Options:
@@ -164,7 +160,7 @@ class Options(Section):
                     f"level {level:g} is out of range: "
                     f"{task.level_name} of {task.name} lies in {low:g} to {high:g}"
                 )
-        for key in () if _is_foreign(self.network_g.type) else ("in_chans", "out_chans"):
+        for key in () if self.network_g.type in FOREIGN else ("in_chans", "out_chans"):
             channels = self.network_g.kwargs.get(key)
             if channels != task.channels:
                 raise ValueError(
@@ -201,6 +197,15 @@ class Options(Section):
     def ignored(self) -> tuple[str, ...]:
         """Options of the file that are known from BasicSR, but have no meaning here."""
         return self._ignored
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Crop and batch sizes over the whole training, those of ``datasets: train`` at the end."""
+        stages, data = self.train.stages or [], self.datasets.train
+        if stages and stages[-1].until == 1:
+            return stages
+        last = Stage(until=1, gt_size=data.gt_size, batch_size=data.batch_size_per_gpu)
+        return [*stages, last]
 
     @property
     def has_pairs_only(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -10,18 +11,22 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    create_model,
     field_validator,
     model_validator,
 )
 
+from vheatir.archs import ARCHS
 from vheatir.data.sources import BUNDLED
 from vheatir.degradations import JpegGrid, PhotoDegradation, Subsampling
 from vheatir.errors import unknown_name
+from vheatir.plugins import registered_networks
 from vheatir.training.paths import resolve_list, resolve_output, resolve_path
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 _Positive = Annotated[float, Field(gt=0)]
+_Decay = Annotated[float, Field(ge=0, lt=1)]
 _Quality = Annotated[int, Field(ge=1, le=100)]
 
 
@@ -34,14 +39,7 @@ def _resolve(path: str) -> str:
     return path if path == BUNDLED else str(resolve_path(path))
 
 
-def _resolve_output(path: str) -> str:
-    return str(resolve_output(path))
-
-
 def _known_network(name: str) -> str:
-    from vheatir.archs import ARCHS  # imports torch, needed only here
-    from vheatir.plugins import registered_networks
-
     if name not in ARCHS:
         raise ValueError(
             f"{unknown_name('network type', name, ARCHS, registered_networks())}, and networks in "
@@ -52,10 +50,10 @@ def _known_network(name: str) -> str:
 
 def _known_loss(name: str) -> str:
     if name not in _PIXEL_LOSSES:
-        from vheatir.training.losses import loss_names  # imports BasicSR, needed only here
+        from vheatir.training.losses import known_losses  # imports BasicSR, needed only here
 
-        if name not in loss_names():
-            raise ValueError(str(unknown_name("loss type", name, loss_names())))
+        if name not in known_losses():
+            raise ValueError(str(unknown_name("loss type", name, known_losses())))
     return name
 
 
@@ -65,6 +63,8 @@ def _resolve_list(entry: str) -> str:
 
 InputPath = Annotated[str, AfterValidator(_resolve)]
 """A file or folder to read; made absolute by ``resolve_path``."""
+
+_OutputPath = Annotated[str, AfterValidator(lambda path: str(resolve_output(path)))]
 
 NameEntries = Annotated[
     list[Annotated[str, AfterValidator(_resolve_list)]], BeforeValidator(as_list)
@@ -96,30 +96,21 @@ _Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_check_range)]
 _Qualities = Annotated[tuple[_Quality, _Quality], AfterValidator(_check_range)]
 
 
-class PhotoOptions(Section):
+# Types of the parameters that are no fractions.
+_PHOTO_RANGES = {
+    "sigma": _Range, "resize_range": _Range, "quality": _Qualities, "low_quality": _Qualities,
+}  # fmt: skip
+_PHOTO_FIELDS: dict[str, Any] = {
+    f.name: (_PHOTO_RANGES.get(f.name, Fraction), f.default) for f in fields(PhotoDegradation)
+}
+_Photo: Any = create_model("_Photo", __base__=Section, **_PHOTO_FIELDS)
+
+
+class PhotoOptions(_Photo):
     """``photo``: probabilities and ranges of the task ``photo``.
 
-    Names and defaults as in :class:`vheatir.degradations.PhotoDegradation`.
+    Names and defaults are those of :class:`vheatir.degradations.PhotoDegradation`.
     """
-
-    clean: Fraction = PhotoDegradation.clean
-    gray: Fraction = PhotoDegradation.gray
-    camera_noise: Fraction = PhotoDegradation.camera_noise
-    white_noise: Fraction = PhotoDegradation.white_noise
-    gray_noise: Fraction = PhotoDegradation.gray_noise
-    correlated_noise: Fraction = PhotoDegradation.correlated_noise
-    blurred_noise: Fraction = PhotoDegradation.blurred_noise
-    poisson_noise: Fraction = PhotoDegradation.poisson_noise
-    film_grain: Fraction = PhotoDegradation.film_grain
-    sigma: _Range = PhotoDegradation.sigma
-    resize: Fraction = PhotoDegradation.resize
-    resize_range: _Range = PhotoDegradation.resize_range
-    jpeg: Fraction = PhotoDegradation.jpeg
-    second_jpeg: Fraction = PhotoDegradation.second_jpeg
-    jpeg_last: Fraction = PhotoDegradation.jpeg_last
-    quality: _Qualities = PhotoDegradation.quality
-    low_quality: _Qualities = PhotoDegradation.low_quality
-    low_quality_share: Fraction = PhotoDegradation.low_quality_share
 
 
 def _check_template(template: str) -> str:
@@ -167,11 +158,6 @@ class ImageSet(Section):
     def is_paired(self) -> bool:
         """Whether the set has degraded images of its own."""
         return self.type == "PairedImageDataset"
-
-    @property
-    def keep(self) -> tuple[str, int] | None:
-        """Which images of each folder to use; see :class:`vheatir.data.sources.ImageSource`."""
-        return None
 
     @model_validator(mode="after")
     def _check_pairs(self) -> ImageSet:
@@ -238,11 +224,6 @@ class TrainSet(ImageSet):
     pin_memory: bool | None = None
     exclude_every: Annotated[int, Field(ge=2)] | None = None
 
-    @property
-    def keep(self) -> tuple[str, int] | None:
-        """All images but every n-th of each folder, with ``exclude_every: n``."""
-        return ("but", self.exclude_every) if self.exclude_every else None
-
     @model_validator(mode="after")
     def _check_degradation(self) -> TrainSet:
         made = ("recolor", "jpeg_grid", "subsampling", "double_compression", "photo")
@@ -271,11 +252,6 @@ class ValSet(ImageSet):
     name: str = "val"
     level: Annotated[list[float], BeforeValidator(as_list), Field(min_length=1)] | None = None
     holdout_every: Annotated[int, Field(ge=2)] | None = None
-
-    @property
-    def keep(self) -> tuple[str, int] | None:
-        """Only every n-th image of each folder, with ``holdout_every: n``."""
-        return ("every", self.holdout_every) if self.holdout_every else None
 
     @model_validator(mode="after")
     def _check_level(self) -> ValSet:
@@ -331,15 +307,12 @@ class Datasets(Section):
     @property
     def train_sets(self) -> dict[str, TrainSet]:
         """The training sets by key, ``train`` first."""
-        more = (self.__pydantic_extra__ or {}).items()
-        return {"train": self.train} | {k: each for k, each in more if isinstance(each, TrainSet)}
+        return {key: each for key, each in self if isinstance(each, TrainSet)}
 
     @property
     def val_sets(self) -> dict[str, ValSet]:
         """The validation sets by key, ``val`` first."""
-        first = {} if self.val is None else {"val": self.val}
-        more = (self.__pydantic_extra__ or {}).items()
-        return first | {k: each for k, each in more if isinstance(each, ValSet)}
+        return {key: each for key, each in self if isinstance(each, ValSet)}
 
     @property
     def image_sets(self) -> dict[str, ImageSet]:
@@ -393,7 +366,7 @@ class PathOptions(Section):
     param_key_g: str | None = None
     strict_load_g: bool = True
     resume_state: InputPath | None = None
-    experiments_root: Annotated[str, AfterValidator(_resolve_output)] | None = None
+    experiments_root: _OutputPath | None = None
 
 
 class OptimizerOptions(Section):
@@ -402,10 +375,7 @@ class OptimizerOptions(Section):
     type: Literal["Adam", "AdamW", "Adamax", "NAdam", "RAdam"] = "Adam"
     lr: Annotated[float, Field(gt=0)] = 2e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
-        0.9,
-        0.999,
-    )
+    betas: tuple[_Decay, _Decay] = (0.9, 0.999)
     eps: Annotated[float, Field(gt=0)] = 1e-8
 
 
@@ -551,7 +521,7 @@ class TrainOptions(Section):
         stages: crop and batch sizes over time; after the last stage, those of ``datasets: train``.
     """
 
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    ema_decay: _Decay = 0.999
     optim_g: OptimizerOptions = OptimizerOptions()
     scheduler: SchedulerOptions = SchedulerOptions()
     total_iter: PositiveInt

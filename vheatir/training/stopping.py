@@ -1,11 +1,9 @@
-"""When a training run stops: signals and elapsed time."""
+"""Signals that stop a training run."""
 
 from __future__ import annotations
 
 import signal
-import time
 from types import FrameType
-from typing import Any
 
 
 class Interrupted(Exception):
@@ -31,12 +29,11 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._earlier_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
         """Install the handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._earlier_handlers[number] = signal.signal(number, self._receive)
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._earlier_handlers = {n: signal.signal(n, self._receive) for n in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,18 +44,3 @@ class StopSignals:
     def _receive(self, number: int, _: FrameType | None) -> None:
         self.received = number
         signal.signal(number, signal.default_int_handler)
-
-
-class Clock:
-    """Minutes of training of a run, with those before it was resumed.
-
-    Args:
-        minutes: minutes until now.
-    """
-
-    def __init__(self, minutes: float) -> None:
-        self._start = time.monotonic() - 60 * minutes
-
-    def minutes(self) -> float:
-        """Return the minutes of training until now."""
-        return (time.monotonic() - self._start) / 60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vheatir.colors import matlab_luma
+from vheatir.data.sources import ImageSource
 from vheatir.evaluation.benchmark_sets import BenchmarkSet
 from vheatir.evaluation.methods import Method, network_restorer
 from vheatir.evaluation.protocol import Measured, measure_images
 from vheatir.image_io import write_image
 from vheatir.metrics import psnr, ssim
 from vheatir.tasks import Task
-from vheatir.training.feed import open_images, open_pairs
+from vheatir.training.feed import open_source
 from vheatir.training.schema import Options
 from vheatir.training.sections import MetricOptions, ValSet
 
@@ -61,17 +61,16 @@ class Validator:
         scores: Scores = {}
         for test_set, levels in self.sets:
             for level in levels:
-                sums: dict[str, float] = defaultdict(float)
+                rows = []
                 for image in self.images(network, test_set, level):
-                    for metric, value in self.scores(image).items():
-                        sums[metric] += value
+                    rows.append(self.scores(image))
                     if folder is not None:
                         stem = image.name + ("" if level is None else f"_{level:g}")
                         path = folder / test_set.name / f"{stem}{val.suffix or ''}.png"
                         write_image(path, image.output)
                     if tick is not None:
                         tick()
-                means = {metric: total / len(test_set) for metric, total in sums.items()}
+                means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
                 scores[test_set.name if level is None else f"{test_set.name} {level:g}"] = means
         return scores
 
@@ -132,16 +131,13 @@ def validation_set(data: ValSet, task: Task) -> BenchmarkSet:
     Raises:
         VHeatIRError: a folder is missing or empty, or pairs do not match.
     """
-    noisy = None
-    if data.is_paired:
-        pairs = open_pairs(data, task.color, cache=True)
-        for index in range(len(pairs)):
-            pairs.size(index)  # reports a pair of unequal sizes before training starts
-        source, noisy = pairs.clean, pairs.degraded
-    else:
-        source = open_images(data, task.color, cache=True, heldout=True)
+    source = open_source(data, task.color, cache=True, heldout=True)
     names = tuple(Path(name).stem for name in source.names)
-    return BenchmarkSet(data.name, names, source, noisy)
+    if isinstance(source, ImageSource):
+        return BenchmarkSet(data.name, names, source)
+    for index in range(len(source)):
+        source.size(index)  # reports a pair of unequal sizes before training starts
+    return BenchmarkSet(data.name, names, source.clean, source.degraded)
 
 
 def measure_named(metric: MetricOptions, image: NDArray[Any], clean: NDArray[Any]) -> float:

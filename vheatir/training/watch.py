@@ -49,8 +49,7 @@ class LossWatch:
         Raises:
             VHeatIRError: one is not finite; names iteration and images of the first.
         """
-        found = self._first_nonfinite()
-        self._unchecked = []
+        found = self._take_nonfinite()
         if found is not None:
             iteration, problem = found
             raise VHeatIRError(f"{problem} at iteration {iteration}: {self.advice()}")
@@ -69,9 +68,9 @@ class LossWatch:
         self._consecutive_skips = self._consecutive_skips + 1 if follows else 1
         self._last_skip = iteration
         self.skipped += 1
-        reason = self._drop(iteration)
-        if reason is None and is_main:
-            reason = "the gradient is not finite"  # or the loss of another process, which logs it
+        found = self._take_nonfinite()
+        # or the loss of another process is not, which logs it
+        reason = found[1] if found else "the gradient is not finite" if is_main else None
         if reason is not None:
             log.warning("iteration %d: %s: skipped, %d so far", iteration, reason, self.skipped)
         if self._consecutive_skips >= _MAX_CONSECUTIVE_SKIPS:
@@ -89,20 +88,14 @@ class LossWatch:
             f"train:skip_nonfinite=true, and continue with --auto_resume; {last}"
         )
 
-    def _drop(self, iteration: int) -> str | None:
-        """Forget an iteration; return what was wrong with its losses, or None."""
-        kept = [entry for entry in self._unchecked if entry[0] < iteration]
-        self._unchecked = self._unchecked[len(kept) :]
-        found = self._first_nonfinite()
-        self._unchecked = kept
-        return None if found is None else found[1]
-
-    def _first_nonfinite(self) -> tuple[int, str] | None:
-        if not self._unchecked:
+    def _take_nonfinite(self) -> tuple[int, str] | None:
+        """Forget the recorded losses; return iteration and problem of the first non-finite one."""
+        recorded, self._unchecked = self._unchecked, []
+        if not recorded:
             return None
-        finite = torch.stack([loss for _, loss, _ in self._unchecked]).isfinite().tolist()
+        finite = torch.stack([loss for _, loss, _ in recorded]).isfinite().tolist()
         if all(finite):
             return None
-        iteration, loss, batch = self._unchecked[finite.index(False)]
+        iteration, loss, batch = recorded[finite.index(False)]
         names = ", ".join(dict.fromkeys(self._names(batch)))
         return iteration, f"the loss is {float(loss):g} for {names}"

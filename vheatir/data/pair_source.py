@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vheatir.data.restoration_dataset import Augment, CropDataset, augment, to_tensor, window
+from vheatir.data.names import read_lines
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import ColorMode
@@ -33,10 +33,9 @@ class PairSource:
         listed: BasicSR's ``meta_info_file``: a line for each pair, which starts with the file name
             of the clean image below its root. Ignored for LMDB files, as in BasicSR.
         cache: decode every image once and keep it in memory.
-        keep: which clean images to use, as in :class:`ImageSource`.
-        include: as in :class:`ImageSource`, for the clean images.
-        exclude: as in :class:`ImageSource`, for the clean images.
         limit: use only the first ``limit`` pairs.
+        **selection: which clean images to use: ``include``, ``exclude``, ``exclude_every`` and
+            ``holdout_every`` of :class:`ImageSource`.
 
     Raises:
         VHeatIRError: a root or the list is missing or empty, the names do not match, or no pair is
@@ -52,15 +51,13 @@ class PairSource:
         template: str = "{}",
         listed: Root | None = None,
         cache: bool = False,
-        keep: tuple[str, int] | None = None,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
         limit: int | None = None,
+        **selection: Any,
     ) -> None:
         partner: dict[str, str] = {}
         for clean_root, degraded_root in zip(clean_roots, degraded_roots, strict=True):
             partner |= _match(clean_root, degraded_root, template, listed)
-        clean = ImageSource(clean_roots, color, keep=keep, include=include, exclude=exclude)
+        clean = ImageSource(clean_roots, color, **selection)
         names = [name for name in clean.names if name in partner][:limit]
         if not names:
             raise VHeatIRError(
@@ -109,50 +106,6 @@ class PairSource:
             )
 
 
-class PairedDataset(CropDataset):
-    """Random crops of image pairs for training, at the same place and in the same orientation.
-
-    See :class:`vheatir.data.restoration_dataset.CropDataset`. Images are ``uint8``, the level is 0.
-
-    Args:
-        source: the pairs.
-        size: side of a crop.
-        seed: ``manual_seed`` of the run.
-        augment: see :data:`vheatir.data.restoration_dataset.Augment`.
-        enlarge: samples per pair and epoch.
-
-    Raises:
-        VHeatIRError: a pair is smaller than the crop, or its images differ in size.
-    """
-
-    source: PairSource
-
-    def __init__(
-        self, source: PairSource, size: int, seed: int, *, augment: Augment = True, enlarge: int = 1
-    ) -> None:
-        super().__init__(size, seed, augment, enlarge)
-        self.source = source
-
-    def sample(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Return a random sample of pair ``number``."""
-        degraded, clean = self.source[number]
-        name = self.source.names[number]
-        if min(clean.shape[:2]) < self.size:
-            raise VHeatIRError(
-                f"{name} is {clean.shape[1]}x{clean.shape[0]} pixels, smaller than the crop of "
-                f"{self.size}: lower gt_size or remove the pair"
-            )
-        place = window(clean.shape[:2], self.size, rng)
-        # One array, so that both get the same orientation.
-        both = augment(np.stack((degraded[place], clean[place]), axis=-1), rng, self.augment)
-        return {
-            "lq": to_tensor(both[..., 0]),
-            "gt": to_tensor(both[..., 1]),
-            "level": 0.0,
-            "gt_path": name,
-        }
-
-
 def _match(
     clean_root: Root, degraded_root: Root, template: str, listed: Root | None
 ) -> dict[str, str]:
@@ -172,7 +125,9 @@ def _match(
     template = "{}" if any(is_lmdb) else template
     wanted = list(clean)
     if listed is not None and not any(is_lmdb):
-        wanted = list(dict.fromkeys(_read_meta_info(Path(listed))))
+        # each line starts with a name
+        names = [line.split()[0] for line in read_lines(Path(listed), "meta_info_file")]
+        wanted = list(dict.fromkeys(_without_suffix(PurePath(name)) for name in names))
         _refuse_missing(wanted, clean, clean_root, f"which {listed} lists", "another list")
     expected = {key: _fill(template, key) for key in wanted}
     counterparts = f"which {clean_root} needs" + (
@@ -206,29 +161,20 @@ def _by_key(root: Root) -> dict[str, str]:
     """Return the names of a root's images by path below the root, or LMDB key, without suffix."""
     found: dict[str, str] = {}
     for name in ImageSource([root], "rgb").names:
-        inside = name.partition("::")[2] if str(root).endswith(".lmdb") else _below(name, root)
+        if str(root).endswith(".lmdb"):
+            inside = name.partition("::")[2]
+        else:
+            inside = _without_suffix(PurePath(name).relative_to(root))
         if inside in found:
             raise VHeatIRError(f"{root} contains two images called {inside!r}: remove one of them")
         found[inside] = name
     return found
 
 
-def _below(name: str, root: Root) -> str:
-    return PurePath(name).relative_to(root).with_suffix("").as_posix()
+def _without_suffix(path: PurePath) -> str:
+    return path.with_suffix("").as_posix()
 
 
 def _fill(template: str, key: str) -> str:
     folder, slash, stem = key.rpartition("/")
     return f"{folder}{slash}{template.format(stem)}"
-
-
-def _read_meta_info(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
-        raise VHeatIRError(f"meta_info_file {str(path)!r} cannot be read: {reason}") from None
-    names = [line.split()[0] for line in lines if line.strip()]
-    if not names:
-        raise VHeatIRError(f"meta_info_file {str(path)!r} is empty: give one file name per line")
-    return [PurePath(name).with_suffix("").as_posix() for name in names]
