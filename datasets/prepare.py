@@ -37,10 +37,10 @@ from rich.table import Table
 
 if __name__ == "__main__":
     # Import the package of this checkout, whether or not one is installed.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from downloads import Lock, Report, download, extract, is_rar
 from vheatir.cli import run_entry_point
-from vheatir.downloads import Lock, Report, download, extract, is_rar
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.image_io import (
     IMAGE_SUFFIXES,

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vheatir.downloads import file_hash
+from downloads import file_hash
 from vheatir.image_io import read_image, write_image
 
 SCRIPT = Path(__file__).parents[2] / "datasets" / "prepare.py"

@@ -60,14 +60,11 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
             raise unknown_name(f"size of {name}", size, sizes)
         arguments = {**sizes[size], **arguments}
     check_arguments(f"option of {name}", ARCHS[name], arguments)
-    expected: tuple[type[Exception], ...] = (
-        TypeError, ValueError, RuntimeError, ArithmeticError,
-    )  # fmt: skip
-    if name in FOREIGN:
-        expected = (Exception,)  # its constructor may raise anything
     try:
         network = ARCHS[name](**arguments)
-    except expected as error:
+    except VHeatIRError:
+        raise
+    except Exception as error:  # a constructor may raise anything
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise VHeatIRError(f"network {name} cannot be built: {line}") from error
     if not isinstance(network, nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vheatir.archs.mixers import build_mixer
 from vheatir.archs.mixers.hco import HeatConductionMixer
-from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.errors import unknown_name
 from vheatir.ops.dispatch import accelerated
 from vheatir.ops.layer_norm import LayerNorm
 
@@ -113,8 +113,7 @@ class ResidualConvBlock(nn.Module):
 class HeatResidual(nn.Module):
     """Residual heat block between convolutions, ``x + mixer(LN(x))``; (B, C, H, W).
 
-    The mixer projects all channels to ``inner_dim`` and conducts heat on those. The networks
-    zero-initialise its output projection, so that a new block starts as the identity.
+    The mixer projects all channels to ``inner_dim`` and conducts heat on those.
     """
 
     def __init__(self, dim: int, mixer: str, inner_dim: int, index: int) -> None:
@@ -165,9 +164,10 @@ def frequency_embedding_for(module: nn.Module, dim: int, size: int) -> nn.Parame
 
 
 def init_linears(module: nn.Module) -> None:
-    """Initialise as SwinIR does; then apply the mixers' own initialisation.
+    """Initialise as SwinIR does; then as the mixers and the heat blocks ask for.
 
-    Linear weights and FVEs: truncated normal with standard deviation 0.02; biases: zero.
+    Linear weights and FVEs: truncated normal with standard deviation 0.02; biases: zero. The output
+    projection of a :class:`HeatResidual` is zero, so that it starts as the identity.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear):
@@ -180,38 +180,5 @@ def init_linears(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, HeatConductionMixer):
             part.reset_diffusivity()
-
-
-def level_plane(x: Tensor, level: float | Tensor | None, scale: float | None) -> Tensor:
-    """Append the level as an extra channel, if the model takes a level.
-
-    Args:
-        x: image (B, C, H, W).
-        level: a number, or a tensor (B,) or (B, 1, H, W), in the unit of the task; None if the
-            model takes no level.
-        scale: divisor of the level; None if the model takes no level.
-
-    Returns:
-        (B, C + 1, H, W), or ``x`` itself.
-
-    Raises:
-        VHeatIRError: the level is missing, unexpected or of the wrong shape.
-    """
-    if scale is None:
-        if level is not None:
-            raise VHeatIRError(
-                "this model takes no level: omit it, or load a model trained for all levels"
-            )
-        return x
-    if level is None:
-        raise VHeatIRError("this model needs the level: give a number (sigma on the scale 0..255)")
-    plane = torch.as_tensor(level, dtype=x.dtype, device=x.device) / scale
-    batch, _, height, width = x.shape
-    if plane.ndim <= 1 and plane.numel() in (1, batch):
-        plane = plane.reshape(-1, 1, 1, 1)
-    elif tuple(plane.shape) not in ((1, 1, height, width), (batch, 1, height, width)):
-        raise VHeatIRError(
-            f"level of shape {tuple(plane.shape)} does not fit an image of shape {tuple(x.shape)}: "
-            "give a number, (B,) or (B, 1, H, W)"
-        )
-    return torch.cat([x, plane.expand(batch, 1, height, width)], dim=1)
+        if isinstance(part, HeatResidual):
+            nn.init.zeros_(part.mixer.get_parameter("out_proj.weight"))

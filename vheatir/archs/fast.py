@@ -17,8 +17,8 @@ from vheatir.ops.fast.strips import add_convolution, can_stream
 from vheatir.ops.heat_conduction import HeatConduction2d
 
 
-@speeds_up(VHeatIR.body)
-def body(network: VHeatIR, planes: Tensor) -> Tensor | None:
+@speeds_up(VHeatIR.features)
+def features(network: VHeatIR, planes: Tensor, strength: Tensor | None) -> Tensor | None:
     """Groups that overwrite their input, and the first features computed twice."""
     if not infers(network):
         return None
@@ -26,10 +26,9 @@ def body(network: VHeatIR, planes: Tensor) -> Tensor | None:
     for group in network.groups:
         y = group(y, overwrite=True)
     # Computing the features again costs little; keeping them would take a full feature map.
-    features = network.conv_first(planes)
-    after = network.conv_after_body
-    add_convolution(after, network.norm_last, y, features.permute(0, 2, 3, 1))
-    return features
+    out = network.conv_first(planes)
+    add_convolution(network.conv_after_body, network.norm_last, y, out.permute(0, 2, 3, 1))
+    return out
 
 
 @speeds_up(HeatGroup.forward)

@@ -11,10 +11,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from vheatir.archs.blocks import HeatGroup, Norm, init_linears, level_plane
-from vheatir.errors import VHeatIRError
+from vheatir.archs.base import ImageNetwork, check_positive
+from vheatir.archs.blocks import HeatGroup, Norm
 from vheatir.ops.dispatch import accelerated
 from vheatir.ops.layer_norm import LayerNorm
 
@@ -22,7 +21,7 @@ from vheatir.ops.layer_norm import LayerNorm
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
 
-class VHeatIR(nn.Module):
+class VHeatIR(ImageNetwork):
     """Flat (single-scale) network with a global residual connection.
 
     ``conv3x3 -> LN -> heat groups -> LN -> conv3x3, + features -> conv3x3; out = in + residual``
@@ -74,59 +73,28 @@ class VHeatIR(nn.Module):
         norm: Norm = "pre",
         level_scale: float | None = None,
     ) -> None:
-        super().__init__()
-        check_positive(in_chans=in_chans, embed_dim=embed_dim, fve_size=fve_size)
-        check_positive(downscale=downscale, img_range=img_range, level_scale=level_scale)
-        self.in_chans = in_chans
-        self.out_chans = in_chans if out_chans is None else out_chans
-        check_channels(self.in_chans, self.out_chans)
-        self.level_scale = level_scale
-        self.takes_level = level_scale is not None
-        self.downscale = downscale
+        check_positive(embed_dim=embed_dim, fve_size=fve_size, img_range=img_range)
+        super().__init__(in_chans, out_chans, embed_dim, downscale, level_scale)
         self.img_range = img_range
         gray = sum(_RGB_MEAN) / 3
         mean = torch.tensor(_RGB_MEAN) if in_chans == 3 else torch.full((in_chans,), gray)
         self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
-
-        area = downscale * downscale
-        planes = (in_chans + self.takes_level) * area
-        self.conv_first = nn.Conv2d(planes, embed_dim, 3, padding=1)
         self.norm_first = LayerNorm(embed_dim)
         self.groups = nn.ModuleList(
             HeatGroup(embed_dim, depth, mixer, mlp_ratio, norm, fve_size) for depth in depths
         )
         self.norm_last = LayerNorm(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
-        self.conv_last = nn.Conv2d(embed_dim, self.out_chans * area, 3, padding=1)
-        init_linears(self)
-        init_last_conv(self.conv_last)
+        self.add_last_conv(embed_dim)
 
-    def forward(self, x: Tensor, level: float | Tensor | None = None) -> Tensor:
-        """Restore an image.
-
-        Args:
-            x: (B, in_chans, H, W) in [0, 1].
-            level: see :func:`vheatir.archs.blocks.level_plane`.
-
-        Returns:
-            (B, out_chans, H, W), not clipped.
-
-        Raises:
-            VHeatIRError: the input or the level does not fit the model.
-        """
-        check_input(x, self.in_chans)
-        height, width = x.shape[2:]
-        planes = level_plane((x - self.mean.to(x.dtype)) * self.img_range, level, self.level_scale)
-        planes = pad_to_multiple(planes, self.downscale)
-        planes = F.pixel_unshuffle(planes, self.downscale)
-        planes = planes.contiguous(memory_format=torch.channels_last)
-        residual = F.pixel_shuffle(self.conv_last(self.body(planes)), self.downscale)
-        residual = residual[..., :height, :width]
-        return own_channels(x, self.out_chans) + residual / self.img_range
+    def residual(self, x: Tensor, level: float | Tensor | None) -> Tensor:
+        """Return what the network adds to an image, computed on ``(x - mean) * img_range``."""
+        x = (x - self.mean.to(x.dtype)) * self.img_range
+        return super().residual(x, level) / self.img_range
 
     @accelerated
-    def body(self, planes: Tensor) -> Tensor:
-        """Map pixel-unshuffled planes to features, both (B, C, H, W): groups and a residual."""
+    def features(self, planes: Tensor, strength: Tensor | None) -> Tensor:
+        """Groups and a residual; see :meth:`ImageNetwork.features`."""
         features = self.conv_first(planes)
         y = self.tokens(features)
         for group in self.groups:
@@ -139,53 +107,3 @@ class VHeatIR(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             y = features.permute(0, 2, 3, 1).to(self.norm_first.weight.dtype)
             return self.norm_first(y)
-
-
-def check_positive(**values: float | None) -> None:
-    """Raise VHeatIRError unless every argument is a number above 0 or None."""
-    for name, value in values.items():
-        if value is not None and not (isinstance(value, (int, float)) and value > 0):
-            raise VHeatIRError(f"{name} {value!r} is invalid: use a number above 0")
-
-
-def check_channels(in_chans: int, out_chans: int) -> None:
-    """Raise VHeatIRError unless a residual of ``out_chans`` can be added to the input."""
-    if out_chans not in (1, in_chans):
-        raise VHeatIRError(
-            f"out_chans {out_chans} does not fit in_chans {in_chans}: use the same number, or 1"
-        )
-
-
-def check_input(x: Tensor, channels: int) -> None:
-    """Raise VHeatIRError unless x is floating point, (B, channels, H, W) with H, W >= 1."""
-    if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape[2:] or not x.is_floating_point():
-        raise VHeatIRError(
-            f"input of shape {tuple(x.shape)} and {x.dtype} does not fit this model: it expects "
-            f"floating point, (batch, {channels}, height >= 1, width >= 1)"
-        )
-
-
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, H, W) at the bottom and right to a multiple of ``multiple``, by reflection.
-
-    Replicate padding would turn noise at the border into stripes, which a network keeps as texture:
-    that cost up to 7 dB in the last columns. It is used only for images too small to reflect.
-    """
-    height, width = x.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    if not (bottom or right):
-        return x
-    mode = "reflect" if bottom < height and right < width else "replicate"
-    return F.pad(x, (0, right, 0, bottom), mode=mode)
-
-
-def own_channels(x: Tensor, out_chans: int) -> Tensor:
-    """Return the image to add the residual to: x, or its channel mean for one output channel."""
-    return x if x.shape[1] == out_chans else x.mean(dim=1, keepdim=True)
-
-
-def init_last_conv(conv: nn.Conv2d) -> None:
-    """Zero-initialise the last convolution, so that the network starts as the identity."""
-    nn.init.zeros_(conv.weight)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)

@@ -11,25 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from vheatir.archs.base import ImageNetwork, check_positive
 from vheatir.archs.blocks import (
     HeatResidual,
     ResidualConvBlock,
     SplitBlock,
     frequency_embedding_for,
-    init_linears,
-    level_plane,
-)
-from vheatir.archs.vheatir_arch import (
-    check_channels,
-    check_input,
-    check_positive,
-    init_last_conv,
-    own_channels,
-    pad_to_multiple,
 )
 from vheatir.errors import VHeatIRError, unknown_name
 
@@ -38,7 +27,7 @@ NO_HEAT = "conv"
 PLACEMENTS = ("after", "beside")
 
 
-class VHeatIRUNet(nn.Module):
+class VHeatIRUNet(ImageNetwork):
     """U-shaped (multi-scale) network with a global residual connection.
 
     ``conv -> [blocks, down]* -> blocks -> [up, + skip, blocks]* -> conv; out = in + residual``
@@ -90,27 +79,16 @@ class VHeatIRUNet(nn.Module):
         fve_size: int = 16,
         level_scale: float | None = None,
     ) -> None:
-        super().__init__()
         if not len(channels) == len(depths) == len(mixers) >= 1:
             raise VHeatIRError(
                 f"channels {list(channels)}, depths {list(depths)} and mixers {list(mixers)} "
                 "have different numbers of scales: give one value per scale in each"
             )
-        check_positive(in_chans=in_chans, downscale=downscale, fve_size=fve_size)
         if heat_placement not in PLACEMENTS:
             raise unknown_name("heat_placement", heat_placement, PLACEMENTS)
-        check_positive(channels=min(channels), heat_ratio=heat_ratio, level_scale=level_scale)
-        self.in_chans = in_chans
-        self.out_chans = in_chans if out_chans is None else out_chans
-        check_channels(self.in_chans, self.out_chans)
-        self.level_scale = level_scale
-        self.takes_level = level_scale is not None
-        self.downscale = downscale
+        check_positive(channels=min(channels), heat_ratio=heat_ratio, fve_size=fve_size)
+        super().__init__(in_chans, out_chans, channels[0], downscale, level_scale)
         self.multiple = downscale * 2 ** (len(channels) - 1)
-
-        area = downscale * downscale
-        planes = (in_chans + self.takes_level) * area
-        self.conv_first = nn.Conv2d(planes, channels[0], 3, padding=1)
         stages = [
             (dim, depth, mixer, heat_ratio, heat_placement, fve_size)
             for dim, depth, mixer in zip(channels, depths, mixers, strict=True)
@@ -123,23 +101,11 @@ class VHeatIRUNet(nn.Module):
             nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs
         )
         self.decoder = nn.ModuleList(Stage(*stage, 1) for stage in stages[:-1])
-        self.conv_last = nn.Conv2d(channels[0], self.out_chans * area, 3, padding=1)
-        init_linears(self)
-        for part in self.modules():
-            if isinstance(part, HeatResidual):
-                # Zero-initialise the output projection: a new heat block starts as the identity.
-                nn.init.zeros_(part.mixer.get_parameter("out_proj.weight"))
-        init_last_conv(self.conv_last)
+        self.add_last_conv(channels[0])
 
-    def forward(self, x: Tensor, level: float | Tensor | None = None) -> Tensor:
-        """Restore an image; arguments and result as :meth:`vheatir.archs.VHeatIR.forward`."""
-        check_input(x, self.in_chans)
-        height, width = x.shape[2:]
-        planes = level_plane(x, level, self.level_scale)
-        strength = planes[:, -1].mean((1, 2)) if self.takes_level else None
-        planes = pad_to_multiple(planes, self.multiple)
-        planes = F.pixel_unshuffle(planes, self.downscale)
-        first = y = self.conv_first(planes.contiguous(memory_format=torch.channels_last))
+    def features(self, planes: Tensor, strength: Tensor | None) -> Tensor:
+        """All scales, down and up again, and a residual; see :meth:`ImageNetwork.features`."""
+        first = y = self.conv_first(planes)
         skips = []
         for stage, down in zip(self.encoder, self.down, strict=True):
             y = stage(y, strength)
@@ -148,8 +114,7 @@ class VHeatIRUNet(nn.Module):
         y = self.body(y, strength)
         for stage, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
             y = stage(up(y) + skips.pop(), strength)
-        residual = F.pixel_shuffle(self.conv_last(y + first), self.downscale)
-        return own_channels(x, self.out_chans) + residual[..., :height, :width]
+        return y + first
 
 
 class Stage(nn.Module):

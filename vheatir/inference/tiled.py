@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vheatir.archs import window_of
-from vheatir.archs.vheatir_arch import pad_to_multiple
+from vheatir.archs.base import pad_to_multiple
 from vheatir.errors import VHeatIRError
 
 Level = float | Tensor | None

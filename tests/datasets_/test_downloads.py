@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vheatir.downloads import Lock, download, extract, file_hash
+from downloads import Lock, download, extract, file_hash
 from vheatir.errors import VHeatIRError
 
 CONTENT = bytes(range(256)) * 2000
