@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vheatir.colors import BT601_YCC
-from vheatir.degradations._filters import FloatImage, blur, stack, transform
+from vheatir.degradations._filters import FloatImage, blur, log_uniform, stack, transform
 
 Demosaicing = Literal["none", "bilinear", "edge-aware", "malvar"]
 
@@ -99,11 +99,11 @@ class CameraNoise:
             rng: random generator.
             luma_std: see the attribute; None to draw it log-uniformly from 0.7 to 14.
         """
-        std = _log_uniform(rng, 0.7, 14.0) if luma_std is None else luma_std
+        std = log_uniform(rng, 0.7, 14.0) if luma_std is None else luma_std
         # Cameras filter strong chroma noise out; stronger noise would hide coloured texture.
-        ratio = min(_log_uniform(rng, 0.35, 2.0), _MAX_CHROMA_STD / std)
-        tilt = _log_uniform(rng, 0.8, 1.25)
-        shot = _log_uniform(rng, 1e-4, 0.012)
+        ratio = min(log_uniform(rng, 0.35, 2.0), _MAX_CHROMA_STD / std)
+        tilt = log_uniform(rng, 0.8, 1.25)
+        shot = log_uniform(rng, 1e-4, 0.012)
         return cls(
             luma_std=std,
             blue_ratio=ratio * tilt,
@@ -119,7 +119,7 @@ class CameraNoise:
             phase=int(rng.integers(4)),
             luma_blur=float(rng.uniform(0.2, 0.95)),
             luma_tail=float(rng.uniform(0.05, 0.7)) if rng.random() < 0.35 else 0.0,
-            chroma_blur=_log_uniform(rng, 0.6, 4.0),
+            chroma_blur=log_uniform(rng, 0.6, 4.0),
             chroma_tail=float(rng.uniform(0.0, 0.75)),
             sharpening=float(rng.uniform(0.1, 0.8)) if rng.random() < 0.35 else 0.0,
         )
@@ -300,7 +300,3 @@ def _color_matrix(saturation: float) -> NDArray[np.float64]:
     """Return a camera-to-sRGB matrix that keeps gray and subtracts the other channels."""
     others = np.array([[0, 0.75, 0.25], [0.35, 0, 0.65], [0.1, 0.9, 0]])
     return (1 + saturation) * np.eye(3) - saturation * others
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(math.exp(rng.uniform(math.log(low), math.log(high))))
