@@ -225,22 +225,19 @@ def _demosaic_malvar(mosaic: FloatImage, phase: int) -> FloatImage:
         np.asarray(cv2.filter2D(mosaic, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.float32)
         for kernel in (_MALVAR_GREEN, _MALVAR_ROW, _MALVAR_ROW.T.copy(), _MALVAR_CROSS)
     )
+    # Red, green and blue of the four pixels of each 2x2 cell, by their place relative to red.
+    cell = {
+        (0, 0): (mosaic, green, cross),
+        (0, 1): (row, mosaic, column),
+        (1, 0): (column, mosaic, row),
+        (1, 1): (cross, green, mosaic),
+    }
     top, left = divmod(phase, 2)
-    red = (slice(top, None, 2), slice(left, None, 2))
-    blue = (slice(1 - top, None, 2), slice(1 - left, None, 2))
-    red_row = (slice(top, None, 2), slice(1 - left, None, 2))  # green pixels in rows with red
-    blue_row = (slice(1 - top, None, 2), slice(left, None, 2))
     out = np.empty((*mosaic.shape, 3), np.float32)
-    out[..., 1] = mosaic
-    out[(*red, 1)], out[(*blue, 1)] = green[red], green[blue]
-    for channel, own, other, own_row, other_row in (
-        (0, red, blue, red_row, blue_row),
-        (2, blue, red, blue_row, red_row),
-    ):
-        out[(*own, channel)] = mosaic[own]
-        out[(*other, channel)] = cross[other]
-        out[(*own_row, channel)] = row[own_row]
-        out[(*other_row, channel)] = column[other_row]
+    for (down, right), colors in cell.items():
+        place = (slice((top + down) % 2, None, 2), slice((left + right) % 2, None, 2))
+        for channel, plane in enumerate(colors):
+            out[(*place, channel)] = plane[place]
     return out
 
 
