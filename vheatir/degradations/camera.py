@@ -172,19 +172,17 @@ def add_camera_noise(
 
 def _sensor_noise(raw: FloatImage, camera: CameraNoise, rng: np.random.Generator) -> FloatImage:
     """Return shot and read noise of raw colours (H, W, 3) after demosaicing."""
+    signal = raw if camera.demosaicing == "none" else _mosaic(raw, camera.phase)
+    noise = rng.standard_normal(signal.shape, dtype=np.float32)
+    noise *= np.sqrt(camera.shot * signal + np.float32(camera.read))
     if camera.demosaicing == "none":
-        noise = rng.standard_normal(raw.shape, dtype=np.float32)
-        noise *= np.sqrt(camera.shot * raw + np.float32(camera.read))
         return noise
-    mosaic = _mosaic(raw, camera.phase)
-    noise = rng.standard_normal(mosaic.shape, dtype=np.float32)
-    noise *= np.sqrt(camera.shot * mosaic + np.float32(camera.read))
     if camera.demosaicing == "malvar":  # linear, so the noise can be demosaiced alone
         return _demosaic_malvar(noise, camera.phase)
     code = _CODES[camera.demosaicing, camera.phase]
     noisy, clean = (
         cv2.cvtColor(np.rint(m * _RAW_WHITE + _RAW_BLACK).clip(0, 65535).astype(np.uint16), code)
-        for m in (mosaic + noise, mosaic)
+        for m in (signal + noise, signal)
     )
     difference = noisy.astype(np.float32)
     difference -= clean

@@ -86,8 +86,7 @@ class PhotoDegradation:
         """
         if rng.random() >= self.resize:
             return 1.0
-        scale = log_uniform(rng, *self.resize_range)
-        return max(scale, self.source_size(size) / shortest)
+        return max(log_uniform(rng, *self.resize_range), self.source_size(size) / shortest)
 
     @staticmethod
     def source_size(size: int, scale: float = 1.0) -> int:

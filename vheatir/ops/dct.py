@@ -96,11 +96,8 @@ def _cosine_matrix(size: int, dtype: torch.dtype, device: str, inverse: bool) ->
     return matrix.T.contiguous() if inverse else matrix
 
 
-@lru_cache(maxsize=64)
-def _cached_cosine_matrix(size: int, dtype: torch.dtype, device: str, inverse: bool) -> Tensor:
-    # Autograd rejects tensors created in inference mode, and the cache outlives the mode.
-    with torch.inference_mode(False):
-        return _cosine_matrix(size, dtype, device, inverse)
+# Autograd rejects tensors created in inference mode, and the cache outlives the mode.
+_cached_cosine_matrix = lru_cache(maxsize=64)(torch.inference_mode(False)(_cosine_matrix))
 
 
 def transform(
