@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -34,8 +34,14 @@ def detect_config(state: _State) -> dict[str, Any]:
     """
     try:
         if "norm_first.weight" in state:
-            return {"type": "VHeatIR", **_image_channels(state), **_flat(state)}
-        return {"type": "VHeatIRUNet", **_image_channels(state), **_unet(state)}
+            config = {"type": "VHeatIR", **_image_channels(state), **_flat(state)}
+        else:
+            config = {"type": "VHeatIRUNet", **_image_channels(state), **_unet(state)}
+        # Each block has at least 4 weights, each group or scale 2. Building the network of a file
+        # that only names many blocks would take very long.
+        if 4 * sum(config["depths"]) + 2 * len(config["depths"]) > len(state):
+            raise ValueError("fewer weights than blocks")
+        return config
     except (KeyError, IndexError, ValueError, ZeroDivisionError):  # of weights missed or misshapen
         raise VHeatIRError("these are not the weights of a VHeatIR or VHeatIRUNet") from None
 
@@ -65,7 +71,6 @@ def _image_channels(state: _State) -> dict[str, Any]:
 def _flat(state: _State) -> dict[str, Any]:
     lengths = _lengths(state)
     depths = [lengths[f"groups.{index}.blocks"] for index in range(lengths["groups"])]
-    _check_number(state, depths)
     width = state["conv_first.weight"].shape[0]
     hidden = state["groups.0.blocks.0.mlp.0.weight"].shape[0]
     ratio = hidden / width
@@ -94,7 +99,6 @@ def _unet(state: _State) -> dict[str, Any]:
         if mixers[-1] != NO_HEAT:
             mixed = state[f"{prefix}in_proj.weight"].shape[0] // 2
             inner.append((dim // 2 if split else dim, mixed))
-    _check_number(state, depths)
     return {
         "channels": channels,
         "depths": depths,
@@ -126,12 +130,3 @@ def _lengths(state: _State) -> Counter[str]:
         for match in re.finditer(r"\.(\d+)(?=\.)", name[:_MAX_NAME_LENGTH])
     }
     return Counter(listed for listed, _ in items)
-
-
-def _check_number(state: _State, depths: Sequence[int]) -> None:
-    """Raise unless there are at least 4 weights for each block and 2 for each group or scale.
-
-    Building the network of a file that only names many blocks would take very long.
-    """
-    if 4 * sum(depths) + 2 * len(depths) > len(state):
-        raise ValueError("fewer weights than blocks")

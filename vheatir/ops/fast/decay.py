@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,7 @@ from vheatir.ops.heat_conduction import HeatConduction2d, interpolation_matrix, 
 DECAY_CACHE_BYTES = 32 * 2**20
 
 
-@dataclass
-class DecayMap:
+class DecayMap(NamedTuple):
     """A decay map (H, W, C) and the diffusivity k (h, w, C) that it belongs to."""
 
     diffusivity: Tensor

@@ -12,7 +12,6 @@ in training, and under ``torch.compile``, which fuses on its own, they run in pl
 
 from __future__ import annotations
 
-from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
@@ -22,12 +21,7 @@ from vheatir.ops.dispatch import speeds_up
 from vheatir.ops.layer_norm import LayerNorm
 
 #: Whether to use Triton kernels where they are supported.
-TRITON = True
-
-
-@lru_cache
-def _has_triton() -> bool:
-    return torch.version.cuda is not None and find_spec("triton") is not None
+TRITON = torch.version.cuda is not None and find_spec("triton") is not None
 
 
 def can_fuse(x: Tensor) -> bool:
@@ -39,7 +33,6 @@ def can_fuse(x: Tensor) -> bool:
         and x.dtype in (torch.float32, torch.float16, torch.bfloat16)
         and x.is_contiguous()
         and type(x) is Tensor
-        and _has_triton()
     )
 
 
