@@ -36,7 +36,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "type": "VHeatIRUNet",
         "channels": [8, 12],
         "depths": [1, 1],
-        "mixers": ["attention", "hco_spread"],
+        "mixers": ["hco", "hco_spread"],
         "level_scale": 255.0,
     },
 }

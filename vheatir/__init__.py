@@ -10,49 +10,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vheatir.archs import VHeatIR, VHeatIRUNet, build_network
-    from vheatir.inference import Restorer
-    from vheatir.metrics import psnr, psnrb, ssim
-    from vheatir.ops import HeatConduction2d, dct2, heat_conduction, idct2
-    from vheatir.weights import load_weights, save_weights
-    from vheatir.zoo import load_model
+    from vheatir.archs import VHeatIR as VHeatIR
+    from vheatir.archs import VHeatIRUNet as VHeatIRUNet
+    from vheatir.archs import build_network as build_network
+    from vheatir.inference import Restorer as Restorer
+    from vheatir.metrics import psnr as psnr
+    from vheatir.metrics import psnrb as psnrb
+    from vheatir.metrics import ssim as ssim
+    from vheatir.ops import HeatConduction2d as HeatConduction2d
+    from vheatir.ops import dct2 as dct2
+    from vheatir.ops import heat_conduction as heat_conduction
+    from vheatir.ops import idct2 as idct2
+    from vheatir.weights import load_weights as load_weights
+    from vheatir.weights import save_weights as save_weights
+    from vheatir.zoo import load_model as load_model
 
 __version__ = "0.2.0"
 
-_MODULE_OF = {
-    "HeatConduction2d": "vheatir.ops",
-    "Restorer": "vheatir.inference",
-    "VHeatIR": "vheatir.archs",
-    "VHeatIRUNet": "vheatir.archs",
-    "build_network": "vheatir.archs",
-    "dct2": "vheatir.ops",
-    "heat_conduction": "vheatir.ops",
-    "idct2": "vheatir.ops",
-    "load_model": "vheatir.zoo",
-    "load_weights": "vheatir.weights",
-    "psnr": "vheatir.metrics",
-    "psnrb": "vheatir.metrics",
-    "save_weights": "vheatir.weights",
-    "ssim": "vheatir.metrics",
+_NAMES_IN = {
+    "archs": ["VHeatIR", "VHeatIRUNet", "build_network"],
+    "inference": ["Restorer"],
+    "metrics": ["psnr", "psnrb", "ssim"],
+    "ops": ["HeatConduction2d", "dct2", "heat_conduction", "idct2"],
+    "weights": ["load_weights", "save_weights"],
+    "zoo": ["load_model"],
 }
+_MODULE_OF = {name: f"vheatir.{module}" for module, names in _NAMES_IN.items() for name in names}
 
-__all__ = [
-    "HeatConduction2d",
-    "Restorer",
-    "VHeatIR",
-    "VHeatIRUNet",
-    "__version__",
-    "build_network",
-    "dct2",
-    "heat_conduction",
-    "idct2",
-    "load_model",
-    "load_weights",
-    "psnr",
-    "psnrb",
-    "save_weights",
-    "ssim",
-]
+__all__ = ["__version__", *_MODULE_OF]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,12 +20,10 @@ BT601_YCC = np.array(
 #: Y - 16 of MATLAB's ``rgb2ycbcr``, Y in 16..235, for R, G and B in [0, 1].
 MATLAB_LUMA = (65.481, 128.553, 24.966)
 
-_LUMA = np.array(MATLAB_LUMA) / 255
-
 
 def matlab_luma(rgb: NDArray[Any]) -> NDArray[np.floating[Any]]:
     """Return Y of MATLAB's ``rgb2ycbcr``, 16..235, of (H, W, 3) with white at 255; not rounded."""
-    return np.asarray(rgb @ _LUMA + 16)
+    return np.asarray(rgb @ (np.array(MATLAB_LUMA) / 255) + 16)
 
 
 def to_color_mode(image: NDArray[Any], mode: ColorMode) -> NDArray[np.uint8]:

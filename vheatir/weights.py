@@ -182,11 +182,10 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         with safetensors.safe_open(str(file), framework="pt") as opened:  # type: ignore[no-untyped-call]
             metadata = opened.metadata() or {}
-            shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]
+            params = sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())
     except (safetensors.SafetensorError, OSError) as error:
         raise _damaged_error(file, error) from None
     header = _header(file, metadata)
-    params = sum(math.prod(shape) for shape in shapes)
     return {**header["info"], "network": header["network"], "params": params}
 
 

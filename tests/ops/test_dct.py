@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vheatir.errors import VHeatIRError
 from vheatir.ops import dct, dct2, idct2
-from vheatir.ops.dct import _FourierDct, cosine_matrix
+from vheatir.ops.dct import cosine_matrix, fft_dct
 
 SIZES = [(1, 1), (1, 7), (2, 3), (8, 8), (13, 31), (30, 17), (64, 49), (97, 20)]
 DIMS = [(-2, -1), (1, 2), (2, 1), (0, 3), (3, 0), (0, 1)]
@@ -24,7 +24,7 @@ Transform = Callable[[Tensor, tuple[int, int]], Tensor]
 
 def by_torch_fft(inverse: bool) -> Transform:
     """The torch.fft path, for devices that SciPy does not support; it also runs on the CPU."""
-    return lambda x, dim: _FourierDct.apply(x, [d % x.ndim for d in dim], inverse)
+    return lambda x, dim: fft_dct.__wrapped__(x, [d % x.ndim for d in dim], inverse)
 
 
 FORWARD: dict[str, Transform] = {

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from vheatir.archs.vheatir_unet_arch import NO_HEAT
 from vheatir.errors import VHeatIRError
 
 _State = Mapping[str, Tensor]
 _MAX_NAME_LENGTH = 256
-_UNKNOWN = "these are not the weights of a VHeatIR or VHeatIRUNet"
 
 
 def detect_config(state: _State) -> dict[str, Any]:
@@ -32,26 +32,27 @@ def detect_config(state: _State) -> dict[str, Any]:
     Raises:
         VHeatIRError: the weights are of another network.
     """
-    convolutions = [
-        state[name]
-        for name in ("conv_first.weight", "conv_last.weight")
-        if name in state and state[name].ndim == 4
-    ]
-    if len(convolutions) < 2:
-        raise VHeatIRError(_UNKNOWN)
-    channels = _image_channels(convolutions[0].shape[1], convolutions[1].shape[0])
-    width = convolutions[0].shape[0]
-    if "norm_first.weight" in state:
-        return {"type": "VHeatIR", **channels, **_flat(state, width)}
-    return {"type": "VHeatIRUNet", **channels, **_unet(state, width)}
+    try:
+        if "norm_first.weight" in state:
+            config = {"type": "VHeatIR", **_image_channels(state), **_flat(state)}
+        else:
+            config = {"type": "VHeatIRUNet", **_image_channels(state), **_unet(state)}
+        # Each block has at least 4 weights, each group or scale 2. Building the network of a file
+        # that only names many blocks would take very long.
+        if 4 * sum(config["depths"]) + 2 * len(config["depths"]) > len(state):
+            raise ValueError("fewer weights than blocks")
+        return config
+    except (KeyError, IndexError, ValueError, ZeroDivisionError):  # of weights missed or misshapen
+        raise VHeatIRError("these are not the weights of a VHeatIR or VHeatIRUNet") from None
 
 
-def _image_channels(planes_in: int, planes_out: int) -> dict[str, Any]:
+def _image_channels(state: _State) -> dict[str, Any]:
     """Return the channels, the downscale and the level input from the planes of the convolutions.
 
     A pixel-unshuffle by d multiplies the channels by d squared, so that at most one combination
     matches.
     """
+    planes_in, planes_out = state["conv_first.weight"].shape[1], state["conv_last.weight"].shape[0]
     for in_chans in (1, 3):
         for out_chans in {1, in_chans}:
             area, rest = divmod(planes_out, out_chans)
@@ -64,100 +65,68 @@ def _image_channels(planes_in: int, planes_out: int) -> dict[str, Any]:
                     "downscale": downscale,
                     "level_scale": 255.0 if level_planes else None,
                 }
-    raise VHeatIRError(f"{_UNKNOWN}: their {planes_in} planes fit neither gray nor colour images")
+    raise ValueError("the planes fit neither gray nor colour images")
 
 
-def _flat(state: _State, width: int) -> dict[str, Any]:
+def _flat(state: _State) -> dict[str, Any]:
     lengths = _lengths(state)
     depths = [lengths[f"groups.{index}.blocks"] for index in range(lengths["groups"])]
-    _check_number(state, depths)
-    block = "groups.0.blocks.0."
+    width = state["conv_first.weight"].shape[0]
+    hidden = state["groups.0.blocks.0.mlp.0.weight"].shape[0]
+    ratio = hidden / width
     return {
         "embed_dim": width,
         "depths": depths,
-        "mlp_ratio": _ratio(_shape(state, f"{block}mlp.0.weight")[0], width),
-        "mixer": _mixer(state, f"{block}mixer."),
-        **_fve(state),
+        # rounded down, the product must give the hidden channels
+        "mlp_ratio": ratio if int(width * ratio) == hidden else (hidden + 0.5) / width,
+        **_fve_size(state),
     }
 
 
-def _unet(state: _State, width: int) -> dict[str, Any]:
+def _unet(state: _State) -> dict[str, Any]:
     lengths = _lengths(state)
-    coarser = lengths["down"]
-    channels = [width, *(_shape(state, f"down.{index}.weight")[0] for index in range(coarser))]
-    stages = [*(f"encoder.{index}." for index in range(coarser)), "body."]
+    coarser = range(lengths["down"])
+    convolutions = ["conv_first.weight", *(f"down.{index}.weight" for index in coarser)]
+    channels = [state[name].shape[0] for name in convolutions]
+    stages = [*(f"encoder.{index}." for index in coarser), "body."]
     beside = any(".split_blocks." in name for name in state)
     depths, mixers, inner = [], [], []
     for stage, dim in zip(stages, channels, strict=True):
         split = lengths[f"{stage}split_blocks"]
         depths.append(split or lengths[f"{stage}blocks"])
-        mixer = f"{stage}split_blocks.0.heat.mixer." if split else f"{stage}heat.mixer."
-        has_heat = f"{mixer}in_proj.weight" in state
-        mixers.append(_mixer(state, mixer) if has_heat else "conv")
-        if has_heat:
-            mixed = _shape(state, f"{mixer}in_proj.weight")[0] // 2
+        prefix = f"{stage}split_blocks.0.heat.mixer." if split else f"{stage}heat.mixer."
+        mixers.append("hco" if f"{prefix}to_k.weight" in state else NO_HEAT)
+        if mixers[-1] != NO_HEAT:
+            mixed = state[f"{prefix}in_proj.weight"].shape[0] // 2
             inner.append((dim // 2 if split else dim, mixed))
-    _check_number(state, depths)
     return {
         "channels": channels,
         "depths": depths,
         "mixers": mixers,
         "heat_placement": "beside" if beside else "after",
         **({"heat_ratio": _heat_ratio(inner, 4 if beside else 8)} if inner else {}),
-        **_fve(state),
+        **_fve_size(state),
     }
 
 
 def _heat_ratio(scales: list[tuple[int, int]], least: int) -> float:
     """Return the ratio that gives the mixed channels of all scales: (channels, mixed channels)."""
-    ratios = [mixed / dim for dim, mixed in scales if dim]
-    for ratio in sorted(ratios, reverse=True):
+    for ratio in sorted((mixed / dim for dim, mixed in scales), reverse=True):
         if all(max(least, round(dim * ratio)) == mixed for dim, mixed in scales):
             return ratio
-    raise VHeatIRError(f"{_UNKNOWN}: no heat_ratio gives its channels")
+    raise ValueError("no heat_ratio gives the channels")
 
 
-def _ratio(hidden: int, width: int) -> float:
-    """Return the ``mlp_ratio`` for which ``int(width * ratio)`` is ``hidden``."""
-    ratio = hidden / max(width, 1)
-    return ratio if int(width * ratio) == hidden else (hidden + 0.5) / max(width, 1)
+def _fve_size(state: _State) -> dict[str, int]:
+    sizes = [part.shape[0] for name, part in state.items() if name.endswith(".fve")]
+    return {"fve_size": sizes[0]} if sizes else {}
 
 
-def _mixer(state: _State, prefix: str) -> str:
-    if f"{prefix}to_k.weight" in state:
-        return "hco"
-    return "attention" if f"{prefix}qkv.weight" in state else "none"
-
-
-def _fve(state: _State) -> dict[str, Any]:
-    name = next((name for name in state if name.endswith(".fve")), None)
-    return {} if name is None else {"fve_size": _shape(state, name)[0]}
-
-
-def _shape(state: _State, name: str) -> list[int]:
-    if name not in state or state[name].ndim < 1:
-        raise VHeatIRError(f"{_UNKNOWN}: {name} is missing")
-    return list(state[name].shape)
-
-
-def _lengths(names: Iterable[str]) -> defaultdict[str, int]:
+def _lengths(state: _State) -> Counter[str]:
     """Return the lengths of the lists of modules by name: ``a.0.weight`` is of the list ``a``."""
-    items: set[tuple[str, str]] = set()
-    for name in names:
-        if len(name) > _MAX_NAME_LENGTH:
-            raise VHeatIRError(_UNKNOWN)
-        for match in re.finditer(r"\.(\d+)(?=\.)", name):
-            items.add((name[: match.start()], match[1]))
-    lengths: defaultdict[str, int] = defaultdict(int)
-    for listed, _ in items:
-        lengths[listed] += 1
-    return lengths
-
-
-def _check_number(state: _State, depths: Sequence[int]) -> None:
-    """Raise unless there are at least 4 weights for each block and 2 for each group or scale.
-
-    Building the network of a file that only names many blocks would take very long.
-    """
-    if 4 * sum(depths) + 2 * len(depths) > len(state):
-        raise VHeatIRError(_UNKNOWN)
+    items = {
+        (name[: match.start()], match[1])
+        for name in state
+        for match in re.finditer(r"\.(\d+)(?=\.)", name[:_MAX_NAME_LENGTH])
+    }
+    return Counter(listed for listed, _ in items)

@@ -13,7 +13,7 @@ from vheatir.archs.vheatir_arch import VHeatIR
 from vheatir.ops.dispatch import infers, speeds_up
 from vheatir.ops.fast.fused import add_and_normalise_
 from vheatir.ops.fast.heat_conduction import stream
-from vheatir.ops.fast.strips import add_convolution, can_stream
+from vheatir.ops.fast.strips import add_convolution, batches, can_stream
 from vheatir.ops.heat_conduction import HeatConduction2d
 
 
@@ -62,7 +62,9 @@ def block_forward(
             x += block.norm2(block.mlp(x))
 
     x = x if overwrite else x.clone()
-    stream(block.mixer, x, frequency_embedding, block.norm1 if block.pre_norm else None, finish)
+    before = block.norm1 if block.pre_norm else None
+    for images in batches(x):
+        stream(block.mixer, images, frequency_embedding, before, finish)
     return x
 
 

@@ -132,20 +132,15 @@ class Stage(nn.Module):
     ) -> None:
         super().__init__()
         beside = heat_placement == "beside" and mixer != NO_HEAT
-        self.blocks = nn.Sequential(
-            *(ResidualConvBlock(dim) for _ in range(0 if beside else depth))
-        )
-        self.split_blocks = nn.ModuleList()
+        width = dim // 2 if beside else dim
+        inner = max(4 if beside else 8, round(width * heat_ratio))
+        convolutions, splits = (0, depth) if beside else (depth, 0)
+        self.blocks = nn.Sequential(*(ResidualConvBlock(dim) for _ in range(convolutions)))
+        # windows alternate between unshifted and shifted from block to block
+        self.split_blocks = nn.ModuleList(SplitBlock(dim, mixer, inner, i) for i in range(splits))
         self.heat: HeatResidual | None = None
-        if beside:
-            inner = max(4, round(dim // 2 * heat_ratio))
-            # windows alternate between unshifted and shifted from block to block
-            blocks = (SplitBlock(dim, mixer, inner, i) for i in range(depth))
-            self.split_blocks = nn.ModuleList(blocks)
-            width = dim // 2
-        elif mixer != NO_HEAT:
-            self.heat = HeatResidual(dim, mixer, max(8, round(dim * heat_ratio)), index)
-            width = dim
+        if mixer != NO_HEAT and not beside:
+            self.heat = HeatResidual(dim, mixer, inner, index)
         self.fve = None if mixer == NO_HEAT else frequency_embedding_for(self, width, fve_size)
 
     def forward(self, x: Tensor, level: Tensor | None = None) -> Tensor:

@@ -1,6 +1,8 @@
-"""Typed wrappers of OpenCV filters for float32 images."""
+"""What several degradations need: typed OpenCV filters for float32 images, a random number."""
 
 from __future__ import annotations
+
+import math
 
 import cv2
 import numpy as np
@@ -24,3 +26,8 @@ def transform(image: FloatImage, matrix: FloatImage) -> FloatImage:
 def stack(*planes: FloatImage) -> FloatImage:
     """Stack planes (H, W) into an image (H, W, C)."""
     return np.asarray(cv2.merge(planes), np.float32)
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform between those of ``low`` and ``high``."""
+    return math.exp(rng.uniform(math.log(low), math.log(high)))

@@ -62,12 +62,14 @@ def benchmark_noise(image: NDArray[np.float32], sigma: float) -> NDArray[np.floa
     return (image + noise).astype(np.float32)
 
 
-def jpeg_bytes(image: NDArray[np.uint8], quality: int, subsampling: Subsampling = "4:2:0") -> bytes:
+def jpeg_bytes(
+    image: NDArray[np.uint8], quality: float, subsampling: Subsampling = "4:2:0"
+) -> bytes:
     """Compress an image to a JPEG file in memory.
 
     Args:
         image: ``uint8``, (H, W) or (H, W, 3) RGB. The 8x8 blocks start at pixel (0, 0).
-        quality: 1 to 100.
+        quality: a whole number from 1 to 100.
         subsampling: chroma subsampling, ``"4:2:0"``, ``"4:2:2"`` or ``"4:4:4"``; no effect on gray
             images.
 
@@ -94,13 +96,13 @@ def jpeg_bytes(image: NDArray[np.uint8], quality: int, subsampling: Subsampling 
 
 
 def jpeg_compress(
-    image: NDArray[np.uint8], quality: int, subsampling: Subsampling = "4:2:0"
+    image: NDArray[np.uint8], quality: float, subsampling: Subsampling = "4:2:0"
 ) -> NDArray[np.uint8]:
     """Compress an image as JPEG and decode it again.
 
     Args:
         image: see :func:`jpeg_bytes`, also for the other arguments.
-        quality: 1 to 100.
+        quality: a whole number from 1 to 100.
         subsampling: chroma subsampling.
 
     Returns:

@@ -47,9 +47,7 @@ def degrade_for_benchmark(
     assert level is not None
     if task.kind == "denoise":
         return benchmark_noise(clean.astype(np.float32) / np.float32(255), level)
-    if level != int(level):
-        raise VHeatIRError(f"JPEG quality {level} is invalid: give a whole number from 1 to 100")
-    return jpeg_compress(clean, int(level)).astype(np.float32) / np.float32(255)
+    return jpeg_compress(clean, level).astype(np.float32) / np.float32(255)
 
 
 def _synthetic_photo(clean: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vheatir.colors import BT601_YCC
-from vheatir.degradations._filters import FloatImage, blur, stack, transform
+from vheatir.degradations._filters import FloatImage, blur, log_uniform, stack, transform
 
 Demosaicing = Literal["none", "bilinear", "edge-aware", "malvar"]
 
@@ -99,11 +99,11 @@ class CameraNoise:
             rng: random generator.
             luma_std: see the attribute; None to draw it log-uniformly from 0.7 to 14.
         """
-        std = _log_uniform(rng, 0.7, 14.0) if luma_std is None else luma_std
+        std = log_uniform(rng, 0.7, 14.0) if luma_std is None else luma_std
         # Cameras filter strong chroma noise out; stronger noise would hide coloured texture.
-        ratio = min(_log_uniform(rng, 0.35, 2.0), _MAX_CHROMA_STD / std)
-        tilt = _log_uniform(rng, 0.8, 1.25)
-        shot = _log_uniform(rng, 1e-4, 0.012)
+        ratio = min(log_uniform(rng, 0.35, 2.0), _MAX_CHROMA_STD / std)
+        tilt = log_uniform(rng, 0.8, 1.25)
+        shot = log_uniform(rng, 1e-4, 0.012)
         return cls(
             luma_std=std,
             blue_ratio=ratio * tilt,
@@ -119,7 +119,7 @@ class CameraNoise:
             phase=int(rng.integers(4)),
             luma_blur=float(rng.uniform(0.2, 0.95)),
             luma_tail=float(rng.uniform(0.05, 0.7)) if rng.random() < 0.35 else 0.0,
-            chroma_blur=_log_uniform(rng, 0.6, 4.0),
+            chroma_blur=log_uniform(rng, 0.6, 4.0),
             chroma_tail=float(rng.uniform(0.0, 0.75)),
             sharpening=float(rng.uniform(0.1, 0.8)) if rng.random() < 0.35 else 0.0,
         )
@@ -172,19 +172,17 @@ def add_camera_noise(
 
 def _sensor_noise(raw: FloatImage, camera: CameraNoise, rng: np.random.Generator) -> FloatImage:
     """Return shot and read noise of raw colours (H, W, 3) after demosaicing."""
+    signal = raw if camera.demosaicing == "none" else _mosaic(raw, camera.phase)
+    noise = rng.standard_normal(signal.shape, dtype=np.float32)
+    noise *= np.sqrt(camera.shot * signal + np.float32(camera.read))
     if camera.demosaicing == "none":
-        noise = rng.standard_normal(raw.shape, dtype=np.float32)
-        noise *= np.sqrt(camera.shot * raw + np.float32(camera.read))
         return noise
-    mosaic = _mosaic(raw, camera.phase)
-    noise = rng.standard_normal(mosaic.shape, dtype=np.float32)
-    noise *= np.sqrt(camera.shot * mosaic + np.float32(camera.read))
     if camera.demosaicing == "malvar":  # linear, so the noise can be demosaiced alone
         return _demosaic_malvar(noise, camera.phase)
     code = _CODES[camera.demosaicing, camera.phase]
     noisy, clean = (
         cv2.cvtColor(np.rint(m * _RAW_WHITE + _RAW_BLACK).clip(0, 65535).astype(np.uint16), code)
-        for m in (mosaic + noise, mosaic)
+        for m in (signal + noise, signal)
     )
     difference = noisy.astype(np.float32)
     difference -= clean
@@ -225,22 +223,19 @@ def _demosaic_malvar(mosaic: FloatImage, phase: int) -> FloatImage:
         np.asarray(cv2.filter2D(mosaic, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.float32)
         for kernel in (_MALVAR_GREEN, _MALVAR_ROW, _MALVAR_ROW.T.copy(), _MALVAR_CROSS)
     )
+    # Red, green and blue of the four pixels of each 2x2 cell, by their place relative to red.
+    cell = {
+        (0, 0): (mosaic, green, cross),
+        (0, 1): (row, mosaic, column),
+        (1, 0): (column, mosaic, row),
+        (1, 1): (cross, green, mosaic),
+    }
     top, left = divmod(phase, 2)
-    red = (slice(top, None, 2), slice(left, None, 2))
-    blue = (slice(1 - top, None, 2), slice(1 - left, None, 2))
-    red_row = (slice(top, None, 2), slice(1 - left, None, 2))  # green pixels in rows with red
-    blue_row = (slice(1 - top, None, 2), slice(left, None, 2))
     out = np.empty((*mosaic.shape, 3), np.float32)
-    out[..., 1] = mosaic
-    out[(*red, 1)], out[(*blue, 1)] = green[red], green[blue]
-    for channel, own, other, own_row, other_row in (
-        (0, red, blue, red_row, blue_row),
-        (2, blue, red, blue_row, red_row),
-    ):
-        out[(*own, channel)] = mosaic[own]
-        out[(*other, channel)] = cross[other]
-        out[(*own_row, channel)] = row[own_row]
-        out[(*other_row, channel)] = column[other_row]
+    for (down, right), colors in cell.items():
+        place = (slice((top + down) % 2, None, 2), slice((left + right) % 2, None, 2))
+        for channel, plane in enumerate(colors):
+            out[(*place, channel)] = plane[place]
     return out
 
 
@@ -300,7 +295,3 @@ def _color_matrix(saturation: float) -> NDArray[np.float64]:
     """Return a camera-to-sRGB matrix that keeps gray and subtracts the other channels."""
     others = np.array([[0, 0.75, 0.25], [0.35, 0, 0.65], [0.1, 0.9, 0]])
     return (1 + saturation) * np.eye(3) - saturation * others
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(math.exp(rng.uniform(math.log(low), math.log(high))))

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vheatir.degradations._filters import FloatImage, blur, transform
+from vheatir.degradations._filters import FloatImage, blur, log_uniform, transform
 from vheatir.degradations.basic import JPEG_UNIT, Subsampling, jpeg_compress
 from vheatir.degradations.camera import CameraNoise, add_camera_noise
 from vheatir.metrics import to_uint8
@@ -85,9 +86,7 @@ class PhotoDegradation:
         """
         if rng.random() >= self.resize:
             return 1.0
-        low, high = self.resize_range
-        scale = math.exp(rng.uniform(math.log(low), math.log(high)))
-        return max(scale, self.source_size(size) / shortest)
+        return max(log_uniform(rng, *self.resize_range), self.source_size(size) / shortest)
 
     @staticmethod
     def source_size(size: int, scale: float = 1.0) -> int:
@@ -107,7 +106,26 @@ class _Sample:
     target: FloatImage
     input: FloatImage
     scale: float
-    rng: np.random.Generator = field(repr=False)
+    what: PhotoDegradation
+    rng: np.random.Generator
+
+    def normal(self, *, gray: bool) -> FloatImage:
+        """Return standard normal noise: gray, or independent in each channel of the input."""
+        shape = self.input.shape[:2] if gray else self.input.shape
+        return self.rng.standard_normal(shape, dtype=np.float32)
+
+    def add(self, noise: FloatImage) -> None:
+        """Add noise to the input; gray noise (H, W) to each of its channels."""
+        if noise.ndim < self.input.ndim:
+            noise = noise[..., None]
+        self.input = self.input + noise
+
+    def draw_sigma(self) -> np.float32:
+        """Draw the standard deviation of noise, on 0..1."""
+        return np.float32(log_uniform(self.rng, *self.what.sigma) / 255)
+
+
+_Step = Callable[[_Sample], None]
 
 
 def degrade_photo(
@@ -133,9 +151,9 @@ def degrade_photo(
     source = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY) if gray else clean
     target = source.astype(np.float32)
     target /= np.float32(255)
-    sample = _Sample(target, target, scale, rng)
+    sample = _Sample(target, target, scale, what, rng)
     if rng.random() >= what.clean:
-        for step in _draw_steps(what, rng, scale):
+        for step in _draw_steps(sample):
             step(sample)
     elif scale != 1.0:
         _resize(sample)
@@ -147,32 +165,27 @@ def degrade_photo(
     return lq, gt
 
 
-def _draw_steps(
-    what: PhotoDegradation, rng: np.random.Generator, scale: float
-) -> list[Callable[[_Sample], None]]:
+def _draw_steps(sample: _Sample) -> list[_Step]:
     """Draw the degradations of a sample, in order."""
-    kinds: list[tuple[float, Callable[[_Sample], None]]] = [
+    what, rng = sample.what, sample.rng
+    kinds: list[tuple[float, _Step]] = [
         (what.camera_noise, _camera_noise),
-        (what.white_noise, lambda s: _gaussian(s, what, "white")),
-        (what.gray_noise, lambda s: _gaussian(s, what, "gray")),
-        (what.correlated_noise, lambda s: _gaussian(s, what, "correlated")),
-        (what.blurred_noise, lambda s: _gaussian(s, what, "blurred")),
-        (what.poisson_noise, lambda s: _poisson(s, what)),
-        (what.film_grain, lambda s: _film_grain(s, what)),
+        (what.white_noise, partial(_gaussian, kind="white")),
+        (what.gray_noise, partial(_gaussian, kind="gray")),
+        (what.correlated_noise, partial(_gaussian, kind="correlated")),
+        (what.blurred_noise, partial(_gaussian, kind="blurred")),
+        (what.poisson_noise, _poisson),
+        (what.film_grain, _film_grain),
     ]
+    first: list[_Step] = []
     steps = [step for probability, step in kinds if rng.random() < probability]
-    first: list[Callable[[_Sample], None]] = []
-    if scale != 1.0:
-        (first if scale > _MAX_NOISE_ENLARGEMENT else steps).append(_resize)
-
-    def jpeg(sample: _Sample) -> None:
-        _jpeg(sample, what)
-
-    last: list[Callable[[_Sample], None]] = []
+    last: list[_Step] = []
+    if sample.scale != 1.0:
+        (first if sample.scale > _MAX_NOISE_ENLARGEMENT else steps).append(_resize)
     if rng.random() < what.jpeg:
-        (last if rng.random() < what.jpeg_last else steps).append(jpeg)
+        (last if rng.random() < what.jpeg_last else steps).append(_jpeg)
         if rng.random() < what.second_jpeg:
-            steps.append(jpeg)
+            steps.append(_jpeg)
     order = rng.permutation(len(steps))
     return first + [steps[i] for i in order] + last
 
@@ -181,58 +194,41 @@ def _camera_noise(sample: _Sample) -> None:
     sample.input = add_camera_noise(sample.input, CameraNoise.draw(sample.rng), sample.rng)
 
 
-def _draw_sigma(what: PhotoDegradation, rng: np.random.Generator) -> np.float32:
-    low, high = what.sigma
-    return np.float32(math.exp(rng.uniform(math.log(low), math.log(high))) / 255)
-
-
-def _normal(sample: _Sample, channels: int | None = None) -> FloatImage:
-    """Return standard normal noise of the sample's height and width."""
-    shape: tuple[int, ...] = sample.input.shape[:2]
-    if channels and sample.input.ndim == 3:
-        shape = (*shape, channels)
-    return sample.rng.standard_normal(shape, dtype=np.float32)
-
-
-def _per_channel(noise: FloatImage, sample: _Sample) -> FloatImage:
-    """Add a channel axis to gray noise (H, W) for a colour sample."""
-    return noise[..., None] if sample.input.ndim == 3 and noise.ndim == 2 else noise
-
-
-def _gaussian(sample: _Sample, what: PhotoDegradation, kind: str) -> None:
-    rng = sample.rng
-    noise = _normal(sample, None if kind == "gray" else 3)
+def _gaussian(sample: _Sample, kind: str) -> None:
+    noise = sample.normal(gray=kind == "gray")
     if kind == "correlated" and noise.ndim == 3:
         # Rows of unit norm: every channel keeps its standard deviation.
-        mix = rng.uniform(-1, 1, (3, 3)) + np.eye(3)
+        mix = sample.rng.uniform(-1, 1, (3, 3)) + np.eye(3)
         mix /= np.linalg.norm(mix, axis=1, keepdims=True)
         noise = transform(noise, mix.astype(np.float32))
     if kind == "blurred":
-        noise = blur(noise, float(rng.uniform(0.4, 1.5)))
-        noise /= max(float(noise.std()), 1e-6)
+        noise = _blurred(noise, float(sample.rng.uniform(0.4, 1.5)))
         noise *= np.float32(0.5)  # blotches are more visible than white noise of equal strength
-    sample.input = sample.input + _per_channel(noise, sample) * _draw_sigma(what, rng)
+    sample.add(noise * sample.draw_sigma())
 
 
-def _poisson(sample: _Sample, what: PhotoDegradation) -> None:
-    rng = sample.rng
-    gray = rng.random() < 0.4
-    noise = _per_channel(_normal(sample, None if gray else 3), sample)
+def _poisson(sample: _Sample) -> None:
+    noise = sample.normal(gray=sample.rng.random() < 0.4)
     # Gaussian approximation; sigma is the standard deviation at mid-gray.
     strength = np.sqrt(np.maximum(sample.input, 0) * np.float32(2))
-    if gray and strength.ndim == 3:
-        strength = strength.mean(axis=2, keepdims=True)
-    sample.input = sample.input + noise * strength * _draw_sigma(what, rng)
+    if noise.ndim < strength.ndim:
+        strength = strength.mean(axis=2)
+    sample.add(noise * strength * sample.draw_sigma())
 
 
-def _film_grain(sample: _Sample, what: PhotoDegradation) -> None:
-    rng = sample.rng
-    noise = blur(_normal(sample), float(rng.uniform(0.3, 1.2)))
-    noise /= max(float(noise.std()), 1e-6)
+def _film_grain(sample: _Sample) -> None:
+    noise = _blurred(sample.normal(gray=True), float(sample.rng.uniform(0.3, 1.2)))
     luma = sample.input if sample.input.ndim == 2 else sample.input.mean(axis=2)
     inside = luma.clip(0.02, 0.98)
-    noise *= 2 * np.sqrt(inside * (1 - inside)) * min(_draw_sigma(what, rng), np.float32(20 / 255))
-    sample.input = sample.input + _per_channel(noise, sample)
+    strength = 2 * np.sqrt(inside * (1 - inside))
+    sample.add(noise * (strength * min(sample.draw_sigma(), np.float32(20 / 255))))
+
+
+def _blurred(noise: FloatImage, sigma: float) -> FloatImage:
+    """Blur noise, and restore its standard deviation to 1."""
+    noise = blur(noise, sigma)
+    noise /= max(float(noise.std()), 1e-6)
+    return noise
 
 
 def _resize(sample: _Sample) -> None:
@@ -249,9 +245,9 @@ def _resize(sample: _Sample) -> None:
     sample.input = sample.target if same else resized
 
 
-def _jpeg(sample: _Sample, what: PhotoDegradation) -> None:
+def _jpeg(sample: _Sample) -> None:
     """Compress the input, then crop, so that a later compression has another grid phase."""
-    rng = sample.rng
+    what, rng = sample.what, sample.rng
     low, high = what.low_quality if rng.random() < what.low_quality_share else what.quality
     quality = int(rng.integers(low, high + 1))
     subsampling = _SUBSAMPLINGS[int(rng.integers(len(_SUBSAMPLINGS)))]

@@ -97,11 +97,10 @@ def degrade_for_training(
         return add_noise(unit, sigma, rng), clean, sigma
     degraded, top, left = clean, 0, 0
     if rng.random() < what.double_compression:
-        degraded = jpeg_compress(clean, _draw_quality(what, rng), _draw_subsampling(what, rng))
+        degraded, _ = _compress(clean, what, rng)
         if what.margin:
             top, left = (int(v) for v in rng.integers(JPEG_UNIT // 2, size=2))
-    quality = _draw_quality(what, rng)
-    degraded = jpeg_compress(degraded[top:, left:], quality, _draw_subsampling(what, rng))
+    degraded, quality = _compress(degraded[top:, left:], what, rng)
     clean = clean[top:, left:]
     row = column = 0
     if what.margin and not (what.jpeg_grid == "half" and rng.random() < 0.5):
@@ -111,9 +110,10 @@ def degrade_for_training(
     return degraded[window], clean[window], float(quality)
 
 
-def _draw_quality(what: DegradationRange, rng: np.random.Generator) -> int:
-    return int(rng.integers(round(what.low), round(what.high) + 1))
-
-
-def _draw_subsampling(what: DegradationRange, rng: np.random.Generator) -> Subsampling:
-    return what.subsampling[int(rng.integers(len(what.subsampling)))]
+def _compress(
+    image: NDArray[np.uint8], what: DegradationRange, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], int]:
+    """Compress an image with a quality and a subsampling drawn from the range."""
+    quality = int(rng.integers(round(what.low), round(what.high) + 1))
+    subsampling = what.subsampling[int(rng.integers(len(what.subsampling)))]
+    return jpeg_compress(image, quality, subsampling), quality

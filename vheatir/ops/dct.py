@@ -25,7 +25,7 @@ Backends:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ from vheatir.ops.dispatch import accelerated
 
 Backend = Literal["auto", "matmul", "fft"]
 BACKENDS = ("auto", "matmul", "fft")
+_Transform = Callable[[Tensor, list[int], bool], Tensor]
 
 # Largest sizes at which the matrix product is faster, measured on two CPU cores and on an H100, the
 # latter in float32 and with TF32 (torch.set_float32_matmul_precision); see docs/benchmarks.md.
@@ -95,11 +96,8 @@ def _cosine_matrix(size: int, dtype: torch.dtype, device: str, inverse: bool) ->
     return matrix.T.contiguous() if inverse else matrix
 
 
-@lru_cache(maxsize=64)
-def _cached_cosine_matrix(size: int, dtype: torch.dtype, device: str, inverse: bool) -> Tensor:
-    # Autograd rejects tensors created in inference mode, and the cache outlives the mode.
-    with torch.inference_mode(False):
-        return _cosine_matrix(size, dtype, device, inverse)
+# Autograd rejects tensors created in inference mode, and the cache outlives the mode.
+_cached_cosine_matrix = lru_cache(maxsize=64)(torch.inference_mode(False)(_cosine_matrix))
 
 
 def transform(
@@ -184,26 +182,32 @@ def _as_columns(x: Tensor, dim: int) -> Tensor:
     return x.reshape(math.prod(x.shape[:dim]), x.shape[dim], math.prod(x.shape[dim + 1 :]))
 
 
+class Orthonormal(torch.autograd.Function):
+    """A transform ``run(x, dims, inverse)`` with its inverse as the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, run: _Transform, x: Tensor, dims: list[int], inverse: bool) -> Tensor:
+        """Return the transform."""
+        ctx.run, ctx.dims, ctx.inverse = run, dims, inverse
+        return run(x, dims, inverse)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        """Return the gradient with respect to x; the other arguments have none."""
+        return None, Orthonormal.apply(ctx.run, grad, ctx.dims, not ctx.inverse), None, None
+
+
 @accelerated
 def fft_dct(x: Tensor, dims: list[int], inverse: bool) -> Tensor:
     """The "fft" backend; dimensions >= 0."""
-    return _FourierDct.apply(x, dims, inverse)
+    return Orthonormal.apply(_fft_dct, x, dims, inverse)
 
 
-class _FourierDct(torch.autograd.Function):
-    """The "fft" backend through torch.fft, with the inverse transform as its backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: list[int], inverse: bool) -> Tensor:
-        ctx.dims, ctx.inverse = dims, inverse
-        for dim in dims:
-            function = _idct_via_fft if inverse else _dct_via_fft
-            x = function(x.movedim(dim, -1)).movedim(-1, dim)
-        return x.contiguous()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _FourierDct.apply(grad, ctx.dims, not ctx.inverse), None, None
+def _fft_dct(x: Tensor, dims: list[int], inverse: bool) -> Tensor:
+    function = _idct_via_fft if inverse else _dct_via_fft
+    for dim in dims:
+        x = function(x.movedim(dim, -1)).movedim(-1, dim)
+    return x.contiguous()
 
 
 def _twiddle_factors(size: int, x: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def test_changed_weights_change_the_output(
     x = torch.rand(1, 10, 8, 6, device=device)
     with mode():
         before = module(x, fve)
-        assert decay.cached_map(module) is not None
+        assert module in decay.maps
         torch.testing.assert_close(module(x, fve), before, rtol=0, atol=0)  # from the cache
     with torch.no_grad():
         CHANGES[change](module)
@@ -83,10 +83,10 @@ def test_strips_beyond_the_budget_equal_the_whole_map(
     x = torch.rand(2, 13, 9, 6, dtype=torch.float64)  # a map of 5616 bytes
     with torch.no_grad():
         whole = module(x, fve)
-        assert decay.cached_map(module) is not None
+        assert module in decay.maps
         monkeypatch.setattr(decay, "DECAY_CACHE_BYTES", budget)
         torch.testing.assert_close(module(x, fve), whole)
-    assert decay.cached_map(module) is None  # the old map is freed
+    assert module not in decay.maps  # the old map is freed
 
 
 def test_copies_leave_the_cache_behind() -> None:
@@ -96,9 +96,9 @@ def test_copies_leave_the_cache_behind() -> None:
     with torch.no_grad():
         expected = module(x, fve)
         copies = [copy.deepcopy(module), pickle.loads(pickle.dumps(module))]
-        assert decay.cached_map(module) is not None
+        assert module in decay.maps
         for other in copies:
-            assert decay.cached_map(other) is None
+            assert other not in decay.maps
             torch.testing.assert_close(other(x, fve), expected)
     assert not any("cache" in name for name in module.state_dict())
 
@@ -106,4 +106,4 @@ def test_copies_leave_the_cache_behind() -> None:
 def test_training_keeps_nothing() -> None:
     module, fve = module_and_embedding()
     module(torch.rand(1, 10, 8, 6, dtype=torch.float64), fve)
-    assert decay.cached_map(module) is None
+    assert module not in decay.maps

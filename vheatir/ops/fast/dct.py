@@ -18,6 +18,7 @@ from torch import Tensor, library
 
 from vheatir.ops.dct import (
     Backend,
+    Orthonormal,
     choose_backend,
     cosine_matrix,
     fft_dct,
@@ -54,7 +55,7 @@ def cpu_matmul_dct(x: Tensor, dims: list[int], inverse: bool) -> Tensor | None:
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if x.device.type != "cpu" or not x.requires_grad or traced:
         return None
-    return _CpuMatmulDct.apply(x, dims, inverse)
+    return Orthonormal.apply(_matmul_to_numpy_memory, x, dims, inverse)
 
 
 def transform_(
@@ -146,22 +147,14 @@ def _scipy_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
 _scipy_dctn.register_autograd(_scipy_backward, setup_context=_scipy_setup_context)
 
 
-class _CpuMatmulDct(torch.autograd.Function):
+def _matmul_to_numpy_memory(x: Tensor, dims: list[int], inverse: bool) -> Tensor:
     """The "matmul" backend, writing to memory allocated by NumPy.
 
     PyTorch aligns its allocations to 64 bytes. glibc 2.36 does not reuse such a block, once freed,
     for the next feature map of the same size: a training step of the flat ``light`` network took a
     fifth more memory.
     """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: list[int], inverse: bool) -> Tensor:
-        ctx.dims, ctx.inverse = dims, inverse
-        for dim in dims:
-            out = torch.from_numpy(np.empty(x.shape, x.detach().numpy().dtype))
-            x = matmul_along(x, dim, inverse, out)
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _CpuMatmulDct.apply(grad, ctx.dims, not ctx.inverse), None, None
+    for dim in dims:
+        out = torch.from_numpy(np.empty(x.shape, x.detach().numpy().dtype))
+        x = matmul_along(x, dim, inverse, out)
+    return x

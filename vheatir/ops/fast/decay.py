@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,14 +17,15 @@ from vheatir.ops.heat_conduction import HeatConduction2d, interpolation_matrix, 
 DECAY_CACHE_BYTES = 32 * 2**20
 
 
-@dataclass
-class _Map:
+class DecayMap(NamedTuple):
+    """A decay map (H, W, C) and the diffusivity k (h, w, C) that it belongs to."""
+
     diffusivity: Tensor
     decay: Tensor
 
 
-# Outside the modules, so that copies and pickles of them leave their maps behind.
-_maps: weakref.WeakKeyDictionary[HeatConduction2d, _Map] = weakref.WeakKeyDictionary()
+#: The cached map of each module; outside the modules, so that their copies leave it behind.
+maps: weakref.WeakKeyDictionary[HeatConduction2d, DecayMap] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -43,7 +44,10 @@ def decay_function(
     """
     height, width = spectrum.shape[1:3]
     if fused.can_decay(spectrum, k):
-        return lambda y, left: fused.decay_(y, k, left, width)
+        from vheatir.ops.fast import triton_kernels
+
+        k = k.contiguous()
+        return lambda y, left: triton_kernels.decay_(y, k, left, width)
     if module.cache_decay and _reserve(module, k, height, width):
         decay = _cached_map(module, k, height, width)
         return lambda y, left: y.mul_(decay[:, left : left + y.shape[2]])
@@ -70,32 +74,27 @@ def decay_strips(k: Tensor, height: int, width: int) -> Callable[[int, int], Ten
     return strip
 
 
-def cached_map(module: HeatConduction2d) -> Tensor | None:
-    """Return the decay map (H, W, C) that is cached for ``module``, or None."""
-    return _maps[module].decay if module in _maps else None
-
-
 def _drop(module: HeatConduction2d) -> None:
     with _lock:
-        _maps.pop(module, None)
+        maps.pop(module, None)
 
 
 def _reserve(module: HeatConduction2d, k: Tensor, height: int, width: int) -> bool:
     """Reserve cache space for a decay map; evict maps of other image sizes if necessary."""
     size = height * width * k.shape[2] * k.element_size()
     with _lock:
-        others = {m: cached.decay for m, cached in _maps.items() if m is not module}
+        others = {m: cached.decay for m, cached in maps.items() if m is not module}
         total = size + sum(decay.nbytes for decay in others.values())
         for other, decay in others.items():
             if total > DECAY_CACHE_BYTES >= size and decay.shape[:2] != (height, width):
-                del _maps[other]
+                del maps[other]
                 total -= decay.nbytes
         return total <= DECAY_CACHE_BYTES
 
 
 def _cached_map(module: HeatConduction2d, k: Tensor, height: int, width: int) -> Tensor:
     """Return the decay map of k, computed now unless it is the cached one."""
-    cached = _maps.get(module)
+    cached = maps.get(module)
     # k is small, so compare it directly: this detects every change of weights, dtype or device,
     # including changes through `.data`, which do not increment the version counter.
     if (
@@ -117,5 +116,5 @@ def _cached_map(module: HeatConduction2d, k: Tensor, height: int, width: int) ->
 
     strips.for_each_strip(width, height, k.device, fill)
     with _lock:
-        _maps[module] = _Map(k.clone(), decay)
+        maps[module] = DecayMap(k.clone(), decay)
     return decay

@@ -2,7 +2,7 @@
 
 - :func:`layer_norm`: ``LN(x)`` or ``LN(x) * silu(gate)``.
 - :func:`add_and_normalise_`: ``x += y; LN(x)``.
-- :func:`decay_`: ``spectrum *= exp(-k w^2)``, with k interpolated inside the kernel.
+- ``triton_kernels.decay_``: ``spectrum *= exp(-k w^2)``, with k interpolated inside the kernel.
 
 These operations are limited by memory bandwidth on a GPU. PyTorch needs several kernels for each,
 or a slow one: its LayerNorm takes eight times the memory-bound time at 60 channels. At inference on
@@ -12,7 +12,6 @@ in training, and under ``torch.compile``, which fuses on its own, they run in pl
 
 from __future__ import annotations
 
-from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
@@ -22,12 +21,7 @@ from vheatir.ops.dispatch import speeds_up
 from vheatir.ops.layer_norm import LayerNorm
 
 #: Whether to use Triton kernels where they are supported.
-TRITON = True
-
-
-@lru_cache
-def _has_triton() -> bool:
-    return torch.version.cuda is not None and find_spec("triton") is not None
+TRITON = torch.version.cuda is not None and find_spec("triton") is not None
 
 
 def can_fuse(x: Tensor) -> bool:
@@ -39,7 +33,6 @@ def can_fuse(x: Tensor) -> bool:
         and x.dtype in (torch.float32, torch.float16, torch.bfloat16)
         and x.is_contiguous()
         and type(x) is Tensor
-        and _has_triton()
     )
 
 
@@ -50,13 +43,7 @@ def layer_norm(norm: nn.LayerNorm, x: Tensor, gate: Tensor | None = None) -> Ten
     Returns:
         Shape of x, in the dtype of the matrix product that follows (see :func:`product_dtype`).
     """
-    if not can_fuse(x):
-        return None
-    from vheatir.ops.fast import triton_kernels
-
-    return triton_kernels.layer_norm(
-        x, norm.weight, norm.bias, norm.eps, product_dtype(x), gate=gate
-    )
+    return _layer_norm(norm, x, gate=gate) if can_fuse(x) else None
 
 
 def add_and_normalise_(norm: nn.LayerNorm, x: Tensor, y: Tensor) -> Tensor:
@@ -65,34 +52,23 @@ def add_and_normalise_(norm: nn.LayerNorm, x: Tensor, y: Tensor) -> Tensor:
     Shapes and dtypes as in :func:`layer_norm`.
     """
     if can_fuse(x) and y.shape == x.shape:
-        from vheatir.ops.fast import triton_kernels
-
-        return triton_kernels.layer_norm(
-            x, norm.weight, norm.bias, norm.eps, product_dtype(x), add=y
-        )
+        return _layer_norm(norm, x, add=y)
     x += y
     return norm(x)
 
 
-def can_decay(spectrum: Tensor, k: Tensor) -> bool:
-    """Whether :func:`decay_` supports these tensors: see :func:`can_fuse`, and float32."""
-    return can_fuse(spectrum) and spectrum.dtype == k.dtype == torch.float32
-
-
-def decay_(spectrum: Tensor, k: Tensor, left: int, width: int) -> None:
-    """Spectral decay: multiply DCT coefficients by ``exp(-k w^2)`` in place.
-
-    The kernel interpolates k and computes the decay on the fly; neither is stored at full size.
-
-    Args:
-        spectrum: a strip of columns, (B, H, columns, C), contiguous; see :func:`can_decay`.
-        k: thermal diffusivity (h, w, C) on the grid of the frequency value embedding.
-        left: index of the first column of the strip in the spectrum.
-        width: of the full spectrum.
-    """
+def _layer_norm(
+    norm: nn.LayerNorm, x: Tensor, *, add: Tensor | None = None, gate: Tensor | None = None
+) -> Tensor:
     from vheatir.ops.fast import triton_kernels
 
-    triton_kernels.decay_(spectrum, k.contiguous(), left, width)
+    rest = norm.weight, norm.bias, norm.eps, product_dtype(x)
+    return triton_kernels.layer_norm(x, *rest, add=add, gate=gate)
+
+
+def can_decay(spectrum: Tensor, k: Tensor) -> bool:
+    """Whether the kernel of the decay supports them: see :func:`can_fuse`, and float32."""
+    return can_fuse(spectrum) and spectrum.dtype == k.dtype == torch.float32
 
 
 def product_dtype(x: Tensor) -> torch.dtype:

@@ -50,32 +50,26 @@ def stream(
             which is not read again.
     """
     k = module.diffusivity(frequency_embedding)
-    for images in strips.batches(x):
-        spectrum, gate = _stream_in(module, images, before, k.dtype)
-        with torch.autocast(x.device.type, enabled=False):
-            _conduct_columns(module, spectrum, k)
-        _stream_out(module, images, spectrum, gate, after)
-
-
-def _stream_in(
-    module: HeatConduction2d,
-    x: Tensor,
-    before: Callable[[Tensor], Tensor] | None,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """Return the DCT of u along its rows, and the gate z."""
+    height, width = x.shape[1:3]
     # Allocate full-size tensors up front: keeping strips one by one fragments memory.
     shape = (*x.shape[:3], module.out_proj.in_features)
-    spectrum = x.new_empty(shape, dtype=dtype)
+    spectrum = x.new_empty(shape, dtype=k.dtype)
     gate = x.new_empty(shape, dtype=fused.product_dtype(x))
 
-    def work(top: int, bottom: int) -> None:
+    def start(top: int, bottom: int) -> None:
         u, z = _project(module, strips.convolve_rows(module.dwconv, before, x, top, bottom))
         gate[:, top:bottom] = z
-        transform_(u.to(dtype), 2, module.backend, into=spectrum[:, top:bottom])
+        transform_(u.to(k.dtype), 2, module.backend, into=spectrum[:, top:bottom])
 
-    strips.for_each_strip(x.shape[1], x.shape[2], x.device, work)
-    return spectrum, gate
+    def finish(top: int, bottom: int) -> None:
+        y = transform_(spectrum[:, top:bottom], 2, module.backend, inverse=True)
+        y = module.out_proj(module.norm(y, gate=gate[:, top:bottom]))
+        after(x[:, top:bottom], y)
+
+    strips.for_each_strip(height, width, x.device, start)
+    with torch.autocast(x.device.type, enabled=False):
+        _conduct_columns(module, spectrum, k)
+    strips.for_each_strip(height, width, x.device, finish)
 
 
 def _project(module: HeatConduction2d, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,20 +99,3 @@ def _conduct_columns(module: HeatConduction2d, spectrum: Tensor, k: Tensor) -> N
         transform_(y, 1, module.backend, inverse=True, into=strip)
 
     strips.for_each_strip(width, len(spectrum) * height, spectrum.device, work)
-
-
-def _stream_out(
-    module: HeatConduction2d,
-    x: Tensor,
-    spectrum: Tensor,
-    gate: Tensor,
-    after: Callable[[Tensor, Tensor], None],
-) -> None:
-    """Inverse DCT along rows, LayerNorm, gate, output projection; pass strips to ``after``."""
-
-    def work(top: int, bottom: int) -> None:
-        y = transform_(spectrum[:, top:bottom], 2, module.backend, inverse=True)
-        y = module.out_proj(module.norm(y, gate=gate[:, top:bottom]))
-        after(x[:, top:bottom], y)
-
-    strips.for_each_strip(x.shape[1], x.shape[2], x.device, work)

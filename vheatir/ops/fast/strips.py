@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -165,22 +166,17 @@ def add_convolution(
 
 
 _lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
 
 
 def _submit(work: Callable[[Band], None], parts: Sequence[Band]) -> list[Future[None]]:
-    global _pool, _pool_size
-    threads = torch.get_num_threads()
     with _lock:
-        if _pool is None or _pool_size != threads:
-            if _pool is not None:
-                _pool.shutdown(wait=False)  # still completes the work submitted so far
-            _pool, _pool_size = _start_pool(threads), threads
-        return [_pool.submit(work, part) for part in parts]
+        pool = _pool(torch.get_num_threads())
+        return [pool.submit(work, part) for part in parts]
 
 
-def _start_pool(threads: int) -> ThreadPoolExecutor:
+# A pool that is dropped for another number of threads still completes the work submitted so far.
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
     """Start all threads of a pool, each with a single PyTorch thread."""
     pool = ThreadPoolExecutor(threads, "vheatir-strips", _use_one_thread)
     started = threading.Barrier(threads + 1)
@@ -199,8 +195,9 @@ def _use_one_thread() -> None:
 
 
 def _reset_pool() -> None:
-    global _lock, _pool
-    _lock, _pool = threading.Lock(), None
+    global _lock
+    _lock = threading.Lock()
+    _pool.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
