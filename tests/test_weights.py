@@ -36,7 +36,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "type": "VHeatIRUNet",
         "channels": [8, 12],
         "depths": [1, 1],
-        "mixers": ["hco", "hco_spread"],
+        "mixers": ["attention", "hco_spread"],
         "level_scale": 255.0,
     },
 }

@@ -35,7 +35,7 @@ def test_a_block_adds_mixer_and_mlp(norm: str) -> None:
     torch.testing.assert_close(block(x, fve), expected)
 
 
-@pytest.mark.parametrize(("mixer", "held"), [("hco", True), ("own", False)])
+@pytest.mark.parametrize(("mixer", "held"), [("hco", True), ("attention", False)])
 def test_a_group_shares_one_embedding_among_its_blocks(mixer: str, held: bool) -> None:
     group = HeatGroup(8, 2, mixer, 2.0, "pre", 4)
     assert (group.fve is not None) is held
@@ -51,8 +51,8 @@ def test_blocks_for_images_are_residual() -> None:
     x = tokens().permute(0, 3, 1, 2)
     conv = ResidualConvBlock(8)
     torch.testing.assert_close(conv(x), x + conv.conv2(conv.conv1(x).relu()))
-    heat = HeatResidual(8, "own", 4, 0)
-    mixed = heat.mixer(heat.norm(x.permute(0, 2, 3, 1)), None)
+    heat = HeatResidual(8, "attention", 4, 0)
+    mixed = heat.mixer(heat.norm(x.permute(0, 2, 3, 1)))
     torch.testing.assert_close(heat(x, None), x + mixed.permute(0, 3, 1, 2))
 
 

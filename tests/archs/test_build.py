@@ -71,9 +71,9 @@ def test_what_stands_beside_a_size_wins() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"type": "VHeatIR", "embed_dim": 8, "depths": (1, 1), "mixer": "hco_spread"},
+        {"type": "VHeatIR", "embed_dim": 8, "depths": (1, 1), "mixer": "attention"},
         {"type": "VHeatIR", "size": "mini", "level_scale": 255.0, "in_chans": 1},
-        {"type": "VHeatIRUNet", "channels": [8, 8], "depths": [1, 1], "mixers": ["conv", "hco"]},
+        {"type": "VHeatIRUNet", "channels": [8, 8], "depths": [1, 1], "mixers": ["conv", "none"]},
     ],
 )
 def test_a_network_is_rebuilt_from_its_configuration(config: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from vheatir.ops.fast import strips
 CONFIGS: dict[str, dict[str, Any]] = {
     "pre": {"type": "VHeatIR", "embed_dim": 6, "depths": [2, 1], "fve_size": 4},
     "post": {"type": "VHeatIR", "embed_dim": 6, "depths": [2, 1], "fve_size": 4, "norm": "post"},
-    "other mixer": {"type": "VHeatIR", "embed_dim": 6, "depths": [2], "mixer": "own"},
+    "other mixer": {"type": "VHeatIR", "embed_dim": 6, "depths": [2], "mixer": "none"},
     "U": {
         "type": "VHeatIRUNet", "channels": [6, 8], "depths": [1, 1],
         "mixers": ["hco", "hco_spread"], "level_scale": 255.0,

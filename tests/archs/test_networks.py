@@ -19,7 +19,7 @@ UNET: dict[str, Any] = {
     "mixers": ["conv", "hco_spread"],
     "fve_size": 4,
 }
-BESIDE = {**UNET, "mixers": ["hco", "hco_spread"], "heat_placement": "beside"}
+BESIDE = {**UNET, "mixers": ["attention", "hco_spread"], "heat_placement": "beside"}
 BOTH = pytest.mark.parametrize(
     "config", [FLAT, UNET, BESIDE], ids=["VHeatIR", "VHeatIRUNet", "VHeatIRUNet-beside"]
 )

@@ -73,7 +73,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def photo_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the weights of a tiny random model for photographs, which has no level."""
     torch.manual_seed(0)
-    shape = {"channels": [8, 8], "depths": [1, 1], "mixers": ["conv", "hco_spread"]}
+    shape = {"channels": [8, 8], "depths": [1, 1], "mixers": ["none", "hco_spread"]}
     net = build_network({"type": "VHeatIRUNet", **shape})
     for parameter in net.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)

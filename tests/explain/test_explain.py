@@ -90,8 +90,7 @@ def test_learned_diffusivity_is_read_from_the_network() -> None:
     flat = build_network({"type": "VHeatIR", "embed_dim": 8, "depths": [2, 1]})
     titles = [each.title for each in diffusivities(flat)]
     assert titles == ["group 1, block 1", "group 1, block 2", "group 2"]
-    convolutions = {"channels": [8], "depths": [1], "mixers": ["conv"]}
-    assert diffusivities(build_network({"type": "VHeatIRUNet", **convolutions})) == []
+    assert diffusivities(build_network({"type": "VHeatIR", "depths": [1], "mixer": "none"})) == []
 
 
 def test_the_flat_network_and_windows_at_the_border(tmp_path: Path) -> None:

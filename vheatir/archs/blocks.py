@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vheatir.archs.mixers import HeatConductionMixer, build_mixer
+from vheatir.archs.mixers import build_mixer
+from vheatir.archs.mixers.hco import HeatConductionMixer
 from vheatir.errors import unknown_name
 from vheatir.ops.dispatch import accelerated
 from vheatir.ops.layer_norm import LayerNorm

@@ -71,14 +71,15 @@ def _image_channels(state: _State) -> dict[str, Any]:
 def _flat(state: _State) -> dict[str, Any]:
     lengths = _lengths(state)
     depths = [lengths[f"groups.{index}.blocks"] for index in range(lengths["groups"])]
-    width = state["conv_first.weight"].shape[0]
-    hidden = state["groups.0.blocks.0.mlp.0.weight"].shape[0]
+    width, block = state["conv_first.weight"].shape[0], "groups.0.blocks.0."
+    hidden = state[f"{block}mlp.0.weight"].shape[0]
     ratio = hidden / width
     return {
         "embed_dim": width,
         "depths": depths,
         # rounded down, the product must give the hidden channels
         "mlp_ratio": ratio if int(width * ratio) == hidden else (hidden + 0.5) / width,
+        "mixer": _mixer(state, f"{block}mixer."),
         **_fve_size(state),
     }
 
@@ -95,7 +96,7 @@ def _unet(state: _State) -> dict[str, Any]:
         split = lengths[f"{stage}split_blocks"]
         depths.append(split or lengths[f"{stage}blocks"])
         prefix = f"{stage}split_blocks.0.heat.mixer." if split else f"{stage}heat.mixer."
-        mixers.append("hco" if f"{prefix}to_k.weight" in state else NO_HEAT)
+        mixers.append(_mixer(state, prefix))
         if mixers[-1] != NO_HEAT:
             mixed = state[f"{prefix}in_proj.weight"].shape[0] // 2
             inner.append((dim // 2 if split else dim, mixed))
@@ -115,6 +116,12 @@ def _heat_ratio(scales: list[tuple[int, int]], least: int) -> float:
         if all(max(least, round(dim * ratio)) == mixed for dim, mixed in scales):
             return ratio
     raise ValueError("no heat_ratio gives the channels")
+
+
+def _mixer(state: _State, prefix: str) -> str:
+    """Return the mixer by the weights that only it has."""
+    marks = {"hco": "to_k", "attention": "qkv", "none": "in_proj"}
+    return next((name for name in marks if f"{prefix}{marks[name]}.weight" in state), NO_HEAT)
 
 
 def _fve_size(state: _State) -> dict[str, int]:

@@ -18,9 +18,8 @@ from studies.heat.mixers.adaptive_heat import (
 from studies.heat.mixers.depthwise import DepthwiseConv7Mixer
 from studies.heat.mixers.edge_heat import EdgeHeat2d
 from studies.heat.mixers.gain import HeavyTailedHeat2d, SpectralGain2d
-from studies.heat.mixers.gated import NoMixer
-from studies.heat.mixers.window_attention import WindowAttention2d
 from vheatir.archs.mixers import MIXERS
+from vheatir.archs.mixers.window_attention import WindowAttention2d
 
 MIXERS.update(
     {
@@ -32,8 +31,6 @@ MIXERS.update(
         "adaptive_pilot": PilotAdaptiveHeat2d,
         "adaptive_level": LevelAdaptiveHeat2d,
         # controls for ablations
-        "none": NoMixer,
-        "attention": WindowAttention2d,
         "dwconv7": DepthwiseConv7Mixer,
         "gain": SpectralGain2d,
         # windows that are not aligned with the 8x8 blocks of JPEG

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studies.heat.mixers.gated import GatedMixer
-from studies.heat.mixers.windows import Windows
+from vheatir.archs.mixers.gated import GatedMixer
+from vheatir.archs.mixers.windows import Windows
 from vheatir.ops import dct2, idct2
 from vheatir.ops.heat_conduction import squared_frequency
 

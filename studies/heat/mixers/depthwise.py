@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from studies.heat.mixers.gated import GatedMixer
+from vheatir.archs.mixers.gated import GatedMixer
 
 
 class DepthwiseConv7Mixer(GatedMixer):

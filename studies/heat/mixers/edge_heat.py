@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from studies.heat.mixers.edge_conduction import edge_stopping_heat
-from studies.heat.mixers.gated import GatedMixer
+from vheatir.archs.mixers.gated import GatedMixer
 
 
 class EdgeHeat2d(GatedMixer):

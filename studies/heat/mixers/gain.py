@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from studies.heat.mixers.gated import GatedMixer
+from vheatir.archs.mixers.gated import GatedMixer
 from vheatir.ops import dct2, idct2
 from vheatir.ops.heat_conduction import interpolation_matrix, squared_frequency
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import studies.heat.mixers  # noqa: F401  registers them
-from tests.archs import mixer_checks as checks
+from tests.archs.mixers import checks
 from vheatir.archs import build_network
 from vheatir.archs.mixers import MIXERS, MOVED
 from vheatir.weights import load_weights, save_weights
 
 
 def test_the_study_registers_what_left_the_package() -> None:
-    assert set(MIXERS) == {"hco", "hco_spread", *MOVED}
+    assert set(MIXERS) == {"none", "hco", "hco_spread", "attention", *MOVED}
 
 
 @pytest.mark.parametrize("size", checks.SIZES, ids=str)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studies.heat.mixers.gated import GatedMixer
-from studies.heat.mixers.windows import Windows
+from vheatir.archs.mixers.gated import GatedMixer
+from vheatir.archs.mixers.windows import Windows
 
 
 class WindowAttention2d(GatedMixer):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from studies.heat.mixers.window_attention import WindowAttention2d
+from vheatir.archs.mixers.window_attention import WindowAttention2d
 
 
 def attend(mixer: WindowAttention2d, tokens: NDArray[np.float64], places: NDArray[np.int64]):  # type: ignore[no-untyped-def]

@@ -8,19 +8,6 @@ from torch import Tensor, nn
 from vheatir.archs import build_network
 from vheatir.archs.mixers import build_mixer
 
-
-class Own(nn.Module):
-    """A mixer of a plug-in, without a frequency embedding."""
-
-    def __init__(self, dim: int, inner_dim: int | None, index: int) -> None:
-        super().__init__()
-        self.out_proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor, frequency_embedding: Tensor | None) -> Tensor:
-        assert frequency_embedding is None
-        return self.out_proj(x.flip(1))
-
-
 SIZES = [(1, 1), (1, 5), (7, 3), (16, 16), (17, 33)]
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.archs import mixer_checks as checks
+from tests.archs.mixers import checks
 from vheatir.archs.blocks import init_linears
-from vheatir.archs.mixers import MIXERS, MOVED, HeatConductionMixer, build_mixer
+from vheatir.archs.mixers import MIXERS, MOVED, build_mixer
+from vheatir.archs.mixers.hco import HeatConductionMixer
 from vheatir.errors import VHeatIRError
 
 
 def test_these_are_the_mixers() -> None:
-    assert set(MIXERS) - {"own"} == {"hco", "hco_spread"}
+    assert set(MIXERS) == {"none", "hco", "hco_spread", "attention"}
 
 
 @pytest.mark.parametrize("size", checks.SIZES, ids=str)
@@ -42,8 +43,8 @@ def test_gradients_are_finite_and_the_first_steps_learn(
 
 
 def test_a_typo_names_the_nearest_mixer() -> None:
-    with pytest.raises(VHeatIRError, match="unknown mixer 'hco_sprad': did you mean 'hco_spread'"):
-        build_mixer("hco_sprad", 4)
+    with pytest.raises(VHeatIRError, match="unknown mixer 'atention': did you mean 'attention'"):
+        build_mixer("atention", 4)
 
 
 @pytest.mark.parametrize("name", MOVED)
