@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from vheatir.data.sources import BUNDLED
 from vheatir.errors import VHeatIRError
@@ -47,6 +48,9 @@ def open_training_run(
 def load_experiment(options: Options) -> LoadedModel:
     """Load the exported weights of an option file's experiment: the final or the latest ones.
 
+    Without exported weights, fall back to ``path:pretrain_network_g`` if it is for the same task
+    and level (an option file for testing only; fine-tuning starts from another level).
+
     Raises:
         VHeatIRError: there are no such weights.
     """
@@ -54,7 +58,23 @@ def load_experiment(options: Options) -> LoadedModel:
     for name in (f"{options.name}.safetensors", "net_g_latest.safetensors"):
         if (models / name).is_file():
             return load_weights(models / name)
+    start = options.path.pretrain_network_g
+    if start is None:
+        reason = ""
+    elif Path(start).suffix != ".safetensors" or not Path(start).is_file():
+        reason = f", and path:pretrain_network_g {start!r} is not an existing .safetensors file"
+    else:
+        model = load_weights(start)
+        trained = model.info.get("level")
+        if model.info.get("task") == options.task and _pair(trained) == _pair(options.level):
+            return model
+        at = f" at level {trained}" if trained is not None else ""
+        reason = f", and path:pretrain_network_g is for {model.info.get('task')}{at}"
     raise VHeatIRError(
-        f"experiment {options.name!r} has no weights in {str(models)!r}: "
+        f"experiment {options.name!r} has no weights in {str(models)!r}{reason}: "
         "train it first, or give --weights FILE"
     )
+
+
+def _pair(level: object) -> Sequence[object]:
+    return tuple(level) if isinstance(level, (list, tuple)) else (level, level)
