@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +33,10 @@ class PairSource:
             of the clean image below its root. Ignored for LMDB files, as in BasicSR.
         cache: decode every image once and keep it in memory.
         limit: use only the first ``limit`` pairs.
-        **selection: which clean images to use: ``include``, ``exclude``, ``exclude_every`` and
-            ``holdout_every`` of :class:`ImageSource`.
+        include: as in :class:`ImageSource`, for the clean images; so are the next three.
+        exclude: files to skip.
+        exclude_every: skip every n-th image.
+        holdout_every: use only every n-th image.
 
     Raises:
         VHeatIRError: a root or the list is missing or empty, the names do not match, or no pair is
@@ -52,12 +53,18 @@ class PairSource:
         listed: Root | None = None,
         cache: bool = False,
         limit: int | None = None,
-        **selection: Any,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        exclude_every: int | None = None,
+        holdout_every: int | None = None,
     ) -> None:
         partner: dict[str, str] = {}
         for clean_root, degraded_root in zip(clean_roots, degraded_roots, strict=True):
             partner |= _match(clean_root, degraded_root, template, listed)
-        clean = ImageSource(clean_roots, color, **selection)
+        clean = ImageSource(
+            clean_roots, color, include=include, exclude=exclude,
+            exclude_every=exclude_every, holdout_every=holdout_every,
+        )  # fmt: skip
         names = [name for name in clean.names if name in partner][:limit]
         if not names:
             raise VHeatIRError(
