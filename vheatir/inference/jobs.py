@@ -6,11 +6,9 @@ import glob
 import itertools
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -19,9 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from vheatir.errors import UnsupportedImageError, VHeatIRError
-from vheatir.hardware import pick_device
 from vheatir.image_io import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images, write_bytes_atomically
-from vheatir.inference.choose import choose_model, color_channels
+from vheatir.inference.choose import color_channels
 from vheatir.inference.files import (
     FORMAT_OF_SUFFIX,
     MAX_PIXELS,
@@ -34,10 +31,9 @@ from vheatir.inference.files import (
     to_8_bits,
 )
 from vheatir.inference.raw import RAW_SUFFIXES
-from vheatir.inference.restorer import Restoration, Restorer
+from vheatir.inference.restorer import AutoRestorer, Restoration, Restorer
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
-from vheatir.plugins import import_modules
 
 STREAM = "-"
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
@@ -235,15 +231,11 @@ class Runner:
 
     def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
         self.settings = settings
-        self._load = cache(load or partial(Restorer, device=settings.device))
-        self._lock = threading.Lock()
-        pick_device(settings.device)  # report an invalid device before the first image
+        self._models = AutoRestorer(device=settings.device, imports=settings.imports, load=load)
         parse_strength(settings.strength)
-        if settings.imports:
-            import_modules(settings.imports)
         self._task: str = settings.task
         if settings.model is not None:
-            task = self._restorer(settings.model).task
+            task = self._models.restorer(settings.model).task
             own = task.kind if task else None
             if own and self._task not in ("auto", own):
                 raise VHeatIRError(
@@ -342,20 +334,13 @@ class Runner:
     ) -> tuple[str, Restorer | None, float | None]:
         """Return detected degradation, model (None to leave the image unchanged) and level."""
         if self._task == "auto":
-            choice = choose_model(colors, quality)
-            if choice.model is None:
-                return choice.message, None, None
-            restorer = self._restorer(choice.model)
-            return choice.message, restorer, restorer.nearest_level(choice.level)
+            choice, restorer, level = self._models.choose(colors, quality)
+            return choice.message, restorer, level
         found = f"JPEG of quality {quality}" if quality and self._task == "jpeg" else ""
         color = "gray" if colors.ndim == 2 else "color"
         # The task ``photo`` has one model for both; gray is passed as equal channels.
         name = "photo" if self._task == "photo" else f"{self._task}_{color}"
-        return found, self._restorer(self.settings.model or name), self.settings.level
-
-    def _restorer(self, name: str) -> Restorer:
-        with self._lock:  # so that two threads do not load it twice
-            return self._load(name)
+        return found, self._models.restorer(self.settings.model or name), self.settings.level
 
 
 class TargetExistsError(VHeatIRError):
