@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.inference.estimate import sample_areas
+
 _CROP = 448
 _CROPS_PER_SIDE = 3
 _MIN_SIDE = 48
@@ -119,7 +121,10 @@ def estimate_noise(image: NDArray[Any]) -> NoiseEstimate:
     if min(image.shape[:2]) < _MIN_SIDE:
         return NoiseEstimate(0.0, 0.0, False, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-    planes = _planes(_crops(image), 255 / white)
+    channels = np.atleast_3d(image)
+    most = (_CROP * _CROPS_PER_SIDE) ** 2
+    areas = sample_areas(channels.shape, most, _CROP, _CROPS_PER_SIDE)
+    planes = _planes([channels[area] for area in areas], 255 / white)
     luma, luma_scales, detail = _measure_noise([planes.luma], planes, _LUMA)
     chroma, chroma_scales = 0.0, (0.0, 0.0, 0.0)
     if planes.chroma:
@@ -136,19 +141,6 @@ class _Planes:
     chroma: tuple[NDArray[np.float32], ...]  # every fourth row and column; empty for gray
     gradient: NDArray[np.float32]  # of the blurred luma
     clipped: NDArray[np.float32]  # 1 where a channel is black or white
-
-
-def _crops(image: NDArray[Any]) -> list[NDArray[Any]]:
-    """Return the image, or evenly spaced crops of a large one, all of one shape (h, w, C)."""
-    channels = image if image.ndim == 3 else image[..., None]
-    height, width = channels.shape[:2]
-    if height * width <= (_CROP * _CROPS_PER_SIDE) ** 2:
-        return [channels]
-    tops = np.linspace(0, max(height - _CROP, 0), _CROPS_PER_SIDE, dtype=int)
-    lefts = np.linspace(0, max(width - _CROP, 0), _CROPS_PER_SIDE, dtype=int)
-    return [
-        channels[y : y + _CROP, x : x + _CROP] for y in np.unique(tops) for x in np.unique(lefts)
-    ]
 
 
 def _planes(crops: Sequence[NDArray[Any]], scale: float) -> _Planes:
