@@ -12,7 +12,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -266,21 +266,16 @@ def _read_heif(data: bytes, name: str, max_pixels: int) -> Photograph:
     _refuse_hdr(name, header.cicp[1] if header.cicp else None)
     if header.codec == "av01":
         return _read_avif(data, name, header, max_pixels)
-    decoded = decode_heif(data, name)
-    exif = Image.Exif()
-    if decoded.exif:
-        try:
-            exif.load(decoded.exif)
-        except Exception:  # as in _read_exif
-            exif = Image.Exif()
+    pixels, info = decode_heif(data, name)
+    nclx = info.get("nclx_profile")
+    cicp = (nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None
     # The EXIF orientation refers to the sensor: irot and imir of the file are already applied.
-    height, width = decoded.pixels.shape[:2]
     metadata = Metadata(
-        _profile(name, decoded.icc, header.cicp or decoded.cicp, decoded.pixels),
-        _exif_block(exif, False, width, height),
-        _without_orientation(decoded.xmp),
+        _profile(name, info.get("icc_profile"), header.cicp or cicp, pixels),
+        _exif_block(_load_exif(info.get("exif")), False, pixels.shape),
+        _without_orientation(info.get("xmp")),
     )
-    return Photograph(decoded.pixels, "HEIF", metadata=metadata)
+    return Photograph(pixels, "HEIF", metadata=metadata)
 
 
 def _read_avif(data: bytes, name: str, header: HeifHeader, max_pixels: int) -> Photograph:
@@ -303,7 +298,7 @@ def _read_avif(data: bytes, name: str, header: HeifHeader, max_pixels: int) -> P
         exif = _read_exif(image)
         # Pillow maps irot and imir of the file to this tag, replacing the orientation in EXIF.
         pixels = apply_orientation(pixels, int(exif.get(_ORIENTATION, 1)))
-        metadata = _read_metadata(data, image, exif, pixels.shape[1], pixels.shape[0])
+        metadata = _read_metadata(data, image, exif, pixels.shape)
         icc = _profile(name, metadata.icc, header.cicp, pixels)
         return Photograph(pixels, "AVIF", metadata=replace(metadata, icc=icc))
 
@@ -355,7 +350,7 @@ def _decode(data: bytes, name: str, image: Image.Image, max_pixels: int) -> Phot
     orientation = 1 if image.format == "TIFF" else int(exif.get(_ORIENTATION, 1))
     pixels = apply_orientation(pixels, orientation)
     tables = getattr(image, "quantization", None)
-    metadata = _read_metadata(data, image, exif, pixels.shape[1], pixels.shape[0])
+    metadata = _read_metadata(data, image, exif, pixels.shape)
     if orientation in (5, 6, 7, 8) and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
     return Photograph(pixels, str(image.format), jpeg_quality(tables) if tables else None, metadata)
@@ -377,8 +372,17 @@ def _read_exif(image: Image.Image) -> Image.Exif:
         return Image.Exif()
 
 
+def _load_exif(block: bytes | None) -> Image.Exif:
+    exif = Image.Exif()
+    try:
+        exif.load(block or b"")
+    except Exception:  # as in _read_exif
+        return Image.Exif()
+    return exif
+
+
 def _read_metadata(
-    data: bytes, image: Image.Image, exif: Image.Exif, width: int, height: int
+    data: bytes, image: Image.Image, exif: Image.Exif, shape: Sequence[int]
 ) -> Metadata:
     info = image.info
     xmp = info.get("xmp") or info.get(_XMP_KEYWORD.decode())
@@ -389,7 +393,7 @@ def _read_metadata(
     if dpi and all(float(value) > 0 for value in dpi):
         resolution = (float(dpi[0]), float(dpi[1]))
     chunks = tuple(_kept_chunks(data)) if image.format == "PNG" else ()
-    block = _exif_block(exif, image.format == "TIFF", width, height)
+    block = _exif_block(exif, image.format == "TIFF", shape)
     return Metadata(info.get("icc_profile"), block, _without_orientation(xmp), resolution, chunks)
 
 
@@ -401,14 +405,15 @@ def _without_orientation(xmp: bytes | None) -> bytes | None:
     return re.sub(rb"<tiff:Orientation>\s*\d+\s*</tiff:Orientation>", b"", xmp)
 
 
-def _exif_block(exif: Image.Exif, of_tiff: bool, width: int, height: int) -> bytes:
+def _exif_block(exif: Image.Exif, of_tiff: bool, shape: Sequence[int]) -> bytes:
     """Serialise EXIF for an upright image, without orientation and thumbnail."""
     try:
         for tag in list(exif):
             if tag == _ORIENTATION or (of_tiff and tag not in _DESCRIPTIVE_TAGS):
                 del exif[tag]
         details = exif.get_ifd(ExifTags.IFD.Exif)
-        details.update({k: v for k, v in ((_WIDTH, width), (_HEIGHT, height)) if k in details})
+        sides = {_HEIGHT: shape[0], _WIDTH: shape[1]}
+        details.update({tag: side for tag, side in sides.items() if tag in details})
         if not len(exif):
             return b""
         block = exif.tobytes()
@@ -464,9 +469,7 @@ def _encode_png(pixels: NDArray[Any], metadata: Metadata) -> bytes:
 
 def _tiff_options(metadata: Metadata) -> dict[str, Any]:
     # Pillow cannot compress a TIFF with nested EXIF directories.
-    exif = Image.Exif()
-    if metadata.exif:
-        exif.load(metadata.exif)
+    exif = _load_exif(metadata.exif)
     nested = bool({ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo} & set(exif))
     if metadata.xmp:
         exif[_XMP_TAG] = metadata.xmp
@@ -477,9 +480,7 @@ def _encode_deep_tiff(pixels: NDArray[Any], metadata: Metadata) -> bytes:
     """Encode 16-bit colours, which Pillow cannot; keeps only the descriptive texts of EXIF."""
     import tifffile
 
-    exif = Image.Exif()
-    if metadata.exif:
-        exif.load(metadata.exif)
+    exif = _load_exif(metadata.exif)
     tags: list[tuple[int, str, int, Any, bool]] = [
         (tag, "s", 0, value, True)
         for tag, value in exif.items()

@@ -6,7 +6,8 @@ its specification. The boxes of a file may claim any size, but decoders allocate
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from typing import BinaryIO
 
 _SPS = 33
 _PROFILE_BITS, _SUBLAYER_PROFILE_BITS, _LEVEL_BITS = 96, 88, 8
@@ -38,8 +39,16 @@ class _Bits:
         return (1 << zeros) - 1 + self.f(zeros)
 
 
-def hevc_sizes(config: bytes, stream: bytes) -> list[tuple[int, int]]:
-    """Return (width, height) of every sequence parameter set.
+def read_uint(file: BinaryIO, size: int) -> int:
+    """Read an unsigned big-endian number of ``size`` bytes; IndexError beyond the end."""
+    data = file.read(size)
+    if len(data) < size:
+        raise IndexError
+    return int.from_bytes(data, "big")
+
+
+def hevc_pixels(config: bytes, stream: bytes) -> int:
+    """Return the number of pixels of the largest sequence parameter set; 0 without one.
 
     Args:
         config: contents of the ``hvcC`` box.
@@ -49,69 +58,58 @@ def hevc_sizes(config: bytes, stream: bytes) -> list[tuple[int, int]]:
         ValueError: the data is damaged.
         IndexError: likewise.
     """
-    return [_sps_size(unit) for unit in (*_config_units(config), *_stream_units(config, stream))]
+    sets = []
+    box = io.BytesIO(config)
+    box.seek(22)
+    for _ in range(read_uint(box, 1)):
+        kind = read_uint(box, 1) & 63
+        units = [box.read(read_uint(box, 2)) for _ in range(read_uint(box, 2))]
+        sets += units if kind == _SPS else []
+    width, data = (config[21] & 3) + 1, io.BytesIO(stream)
+    while data.tell() + width < len(stream):
+        unit = data.read(read_uint(data, width))
+        if unit and (unit[0] >> 1) & 63 == _SPS:
+            sets.append(unit)
+    return max(map(_sps_pixels, sets), default=0)
 
 
-def av1_sequence(stream: bytes) -> tuple[int, int, tuple[int, int] | None] | None:
+def av1_sequence(stream: bytes) -> tuple[int, tuple[int, int] | None] | None:
     """Read the first sequence header of an AV1 stream.
 
     Args:
         stream: the beginning of an item's data, or the OBUs of the ``av1C`` box.
 
     Returns:
-        Maximum width and height, and (colour primaries, transfer characteristics) or None if the
+        Maximum number of pixels, and (colour primaries, transfer characteristics) or None if the
         header has none; None if there is no header.
 
     Raises:
         ValueError: the data is damaged.
         IndexError: likewise.
     """
-    at = 0
-    while at < len(stream):
-        head = stream[at]
-        at += 2 if head & _EXTENSION else 1
-        size = len(stream) - at
-        if head & _HAS_SIZE:
-            size, shift = 0, 0
-            while True:
-                byte = stream[at]
-                at += 1
-                size |= (byte & 127) << shift
-                shift += 7
-                if byte < 128 or shift > 56:
-                    break
+    file = io.BytesIO(stream)
+    while file.tell() < len(stream):
+        head = read_uint(file, 1)
+        if head & _EXTENSION:
+            file.read(1)
+        unit = file.read(_leb128(file) if head & _HAS_SIZE else -1)
         if (head >> 3) & 15 == _OBU_SEQUENCE_HEADER:
-            return _sequence_header(_Bits(stream[at : at + min(size, 256)]))
-        at += size
+            return _sequence_header(_Bits(unit[:256]))
     return None
 
 
-def _config_units(config: bytes) -> Iterator[bytes]:
-    at = 23
-    for _ in range(config[22]):
-        kind = config[at] & 63
-        count = int.from_bytes(config[at + 1 : at + 3], "big")
-        at += 3
-        for _ in range(count):
-            size = int.from_bytes(config[at : at + 2], "big")
-            if kind == _SPS:
-                yield config[at + 2 : at + 2 + size]
-            at += 2 + size
-            if at > len(config):
-                raise ValueError("the hvcC box is truncated")
+def _leb128(file: BinaryIO) -> int:
+    """Read an unsigned number in groups of seven bits, the lowest first."""
+    value = 0
+    for shift in range(0, 63, 7):
+        byte = read_uint(file, 1)
+        value |= (byte & 127) << shift
+        if byte < 128:
+            break
+    return value
 
 
-def _stream_units(config: bytes, stream: bytes) -> Iterator[bytes]:
-    width, at = (config[21] & 3) + 1, 0
-    while at + width < len(stream):
-        size = int.from_bytes(stream[at : at + width], "big")
-        at += width
-        if (stream[at] >> 1) & 63 == _SPS:
-            yield stream[at : at + size]
-        at += size
-
-
-def _sps_size(unit: bytes) -> tuple[int, int]:
+def _sps_pixels(unit: bytes) -> int:
     bits = _Bits(unit[2:512].replace(b"\0\0\3", b"\0\0"))
     bits.f(4)
     layers = bits.f(3)
@@ -126,10 +124,10 @@ def _sps_size(unit: bytes) -> tuple[int, int]:
     bits.ue()
     if bits.ue() == _CHROMA_444:
         bits.f(1)
-    return bits.ue(), bits.ue()
+    return bits.ue() * bits.ue()
 
 
-def _sequence_header(bits: _Bits) -> tuple[int, int, tuple[int, int] | None]:
+def _sequence_header(bits: _Bits) -> tuple[int, tuple[int, int] | None]:
     f = bits.f
     profile = f(3)
     f(1)
@@ -139,7 +137,7 @@ def _sequence_header(bits: _Bits) -> tuple[int, int, tuple[int, int] | None]:
     else:
         _skip_operating_points(bits)
     across, down = f(4) + 1, f(4) + 1
-    width, height = f(across) + 1, f(down) + 1
+    pixels = (f(across) + 1) * (f(down) + 1)
     if not reduced and f(1):
         f(7)
     f(3)
@@ -155,7 +153,7 @@ def _sequence_header(bits: _Bits) -> tuple[int, int, tuple[int, int] | None]:
         f(1)
     if profile != 1:
         f(1)
-    return width, height, (f(8), f(8)) if f(1) else None
+    return pixels, (f(8), f(8)) if f(1) else None
 
 
 def _skip_operating_points(bits: _Bits) -> None:
