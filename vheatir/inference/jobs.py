@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from vheatir.inference.raw import RAW_SUFFIXES
 from vheatir.inference.restorer import AutoRestorer, Restoration, Restorer
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
+
+if TYPE_CHECKING:
+    from vheatir.inference.manifest import Manifest
 
 STREAM = "-"
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
@@ -69,9 +72,9 @@ class Job:
         return "".join(c if c.isprintable() else "?" for c in name)
 
     @property
-    def exists(self) -> bool:
-        """Whether one of its output files exists."""
-        return any(path is not None and path.exists() for path in (self.target, self.compare))
+    def outputs(self) -> list[Path]:
+        """Its output files."""
+        return [path for path in (self.target, self.compare) if path is not None]
 
 
 def plan(
@@ -127,7 +130,7 @@ def plan(
     if Path(out).is_file():
         raise VHeatIRError(f"-o {out} is a file: give a folder, or a file with an image suffix")
     jobs: list[Job] = []
-    taken: dict[Path | None, str] = {}
+    taken: dict[Path, str] = {}
     for source, relative in found:
         own = default_suffix(relative if source is None else source)
         target = Path(out) / relative.with_suffix(suffix or own)
@@ -135,14 +138,12 @@ def plan(
             # Never written: must not collide with a JPEG or PNG of the same name beside it.
             target = Path(out) / f"{relative}.png"
         job = Job(source, target, _compare_path(target) if compare else None)
-        for path in (job.target, job.compare):
-            if path in taken:
+        for path in job.outputs:
+            if taken.setdefault(path, job.name) != job.name:
                 raise VHeatIRError(
                     f"{taken[path]} and {job.name} would both be written to {path}: "
                     "restore them into different folders"
                 )
-            if path is not None:
-                taken[path] = job.name
         jobs.append(job)
     return jobs
 
@@ -204,7 +205,7 @@ class Settings:
     model: str | None = None
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
-    imports: tuple[str, ...] = ()
+    imports: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -272,8 +273,8 @@ class Runner:
             OSError: file system error.
         """
         replace = self.settings.overwrite if overwrite is None else overwrite
-        for path in (job.target, job.compare):
-            if path is not None and path.exists() and not replace:
+        for path in job.outputs:
+            if path.exists() and not replace:
                 raise TargetExistsError(f"{path} exists: give --overwrite to replace it")
         if job.source is None:
             photo = read_photograph(sys.stdin.buffer.read(), job.name, self.settings.max_pixels)
@@ -347,21 +348,11 @@ class TargetExistsError(VHeatIRError):
     """The output file exists and overwriting is not allowed."""
 
 
-class JobRecord(Protocol):
-    """A record of started and finished jobs: :class:`vheatir.inference.manifest.Manifest`."""
-
-    def begin(self, job: Job) -> bool | None:
-        """Record that a job has started; return True if its target may be replaced."""
-
-    def finish(self, outcome: Outcome) -> None:
-        """Record the outcome of a job."""
-
-
 def run_local(
     runner: Runner,
     jobs: Sequence[Job],
     workers: int = 1,
-    manifest: JobRecord | None = None,
+    manifest: Manifest | None = None,
     report: Report | None = None,
 ) -> Iterator[Outcome]:
     """Run jobs in this process, ``workers`` at a time, and yield outcomes as they complete.
@@ -410,12 +401,10 @@ def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]
     """
     halves = []
     for pixels in (before, after):
-        height, width = pixels.shape[:2]
-        top = max(height - _MAX_COMPARE_SIDE, 0) // 2
-        left = max(width - _MAX_COMPARE_SIDE, 0) // 2
-        part = to_8_bits(pixels[top : top + _MAX_COMPARE_SIDE, left : left + _MAX_COMPARE_SIDE])
-        planes = part if part.ndim == 3 else part[:, :, None]
-        halves.append(planes[:, :, : 3 if planes.shape[2] >= 3 else 1])
+        planes = np.atleast_3d(pixels)
+        top, left = (max(side - _MAX_COMPARE_SIDE, 0) // 2 for side in planes.shape[:2])
+        part = planes[top : top + _MAX_COMPARE_SIDE, left : left + _MAX_COMPARE_SIDE]
+        halves.append(to_8_bits(part[:, :, : 3 if part.shape[2] >= 3 else 1]))
     line = np.full((halves[0].shape[0], _GAP, halves[0].shape[2]), 255, np.uint8)
     joined = np.concatenate([halves[0], line, halves[1]], axis=1)
     return joined if joined.shape[2] == 3 else joined[:, :, 0]

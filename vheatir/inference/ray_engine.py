@@ -57,7 +57,7 @@ def run_ray(
     rows = []
     for index, job in enumerate(jobs):
         # A file written by a worker that died may be replaced, an older one may not.
-        is_new = not job.exists
+        is_new = not any(path.exists() for path in job.outputs)
         replace = is_new if manifest is None else manifest.begin(job) or is_new
         rows.append({"index": index, "replace": replace, **_paths(job)})
     # One image per block, so that a dead actor affects one job; more for very large runs.
