@@ -126,9 +126,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         if any(job.source is None or job.target is None for job in jobs):
             raise VHeatIRError("--resume requires files, not the standard input or output")
-        parents = [job.target.parent for job in jobs if job.target]
         out = Path(arguments.output)
-        folder = parents[0] if len(jobs) == 1 and jobs[0].target == out else out
+        folder = out.parent if [job.target for job in jobs] == [out] else out
         manifest = Manifest(folder, settings, arguments.shard)
         left = [job for job in jobs if not manifest.is_done(job)]
         done, jobs = len(jobs) - len(left), left

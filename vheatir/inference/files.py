@@ -13,7 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class Photograph:
     pixels: NDArray[Any]
     format: str
     quality: int | None = None
-    metadata: Metadata = field(default_factory=Metadata)
+    metadata: Metadata = Metadata()
 
 
 def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
@@ -208,21 +208,14 @@ def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> byt
             return _encode_png(pixels, metadata)
         if fmt == "tiff" and pixels.dtype == np.uint16 and channels > 1:
             return _encode_deep_tiff(pixels, metadata)
-        options: dict[str, Any] = {"exif": metadata.exif} if metadata.exif else {}
-        options |= {"icc_profile": metadata.icc} if metadata.icc else {}
-        options |= {"dpi": metadata.dpi} if metadata.dpi else {}
-        if fmt == "jpg":
-            options |= {"quality": _JPEG_QUALITY, "subsampling": 0}
-        elif fmt == "webp":
-            options |= {"lossless": True, "exact": True}
         if fmt == "tiff":
-            options |= _tiff_options(metadata)
-        elif metadata.xmp:
-            options |= {"xmp": metadata.xmp}
-        out = io.BytesIO()
-        kind = {"jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}[fmt]
-        Image.fromarray(pixels).save(out, kind, **options)
-        return out.getvalue()
+            return _encode_with_pillow(pixels, "TIFF", metadata, **_tiff_options(metadata))
+        kept = {"exif": metadata.exif, "xmp": metadata.xmp}
+        if fmt == "webp":
+            return _encode_with_pillow(pixels, "WEBP", metadata, lossless=True, exact=True, **kept)
+        return _encode_with_pillow(
+            pixels, "JPEG", metadata, quality=_JPEG_QUALITY, subsampling=0, **kept
+        )
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         raise VHeatIRError(f"cannot be written as {fmt} ({error}): use --format png") from None
 
@@ -444,6 +437,16 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
 
 
+def _encode_with_pillow(
+    pixels: NDArray[Any], kind: str, metadata: Metadata, **options: Any
+) -> bytes:
+    options |= {"icc_profile": metadata.icc, "dpi": metadata.dpi}
+    out = io.BytesIO()
+    given = {name: value for name, value in options.items() if value not in (None, b"")}
+    Image.fromarray(pixels).save(out, kind, **given)
+    return out.getvalue()
+
+
 def _encode_png(pixels: NDArray[Any], metadata: Metadata) -> bytes:
     if pixels.dtype == np.uint16:
         if pixels.ndim == 3 and pixels.shape[2] == 2:
@@ -451,9 +454,7 @@ def _encode_png(pixels: NDArray[Any], metadata: Metadata) -> bytes:
             pixels = pixels[:, :, [0, 0, 0, 1]]
         data = encode_image(pixels, ".png")
     else:
-        out = io.BytesIO()
-        Image.fromarray(pixels).save(out, "PNG")
-        data = out.getvalue()
+        data = _encode_with_pillow(pixels, "PNG", Metadata())
     chunks = [*metadata.png_chunks]
     if metadata.icc:
         chunks.insert(0, _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))

@@ -76,6 +76,13 @@ class Job:
         """Its output files."""
         return [path for path in (self.target, self.compare) if path is not None]
 
+    def absolute(self) -> Job:
+        """Return the job with absolute paths, for a process in another folder."""
+        source, target, compare = (
+            path and path.absolute() for path in (self.source, self.target, self.compare)
+        )
+        return Job(source, target, compare, self.name, self.format)
+
 
 def plan(
     inputs: Sequence[str], out: str, suffix: str | None = None, compare: bool = False
@@ -296,8 +303,7 @@ class Runner:
                 progress=progress,
             )
             restored = result.image
-            given = settings.level is not None
-            message = _describe(found, restorer, result, settings.strength, given)
+            message = self._describe(found, restorer, result)
         if job.target is not None:
             fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
         else:
@@ -342,6 +348,21 @@ class Runner:
         # The task ``photo`` has one model for both; gray is passed as equal channels.
         name = "photo" if self._task == "photo" else f"{self._task}_{color}"
         return found, self._models.restorer(self.settings.model or name), self.settings.level
+
+    def _describe(self, found: str, restorer: Restorer, result: Restoration) -> str:
+        parts = [f"found {found}"] if found else []
+        if result.level is not None:
+            unit = (restorer.task.level_name if restorer.task else None) or "level"
+            how = "estimated" if self.settings.level is None else "given"
+            if f"{unit} {result.level:.1f}" not in found:
+                parts.append(f"{unit} {result.level:.1f} ({how})")
+        model = restorer.info.get("name") or restorer.model.path.stem
+        tile = f", tile {result.tile}" if result.tile else ""
+        luma, chroma = self.settings.strength
+        share = f", strength {luma:g} %" if luma != 100 else ""
+        if luma != chroma:
+            share = f", luma {luma:g} %, chroma {chroma:g} %"
+        return f"{'; '.join(parts) or 'restored'} -> {model}{tile}{share}, {result.seconds:.1f} s"
 
 
 class TargetExistsError(VHeatIRError):
@@ -408,25 +429,3 @@ def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]
     line = np.full((halves[0].shape[0], _GAP, halves[0].shape[2]), 255, np.uint8)
     joined = np.concatenate([halves[0], line, halves[1]], axis=1)
     return joined if joined.shape[2] == 3 else joined[:, :, 0]
-
-
-def _describe(
-    found: str,
-    restorer: Restorer,
-    result: Restoration,
-    strength: tuple[float, float],
-    given: bool,
-) -> str:
-    task = restorer.task
-    parts = [f"found {found}"] if found else []
-    if result.level is not None:
-        unit = (task.level_name if task else None) or "level"
-        how = "given" if given else "estimated"
-        if f"{unit} {result.level:.1f}" not in found:
-            parts.append(f"{unit} {result.level:.1f} ({how})")
-    model = restorer.info.get("name") or restorer.model.path.stem
-    tile = f", tile {result.tile}" if result.tile else ""
-    luma, chroma = strength
-    share = f"luma {luma:g} %, chroma {chroma:g} %" if luma != chroma else f"strength {luma:g} %"
-    share = "" if luma == chroma == 100 else f", {share}"
-    return f"{'; '.join(parts) or 'restored'} -> {model}{tile}{share}, {result.seconds:.1f} s"

@@ -42,7 +42,6 @@ class _Method:
 
     Attributes:
         step: subsampling of rows and columns.
-        strides: strides of the second differences, in pixels of the plane.
         block: side of the blocks, in pixels of the plane.
         quantile: quantile of the block energies taken as the energy of the noise alone.
         largest_step: maximum ratio of the noise at the coarsest scale to that at the middle one.
@@ -50,18 +49,17 @@ class _Method:
     """
 
     step: int
-    strides: tuple[int, int, int]
     block: int
     quantile: float
     largest_step: float
     gain: float
 
 
-_STRIDES = (1, 2, 4)
-_LUMA = _Method(1, _STRIDES, block=16, quantile=0.03, largest_step=1.75, gain=1.07)
+_STRIDES = (1, 2, 4)  # of the second differences, in pixels of the plane
+_LUMA = _Method(1, block=16, quantile=0.03, largest_step=1.75, gain=1.07)
 # Every fourth row and column: filtered chroma noise is visible at coarse scales only.
 _CHROMA_STEP = 4
-_CHROMA = _Method(_CHROMA_STEP, _STRIDES, block=8, quantile=0.15, largest_step=2.0, gain=1.05)
+_CHROMA = _Method(_CHROMA_STEP, block=8, quantile=0.15, largest_step=2.0, gain=1.05)
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class NoiseEstimate:
     chroma_scales: tuple[float, float, float]
     detail: float
 
-    def describe(self) -> str:
+    def __str__(self) -> str:
         """Return a description for the user, such as ``"luma 3.7, chroma 2.5, correlated"``."""
         parts = [f"luma {self.luma:.1f}"]
         if self.chroma >= 0.05:  # below: rounding errors of a gray image stored as RGB
@@ -95,8 +93,6 @@ class NoiseEstimate:
         if self.correlated:
             parts.append("correlated")
         return ", ".join(parts)
-
-    __str__ = describe
 
 
 def estimate_noise(image: NDArray[Any]) -> NoiseEstimate:
@@ -178,10 +174,10 @@ def _measure_noise(
         blocks.means(planes.clipped, method.step),
         blocks.means(planes.luma, method.step),
     )
-    variances = np.zeros(len(method.strides))
+    variances = np.zeros(len(_STRIDES))
     medians = []
     for plane in measured:
-        for index, stride in enumerate(method.strides):
+        for index, stride in enumerate(_STRIDES):
             energies = blocks.means(_energy(plane, stride), margin=blocks.margin - stride)
             quiet = np.array([np.quantile(energies[group], method.quantile) for group in groups])
             limit = _MAX_GROUP_RATIO**2 * np.quantile(quiet, 0.2)
@@ -205,7 +201,7 @@ class _Blocks:
 
     @classmethod
     def of(cls, shape: tuple[int, ...], method: _Method) -> _Blocks:
-        margin = method.strides[-1]
+        margin = _STRIDES[-1]
         height, width = (length - 2 * margin for length in shape[1:])
         side = min(method.block, height // 2, width // 2)
         return cls(height // side, width // side, side, margin)

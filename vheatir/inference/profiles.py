@@ -102,7 +102,7 @@ def _profile(tags: dict[bytes, bytes]) -> bytes:
             body += data + bytes(-len(data) % 4)
         table += struct.pack(">4sII", kind, places[data], len(data))
     size = start + len(body)
-    header = struct.pack(">I4sI4s4s4s", size, bytes(4), 0x04300000, b"mntr", b"RGB ", b"XYZ ")
+    header = struct.pack(">I4xI4s4s4s", size, 0x04300000, b"mntr", b"RGB ", b"XYZ ")
     header += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp")
     header = header.ljust(68, b"\0") + _fixed(_D50)
     return header.ljust(_HEADER, b"\0") + table + body
@@ -110,12 +110,8 @@ def _profile(tags: dict[bytes, bytes]) -> bytes:
 
 def _text(text: str) -> bytes:
     encoded = text.encode("utf-16-be")
-    return (
-        b"mluc"
-        + bytes(4)
-        + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(encoded), 28)
-        + (encoded)
-    )
+    head = struct.pack(">4s4xII2s2sII", b"mluc", 1, 12, b"en", b"US", len(encoded), 28)
+    return head + encoded
 
 
 def _xyz(values: NDArray[np.float64]) -> bytes:
