@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from vheatir.inference.jobs import Job
 
-_FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
 _SMALLEST_TILE = 16  # equals vheatir.inference.tiled.MIN_TILE, without importing torch
 
 
@@ -85,7 +84,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--chroma", type=float, metavar="S")
     add("--model", metavar="NAME|FILE")
     add_import_option(parser, "the network of --model; it runs that module's code")
-    add("--format", choices=sorted(_FORMATS))
+    add("--format", choices=["jpg", "png", "tiff", "webp"])
     add("--overwrite", action="store_true")
     add("--compare", action="store_true")
     add("--tile", type=_tile, default="auto", metavar="auto|none|N")
@@ -110,9 +109,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from vheatir.inference.jobs import Runner, Settings, plan, run_local
     from vheatir.inference.manifest import Manifest, pick_shard
 
-    jobs = plan(
-        arguments.inputs, arguments.output, _FORMATS.get(arguments.format), arguments.compare
-    )
+    jobs = plan(arguments.inputs, arguments.output, arguments.format, arguments.compare)
     whole = arguments.strength
     arguments.strength = (
         whole if arguments.luma is None else arguments.luma,

@@ -123,7 +123,6 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
             if is_heif(data):
                 return _read_heif(data, name, max_pixels)
         with open_header(data, name, max_pixels) as image:
-            _check_kind(name, image)
             return _decode(data, name, image, max_pixels)
     except (VHeatIRError, MemoryError):
         raise
@@ -277,23 +276,21 @@ def _read_avif(data: bytes, name: str, header: HeifHeader, max_pixels: int) -> P
             f"{name} is AVIF, which this Pillow cannot read: pip install --upgrade pillow"
         )
     with open_header(data, name, max_pixels, ("AVIF",)) as image:
-        _check_kind(name, image)
-        image.load()
-        pixels: NDArray[Any] = np.array(image)
-        if header.depth > 8:  # Pillow decodes it to 8 bits
-            deep = decode_with_opencv(data)
-            if deep is None or deep.dtype != np.uint16 or deep.shape[:2] != pixels.shape[:2]:
-                raise UnsupportedImageError(
-                    f"{name} is AVIF of {header.depth} bits, which this OpenCV cannot read: "
-                    "pip install --upgrade opencv-python"
-                )
-            pixels = to_16_bits(deep, header.depth)
-        exif = _read_exif(image)
-        # Pillow maps irot and imir of the file to this tag, replacing the orientation in EXIF.
-        pixels = apply_orientation(pixels, int(exif.get(_ORIENTATION, 1)))
-        metadata = _read_metadata(data, image, exif, pixels.shape)
-        icc = _profile(name, metadata.icc, header.cicp, pixels)
-        return Photograph(pixels, "AVIF", metadata=replace(metadata, icc=icc))
+        photo = _decode(data, name, image, max_pixels, header.depth)
+    icc = _profile(name, photo.metadata.icc, header.cicp, photo.pixels)
+    return replace(photo, metadata=replace(photo.metadata, icc=icc))
+
+
+def _decode_deep_avif(
+    data: bytes, name: str, size: tuple[int, int], depth: int
+) -> NDArray[np.uint16]:
+    deep = decode_with_opencv(data)
+    if deep is None or deep.dtype != np.uint16 or deep.shape[1::-1] != size:
+        raise UnsupportedImageError(
+            f"{name} is AVIF of {depth} bits, which this OpenCV cannot read: "
+            "pip install --upgrade opencv-python"
+        )
+    return to_16_bits(deep, depth)
 
 
 def _profile(
@@ -318,7 +315,11 @@ def _check_kind(name: str, image: Image.Image) -> None:
         )
 
 
-def _decode(data: bytes, name: str, image: Image.Image, max_pixels: int) -> Photograph:
+def _decode(
+    data: bytes, name: str, image: Image.Image, max_pixels: int, depth: int = 8
+) -> Photograph:
+    """Decode a file with Pillow, or with OpenCV if it has 16 bits, or AVIF with a larger depth."""
+    _check_kind(name, image)
     icc = image.info.get("icc_profile")
     _refuse_hdr(name, icc_transfer(icc) if icc else None)
     if image.format == "PNG":
@@ -327,8 +328,10 @@ def _decode(data: bytes, name: str, image: Image.Image, max_pixels: int) -> Phot
     mode = image.mode
     # Pillow detects truncated files; OpenCV would fill in the missing part.
     image.load()
-    if deep:
-        pixels: NDArray[Any] = decode_image(data, name, max_pixels)
+    if depth > 8:
+        pixels: NDArray[Any] = _decode_deep_avif(data, name, image.size, depth)
+    elif deep:
+        pixels = decode_image(data, name, max_pixels)
         if mode in ("LA", "PA") and pixels.ndim == 3 and pixels.shape[2] == 4:
             pixels = np.ascontiguousarray(pixels[:, :, [0, 3]])
     elif mode in ("1", "P", "PA"):
@@ -339,7 +342,8 @@ def _decode(data: bytes, name: str, image: Image.Image, max_pixels: int) -> Phot
     if pixels.dtype not in (np.uint8, np.uint16):
         raise VHeatIRError(f"{name} has {pixels.dtype} pixels: convert it to 8 or 16 bits")
     exif = _read_exif(image)
-    # Pillow and OpenCV both apply the orientation of a TIFF.
+    # Pillow and OpenCV both apply the orientation of a TIFF. In AVIF, Pillow maps irot and imir to
+    # this tag, replacing the orientation in EXIF.
     orientation = 1 if image.format == "TIFF" else int(exif.get(_ORIENTATION, 1))
     pixels = apply_orientation(pixels, orientation)
     tables = getattr(image, "quantization", None)

@@ -85,7 +85,7 @@ class Job:
 
 
 def plan(
-    inputs: Sequence[str], out: str, suffix: str | None = None, compare: bool = False
+    inputs: Sequence[str], out: str, fmt: str | None = None, compare: bool = False
 ) -> list[Job]:
     """Find the input images and assign an output file to each.
 
@@ -96,7 +96,7 @@ def plan(
     Args:
         inputs: files, folders, patterns, or ``"-"`` for the standard input.
         out: file, folder, or ``"-"`` for the standard output.
-        suffix: suffix of the output files, such as ``".png"``; None for
+        fmt: format of the output files, such as ``"png"``; None for that of
             :func:`~vheatir.inference.files.default_suffix` of each source.
         compare: also plan before/after images, ``NAME.compare.png`` beside each target.
 
@@ -121,26 +121,23 @@ def plan(
             raise VHeatIRError(
                 "--compare cannot be used with the standard output: give a file or folder to -o"
             )
-        return [Job(found[0][0], None, format=FORMAT_OF_SUFFIX.get(suffix or ""))]
+        return [Job(found[0][0], None, format=fmt)]
     if target_is_file:
         target = Path(out)
         if target.suffix.lower() not in FORMAT_OF_SUFFIX:
             raise VHeatIRError(
                 f"cannot write {target.suffix}: use {', '.join(sorted(FORMAT_OF_SUFFIX))}"
             )
-        wanted = FORMAT_OF_SUFFIX.get(suffix or "")
-        if wanted not in (None, FORMAT_OF_SUFFIX[target.suffix.lower()]):
-            raise VHeatIRError(
-                f"-o {out} and --format {wanted} contradict each other: omit --format"
-            )
+        if fmt not in (None, FORMAT_OF_SUFFIX[target.suffix.lower()]):
+            raise VHeatIRError(f"-o {out} and --format {fmt} contradict each other: omit --format")
         return [Job(found[0][0], target, _compare_path(target) if compare else None)]
     if Path(out).is_file():
         raise VHeatIRError(f"-o {out} is a file: give a folder, or a file with an image suffix")
     jobs: list[Job] = []
     taken: dict[Path, str] = {}
     for source, relative in found:
-        own = default_suffix(relative if source is None else source)
-        target = Path(out) / relative.with_suffix(suffix or own)
+        suffix = f".{fmt}" if fmt else default_suffix(source or relative)
+        target = Path(out) / relative.with_suffix(suffix)
         if relative.suffix.lower() in RAW_SUFFIXES:
             # Never written: must not collide with a JPEG or PNG of the same name beside it.
             target = Path(out) / f"{relative}.png"
@@ -261,15 +258,13 @@ class Runner:
                 "omit --level, or give --task denoise or jpeg"
             )
 
-    def run(
-        self, job: Job, progress: Progress | None = None, *, overwrite: bool | None = None
-    ) -> str:
+    def run(self, job: Job, progress: Progress | None = None, may_replace: bool = False) -> str:
         """Restore one image.
 
         Args:
             job: the image.
             progress: called as ``progress(done, total)`` after each tile.
-            overwrite: replace existing targets; None for the value in the settings.
+            may_replace: replace existing targets, even if the settings do not allow it.
 
         Returns:
             A message with the detected degradation and the model used.
@@ -279,9 +274,8 @@ class Runner:
             VHeatIRError: the image cannot be read, restored or written, or its target exists.
             OSError: file system error.
         """
-        replace = self.settings.overwrite if overwrite is None else overwrite
         for path in job.outputs:
-            if path.exists() and not replace:
+            if path.exists() and not (may_replace or self.settings.overwrite):
                 raise TargetExistsError(f"{path} exists: give --overwrite to replace it")
         if job.source is None:
             photo = read_photograph(sys.stdin.buffer.read(), job.name, self.settings.max_pixels)
@@ -323,11 +317,11 @@ class Runner:
         return message
 
     def attempt(
-        self, job: Job, progress: Progress | None = None, *, overwrite: bool | None = None
+        self, job: Job, progress: Progress | None = None, may_replace: bool = False
     ) -> Outcome:
         """Run a job as :meth:`run`; image, file system and memory errors become an outcome."""
         try:
-            return Outcome(job, "restored", self.run(job, progress, overwrite=overwrite))
+            return Outcome(job, "restored", self.run(job, progress, may_replace))
         except TargetExistsError as error:
             return Outcome(job, "existing", f"skipped: {error}")
         except (VHeatIRError, OSError, MemoryError) as error:
@@ -382,9 +376,9 @@ def run_local(
     """
 
     def work(job: Job) -> Outcome:
-        replace = None if manifest is None else manifest.begin(job)
+        may_replace = manifest is not None and manifest.begin(job)
         each = None if report is None else lambda done, total: report(job, done, total)
-        outcome = runner.attempt(job, each, overwrite=replace)
+        outcome = runner.attempt(job, each, may_replace)
         if manifest is not None:
             manifest.finish(outcome)
         return outcome

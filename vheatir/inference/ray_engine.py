@@ -90,5 +90,5 @@ class _Worker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Restore the image of a row."""
         job = pickle.loads(row["job"])
-        outcome = self._runner.attempt(job, overwrite=True if row["replace"] else None)
+        outcome = self._runner.attempt(job, may_replace=row["replace"])
         return {"index": row["index"], "state": outcome.state, "message": outcome.message}
