@@ -29,6 +29,7 @@ from vheatir.image_io import (
     decode_with_opencv,
     encode_image,
     open_header,
+    png_chunks,
 )
 from vheatir.inference.estimate import jpeg_quality
 from vheatir.inference.heif import (
@@ -421,14 +422,10 @@ def _exif_block(exif: Image.Exif, of_tiff: bool, shape: Sequence[int]) -> bytes:
 
 def _kept_chunks(data: bytes) -> Iterator[bytes]:
     """Yield the chunks of a PNG file to copy; EXIF, ICC and XMP are written separately."""
-    at = 8
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
-        rewritten = body.startswith((_XMP_KEYWORD + b"\0", b"Raw profile type "))
-        if kind in _PNG_KEPT and not rewritten:
-            yield data[at : at + 12 + length]
-        at += 12 + length
+    for kind, start, end in png_chunks(data):
+        is_rewritten = data.startswith((_XMP_KEYWORD + b"\0", b"Raw profile type "), start + 8)
+        if kind in _PNG_KEPT and not is_rewritten:
+            yield data[start:end]
 
 
 def _png_transfer(data: bytes) -> int | None:

@@ -168,17 +168,29 @@ def _measure_noise(
     Each is the root mean square over the planes. The last one is that of the median block, at the
     coarsest stride.
     """
-    blocks = _Blocks.of(measured[0].shape, method)
+    margin = _STRIDES[-1]  # of the grid of blocks, for the differences
+    height, width = (length - 2 * margin for length in measured[0].shape[1:])
+    side = min(method.block, height // 2, width // 2)
+    rows, columns = height // side, width // side
+
+    def block_means(plane: NDArray[np.float32], start: int, step: int = 1) -> NDArray[np.float32]:
+        """Average each block; ``step`` is the resolution of the plane relative to the grid."""
+        long, first = side * step, start * step
+        inside = plane[:, first : first + rows * long, first : first + columns * long]
+        split = inside.reshape(len(plane), rows, long, columns, long)
+        return np.asarray(split.sum(axis=4).mean(axis=2) / long).ravel()
+
     groups, weights = _group_smooth_blocks(
-        blocks.means(planes.gradient, method.step),
-        blocks.means(planes.clipped, method.step),
-        blocks.means(planes.luma, method.step),
+        *(
+            block_means(plane, margin, method.step)
+            for plane in (planes.gradient, planes.clipped, planes.luma)
+        )
     )
     variances = np.zeros(len(_STRIDES))
     medians = []
     for plane in measured:
         for index, stride in enumerate(_STRIDES):
-            energies = blocks.means(_energy(plane, stride), margin=blocks.margin - stride)
+            energies = block_means(_energy(plane, stride), margin - stride)
             quiet = np.array([np.quantile(energies[group], method.quantile) for group in groups])
             limit = _MAX_GROUP_RATIO**2 * np.quantile(quiet, 0.2)
             variances[index] += weights @ np.minimum(quiet, limit) / len(measured)
@@ -188,34 +200,6 @@ def _measure_noise(
     if strength > 0:
         strength *= 1 + _CORRELATED_GAIN * max(1 - fine / strength, 0)
     return strength, (fine, middle, coarse), float(np.sqrt(np.mean(medians)))
-
-
-@dataclass(frozen=True)
-class _Blocks:
-    """A grid of square blocks over planes (crops, h, w), with a margin for the differences."""
-
-    rows: int
-    columns: int
-    side: int
-    margin: int
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], method: _Method) -> _Blocks:
-        margin = _STRIDES[-1]
-        height, width = (length - 2 * margin for length in shape[1:])
-        side = min(method.block, height // 2, width // 2)
-        return cls(height // side, width // side, side, margin)
-
-    def means(
-        self, plane: NDArray[np.float32], step: int = 1, margin: int | None = None
-    ) -> NDArray[np.float32]:
-        """Average each block; ``step`` is the resolution of the plane relative to the grid."""
-        side = self.side * step
-        start = (self.margin if margin is None else margin) * step
-        rows, columns = self.rows * side, self.columns * side
-        inside = plane[:, start : start + rows, start : start + columns]
-        split = inside.reshape(len(plane), self.rows, side, self.columns, side)
-        return np.asarray(split.sum(axis=4).mean(axis=2) / side).ravel()
 
 
 def _energy(plane: NDArray[np.float32], stride: int) -> NDArray[np.float32]:

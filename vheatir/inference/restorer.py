@@ -258,15 +258,13 @@ class Restorer:
         return colors + (restored - planes) * (255 / 219)
 
     def _resolve_level(self, level: object, colors: Tensor) -> tuple[float | Tensor | None, bool]:
-        if level is not None and self.task is not None and self.task.level_name is None:
-            raise VHeatIRError(
-                f"a model for the task {self.task.name!r} takes no level, since it is blind: "
-                "omit the level"
-            )
-        if level is not None and self.task is None and "color" in self.info:
-            raise VHeatIRError(
-                "a model trained on pairs takes no level, since it is blind: omit the level"
-            )
+        blind = None
+        if self.task is not None and not self.task.has_level:
+            blind = f"for the task {self.task.name!r}"
+        elif self.task is None and "color" in self.info:
+            blind = "trained on pairs"
+        if blind and level is not None:
+            raise VHeatIRError(f"a model {blind} takes no level, since it is blind: omit the level")
         if level is None:
             if not self.takes_level:
                 return None, False
@@ -456,11 +454,8 @@ def _load(model: str | os.PathLike[str] | LoadedModel, imports: Sequence[str]) -
     if not isinstance(model, (str, os.PathLike)):
         return model
     text = os.fspath(model)
-    if (
-        isinstance(model, os.PathLike)
-        or text.endswith((".safetensors", ".pth"))
-        or os.path.isfile(text)
-    ):
+    is_path = isinstance(model, os.PathLike) or text.endswith((".safetensors", ".pth"))
+    if is_path or os.path.isfile(text):
         return load_weights(text, imports=imports)
     return load_model(text)
 
