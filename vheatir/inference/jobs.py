@@ -123,25 +123,26 @@ def plan(
             )
         return [Job(found[0][0], None, format=fmt)]
     if target_is_file:
-        target = Path(out)
-        if target.suffix.lower() not in FORMAT_OF_SUFFIX:
-            raise VHeatIRError(
-                f"cannot write {target.suffix}: use {', '.join(sorted(FORMAT_OF_SUFFIX))}"
-            )
-        if fmt not in (None, FORMAT_OF_SUFFIX[target.suffix.lower()]):
+        suffix = Path(out).suffix
+        if suffix.lower() not in FORMAT_OF_SUFFIX:
+            raise VHeatIRError(f"cannot write {suffix}: use {', '.join(sorted(FORMAT_OF_SUFFIX))}")
+        if fmt not in (None, FORMAT_OF_SUFFIX[suffix.lower()]):
             raise VHeatIRError(f"-o {out} and --format {fmt} contradict each other: omit --format")
-        return [Job(found[0][0], target, _compare_path(target) if compare else None)]
-    if Path(out).is_file():
+    elif Path(out).is_file():
         raise VHeatIRError(f"-o {out} is a file: give a folder, or a file with an image suffix")
     jobs: list[Job] = []
     taken: dict[Path, str] = {}
     for source, relative in found:
-        suffix = f".{fmt}" if fmt else default_suffix(source or relative)
-        target = Path(out) / relative.with_suffix(suffix)
-        if relative.suffix.lower() in RAW_SUFFIXES:
+        if target_is_file:
+            target = Path(out)
+        elif relative.suffix.lower() in RAW_SUFFIXES:
             # Never written: must not collide with a JPEG or PNG of the same name beside it.
             target = Path(out) / f"{relative}.png"
-        job = Job(source, target, _compare_path(target) if compare else None)
+        else:
+            suffix = f".{fmt}" if fmt else default_suffix(source or relative)
+            target = Path(out) / relative.with_suffix(suffix)
+        beside = target.with_name(f"{target.stem}.compare.png") if compare else None
+        job = Job(source, target, beside)
         for path in job.outputs:
             if taken.setdefault(path, job.name) != job.name:
                 raise VHeatIRError(
@@ -150,10 +151,6 @@ def plan(
                 )
         jobs.append(job)
     return jobs
-
-
-def _compare_path(target: Path) -> Path:
-    return target.with_name(f"{target.stem}.compare.png")
 
 
 def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]]:
