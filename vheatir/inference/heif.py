@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from vheatir.errors import UnsupportedImageError, VHeatIRError
 from vheatir.image_io import check_size, megapixels
-from vheatir.inference.heif_streams import av1_sequence, hevc_pixels, read_uint
+from vheatir.inference.heif_streams import av1_sequence, read_uint
 
 _BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1 avif avis".split())
 _SEQUENCE_BRANDS = frozenset(b"hevc hevx hevm hevs msf1".split())
 _DERIVED = frozenset({"grid", "iovl", "iden"})
-_HEVC, _AV1 = frozenset({"hvc1", "hev1"}), "av01"
+_AV1 = "av01"
+_CODECS = frozenset({_AV1, "hvc1", "hev1"})
 _ALPHA = (b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha")
 _MAX_META_BYTES = 1 << 26
 _MAX_ITEMS = 65_536
@@ -72,7 +73,7 @@ def read_header(file: BinaryIO, streams: bool = True) -> HeifHeader:
 
     Args:
         file: open for reading; without ``streams``, only the boxes are read.
-        streams: also read size and colours from the headers of the coded streams.
+        streams: also read size and colours from the headers of AV1 streams.
 
     Raises:
         ValueError: the boxes are damaged or not those of an image, or the file is truncated.
@@ -114,7 +115,7 @@ def check_header(name: str, header: HeifHeader, max_pixels: int) -> None:
         )
     if header.sequence:
         raise VHeatIRError(f"{name} is a sequence of images: use one file per image")
-    if header.codec not in {_AV1, *_HEVC}:
+    if header.codec not in _CODECS:
         raise UnsupportedImageError(
             f"{name} is HEIF with the codec {header.codec!r}, which is not supported: "
             "convert it to PNG or JPEG"
@@ -365,10 +366,10 @@ def _coded_items(key: int, items: dict[int, _Item]) -> list[int]:
 
 
 def _read_stream(file: BinaryIO, item: _Item) -> tuple[int, tuple[int, int] | None]:
-    """Return number of pixels and code points, if any, according to an item's coded stream."""
-    if item.kind in _HEVC:
-        data = b"".join(_read(file, *extent) for extent in item.extents)
-        return hevc_pixels(item.properties.get(b"hvcC", b""), data), None
+    """Return number of pixels and code points, if any, according to an item's AV1 stream.
+
+    Of HEVC, libheif refuses streams larger than the item's size property by itself.
+    """
     if item.kind == _AV1 and item.extents:
         offset, length = item.extents[0]
         start = _read(file, offset, min(length, _SEQUENCE_HEADER_BYTES))

@@ -1,7 +1,7 @@
-"""Size and colours from the headers of the coded streams inside HEIF and AVIF files.
+"""Size and colours from the headers of the AV1 streams inside AVIF files.
 
-Sequence parameter sets of HEVC follow ITU-T H.265, 7.3.2.2, sequence headers of AV1 section 5.5 of
-its specification. The boxes of a file may claim any size, but decoders allocate that of the stream.
+They follow section 5.5 of the specification of AV1. The boxes of a file may claim any size, but
+decoders allocate that of the stream.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ from __future__ import annotations
 import io
 from typing import BinaryIO
 
-_SPS = 33
-_PROFILE_BITS, _SUBLAYER_PROFILE_BITS, _LEVEL_BITS = 96, 88, 8
-_CHROMA_444 = 3
 _OBU_SEQUENCE_HEADER = 1
 _EXTENSION, _HAS_SIZE = 4, 2  # flags of an OBU's first byte
 
 
 class _Bits:
-    """Bit reader with the descriptors ``f(n)`` and ``ue(v)`` of the specifications."""
+    """Bit reader with the descriptors ``f(n)`` and ``uvlc()`` of the specification."""
 
     def __init__(self, data: bytes) -> None:
         self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
@@ -29,8 +26,8 @@ class _Bits:
         self._left -= count
         return (self._value >> self._left) & ((1 << count) - 1)
 
-    def ue(self) -> int:
-        """Read an unsigned Exp-Golomb number (``uvlc`` in AV1)."""
+    def uvlc(self) -> int:
+        """Read an unsigned Exp-Golomb number."""
         zeros = 0
         while not self.f(1):
             zeros += 1
@@ -45,32 +42,6 @@ def read_uint(file: BinaryIO, size: int) -> int:
     if len(data) < size:
         raise IndexError
     return int.from_bytes(data, "big")
-
-
-def hevc_pixels(config: bytes, stream: bytes) -> int:
-    """Return the number of pixels of the largest sequence parameter set; 0 without one.
-
-    Args:
-        config: contents of the ``hvcC`` box.
-        stream: an item's data; empty to read the box alone.
-
-    Raises:
-        ValueError: the data is damaged.
-        IndexError: likewise.
-    """
-    sets = []
-    box = io.BytesIO(config)
-    box.seek(22)
-    for _ in range(read_uint(box, 1)):
-        kind = read_uint(box, 1) & 63
-        units = [box.read(read_uint(box, 2)) for _ in range(read_uint(box, 2))]
-        sets += units if kind == _SPS else []
-    width, data = (config[21] & 3) + 1, io.BytesIO(stream)
-    while data.tell() + width < len(stream):
-        unit = data.read(read_uint(data, width))
-        if unit and (unit[0] >> 1) & 63 == _SPS:
-            sets.append(unit)
-    return max(map(_sps_pixels, sets), default=0)
 
 
 def av1_sequence(stream: bytes) -> tuple[int, tuple[int, int] | None] | None:
@@ -109,24 +80,6 @@ def _leb128(file: BinaryIO) -> int:
     return value
 
 
-def _sps_pixels(unit: bytes) -> int:
-    bits = _Bits(unit[2:512].replace(b"\0\0\3", b"\0\0"))
-    bits.f(4)
-    layers = bits.f(3)
-    bits.f(1)
-    bits.f(_PROFILE_BITS)
-    present = [(bits.f(1), bits.f(1)) for _ in range(layers)]
-    if layers:
-        bits.f(2 * (8 - layers))
-    for profile, level in present:
-        bits.f(_SUBLAYER_PROFILE_BITS * profile)
-        bits.f(_LEVEL_BITS * level)
-    bits.ue()
-    if bits.ue() == _CHROMA_444:
-        bits.f(1)
-    return bits.ue() * bits.ue()
-
-
 def _sequence_header(bits: _Bits) -> tuple[int, tuple[int, int] | None]:
     f = bits.f
     profile = f(3)
@@ -161,7 +114,7 @@ def _skip_operating_points(bits: _Bits) -> None:
     if f(1):
         f(64)
         if f(1):
-            bits.ue()
+            bits.uvlc()
         if f(1):
             delay_bits = f(5) + 1
             f(42)
