@@ -258,7 +258,7 @@ class Restorer:
 
     def _resolve_level(self, level: object, colors: Tensor) -> tuple[float | Tensor | None, bool]:
         blind = None
-        if self.task is not None and not self.task.has_level:
+        if self.task is not None and self.task.level_name is None:
             blind = f"for the task {self.task.name!r}"
         elif self.task is None and "color" in self.info:
             blind = "trained on pairs"
