@@ -135,12 +135,17 @@ def _is_truncated(data: bytes, fmt: str | None) -> bool:
         return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
     if fmt != "PNG":
         return False
-    offset, kind = _PNG_SIGNATURE, b""
-    while kind != b"IEND" and offset + _PNG_CHUNK_OVERHEAD <= len(data):
-        length = int.from_bytes(data[offset : offset + 4], "big")
-        kind = data[offset + 4 : offset + 8]
-        offset += length + _PNG_CHUNK_OVERHEAD
-    return kind != b"IEND" or offset > len(data)
+    kind, _, end = [(b"", 0, 0), *png_chunks(data)][-1]
+    return kind != b"IEND" or end > len(data)
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, start and end of each chunk of a PNG file; the last one may be truncated."""
+    kind, end = b"", _PNG_SIGNATURE
+    while kind != b"IEND" and end + _PNG_CHUNK_OVERHEAD <= len(data):
+        start, kind = end, data[end + 4 : end + 8]
+        end += int.from_bytes(data[start : start + 4], "big") + _PNG_CHUNK_OVERHEAD
+        yield kind, start, end
 
 
 @contextlib.contextmanager

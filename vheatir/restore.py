@@ -11,9 +11,11 @@ if __name__ == "__main__":
 
 import argparse
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 from vheatir.cli import add_import_option, positive_number, run_entry_point
 from vheatir.errors import VHeatIRError
@@ -24,8 +26,40 @@ if TYPE_CHECKING:
 
     from vheatir.inference.jobs import Job
 
-_FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tiff"}
 _SMALLEST_TILE = 16  # equals vheatir.inference.tiled.MIN_TILE, without importing torch
+
+
+_HELP = {
+    "inputs": "files, folders, patterns such as 'photos/**/*.jpg', or - for standard input",
+    "--output": "output folder (the folder structure of the input is kept), output file for a "
+    "single image, or - for standard output",
+    "--task": "what to remove: denoise: white noise; jpeg: JPEG artifacts; photo: camera noise and "
+    "the other degradations of photographs; auto: detect it for each image (default)",
+    "--level": "sigma of the noise on 0..255, or JPEG quality; auto estimates it (default); not "
+    "available for the task photo",
+    "--strength": "strength of the restoration in percent, 0 to 150: 0 is the input, 100 the "
+    "model's result (default); below 100, texture returns before noise",
+    "--luma": "strength for luma only (default: --strength)",
+    "--chroma": "strength for colour only (default: --strength); no effect on gray images",
+    "--model": "one model for all images: name of a released model, a .safetensors file, or a .pth "
+    "file from BasicSR (default: the best for the task, gray or colour)",
+    "--format": "output format (default: that of the input if it can be written; jpg for 8-bit "
+    "HEIC and AVIF; else png); jpg has quality 95, the others are lossless",
+    "--overwrite": "replace existing files (default: skip them)",
+    "--compare": "also write NAME.compare.png with before and after side by side",
+    "--tile": "process in tiles of at most N x N pixels; auto chooses by image size and available "
+    "memory (default)",
+    "--device": "auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps",
+    "--self-ensemble": "average over the eight flips and rotations (8 times slower)",
+    "--jobs": "number of images processed in parallel (default: 1; with --engine ray: one per GPU, "
+    "or per CPU core without GPUs)",
+    "--resume": "continue an interrupted run: skip images that its manifest in OUT lists as done",
+    "--shard": "process every N-th image, starting with the I-th (1 to N), to distribute a run "
+    "over machines",
+    "--engine": "ray: run on a Ray cluster, started locally if there is none (default: local, in "
+    "this process)",
+    "--max-pixels": "reject images with more than N pixels (default: 150e6)",
+}
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,118 +71,31 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         epilog="Exit status: 0 if all images were restored, 1 if some were skipped or failed, 2 "
         "for an error in the command.",
     )
-    add = parser.add_argument
-    add(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help="files, folders, patterns such as 'photos/**/*.jpg', or - for standard input",
-    )
-    add(
-        "-o",
-        "--output",
-        required=True,
-        metavar="OUT",
-        help="output folder (the folder structure of the input is kept), output file for a single "
-        "image, or - for standard output",
-    )
-    add(
-        "--task",
-        choices=["auto", "denoise", "jpeg", "photo"],
-        default="auto",
-        help="what to remove: denoise: white noise; jpeg: JPEG artifacts; photo: camera noise and "
-        "the other degradations of photographs; auto: detect it for each image (default)",
-    )
-    add(
-        "--level",
-        type=_level,
-        default=None,
-        metavar="auto|N",
-        help="sigma of the noise on 0..255, or JPEG quality; auto estimates it (default); not "
-        "available for the task photo",
-    )
-    add(
-        "--strength",
-        type=float,
-        default=100.0,
-        metavar="S",
-        help="strength of the restoration in percent, 0 to 150: 0 is the input, 100 the model's "
-        "result (default); below 100, texture returns before noise",
-    )
-    add("--luma", type=float, metavar="S", help="strength for luma only (default: --strength)")
-    add(
-        "--chroma",
-        type=float,
-        metavar="S",
-        help="strength for colour only (default: --strength); no effect on gray images",
-    )
-    add(
-        "--model",
-        metavar="NAME|FILE",
-        help="one model for all images: name of a released model, a .safetensors file, or a .pth "
-        "file from BasicSR (default: the best for the task, gray or colour)",
-    )
+
+    def add(*names: str, **settings: Any) -> None:
+        parser.add_argument(*names, help=_HELP[names[-1]], **settings)
+
+    add("inputs", nargs="+", metavar="INPUT")
+    add("-o", "--output", required=True, metavar="OUT")
+    add("--task", choices=["auto", "denoise", "jpeg", "photo"], default="auto")
+    add("--level", type=_level, metavar="auto|N")
+    add("--strength", type=float, default=100.0, metavar="S")
+    add("--luma", type=float, metavar="S")
+    add("--chroma", type=float, metavar="S")
+    add("--model", metavar="NAME|FILE")
     add_import_option(parser, "the network of --model; it runs that module's code")
-    add(
-        "--format",
-        choices=sorted(_FORMATS),
-        help="output format (default: that of the input if it can be written; jpg for 8-bit HEIC "
-        "and AVIF; else png); jpg has quality 95, the others are lossless",
-    )
-    add("--overwrite", action="store_true", help="replace existing files (default: skip them)")
-    add(
-        "--compare",
-        action="store_true",
-        help="also write NAME.compare.png with before and after side by side",
-    )
-    add(
-        "--tile",
-        type=_tile,
-        default="auto",
-        metavar="auto|none|N",
-        help="process in tiles of at most N x N pixels; auto chooses by image size and available "
-        "memory (default)",
-    )
-    add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
-    add(
-        "--self-ensemble",
-        action="store_true",
-        help="average over the eight flips and rotations (8 times slower)",
-    )
-    add(
-        "--jobs",
-        type=positive_number,
-        metavar="N",
-        help="number of images processed in parallel (default: 1; with --engine ray: one per GPU, "
-        "or per CPU core without GPUs)",
-    )
-    add(
-        "--resume",
-        action="store_true",
-        help="continue an interrupted run: skip images that its manifest in OUT lists as done",
-    )
-    add(
-        "--shard",
-        type=_shard,
-        metavar="I/N",
-        help="process every N-th image, starting with the I-th (1 to N), to distribute a run over "
-        "machines",
-    )
-    add(
-        "--engine",
-        choices=["local", "ray"],
-        default="local",
-        help="ray: run on a Ray cluster, started locally if there is none (default: local, in this "
-        "process)",
-    )
-    add(
-        "--max-pixels",
-        type=positive_number,
-        default=150_000_000,
-        metavar="N",
-        help="reject images with more than N pixels (default: 150e6)",
-    )
-    return parser.parse_args(argv)  # fmt: skip
+    add("--format", choices=["jpg", "png", "tiff", "webp"])
+    add("--overwrite", action="store_true")
+    add("--compare", action="store_true")
+    add("--tile", type=_tile, default="auto", metavar="auto|none|N")
+    add("--device", default="auto")
+    add("--self-ensemble", action="store_true")
+    add("--jobs", type=positive_number, metavar="N")
+    add("--resume", action="store_true")
+    add("--shard", type=_shard, metavar="I/N")
+    add("--engine", choices=["local", "ray"], default="local")
+    add("--max-pixels", type=positive_number, default=150_000_000, metavar="N")
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -162,24 +109,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from vheatir.inference.jobs import Runner, Settings, plan, run_local
     from vheatir.inference.manifest import Manifest, pick_shard
 
-    jobs = plan(
-        arguments.inputs, arguments.output, _FORMATS.get(arguments.format), arguments.compare
+    jobs = plan(arguments.inputs, arguments.output, arguments.format, arguments.compare)
+    whole = arguments.strength
+    arguments.strength = (
+        whole if arguments.luma is None else arguments.luma,
+        whole if arguments.chroma is None else arguments.chroma,
     )
-    settings = Settings(
-        task=arguments.task,
-        level=arguments.level,
-        strength=(
-            arguments.strength if arguments.luma is None else arguments.luma,
-            arguments.strength if arguments.chroma is None else arguments.chroma,
-        ),
-        tile=arguments.tile,
-        device=arguments.device,
-        self_ensemble=arguments.self_ensemble,
-        model=arguments.model,
-        overwrite=arguments.overwrite,
-        max_pixels=arguments.max_pixels,
-        imports=tuple(arguments.imports),
-    )
+    settings = Settings(**{each.name: getattr(arguments, each.name) for each in fields(Settings)})
     if arguments.shard:
         jobs = pick_shard(jobs, *arguments.shard)
     runner = Runner(settings)
@@ -187,9 +123,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         if any(job.source is None or job.target is None for job in jobs):
             raise VHeatIRError("--resume requires files, not the standard input or output")
-        parents = [job.target.parent for job in jobs if job.target]
         out = Path(arguments.output)
-        folder = parents[0] if len(jobs) == 1 and jobs[0].target == out else out
+        folder = out.parent if [job.target for job in jobs] == [out] else out
         manifest = Manifest(folder, settings, arguments.shard)
         left = [job for job in jobs if not manifest.is_done(job)]
         done, jobs = len(jobs) - len(left), left
@@ -199,7 +134,7 @@ def _run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     progress = _progress_bar(console)
     began = time.perf_counter()
-    counts = {"restored": 0, "existing": 0, "skipped": 0, "failed": 0}
+    counts: Counter[str] = Counter()
     several = (arguments.jobs or 1) > 1
     with progress, _without_pillow_limit():
         bar = progress.add_task("", total=len(jobs), tiles="")
@@ -208,7 +143,7 @@ def _run(arguments: argparse.Namespace) -> int:
             if several:
                 return  # no tile progress for several images at a time
             tiles = f"tile {part}/{total}" if total > 1 else ""
-            finished = sum(counts.values()) + part / total
+            finished = counts.total() + part / total
             progress.update(bar, description=job.name[-40:], completed=finished, tiles=tiles)
 
         if arguments.engine == "ray":
@@ -220,18 +155,19 @@ def _run(arguments: argparse.Namespace) -> int:
         for outcome in outcomes:
             counts[outcome.state] += 1
             console.print(f"{outcome.job.name}: {outcome.message}")
-            progress.update(bar, completed=sum(counts.values()))
+            progress.update(bar, completed=counts.total())
     if manifest is not None:
         manifest.close()
+    summary = {
+        "already done": done,
+        "skipped (target exists)": counts["existing"],
+        "skipped (unsupported format)": counts["skipped"],
+        "failed": counts["failed"],
+    }
     parts = [f"{counts['restored']} restored"]
-    parts += [f"{done} already done"] if done else []
-    existing = counts["existing"]
-    parts += [f"{existing} skipped (target exists)"] if existing else []
-    skipped = counts["skipped"]
-    parts += [f"{skipped} skipped (unsupported format)"] if skipped else []
-    parts += [f"{counts['failed']} failed"] if counts["failed"] else []
+    parts += [f"{count} {what}" for what, count in summary.items() if count]
     console.print(f"{', '.join(parts)} in {time.perf_counter() - began:.1f} s")
-    return 1 if existing or skipped or counts["failed"] else 0
+    return 0 if counts["restored"] == counts.total() else 1
 
 
 def _progress_bar(console: Console) -> Progress:

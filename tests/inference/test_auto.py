@@ -14,7 +14,7 @@ from vheatir.bundled import heldout_photographs
 from vheatir.degradations import add_noise, jpeg_bytes, jpeg_compress
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
-from vheatir.inference.auto import AutoRestorer
+from vheatir.inference import AutoRestorer
 
 CLEAN = np.ascontiguousarray(heldout_photographs()["chelsea"][:160, :192])
 NOISY = np.rint(

@@ -321,7 +321,9 @@ def test_a_large_stream_behind_a_small_size_is_refused(kind: str) -> None:
         fast = {"enc_params": {"preset": "ultrafast"}, "chroma": 420}
     data = encode(kind, np.zeros((2400, 2400, 3), np.uint8), quality=10, **fast)
     lying = patched_size(data, 96, 64)
-    with pytest.raises(VHeatIRError, match=r"needs 5\.\d+ megapixels"):
+    # libheif refuses it by itself, before it allocates memory
+    reason = r"needs 5\.\d+ megapixels" if kind == "AVIF" else "2400x2400 exceeds the maximum"
+    with pytest.raises(VHeatIRError, match=reason):
         read_photograph(lying, "photo", MOST)
     for part in (b"hvcC", b"av1C"):  # also refused without the codec's box
         with pytest.raises(VHeatIRError):

@@ -145,7 +145,7 @@ def test_depth_and_colours_change_nothing() -> None:
     assert estimate_noise(gray[..., None]) == one
     assert three.luma == pytest.approx(one.luma, rel=1e-3)
     assert one.chroma == 0
-    assert three.describe() == one.describe() == f"luma {one.luma:.1f}, correlated"
+    assert str(three) == str(one) == f"luma {one.luma:.1f}, correlated"
 
 
 def test_large_images_are_judged_by_crops() -> None:

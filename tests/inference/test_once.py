@@ -14,7 +14,7 @@ import pytest
 from vheatir import restore, weights, zoo
 from vheatir.bundled import heldout_photographs
 from vheatir.image_io import write_image
-from vheatir.inference import choose, jobs, restorer
+from vheatir.inference import choose, restorer
 
 CLEAN = heldout_photographs()["chelsea"][60:124, 90:186].astype(np.float64)
 
@@ -34,7 +34,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(module, function, counted)
 
-    count(jobs, "choose_model")
+    count(restorer, "choose_model")
     count(choose, "estimate_noise")
     count(choose, "estimate_sigma")
     count(restorer, "estimate_sigma")

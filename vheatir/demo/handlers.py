@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from vheatir.demo.models import Catalogue, Entry
 from vheatir.demo.panel import ResultPanel
@@ -18,7 +17,7 @@ from vheatir.demo.uploads import Choices, describe, read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import memory_used
 from vheatir.inference import Choice
-from vheatir.inference.estimate import estimate_sigma, floating_parts
+from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.strength import parse_strength
 
 #: The option that chooses task and model by the image.
@@ -78,8 +77,7 @@ class Handlers(Tab):
             return gr.skip(), about, gr.skip()
         sigma = choice.level
         if sigma is None:  # a denoiser was chosen for noise that is not white
-            parts = floating_parts(image[..., :3] if image.ndim == 3 else image)
-            sigma = float(np.mean([estimate_sigma(part) for part in parts]))
+            sigma = estimate_sigma(image[..., :3] if image.ndim == 3 else image)
             about += f" · sigma {sigma:.1f}"
         limits = level_range(entry)
         preset = min(max(round(2 * sigma) / 2, limits["minimum"]), limits["maximum"])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from vheatir.inference.auto import AutoRestorer
 from vheatir.inference.choose import Choice, choose_model
 from vheatir.inference.estimate import estimate_sigma, jpeg_quality
 from vheatir.inference.noise_estimate import NoiseEstimate, estimate_noise
-from vheatir.inference.restorer import Restoration, Restorer
+from vheatir.inference.restorer import AutoRestorer, Restoration, Restorer
 from vheatir.inference.tiled import restore_tensor, self_ensemble
 
 __all__ = [

@@ -6,7 +6,6 @@ every kind of degradation; the results are in docs/photographs.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vheatir.inference.estimate import (
+    color_share,
     estimate_blockiness,
     estimate_sigma,
     estimate_white_sigma,
     flat_share,
-    floating_parts,
 )
 from vheatir.inference.noise_estimate import NoiseEstimate, estimate_noise
 from vheatir.tasks import TASKS
@@ -85,15 +84,14 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     colors = color_channels(image)
     color = "gray" if colors.ndim == 2 else "color"
     estimate = estimate_noise(colors)
-    parts = list(floating_parts(colors))
-    blockiness = _mean(estimate_blockiness, parts)
-    sigma = _white_sigma(parts, estimate)
+    blockiness = estimate_blockiness(colors)
+    sigma = _white_sigma(colors, estimate)
     if sigma is not None:
         level = min(sigma, (TASKS[f"denoise_{color}"].level_range or (0.0, sigma))[1])
         message = f"white noise of sigma {sigma:.1f}"
         return Choice(f"denoise_{color}", level, message, estimate, blockiness)
     known = quality is not None and quality <= _GOOD_QUALITY
-    if not known and _is_drawn(parts, blockiness):
+    if not known and _is_drawn(colors, blockiness):
         return Choice(None, None, "no damage: flat areas without noise", estimate, blockiness)
     compressed = known or blockiness >= _CLEAR_BLOCKS
     if compressed and not _is_noisy_jpeg(estimate, color == "gray"):
@@ -123,40 +121,27 @@ def _is_noisy_jpeg(estimate: NoiseEstimate, is_gray: bool) -> bool:
     return noise_beside_content(estimate, is_gray) >= threshold
 
 
-def _white_sigma(parts: Sequence[NDArray[np.float32]], estimate: NoiseEstimate) -> float | None:
+def _white_sigma(colors: NDArray[Any], estimate: NoiseEstimate) -> float | None:
     """Return the sigma of white noise on 0..255; None if the noise is weak or not white."""
-    if parts[0].ndim == 3:
-        differences = _mean(estimate_white_sigma, parts)
+    if colors.ndim == 3:
+        differences = estimate_white_sigma(colors)
         if differences < _WHITE:
             return None
-        return min(_mean(estimate_sigma, parts), _MOST_OVER_DIFFERENCES * differences)
+        return min(estimate_sigma(colors), _MOST_OVER_DIFFERENCES * differences)
     if estimate.luma_scales[0] < _WHITE_SHARE * estimate.luma:
         return None
-    sigma = _mean(estimate_sigma, parts)
+    sigma = estimate_sigma(colors)
     return sigma if sigma >= _WHITE_GRAY else None
 
 
-def _is_drawn(parts: Sequence[NDArray[np.float32]], blockiness: float) -> bool:
+def _is_drawn(colors: NDArray[Any], blockiness: float) -> bool:
     """Whether an image is a screenshot, a drawing or text, with nothing to restore."""
-    if _mean(flat_share, parts) < _FLAT:
+    if flat_share(colors) < _FLAT:
         return False
     if blockiness < _CLEAR_BLOCKS:
         return True
     # Gray photographs have few colours too.
-    return parts[0].ndim == 3 and _mean(_color_share, parts) <= _FEW_COLORS
-
-
-def _color_share(part: NDArray[np.float32]) -> float:
-    """Return the number of distinct 8-bit colours of (H, W, 3) divided by the number of pixels."""
-    values = np.rint(part * 255).astype(np.uint32)
-    codes = (values[..., 0] << 16) + (values[..., 1] << 8) + values[..., 2]
-    return len(np.unique(codes)) / codes.size
-
-
-def _mean(
-    measure: Callable[[NDArray[np.float32]], float], parts: Sequence[NDArray[np.float32]]
-) -> float:
-    return float(np.mean([measure(part) for part in parts]))
+    return colors.ndim == 3 and color_share(colors) <= _FEW_COLORS
 
 
 def color_channels(image: NDArray[Any]) -> NDArray[Any]:

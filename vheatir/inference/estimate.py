@@ -1,10 +1,16 @@
-"""Blind estimation of noise, flatness, blockiness and JPEG quality."""
+"""Blind estimation of noise, flatness, blockiness and JPEG quality.
+
+Images are (H, W) or (H, W, C) without alpha: ``uint8`` or ``uint16``, or floating with black at 0
+and white at 1. Those of more than four megapixels are sampled by sixteen evenly spaced crops, of
+which only one at a time is converted to floating point.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
@@ -31,28 +37,22 @@ _STANDARD_TABLE = np.array(
 _MIN_SIDE_BLOCKS = 32
 
 
-def estimate_sigma(image: NDArray[np.floating]) -> float:
+def estimate_sigma(image: NDArray[Any]) -> float:
     """Estimate the standard deviation of additive white Gaussian noise.
 
     Median absolute deviation of the finest diagonal wavelet coefficients (Donoho and Johnstone,
     "Ideal spatial adaptation by wavelet shrinkage", 1994), as in scikit-image, but restricted to
     areas far enough from black and white that the noise is not clipped; averaged over the colour
     channels. Fine texture counts as noise: on photographs the error is typically 1 or 2 units, more
-    often too high than too low. Images of more than four megapixels are sampled by sixteen evenly
-    spaced crops.
-
-    Args:
-        image: (H, W) or (H, W, C) without alpha, floating, black at 0 and white at 1.
+    often too high than too low.
 
     Returns:
         Sigma on the scale 0..255; 0 for an image too small or too flat to estimate it.
     """
-    if min(image.shape[:2]) < _MIN_SIDE:
-        return 0.0
-    return float(np.mean([_estimate_channels(part) for part in _parts(image)]))
+    return _mean(_estimate_channels, image)
 
 
-def estimate_white_sigma(image: NDArray[np.floating]) -> float:
+def estimate_white_sigma(image: NDArray[Any]) -> float:
     """Estimate white noise from differences of colour channels, which contain little texture.
 
     As :func:`estimate_sigma`, but on (R - G) / sqrt 2 and (B - G) / sqrt 2, where white noise is as
@@ -60,17 +60,18 @@ def estimate_white_sigma(image: NDArray[np.floating]) -> float:
     image content have almost no energy there. Clipped noise is underestimated.
 
     Args:
-        image: (H, W, 3) RGB, floating, black at 0 and white at 1.
+        image: (H, W, 3) RGB.
 
     Returns:
         Sigma on the scale 0..255; 0 for an image too small or too flat to estimate it.
     """
-    if min(image.shape[:2]) < _MIN_SIDE:
-        return 0.0
-    differences = (image[..., ::2] - image[..., 1:2]) / np.float32(np.sqrt(2))
-    # Differences are centred on mid-gray, so that none counts as clipped.
-    centred = differences + np.float32(0.5)
-    return float(np.mean([_estimate_channels(part) for part in _parts(centred)]))
+
+    def measure(channels: NDArray[np.floating]) -> float:
+        differences = (channels[..., ::2] - channels[..., 1:2]) / np.float32(np.sqrt(2))
+        # Differences are centred on mid-gray, so that none counts as clipped.
+        return _estimate_channels(differences + np.float32(0.5))
+
+    return _mean(measure, image)
 
 
 def flat_share(image: NDArray[Any]) -> float:
@@ -78,49 +79,47 @@ def flat_share(image: NDArray[Any]) -> float:
 
     At least one half in screenshots, drawings and text, and where low-quality JPEG has flattened
     whole blocks; close to 0 in a noisy image.
+    """
+
+    def measure(channels: NDArray[np.floating]) -> float:
+        if min(channels.shape[:2]) < 2:
+            return 0.0
+        here = channels[:-1, :-1]
+        same = (channels[1:, :-1] == here).all(axis=2) & (channels[:-1, 1:] == here).all(axis=2)
+        return float(same.mean())
+
+    return _mean(measure, image)
+
+
+def color_share(image: NDArray[Any]) -> float:
+    """Return the number of distinct 8-bit colours divided by the number of pixels.
 
     Args:
-        image: (H, W) or (H, W, C), without alpha, of any dtype.
+        image: (H, W, 3) RGB.
     """
-    planes = image if image.ndim == 3 else image[..., None]
-    if min(planes.shape[:2]) < 2:
-        return 0.0
-    here = planes[:-1, :-1]
-    same = (planes[1:, :-1] == here).all(axis=2) & (planes[:-1, 1:] == here).all(axis=2)
-    return float(same.mean())
+
+    def measure(channels: NDArray[np.floating]) -> float:
+        values = np.rint(channels * 255).astype(np.uint32)
+        codes = (values[..., 0] << 16) + (values[..., 1] << 8) + values[..., 2]
+        return len(np.unique(codes)) / codes.size
+
+    return _mean(measure, image)
 
 
-def floating_parts(image: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
-    """Yield an image, or evenly spaced crops of a large one, in the format of the functions above.
-
-    Args:
-        image: (H, W) or (H, W, C), ``uint8`` or ``uint16``, or floating in [0, 1]; without alpha.
-            Only the crops of a large image are converted to floating point.
-    """
-    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-    for part in _parts(image):
-        yield (part[..., 0] if image.ndim == 2 else part).astype(np.float32) / np.float32(white)
-
-
-def estimate_blockiness(image: NDArray[np.floating]) -> float:
+def estimate_blockiness(image: NDArray[Any]) -> float:
     """Estimate the visibility of JPEG's 8 x 8 block borders.
 
     Third differences, which measure the steps between neighbouring pixels beyond the local slope,
     are averaged for each of the eight phases. The ratio of the largest phase to the median of the
     others is taken along each axis; the smaller one is returned, since a grid shows along both.
     Patterns that repeat every 2 or 4 pixels do not count. The phase is free, so that cropped JPEGs
-    are found too. Large images are sampled by crops, as in :func:`estimate_sigma`.
-
-    Args:
-        image: (H, W) or (H, W, C) without alpha, floating, black at 0 and white at 1.
+    are found too.
 
     Returns:
         About 1 without blocks, also in noise; 1.2 to 1.8 for quality 75, above 4 for quality 10; 1
         for an image of fewer than 32 pixels along a side.
     """
-    if min(image.shape[:2]) < _MIN_SIDE_BLOCKS:
-        return 1.0
-    return float(np.mean([_blockiness(part) for part in _parts(image)]))
+    return _mean(_blockiness, image)
 
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int:
@@ -137,16 +136,37 @@ def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int:
     return min(range(1, 101), key=lambda quality: abs(_table_sum(quality) - total))
 
 
-def _parts(image: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield the image, or sixteen crops of a large one, each (h, w, C)."""
-    channels = image if image.ndim == 3 else image[..., None]
-    height, width = channels.shape[:2]
-    if height * width <= _MAX_UNCROPPED_PIXELS:
-        yield channels
-        return
-    tops = np.linspace(0, max(height - _CROP, 0), _CROPS_PER_SIDE, dtype=int)
-    lefts = np.linspace(0, max(width - _CROP, 0), _CROPS_PER_SIDE, dtype=int)
-    yield from (channels[y : y + _CROP, x : x + _CROP] for y in tops for x in lefts)
+def sample_areas(
+    shape: Sequence[int], most: int, crop: int, per_side: int
+) -> list[tuple[slice, slice]]:
+    """Return rows and columns of evenly spaced square crops of a large image.
+
+    Args:
+        shape: shape of the image, (H, W, ...).
+        most: largest number of pixels of an image that is returned as a whole.
+        crop: side of a crop in pixels.
+        per_side: number of crops along each side; fewer where they would coincide.
+    """
+    if shape[0] * shape[1] <= most:
+        return [(slice(shape[0]), slice(shape[1]))]
+    tops, lefts = (
+        np.unique(np.linspace(0, max(length - crop, 0), per_side, dtype=int))
+        for length in shape[:2]
+    )
+    return [(slice(y, y + crop), slice(x, x + crop)) for y in tops for x in lefts]
+
+
+def _mean(measure: Callable[[NDArray[np.floating]], float], image: NDArray[Any]) -> float:
+    """Return the mean of a measure over an image's crops, each (h, w, C) and floating."""
+    channels = np.atleast_3d(image)
+    white = np.float32(np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1)
+    areas = sample_areas(channels.shape, _MAX_UNCROPPED_PIXELS, _CROP, _CROPS_PER_SIDE)
+    parts = (channels[area] for area in areas)
+    return float(
+        np.mean(
+            [measure(p if p.dtype.kind == "f" else p.astype(np.float32) / white) for p in parts]
+        )
+    )
 
 
 def _table_sum(quality: int) -> int:
@@ -156,6 +176,8 @@ def _table_sum(quality: int) -> int:
 
 
 def _blockiness(channels: NDArray[np.floating]) -> float:
+    if min(channels.shape[:2]) < _MIN_SIDE_BLOCKS:
+        return 1.0
     gray = channels.mean(axis=2, dtype=np.float32) * 255
     ratios = []
     for rows in (gray, gray.T):
@@ -176,6 +198,8 @@ def _blockiness(channels: NDArray[np.floating]) -> float:
 
 
 def _estimate_channels(channels: NDArray[np.floating]) -> float:
+    if min(channels.shape[:2]) < _MIN_SIDE:
+        return 0.0
     values = [255 * _estimate_plane(channels[..., index]) for index in range(channels.shape[2])]
     # Values below _ROUNDING are floating-point error.
     return sum(value for value in values if value > _ROUNDING) / len(values)
@@ -205,13 +229,9 @@ def _estimate_plane(plane: NDArray[np.floating]) -> float:
 def _any_in_support(pixels: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Return, for each wavelet coefficient, whether any pixel in its support is set."""
     # The support of coefficient i of the four-tap wavelet is samples 2 i - 2 to 2 i + 1.
-    covered = np.pad(pixels, 2, mode="symmetric")
-    for axis, count in enumerate(shape):
-        first = 2 * np.arange(count)
-        last = covered.shape[axis] - 1
-        taps = [covered.take(np.minimum(first + k, last), axis) for k in range(4)]
-        covered = np.any(taps, axis=0)
-    return covered
+    padded = np.pad(pixels, 2, mode="symmetric").view(np.uint8)
+    covered = cv2.dilate(padded, np.ones((4, 4), np.uint8), anchor=(0, 0))[::2, ::2]
+    return covered[: shape[0], : shape[1]] > 0
 
 
 def _is_large_enough(chosen: NDArray[np.bool_]) -> bool:

@@ -12,8 +12,8 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from vheatir.image_io import (
     decode_with_opencv,
     encode_image,
     open_header,
+    png_chunks,
 )
 from vheatir.inference.estimate import jpeg_quality
 from vheatir.inference.heif import (
@@ -100,7 +101,7 @@ class Photograph:
     pixels: NDArray[Any]
     format: str
     quality: int | None = None
-    metadata: Metadata = field(default_factory=Metadata)
+    metadata: Metadata = Metadata()
 
 
 def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
@@ -123,7 +124,6 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
             if is_heif(data):
                 return _read_heif(data, name, max_pixels)
         with open_header(data, name, max_pixels) as image:
-            _check_kind(name, image)
             return _decode(data, name, image, max_pixels)
     except (VHeatIRError, MemoryError):
         raise
@@ -208,21 +208,14 @@ def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> byt
             return _encode_png(pixels, metadata)
         if fmt == "tiff" and pixels.dtype == np.uint16 and channels > 1:
             return _encode_deep_tiff(pixels, metadata)
-        options: dict[str, Any] = {"exif": metadata.exif} if metadata.exif else {}
-        options |= {"icc_profile": metadata.icc} if metadata.icc else {}
-        options |= {"dpi": metadata.dpi} if metadata.dpi else {}
-        if fmt == "jpg":
-            options |= {"quality": _JPEG_QUALITY, "subsampling": 0}
-        elif fmt == "webp":
-            options |= {"lossless": True, "exact": True}
         if fmt == "tiff":
-            options |= _tiff_options(metadata)
-        elif metadata.xmp:
-            options |= {"xmp": metadata.xmp}
-        out = io.BytesIO()
-        kind = {"jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}[fmt]
-        Image.fromarray(pixels).save(out, kind, **options)
-        return out.getvalue()
+            return _encode_with_pillow(pixels, "TIFF", metadata, **_tiff_options(metadata))
+        kept = {"exif": metadata.exif, "xmp": metadata.xmp}
+        if fmt == "webp":
+            return _encode_with_pillow(pixels, "WEBP", metadata, lossless=True, exact=True, **kept)
+        return _encode_with_pillow(
+            pixels, "JPEG", metadata, quality=_JPEG_QUALITY, subsampling=0, **kept
+        )
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         raise VHeatIRError(f"cannot be written as {fmt} ({error}): use --format png") from None
 
@@ -266,21 +259,16 @@ def _read_heif(data: bytes, name: str, max_pixels: int) -> Photograph:
     _refuse_hdr(name, header.cicp[1] if header.cicp else None)
     if header.codec == "av01":
         return _read_avif(data, name, header, max_pixels)
-    decoded = decode_heif(data, name)
-    exif = Image.Exif()
-    if decoded.exif:
-        try:
-            exif.load(decoded.exif)
-        except Exception:  # as in _read_exif
-            exif = Image.Exif()
+    pixels, info = decode_heif(data, name)
+    nclx = info.get("nclx_profile")
+    cicp = (nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None
     # The EXIF orientation refers to the sensor: irot and imir of the file are already applied.
-    height, width = decoded.pixels.shape[:2]
     metadata = Metadata(
-        _profile(name, decoded.icc, header.cicp or decoded.cicp, decoded.pixels),
-        _exif_block(exif, False, width, height),
-        _without_orientation(decoded.xmp),
+        _profile(name, info.get("icc_profile"), header.cicp or cicp, pixels),
+        _exif_block(_load_exif(info.get("exif")), False, pixels.shape),
+        _without_orientation(info.get("xmp")),
     )
-    return Photograph(decoded.pixels, "HEIF", metadata=metadata)
+    return Photograph(pixels, "HEIF", metadata=metadata)
 
 
 def _read_avif(data: bytes, name: str, header: HeifHeader, max_pixels: int) -> Photograph:
@@ -289,23 +277,21 @@ def _read_avif(data: bytes, name: str, header: HeifHeader, max_pixels: int) -> P
             f"{name} is AVIF, which this Pillow cannot read: pip install --upgrade pillow"
         )
     with open_header(data, name, max_pixels, ("AVIF",)) as image:
-        _check_kind(name, image)
-        image.load()
-        pixels: NDArray[Any] = np.array(image)
-        if header.depth > 8:  # Pillow decodes it to 8 bits
-            deep = decode_with_opencv(data)
-            if deep is None or deep.dtype != np.uint16 or deep.shape[:2] != pixels.shape[:2]:
-                raise UnsupportedImageError(
-                    f"{name} is AVIF of {header.depth} bits, which this OpenCV cannot read: "
-                    "pip install --upgrade opencv-python"
-                )
-            pixels = to_16_bits(deep, header.depth)
-        exif = _read_exif(image)
-        # Pillow maps irot and imir of the file to this tag, replacing the orientation in EXIF.
-        pixels = apply_orientation(pixels, int(exif.get(_ORIENTATION, 1)))
-        metadata = _read_metadata(data, image, exif, pixels.shape[1], pixels.shape[0])
-        icc = _profile(name, metadata.icc, header.cicp, pixels)
-        return Photograph(pixels, "AVIF", metadata=replace(metadata, icc=icc))
+        photo = _decode(data, name, image, max_pixels, header.depth)
+    icc = _profile(name, photo.metadata.icc, header.cicp, photo.pixels)
+    return replace(photo, metadata=replace(photo.metadata, icc=icc))
+
+
+def _decode_deep_avif(
+    data: bytes, name: str, size: tuple[int, int], depth: int
+) -> NDArray[np.uint16]:
+    deep = decode_with_opencv(data)
+    if deep is None or deep.dtype != np.uint16 or deep.shape[1::-1] != size:
+        raise UnsupportedImageError(
+            f"{name} is AVIF of {depth} bits, which this OpenCV cannot read: "
+            "pip install --upgrade opencv-python"
+        )
+    return to_16_bits(deep, depth)
 
 
 def _profile(
@@ -330,7 +316,11 @@ def _check_kind(name: str, image: Image.Image) -> None:
         )
 
 
-def _decode(data: bytes, name: str, image: Image.Image, max_pixels: int) -> Photograph:
+def _decode(
+    data: bytes, name: str, image: Image.Image, max_pixels: int, depth: int = 8
+) -> Photograph:
+    """Decode a file with Pillow, or with OpenCV if it has 16 bits, or AVIF with a larger depth."""
+    _check_kind(name, image)
     icc = image.info.get("icc_profile")
     _refuse_hdr(name, icc_transfer(icc) if icc else None)
     if image.format == "PNG":
@@ -339,8 +329,10 @@ def _decode(data: bytes, name: str, image: Image.Image, max_pixels: int) -> Phot
     mode = image.mode
     # Pillow detects truncated files; OpenCV would fill in the missing part.
     image.load()
-    if deep:
-        pixels: NDArray[Any] = decode_image(data, name, max_pixels)
+    if depth > 8:
+        pixels: NDArray[Any] = _decode_deep_avif(data, name, image.size, depth)
+    elif deep:
+        pixels = decode_image(data, name, max_pixels)
         if mode in ("LA", "PA") and pixels.ndim == 3 and pixels.shape[2] == 4:
             pixels = np.ascontiguousarray(pixels[:, :, [0, 3]])
     elif mode in ("1", "P", "PA"):
@@ -351,11 +343,12 @@ def _decode(data: bytes, name: str, image: Image.Image, max_pixels: int) -> Phot
     if pixels.dtype not in (np.uint8, np.uint16):
         raise VHeatIRError(f"{name} has {pixels.dtype} pixels: convert it to 8 or 16 bits")
     exif = _read_exif(image)
-    # Pillow and OpenCV both apply the orientation of a TIFF.
+    # Pillow and OpenCV both apply the orientation of a TIFF. In AVIF, Pillow maps irot and imir to
+    # this tag, replacing the orientation in EXIF.
     orientation = 1 if image.format == "TIFF" else int(exif.get(_ORIENTATION, 1))
     pixels = apply_orientation(pixels, orientation)
     tables = getattr(image, "quantization", None)
-    metadata = _read_metadata(data, image, exif, pixels.shape[1], pixels.shape[0])
+    metadata = _read_metadata(data, image, exif, pixels.shape)
     if orientation in (5, 6, 7, 8) and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
     return Photograph(pixels, str(image.format), jpeg_quality(tables) if tables else None, metadata)
@@ -377,8 +370,17 @@ def _read_exif(image: Image.Image) -> Image.Exif:
         return Image.Exif()
 
 
+def _load_exif(block: bytes | None) -> Image.Exif:
+    exif = Image.Exif()
+    try:
+        exif.load(block or b"")
+    except Exception:  # as in _read_exif
+        return Image.Exif()
+    return exif
+
+
 def _read_metadata(
-    data: bytes, image: Image.Image, exif: Image.Exif, width: int, height: int
+    data: bytes, image: Image.Image, exif: Image.Exif, shape: Sequence[int]
 ) -> Metadata:
     info = image.info
     xmp = info.get("xmp") or info.get(_XMP_KEYWORD.decode())
@@ -389,7 +391,7 @@ def _read_metadata(
     if dpi and all(float(value) > 0 for value in dpi):
         resolution = (float(dpi[0]), float(dpi[1]))
     chunks = tuple(_kept_chunks(data)) if image.format == "PNG" else ()
-    block = _exif_block(exif, image.format == "TIFF", width, height)
+    block = _exif_block(exif, image.format == "TIFF", shape)
     return Metadata(info.get("icc_profile"), block, _without_orientation(xmp), resolution, chunks)
 
 
@@ -401,14 +403,15 @@ def _without_orientation(xmp: bytes | None) -> bytes | None:
     return re.sub(rb"<tiff:Orientation>\s*\d+\s*</tiff:Orientation>", b"", xmp)
 
 
-def _exif_block(exif: Image.Exif, of_tiff: bool, width: int, height: int) -> bytes:
+def _exif_block(exif: Image.Exif, of_tiff: bool, shape: Sequence[int]) -> bytes:
     """Serialise EXIF for an upright image, without orientation and thumbnail."""
     try:
         for tag in list(exif):
             if tag == _ORIENTATION or (of_tiff and tag not in _DESCRIPTIVE_TAGS):
                 del exif[tag]
         details = exif.get_ifd(ExifTags.IFD.Exif)
-        details.update({k: v for k, v in ((_WIDTH, width), (_HEIGHT, height)) if k in details})
+        sides = {_HEIGHT: shape[0], _WIDTH: shape[1]}
+        details.update({tag: side for tag, side in sides.items() if tag in details})
         if not len(exif):
             return b""
         block = exif.tobytes()
@@ -419,14 +422,10 @@ def _exif_block(exif: Image.Exif, of_tiff: bool, width: int, height: int) -> byt
 
 def _kept_chunks(data: bytes) -> Iterator[bytes]:
     """Yield the chunks of a PNG file to copy; EXIF, ICC and XMP are written separately."""
-    at = 8
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
-        rewritten = body.startswith((_XMP_KEYWORD + b"\0", b"Raw profile type "))
-        if kind in _PNG_KEPT and not rewritten:
-            yield data[at : at + 12 + length]
-        at += 12 + length
+    for kind, start, end in png_chunks(data):
+        is_rewritten = data.startswith((_XMP_KEYWORD + b"\0", b"Raw profile type "), start + 8)
+        if kind in _PNG_KEPT and not is_rewritten:
+            yield data[start:end]
 
 
 def _png_transfer(data: bytes) -> int | None:
@@ -439,6 +438,16 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
 
 
+def _encode_with_pillow(
+    pixels: NDArray[Any], kind: str, metadata: Metadata, **options: Any
+) -> bytes:
+    options |= {"icc_profile": metadata.icc, "dpi": metadata.dpi}
+    out = io.BytesIO()
+    given = {name: value for name, value in options.items() if value not in (None, b"")}
+    Image.fromarray(pixels).save(out, kind, **given)
+    return out.getvalue()
+
+
 def _encode_png(pixels: NDArray[Any], metadata: Metadata) -> bytes:
     if pixels.dtype == np.uint16:
         if pixels.ndim == 3 and pixels.shape[2] == 2:
@@ -446,9 +455,7 @@ def _encode_png(pixels: NDArray[Any], metadata: Metadata) -> bytes:
             pixels = pixels[:, :, [0, 0, 0, 1]]
         data = encode_image(pixels, ".png")
     else:
-        out = io.BytesIO()
-        Image.fromarray(pixels).save(out, "PNG")
-        data = out.getvalue()
+        data = _encode_with_pillow(pixels, "PNG", Metadata())
     chunks = [*metadata.png_chunks]
     if metadata.icc:
         chunks.insert(0, _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
@@ -464,9 +471,7 @@ def _encode_png(pixels: NDArray[Any], metadata: Metadata) -> bytes:
 
 def _tiff_options(metadata: Metadata) -> dict[str, Any]:
     # Pillow cannot compress a TIFF with nested EXIF directories.
-    exif = Image.Exif()
-    if metadata.exif:
-        exif.load(metadata.exif)
+    exif = _load_exif(metadata.exif)
     nested = bool({ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo} & set(exif))
     if metadata.xmp:
         exif[_XMP_TAG] = metadata.xmp
@@ -477,9 +482,7 @@ def _encode_deep_tiff(pixels: NDArray[Any], metadata: Metadata) -> bytes:
     """Encode 16-bit colours, which Pillow cannot; keeps only the descriptive texts of EXIF."""
     import tifffile
 
-    exif = Image.Exif()
-    if metadata.exif:
-        exif.load(metadata.exif)
+    exif = _load_exif(metadata.exif)
     tags: list[tuple[int, str, int, Any, bool]] = [
         (tag, "s", 0, value, True)
         for tag, value in exif.items()

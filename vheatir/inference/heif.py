@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 
 from vheatir.errors import UnsupportedImageError, VHeatIRError
 from vheatir.image_io import check_size, megapixels
-from vheatir.inference.heif_streams import av1_sequence, hevc_sizes
-
-#: Error message for a missing optional package.
-MISSING = "is HEIC/HEIF, which needs another package: pip install 'vheatir[heif]'"
+from vheatir.inference.heif_streams import av1_sequence, read_uint
 
 _BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1 avif avis".split())
 _SEQUENCE_BRANDS = frozenset(b"hevc hevx hevm hevs msf1".split())
-_DERIVED = frozenset({b"grid", b"iovl", b"iden"})
-_HEVC, _AV1 = frozenset({b"hvc1", b"hev1"}), b"av01"
+_DERIVED = frozenset({"grid", "iovl", "iden"})
+_AV1 = "av01"
+_CODECS = frozenset({_AV1, "hvc1", "hev1"})
 _ALPHA = (b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha")
 _MAX_META_BYTES = 1 << 26
 _MAX_ITEMS = 65_536
@@ -49,7 +47,6 @@ class HeifHeader:
         alpha: whether there is transparency.
         cicp: colour primaries and transfer characteristics as code points; None if absent.
         sequence: whether the file is a sequence of images.
-        whole: whether all data that the items refer to is present.
     """
 
     codec: str
@@ -60,7 +57,6 @@ class HeifHeader:
     alpha: bool
     cicp: tuple[int, int] | None
     sequence: bool
-    whole: bool
 
 
 def is_heif(data: bytes) -> bool:
@@ -77,14 +73,14 @@ def read_header(file: BinaryIO, streams: bool = True) -> HeifHeader:
 
     Args:
         file: open for reading; without ``streams``, only the boxes are read.
-        streams: also read size and colours from the headers of the coded streams.
+        streams: also read size and colours from the headers of AV1 streams.
 
     Raises:
-        ValueError: the boxes are damaged, truncated or not those of an image.
+        ValueError: the boxes are damaged or not those of an image, or the file is truncated.
     """
     try:
         return _read_header(file, streams)
-    except (struct.error, IndexError, KeyError, RecursionError):
+    except (struct.error, IndexError, KeyError):
         raise ValueError("the boxes of the file are damaged or truncated") from None
 
 
@@ -108,7 +104,7 @@ def check_header(name: str, header: HeifHeader, max_pixels: int) -> None:
     """Reject files that must not be decoded.
 
     Raises:
-        VHeatIRError: too large, truncated, or a sequence.
+        VHeatIRError: too large, or a sequence.
         UnsupportedImageError: an unsupported codec.
     """
     check_size(name, header.width, header.height, max_pixels)
@@ -119,40 +115,23 @@ def check_header(name: str, header: HeifHeader, max_pixels: int) -> None:
         )
     if header.sequence:
         raise VHeatIRError(f"{name} is a sequence of images: use one file per image")
-    if header.codec != "av01" and header.codec.encode("latin-1") not in _HEVC:
+    if header.codec not in _CODECS:
         raise UnsupportedImageError(
             f"{name} is HEIF with the codec {header.codec!r}, which is not supported: "
             "convert it to PNG or JPEG"
         )
-    if not header.whole:
-        raise VHeatIRError(f"{name} is damaged: truncated")
 
 
-@dataclass(frozen=True)
-class HeifImage:
-    """The decoded primary image of a HEIF file, upright.
-
-    Attributes:
-        pixels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), ``uint8`` or ``uint16``.
-        icc: colour profile.
-        exif: EXIF block.
-        xmp: XMP packet.
-        cicp: as in :class:`HeifHeader`, from the stream if the boxes have none.
-    """
-
-    pixels: NDArray[Any]
-    icc: bytes | None
-    exif: bytes | None
-    xmp: bytes | None
-    cicp: tuple[int, int] | None
-
-
-def decode_heif(data: bytes, name: str) -> HeifImage:
+def decode_heif(data: bytes, name: str) -> tuple[NDArray[Any], dict[str, Any]]:
     """Decode the primary image of a HEIF file with pillow-heif, which applies irot and imir.
 
     Args:
         data: the file's bytes, with the header already checked.
         name: name of the file in error messages.
+
+    Returns:
+        The upright pixels, (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), ``uint8`` or ``uint16``, and
+        pillow-heif's metadata: ``icc_profile``, ``exif``, ``xmp`` and ``nclx_profile``, if any.
 
     Raises:
         UnsupportedImageError: pillow-heif is not installed.
@@ -161,7 +140,9 @@ def decode_heif(data: bytes, name: str) -> HeifImage:
     try:
         import pillow_heif
     except ImportError:
-        raise UnsupportedImageError(f"{name} {MISSING}") from None
+        raise UnsupportedImageError(
+            f"{name} is HEIC/HEIF, which needs another package: pip install 'vheatir[heif]'"
+        ) from None
     file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
     image = file[file.primary_index]
     pixels = np.asarray(image)
@@ -169,10 +150,7 @@ def decode_heif(data: bytes, name: str) -> HeifImage:
         raise UnsupportedImageError(f"{name} has premultiplied alpha: convert it to PNG")
     if pixels.dtype != np.uint8:
         pixels = to_16_bits(pixels, int(image.mode.rpartition(";")[2].rstrip("L")))
-    nclx = image.info.get("nclx_profile")
-    cicp = (nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None
-    info = image.info
-    return HeifImage(pixels, info.get("icc_profile"), info.get("exif"), info.get("xmp"), cicp)
+    return pixels, image.info
 
 
 def to_16_bits(pixels: NDArray[Any], depth: int) -> NDArray[np.uint16]:
@@ -190,109 +168,103 @@ def _brands(data: bytes) -> list[bytes]:
 
 def _read_header(file: BinaryIO, streams: bool) -> HeifHeader:
     size = file.seek(0, os.SEEK_END)
-    brands: list[bytes] = []
-    meta, meta_at = b"", 0
-    for kind, start, end in _file_boxes(file, size):
-        if kind == b"ftyp" and not brands:
-            file.seek(start - 8)
-            brands = _brands(file.read(512))
-        elif kind == b"meta" and end - start <= _MAX_META_BYTES:
-            file.seek(start)
-            meta, meta_at = file.read(end - start), start
+    for kind, start, end in _boxes(file, 0, size):
+        if kind == b"meta" and end - start <= _MAX_META_BYTES:
             break
-    if not (_BRANDS & set(brands)) or not meta:
+    else:
         raise ValueError("the file contains no image")
-    boxes = {kind: (start, end) for kind, start, end in _boxes(meta, 4, len(meta))}
+    brands = _brands(_read(file, 0, 512))
+    if not _BRANDS & set(brands):
+        raise ValueError("the file contains no image")
+    meta = io.BytesIO(_read(file, start, end - start))
+    boxes = {kind: span for kind, *span in _boxes(meta, 4, end - start)}
     items = _items(meta, boxes)
-    idat = meta_at + boxes[b"idat"][0] if b"idat" in boxes else 0
-    whole = _set_extents(meta, boxes, items, idat, size)
-    start = boxes[b"pitm"][0]
-    primary = _read_uint(meta, start + 4, 4 if meta[start] else 2)
+    _set_properties(meta, boxes[b"iprp"], items)
+    idat = start + boxes[b"idat"][0] if b"idat" in boxes else 0
+    _set_extents(meta, boxes[b"iloc"], items, idat, size)
+    version, _ = _full_box(meta, boxes[b"pitm"][0])
+    primary = read_uint(meta, 4 if version else 2)
     image = items[primary]
-    ispe = image.first(b"ispe")
-    if ispe is None:
+    if b"ispe" not in image.properties:
         raise ValueError("the file does not give the size of its image")
-    width, height = struct.unpack_from(">II", ispe, 4)
+    width, height = image.size
     shown = _coded_items(primary, items)
-    alphas = [k for k, each in items.items() if primary in each.alpha_of]
+    alphas = [key for key, each in items.items() if each.is_alpha_of(primary)]
     hidden = [part for alpha in alphas for part in _coded_items(alpha, items)]
     found = {
-        key: _read_stream(file, items[key]) if streams else _Stream(0, None)
-        for key in {*shown, *hidden}
+        key: _read_stream(file, items[key]) if streams else (0, None) for key in {*shown, *hidden}
     }
-    nclx = (_nclx(items[key]) or found[key].cicp for key in (primary, *shown))
+    nclx = (items[key].nclx or found[key][1] for key in (primary, *shown))
     return HeifHeader(
-        codec=items[shown[-1]].kind.decode("latin-1"),
+        codec=items[shown[-1]].kind,
         width=width,
         height=height,
-        coded_pixels=sum(max(found[k].pixels, items[k].pixels) for k in (*shown, *hidden)),
-        depth=max(_depth(items[key]) for key in shown),
+        coded_pixels=sum(max(found[k][0], math.prod(items[k].size)) for k in (*shown, *hidden)),
+        depth=max(items[key].depth for key in shown),
         alpha=bool(alphas),
         cicp=next((code for code in nclx if code), None),
         sequence=brands[0] in _SEQUENCE_BRANDS,
-        whole=whole,
     )
 
 
 @dataclass
 class _Item:
-    """An item of the file: its type, properties, relations and data extents."""
+    """An item of the file.
 
-    kind: bytes
-    properties: list[tuple[bytes, bytes]] = field(default_factory=list)
-    extents: list[tuple[int, int]] = field(default_factory=list)  # offset and length in the file
-    inputs: tuple[int, ...] = ()
-    auxiliary_of: tuple[int, ...] = ()
+    Attributes:
+        kind: the item type.
+        properties: contents of the first property of each kind; ``colr`` by its colour type too.
+        references: the items that it refers to, by kind of the reference.
+        extents: offset and length of its data in the file.
+    """
 
-    def first(self, kind: bytes) -> bytes | None:
-        """Return the contents of the first property of a kind."""
-        return next((body for each, body in self.properties if each == kind), None)
+    kind: str
+    properties: dict[bytes, bytes] = field(default_factory=dict)
+    references: dict[bytes, list[int]] = field(default_factory=dict)
+    extents: list[tuple[int, int]] = field(default_factory=list)
+
+    def is_alpha_of(self, key: int) -> bool:
+        """Whether this item is the alpha channel of another."""
+        kind = self.properties.get(b"auxC", bytes(4))[4:].split(b"\0")[0]
+        return kind in _ALPHA and key in self.references.get(b"auxl", ())
 
     @property
-    def alpha_of(self) -> tuple[int, ...]:
-        """Return the items for which this item is the alpha channel."""
-        kind = (self.first(b"auxC") or bytes(4))[4:].split(b"\0")[0]
-        return self.auxiliary_of if kind in _ALPHA else ()
+    def size(self) -> tuple[int, int]:
+        """Return width and height by the size property; 0 if absent."""
+        width, height = struct.unpack_from(">II", self.properties.get(b"ispe", bytes(12)), 4)
+        return width, height
 
     @property
-    def pixels(self) -> int:
-        """Return the number of pixels according to the size property."""
-        ispe = self.first(b"ispe")
-        return 0 if ispe is None else math.prod(struct.unpack_from(">II", ispe, 4))
+    def nclx(self) -> tuple[int, int] | None:
+        """Return the code points by the colour property."""
+        if b"colrnclx" not in self.properties:
+            return None
+        primaries, transfer = struct.unpack_from(">HH", self.properties[b"colrnclx"], 4)
+        return primaries, transfer
+
+    @property
+    def depth(self) -> int:
+        """Return bits per channel, from the codec configuration or else the pixel property."""
+        hvcc, av1c, pixi = (self.properties.get(kind) for kind in (b"hvcC", b"av1C", b"pixi"))
+        if hvcc is not None:
+            return 8 + max(hvcc[17] & 7, hvcc[18] & 7)
+        if av1c is not None:
+            return 8 + 2 * (av1c[2] >> 6 & 1) + 2 * (av1c[2] >> 5 & 1)
+        return max(pixi[5:], default=8) if pixi is not None else 8
 
 
-@dataclass(frozen=True)
-class _Stream:
-    """Pixel count and code points of a coded stream."""
-
-    pixels: int
-    cicp: tuple[int, int] | None
+def _read(file: BinaryIO, start: int, length: int) -> bytes:
+    file.seek(start)
+    return file.read(length)
 
 
-def _read_uint(data: bytes, at: int, size: int) -> int:
-    if at + size > len(data):
-        raise IndexError
-    return int.from_bytes(data[at : at + size], "big")
-
-
-def _file_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of the contents of each box of a file."""
-    at = 0
-    while at + 8 <= size:
-        file.seek(at)
-        head = file.read(16)
-        for kind, start, end in _boxes(head, 0, size - at):
-            yield kind, at + start, at + end
-            at += end
-            break
-
-
-def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of the contents of each box in a part of ``data``."""
+def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of the contents of each box in a part of a file."""
     while at + 8 <= end:
-        size, kind, head = _read_uint(data, at, 4), data[at + 4 : at + 8], 8
+        file.seek(at)
+        size, kind, head = read_uint(file, 4), file.read(4), 8
         if size == 1:
-            size, head = _read_uint(data, at + 8, 8), 16
+            size, head = read_uint(file, 8), 16
         elif size == 0:
             size = end - at
         if size < head:
@@ -302,86 +274,80 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
         at += size
 
 
-def _items(meta: bytes, boxes: dict[bytes, tuple[int, int]]) -> dict[int, _Item]:
-    """Return the items by ID, with properties and relations."""
+def _full_box(file: BinaryIO, start: int) -> tuple[int, int]:
+    """Read version and flags, with which the contents of some boxes start."""
+    file.seek(start)
+    return read_uint(file, 1), read_uint(file, 3)
+
+
+def _items(meta: BinaryIO, boxes: dict[bytes, list[int]]) -> dict[int, _Item]:
+    """Return the items by ID, with relations."""
     items: dict[int, _Item] = {}
     start, end = boxes[b"iinf"]
-    for kind, at, _ in _boxes(meta, start + (8 if meta[start] else 6), end):
-        if kind == b"infe" and meta[at] >= 2:
-            width = 2 if meta[at] == 2 else 4
-            items[_read_uint(meta, at + 4, width)] = _Item(meta[at + 6 + width : at + 10 + width])
+    version, _ = _full_box(meta, start)
+    for kind, at, _ in _boxes(meta, start + (8 if version else 6), end):
+        version, _ = _full_box(meta, at)
+        if kind == b"infe" and version >= 2:
+            key = read_uint(meta, 2 if version == 2 else 4)
+            read_uint(meta, 2)
+            items[key] = _Item(meta.read(4).decode("latin-1"))
     if b"iref" in boxes:
         start, end = boxes[b"iref"]
-        width = 4 if meta[start] else 2
+        version, _ = _full_box(meta, start)
+        width = 4 if version else 2
         for kind, at, _ in _boxes(meta, start + 4, end):
-            count = _read_uint(meta, at + width, 2)
-            first = at + width + 2
-            targets = tuple(_read_uint(meta, first + i * width, width) for i in range(count))
-            item = items.get(_read_uint(meta, at, width))
-            if item is not None and kind == b"dimg":
-                item.inputs += targets
-            elif item is not None and kind == b"auxl":
-                item.auxiliary_of += targets
-    known: list[tuple[bytes, bytes]] = []
-    for kind, start, end in _boxes(meta, *boxes[b"iprp"]):
-        if kind == b"ipco":
-            known += [(each, meta[a:b]) for each, a, b in _boxes(meta, start, end)]
-        elif kind == b"ipma":
-            _associate(meta, start, items, known)
+            meta.seek(at)
+            item = items.get(read_uint(meta, width), _Item(""))
+            targets = [read_uint(meta, width) for _ in range(read_uint(meta, 2))]
+            item.references.setdefault(kind, []).extend(targets)
     return items
 
 
-def _associate(
-    meta: bytes, at: int, items: dict[int, _Item], known: list[tuple[bytes, bytes]]
-) -> None:
-    id_width, index_width = 4 if meta[at] else 2, 2 if meta[at + 3] & 1 else 1
-    count = _read_uint(meta, at + 4, 4)
-    at += 8
-    for _ in range(count):
-        item = items.get(_read_uint(meta, at, id_width))
-        number = _read_uint(meta, at + id_width, 1)
-        at += id_width + 1
-        for _ in range(number):
-            index = _read_uint(meta, at, index_width) & (0x7FFF if index_width == 2 else 0x7F)
-            at += index_width
-            if item is not None and index:
-                item.properties.append(known[index - 1])
+def _set_properties(meta: BinaryIO, span: list[int], items: dict[int, _Item]) -> None:
+    known: list[tuple[bytes, bytes]] = []
+    for kind, start, end in _boxes(meta, *span):
+        if kind == b"ipco":
+            known += [(each, _read(meta, a, b - a)) for each, a, b in _boxes(meta, start, end)]
+        elif kind == b"ipma":
+            version, flags = _full_box(meta, start)
+            index_width, id_width = 2 if flags & 1 else 1, 4 if version else 2
+            for _ in range(read_uint(meta, 4)):
+                item = items.get(read_uint(meta, id_width), _Item(""))
+                for _ in range(read_uint(meta, 1)):
+                    # without the first bit, which marks essential properties
+                    index = read_uint(meta, index_width) & (0x7FFF if index_width == 2 else 0x7F)
+                    if index:
+                        name, body = known[index - 1]
+                        name += body[:4] if name == b"colr" else b""
+                        item.properties.setdefault(name, body)
 
 
 def _set_extents(
-    meta: bytes, boxes: dict[bytes, tuple[int, int]], items: dict[int, _Item], idat: int, size: int
-) -> bool:
-    """Set the data extents of the items; return whether all of them lie inside the file."""
-    at, end = boxes[b"iloc"]
-    version = meta[at]
-    widths = [meta[at + 4] >> 4, meta[at + 4] & 15, meta[at + 5] >> 4, meta[at + 5] & 15]
-    offset_width, length_width, base_width, index_width = widths
-    wide = 4 if version == 2 else 2
-    count = _read_uint(meta, at + 6, wide)
-    at += 6 + wide
-    whole = True
-    for _ in range(count):
-        item = items.get(_read_uint(meta, at, wide))
-        at += wide
-        method = 0
-        if version:
-            method = _read_uint(meta, at, 2) & 15
-            at += 2
-        base = _read_uint(meta, at + 2, base_width)
-        number = _read_uint(meta, at + 2 + base_width, 2)
-        at += 4 + base_width
-        for _ in range(number):
-            at += index_width if version else 0
-            offset = base + _read_uint(meta, at, offset_width) + (idat if method == 1 else 0)
-            length = _read_uint(meta, at + offset_width, length_width)
-            at += offset_width + length_width
-            if at > end:
+    meta: BinaryIO, span: list[int], items: dict[int, _Item], idat: int, size: int
+) -> None:
+    """Set where the data of the items is; raise ValueError if any lies beyond the file's end."""
+    version, _ = _full_box(meta, span[0])
+    widths = read_uint(meta, 2)
+    offset_width, length_width, base_width, index_width = (
+        widths >> shift & 15 for shift in (12, 8, 4, 0)
+    )
+    id_width = 4 if version == 2 else 2
+    for _ in range(read_uint(meta, id_width)):
+        item = items.get(read_uint(meta, id_width), _Item(""))
+        method = read_uint(meta, 2) & 15 if version else 0
+        read_uint(meta, 2)
+        base = read_uint(meta, base_width) + (idat if method == 1 else 0)
+        for _ in range(read_uint(meta, 2)):
+            read_uint(meta, index_width if version else 0)
+            offset = base + read_uint(meta, offset_width)
+            length = read_uint(meta, length_width)
+            if meta.tell() > span[1]:
                 raise IndexError
-            if method > 1 or item is None:
+            if method > 1 or not item.kind:
                 continue
-            whole &= offset + length <= size
-            item.extents.append((offset, length or max(size - offset, 0)))
-    return whole
+            if offset + length > size:
+                raise ValueError("truncated")
+            item.extents.append((offset, length or size - offset))
 
 
 def _coded_items(key: int, items: dict[int, _Item]) -> list[int]:
@@ -393,45 +359,20 @@ def _coded_items(key: int, items: dict[int, _Item]) -> list[int]:
             return parts
         key = waiting.pop()
         if items[key].kind in _DERIVED:
-            waiting += items[key].inputs
+            waiting += items[key].references.get(b"dimg", ())
         else:
             parts.append(key)
     raise ValueError("the image consists of too many parts")
 
 
-def _read_stream(file: BinaryIO, item: _Item) -> _Stream:
-    """Read size and code points from the coded stream of an item."""
-    if item.kind in _HEVC:
-        config = item.first(b"hvcC") or b""
-        data = b"".join(_extent(file, *each) for each in item.extents)
-        return _Stream(max((w * h for w, h in hevc_sizes(config, data)), default=0), None)
+def _read_stream(file: BinaryIO, item: _Item) -> tuple[int, tuple[int, int] | None]:
+    """Return number of pixels and code points, if any, according to an item's AV1 stream.
+
+    Of HEVC, libheif refuses streams larger than the item's size property by itself.
+    """
     if item.kind == _AV1 and item.extents:
         offset, length = item.extents[0]
-        sequence = av1_sequence(_extent(file, offset, min(length, _SEQUENCE_HEADER_BYTES)))
-        sequence = sequence or av1_sequence((item.first(b"av1C") or b"")[4:])
-        if sequence:
-            return _Stream(sequence[0] * sequence[1], sequence[2])
-    return _Stream(0, None)
-
-
-def _extent(file: BinaryIO, offset: int, length: int) -> bytes:
-    file.seek(offset)
-    return file.read(length)
-
-
-def _nclx(item: _Item) -> tuple[int, int] | None:
-    for kind, body in item.properties:
-        if kind == b"colr" and body[:4] == b"nclx":
-            primaries, transfer = struct.unpack_from(">HH", body, 4)
-            return int(primaries), int(transfer)
-    return None
-
-
-def _depth(item: _Item) -> int:
-    """Return bits per channel, from the codec configuration or else the pixel property."""
-    hvcc, av1c, pixi = item.first(b"hvcC"), item.first(b"av1C"), item.first(b"pixi")
-    if hvcc is not None:
-        return 8 + max(hvcc[17] & 7, hvcc[18] & 7)
-    if av1c is not None:
-        return 8 + 2 * (av1c[2] >> 6 & 1) + 2 * (av1c[2] >> 5 & 1)
-    return max(pixi[5:], default=8) if pixi is not None else 8
+        start = _read(file, offset, min(length, _SEQUENCE_HEADER_BYTES))
+        config = item.properties.get(b"av1C", b"")[4:]
+        return av1_sequence(start) or av1_sequence(config) or (0, None)
+    return 0, None

@@ -6,22 +6,19 @@ import glob
 import itertools
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vheatir.errors import UnsupportedImageError, VHeatIRError
-from vheatir.hardware import pick_device
 from vheatir.image_io import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images, write_bytes_atomically
-from vheatir.inference.choose import choose_model, color_channels
+from vheatir.inference.choose import color_channels
 from vheatir.inference.files import (
     FORMAT_OF_SUFFIX,
     MAX_PIXELS,
@@ -34,10 +31,12 @@ from vheatir.inference.files import (
     to_8_bits,
 )
 from vheatir.inference.raw import RAW_SUFFIXES
-from vheatir.inference.restorer import Restoration, Restorer
+from vheatir.inference.restorer import AutoRestorer, Restoration, Restorer
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
-from vheatir.plugins import import_modules
+
+if TYPE_CHECKING:
+    from vheatir.inference.manifest import Manifest
 
 STREAM = "-"
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
@@ -73,13 +72,20 @@ class Job:
         return "".join(c if c.isprintable() else "?" for c in name)
 
     @property
-    def exists(self) -> bool:
-        """Whether one of its output files exists."""
-        return any(path is not None and path.exists() for path in (self.target, self.compare))
+    def outputs(self) -> list[Path]:
+        """Its output files."""
+        return [path for path in (self.target, self.compare) if path is not None]
+
+    def absolute(self) -> Job:
+        """Return the job with absolute paths, for a process in another folder."""
+        source, target, compare = (
+            path and path.absolute() for path in (self.source, self.target, self.compare)
+        )
+        return Job(source, target, compare, self.name, self.format)
 
 
 def plan(
-    inputs: Sequence[str], out: str, suffix: str | None = None, compare: bool = False
+    inputs: Sequence[str], out: str, fmt: str | None = None, compare: bool = False
 ) -> list[Job]:
     """Find the input images and assign an output file to each.
 
@@ -90,7 +96,7 @@ def plan(
     Args:
         inputs: files, folders, patterns, or ``"-"`` for the standard input.
         out: file, folder, or ``"-"`` for the standard output.
-        suffix: suffix of the output files, such as ``".png"``; None for
+        fmt: format of the output files, such as ``"png"``; None for that of
             :func:`~vheatir.inference.files.default_suffix` of each source.
         compare: also plan before/after images, ``NAME.compare.png`` beside each target.
 
@@ -115,44 +121,36 @@ def plan(
             raise VHeatIRError(
                 "--compare cannot be used with the standard output: give a file or folder to -o"
             )
-        return [Job(found[0][0], None, format=FORMAT_OF_SUFFIX.get(suffix or ""))]
+        return [Job(found[0][0], None, format=fmt)]
     if target_is_file:
-        target = Path(out)
-        if target.suffix.lower() not in FORMAT_OF_SUFFIX:
-            raise VHeatIRError(
-                f"cannot write {target.suffix}: use {', '.join(sorted(FORMAT_OF_SUFFIX))}"
-            )
-        wanted = FORMAT_OF_SUFFIX.get(suffix or "")
-        if wanted not in (None, FORMAT_OF_SUFFIX[target.suffix.lower()]):
-            raise VHeatIRError(
-                f"-o {out} and --format {wanted} contradict each other: omit --format"
-            )
-        return [Job(found[0][0], target, _compare_path(target) if compare else None)]
-    if Path(out).is_file():
+        suffix = Path(out).suffix
+        if suffix.lower() not in FORMAT_OF_SUFFIX:
+            raise VHeatIRError(f"cannot write {suffix}: use {', '.join(sorted(FORMAT_OF_SUFFIX))}")
+        if fmt not in (None, FORMAT_OF_SUFFIX[suffix.lower()]):
+            raise VHeatIRError(f"-o {out} and --format {fmt} contradict each other: omit --format")
+    elif Path(out).is_file():
         raise VHeatIRError(f"-o {out} is a file: give a folder, or a file with an image suffix")
     jobs: list[Job] = []
-    taken: dict[Path | None, str] = {}
+    taken: dict[Path, str] = {}
     for source, relative in found:
-        own = default_suffix(relative if source is None else source)
-        target = Path(out) / relative.with_suffix(suffix or own)
-        if relative.suffix.lower() in RAW_SUFFIXES:
+        if target_is_file:
+            target = Path(out)
+        elif relative.suffix.lower() in RAW_SUFFIXES:
             # Never written: must not collide with a JPEG or PNG of the same name beside it.
             target = Path(out) / f"{relative}.png"
-        job = Job(source, target, _compare_path(target) if compare else None)
-        for path in (job.target, job.compare):
-            if path in taken:
+        else:
+            suffix = f".{fmt}" if fmt else default_suffix(source or relative)
+            target = Path(out) / relative.with_suffix(suffix)
+        beside = target.with_name(f"{target.stem}.compare.png") if compare else None
+        job = Job(source, target, beside)
+        for path in job.outputs:
+            if taken.setdefault(path, job.name) != job.name:
                 raise VHeatIRError(
                     f"{taken[path]} and {job.name} would both be written to {path}: "
                     "restore them into different folders"
                 )
-            if path is not None:
-                taken[path] = job.name
         jobs.append(job)
     return jobs
-
-
-def _compare_path(target: Path) -> Path:
-    return target.with_name(f"{target.stem}.compare.png")
 
 
 def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]]:
@@ -208,7 +206,7 @@ class Settings:
     model: str | None = None
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
-    imports: tuple[str, ...] = ()
+    imports: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -235,15 +233,11 @@ class Runner:
 
     def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
         self.settings = settings
-        self._load = cache(load or partial(Restorer, device=settings.device))
-        self._lock = threading.Lock()
-        pick_device(settings.device)  # report an invalid device before the first image
+        self._models = AutoRestorer(device=settings.device, imports=settings.imports, load=load)
         parse_strength(settings.strength)
-        if settings.imports:
-            import_modules(settings.imports)
         self._task: str = settings.task
         if settings.model is not None:
-            task = self._restorer(settings.model).task
+            task = self._models.restorer(settings.model).task
             own = task.kind if task else None
             if own and self._task not in ("auto", own):
                 raise VHeatIRError(
@@ -261,15 +255,13 @@ class Runner:
                 "omit --level, or give --task denoise or jpeg"
             )
 
-    def run(
-        self, job: Job, progress: Progress | None = None, *, overwrite: bool | None = None
-    ) -> str:
+    def run(self, job: Job, progress: Progress | None = None, may_replace: bool = False) -> str:
         """Restore one image.
 
         Args:
             job: the image.
             progress: called as ``progress(done, total)`` after each tile.
-            overwrite: replace existing targets; None for the value in the settings.
+            may_replace: replace existing targets, even if the settings do not allow it.
 
         Returns:
             A message with the detected degradation and the model used.
@@ -279,9 +271,8 @@ class Runner:
             VHeatIRError: the image cannot be read, restored or written, or its target exists.
             OSError: file system error.
         """
-        replace = self.settings.overwrite if overwrite is None else overwrite
-        for path in (job.target, job.compare):
-            if path is not None and path.exists() and not replace:
+        for path in job.outputs:
+            if path.exists() and not (may_replace or self.settings.overwrite):
                 raise TargetExistsError(f"{path} exists: give --overwrite to replace it")
         if job.source is None:
             photo = read_photograph(sys.stdin.buffer.read(), job.name, self.settings.max_pixels)
@@ -303,8 +294,7 @@ class Runner:
                 progress=progress,
             )
             restored = result.image
-            given = settings.level is not None
-            message = _describe(found, restorer, result, settings.strength, given)
+            message = self._describe(found, restorer, result)
         if job.target is not None:
             fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
         else:
@@ -324,11 +314,11 @@ class Runner:
         return message
 
     def attempt(
-        self, job: Job, progress: Progress | None = None, *, overwrite: bool | None = None
+        self, job: Job, progress: Progress | None = None, may_replace: bool = False
     ) -> Outcome:
         """Run a job as :meth:`run`; image, file system and memory errors become an outcome."""
         try:
-            return Outcome(job, "restored", self.run(job, progress, overwrite=overwrite))
+            return Outcome(job, "restored", self.run(job, progress, may_replace))
         except TargetExistsError as error:
             return Outcome(job, "existing", f"skipped: {error}")
         except (VHeatIRError, OSError, MemoryError) as error:
@@ -342,41 +332,39 @@ class Runner:
     ) -> tuple[str, Restorer | None, float | None]:
         """Return detected degradation, model (None to leave the image unchanged) and level."""
         if self._task == "auto":
-            choice = choose_model(colors, quality)
-            if choice.model is None:
-                return choice.message, None, None
-            restorer = self._restorer(choice.model)
-            return choice.message, restorer, restorer.nearest_level(choice.level)
+            choice, restorer, level = self._models.choose(colors, quality)
+            return choice.message, restorer, level
         found = f"JPEG of quality {quality}" if quality and self._task == "jpeg" else ""
         color = "gray" if colors.ndim == 2 else "color"
         # The task ``photo`` has one model for both; gray is passed as equal channels.
         name = "photo" if self._task == "photo" else f"{self._task}_{color}"
-        return found, self._restorer(self.settings.model or name), self.settings.level
+        return found, self._models.restorer(self.settings.model or name), self.settings.level
 
-    def _restorer(self, name: str) -> Restorer:
-        with self._lock:  # so that two threads do not load it twice
-            return self._load(name)
+    def _describe(self, found: str, restorer: Restorer, result: Restoration) -> str:
+        parts = [f"found {found}"] if found else []
+        if result.level is not None:
+            unit = (restorer.task.level_name if restorer.task else None) or "level"
+            how = "estimated" if self.settings.level is None else "given"
+            if f"{unit} {result.level:.1f}" not in found:
+                parts.append(f"{unit} {result.level:.1f} ({how})")
+        model = restorer.info.get("name") or restorer.model.path.stem
+        tile = f", tile {result.tile}" if result.tile else ""
+        luma, chroma = self.settings.strength
+        share = f", strength {luma:g} %" if luma != 100 else ""
+        if luma != chroma:
+            share = f", luma {luma:g} %, chroma {chroma:g} %"
+        return f"{'; '.join(parts) or 'restored'} -> {model}{tile}{share}, {result.seconds:.1f} s"
 
 
 class TargetExistsError(VHeatIRError):
     """The output file exists and overwriting is not allowed."""
 
 
-class JobRecord(Protocol):
-    """A record of started and finished jobs: :class:`vheatir.inference.manifest.Manifest`."""
-
-    def begin(self, job: Job) -> bool | None:
-        """Record that a job has started; return True if its target may be replaced."""
-
-    def finish(self, outcome: Outcome) -> None:
-        """Record the outcome of a job."""
-
-
 def run_local(
     runner: Runner,
     jobs: Sequence[Job],
     workers: int = 1,
-    manifest: JobRecord | None = None,
+    manifest: Manifest | None = None,
     report: Report | None = None,
 ) -> Iterator[Outcome]:
     """Run jobs in this process, ``workers`` at a time, and yield outcomes as they complete.
@@ -385,9 +373,9 @@ def run_local(
     """
 
     def work(job: Job) -> Outcome:
-        replace = None if manifest is None else manifest.begin(job)
+        may_replace = manifest is not None and manifest.begin(job)
         each = None if report is None else lambda done, total: report(job, done, total)
-        outcome = runner.attempt(job, each, overwrite=replace)
+        outcome = runner.attempt(job, each, may_replace)
         if manifest is not None:
             manifest.finish(outcome)
         return outcome
@@ -425,34 +413,10 @@ def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]
     """
     halves = []
     for pixels in (before, after):
-        height, width = pixels.shape[:2]
-        top = max(height - _MAX_COMPARE_SIDE, 0) // 2
-        left = max(width - _MAX_COMPARE_SIDE, 0) // 2
-        part = to_8_bits(pixels[top : top + _MAX_COMPARE_SIDE, left : left + _MAX_COMPARE_SIDE])
-        planes = part if part.ndim == 3 else part[:, :, None]
-        halves.append(planes[:, :, : 3 if planes.shape[2] >= 3 else 1])
+        planes = np.atleast_3d(pixels)
+        top, left = (max(side - _MAX_COMPARE_SIDE, 0) // 2 for side in planes.shape[:2])
+        part = planes[top : top + _MAX_COMPARE_SIDE, left : left + _MAX_COMPARE_SIDE]
+        halves.append(to_8_bits(part[:, :, : 3 if part.shape[2] >= 3 else 1]))
     line = np.full((halves[0].shape[0], _GAP, halves[0].shape[2]), 255, np.uint8)
     joined = np.concatenate([halves[0], line, halves[1]], axis=1)
     return joined if joined.shape[2] == 3 else joined[:, :, 0]
-
-
-def _describe(
-    found: str,
-    restorer: Restorer,
-    result: Restoration,
-    strength: tuple[float, float],
-    given: bool,
-) -> str:
-    task = restorer.task
-    parts = [f"found {found}"] if found else []
-    if result.level is not None:
-        unit = (task.level_name if task else None) or "level"
-        how = "given" if given else "estimated"
-        if f"{unit} {result.level:.1f}" not in found:
-            parts.append(f"{unit} {result.level:.1f} ({how})")
-    model = restorer.info.get("name") or restorer.model.path.stem
-    tile = f", tile {result.tile}" if result.tile else ""
-    luma, chroma = strength
-    share = f"luma {luma:g} %, chroma {chroma:g} %" if luma != chroma else f"strength {luma:g} %"
-    share = "" if luma == chroma == 100 else f", {share}"
-    return f"{'; '.join(parts) or 'restored'} -> {model}{tile}{share}, {result.seconds:.1f} s"

@@ -61,17 +61,17 @@ class Manifest:
             and record["state"] == "done"
             and record["settings"] == self._settings
             and record["source"] == _fingerprint(job)
-            and all(path is None or path.is_file() for path in (job.target, job.compare))
+            and all(path.is_file() for path in job.outputs)
         )
 
-    def begin(self, job: Job) -> bool | None:
+    def begin(self, job: Job) -> bool:
         """Record that the job has started, so that a later run may replace its target.
 
         Returns:
-            True if its target was written by an earlier run and may be replaced, else None.
+            Whether its target was written by an earlier run and may be replaced.
         """
-        may_replace = True if self._key(job) in self._records else None
-        if not job.exists:
+        may_replace = self._key(job) in self._records
+        if not any(path.exists() for path in job.outputs):
             self._write(job, "begun")
         return may_replace
 

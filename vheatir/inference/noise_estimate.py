@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.inference.estimate import sample_areas
+
 _CROP = 448
 _CROPS_PER_SIDE = 3
 _MIN_SIDE = 48
@@ -40,7 +42,6 @@ class _Method:
 
     Attributes:
         step: subsampling of rows and columns.
-        strides: strides of the second differences, in pixels of the plane.
         block: side of the blocks, in pixels of the plane.
         quantile: quantile of the block energies taken as the energy of the noise alone.
         largest_step: maximum ratio of the noise at the coarsest scale to that at the middle one.
@@ -48,18 +49,17 @@ class _Method:
     """
 
     step: int
-    strides: tuple[int, int, int]
     block: int
     quantile: float
     largest_step: float
     gain: float
 
 
-_STRIDES = (1, 2, 4)
-_LUMA = _Method(1, _STRIDES, block=16, quantile=0.03, largest_step=1.75, gain=1.07)
+_STRIDES = (1, 2, 4)  # of the second differences, in pixels of the plane
+_LUMA = _Method(1, block=16, quantile=0.03, largest_step=1.75, gain=1.07)
 # Every fourth row and column: filtered chroma noise is visible at coarse scales only.
 _CHROMA_STEP = 4
-_CHROMA = _Method(_CHROMA_STEP, _STRIDES, block=8, quantile=0.15, largest_step=2.0, gain=1.05)
+_CHROMA = _Method(_CHROMA_STEP, block=8, quantile=0.15, largest_step=2.0, gain=1.05)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class NoiseEstimate:
     chroma_scales: tuple[float, float, float]
     detail: float
 
-    def describe(self) -> str:
+    def __str__(self) -> str:
         """Return a description for the user, such as ``"luma 3.7, chroma 2.5, correlated"``."""
         parts = [f"luma {self.luma:.1f}"]
         if self.chroma >= 0.05:  # below: rounding errors of a gray image stored as RGB
@@ -93,8 +93,6 @@ class NoiseEstimate:
         if self.correlated:
             parts.append("correlated")
         return ", ".join(parts)
-
-    __str__ = describe
 
 
 def estimate_noise(image: NDArray[Any]) -> NoiseEstimate:
@@ -119,7 +117,10 @@ def estimate_noise(image: NDArray[Any]) -> NoiseEstimate:
     if min(image.shape[:2]) < _MIN_SIDE:
         return NoiseEstimate(0.0, 0.0, False, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-    planes = _planes(_crops(image), 255 / white)
+    channels = np.atleast_3d(image)
+    most = (_CROP * _CROPS_PER_SIDE) ** 2
+    areas = sample_areas(channels.shape, most, _CROP, _CROPS_PER_SIDE)
+    planes = _planes([channels[area] for area in areas], 255 / white)
     luma, luma_scales, detail = _measure_noise([planes.luma], planes, _LUMA)
     chroma, chroma_scales = 0.0, (0.0, 0.0, 0.0)
     if planes.chroma:
@@ -136,19 +137,6 @@ class _Planes:
     chroma: tuple[NDArray[np.float32], ...]  # every fourth row and column; empty for gray
     gradient: NDArray[np.float32]  # of the blurred luma
     clipped: NDArray[np.float32]  # 1 where a channel is black or white
-
-
-def _crops(image: NDArray[Any]) -> list[NDArray[Any]]:
-    """Return the image, or evenly spaced crops of a large one, all of one shape (h, w, C)."""
-    channels = image if image.ndim == 3 else image[..., None]
-    height, width = channels.shape[:2]
-    if height * width <= (_CROP * _CROPS_PER_SIDE) ** 2:
-        return [channels]
-    tops = np.linspace(0, max(height - _CROP, 0), _CROPS_PER_SIDE, dtype=int)
-    lefts = np.linspace(0, max(width - _CROP, 0), _CROPS_PER_SIDE, dtype=int)
-    return [
-        channels[y : y + _CROP, x : x + _CROP] for y in np.unique(tops) for x in np.unique(lefts)
-    ]
 
 
 def _planes(crops: Sequence[NDArray[Any]], scale: float) -> _Planes:
@@ -180,17 +168,29 @@ def _measure_noise(
     Each is the root mean square over the planes. The last one is that of the median block, at the
     coarsest stride.
     """
-    blocks = _Blocks.of(measured[0].shape, method)
+    margin = _STRIDES[-1]  # of the grid of blocks, for the differences
+    height, width = (length - 2 * margin for length in measured[0].shape[1:])
+    side = min(method.block, height // 2, width // 2)
+    rows, columns = height // side, width // side
+
+    def block_means(plane: NDArray[np.float32], start: int, step: int = 1) -> NDArray[np.float32]:
+        """Average each block; ``step`` is the resolution of the plane relative to the grid."""
+        long, first = side * step, start * step
+        inside = plane[:, first : first + rows * long, first : first + columns * long]
+        split = inside.reshape(len(plane), rows, long, columns, long)
+        return np.asarray(split.sum(axis=4).mean(axis=2) / long).ravel()
+
     groups, weights = _group_smooth_blocks(
-        blocks.means(planes.gradient, method.step),
-        blocks.means(planes.clipped, method.step),
-        blocks.means(planes.luma, method.step),
+        *(
+            block_means(plane, margin, method.step)
+            for plane in (planes.gradient, planes.clipped, planes.luma)
+        )
     )
-    variances = np.zeros(len(method.strides))
+    variances = np.zeros(len(_STRIDES))
     medians = []
     for plane in measured:
-        for index, stride in enumerate(method.strides):
-            energies = blocks.means(_energy(plane, stride), margin=blocks.margin - stride)
+        for index, stride in enumerate(_STRIDES):
+            energies = block_means(_energy(plane, stride), margin - stride)
             quiet = np.array([np.quantile(energies[group], method.quantile) for group in groups])
             limit = _MAX_GROUP_RATIO**2 * np.quantile(quiet, 0.2)
             variances[index] += weights @ np.minimum(quiet, limit) / len(measured)
@@ -200,34 +200,6 @@ def _measure_noise(
     if strength > 0:
         strength *= 1 + _CORRELATED_GAIN * max(1 - fine / strength, 0)
     return strength, (fine, middle, coarse), float(np.sqrt(np.mean(medians)))
-
-
-@dataclass(frozen=True)
-class _Blocks:
-    """A grid of square blocks over planes (crops, h, w), with a margin for the differences."""
-
-    rows: int
-    columns: int
-    side: int
-    margin: int
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], method: _Method) -> _Blocks:
-        margin = method.strides[-1]
-        height, width = (length - 2 * margin for length in shape[1:])
-        side = min(method.block, height // 2, width // 2)
-        return cls(height // side, width // side, side, margin)
-
-    def means(
-        self, plane: NDArray[np.float32], step: int = 1, margin: int | None = None
-    ) -> NDArray[np.float32]:
-        """Average each block; ``step`` is the resolution of the plane relative to the grid."""
-        side = self.side * step
-        start = (self.margin if margin is None else margin) * step
-        rows, columns = self.rows * side, self.columns * side
-        inside = plane[:, start : start + rows, start : start + columns]
-        split = inside.reshape(len(plane), self.rows, side, self.columns, side)
-        return np.asarray(split.sum(axis=4).mean(axis=2) / side).ravel()
 
 
 def _energy(plane: NDArray[np.float32], stride: int) -> NDArray[np.float32]:

@@ -34,7 +34,7 @@ _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
 _D50 = np.array([0.9642, 1.0, 0.8249])
-_HEADER, _CICP_BYTES = 128, 12
+_HEADER = 128
 
 
 def make_icc(primaries: int, transfer: int) -> bytes | None:
@@ -81,15 +81,9 @@ def make_icc(primaries: int, transfer: int) -> bytes | None:
 
 def icc_transfer(icc: bytes) -> int | None:
     """Return the transfer characteristics in the ``cicp`` tag of a profile; None without one."""
-    try:
-        (count,) = struct.unpack_from(">I", icc, _HEADER)
-        for at in range(_HEADER + 4, min(_HEADER + 4 + 12 * count, len(icc)), 12):
-            kind, start, size = struct.unpack_from(">4sII", icc, at)
-            if kind == b"cicp" and size >= _CICP_BYTES and icc[start : start + 4] == b"cicp":
-                return icc[start + 9]
-    except (struct.error, IndexError):
-        pass
-    return None
+    # The tag's contents start with its type and four reserved bytes, unlike its place in the table.
+    at = icc.find(b"cicp" + bytes(4), _HEADER)
+    return icc[at + 9] if 0 <= at < len(icc) - 9 else None
 
 
 def _profile(tags: dict[bytes, bytes]) -> bytes:
@@ -102,7 +96,7 @@ def _profile(tags: dict[bytes, bytes]) -> bytes:
             body += data + bytes(-len(data) % 4)
         table += struct.pack(">4sII", kind, places[data], len(data))
     size = start + len(body)
-    header = struct.pack(">I4sI4s4s4s", size, bytes(4), 0x04300000, b"mntr", b"RGB ", b"XYZ ")
+    header = struct.pack(">I4xI4s4s4s", size, 0x04300000, b"mntr", b"RGB ", b"XYZ ")
     header += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp")
     header = header.ljust(68, b"\0") + _fixed(_D50)
     return header.ljust(_HEADER, b"\0") + table + body
@@ -110,12 +104,8 @@ def _profile(tags: dict[bytes, bytes]) -> bytes:
 
 def _text(text: str) -> bytes:
     encoded = text.encode("utf-16-be")
-    return (
-        b"mluc"
-        + bytes(4)
-        + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(encoded), 28)
-        + (encoded)
-    )
+    head = struct.pack(">4s4xII2s2sII", b"mluc", 1, 12, b"en", b"US", len(encoded), 28)
+    return head + encoded
 
 
 def _xyz(values: NDArray[np.float64]) -> bytes:

@@ -6,8 +6,8 @@ photograph.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
+from typing import Literal
 
 #: Suffixes of raw files.
 RAW_SUFFIXES = frozenset(
@@ -26,7 +26,7 @@ _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 _RAW_COMPRESSIONS = frozenset({32767, 32769, 32770, 34713, 65000, 65535})
 _MAX_DIRECTORIES = 64
 _SHORT, _LONG, _IFD, _LONG8, _IFD8 = 3, 4, 13, 16, 18
-_LETTERS = {_SHORT: "H", _LONG: "I", _IFD: "I", _LONG8: "Q", _IFD8: "Q"}
+_WIDTHS = {_SHORT: 2, _LONG: 4, _IFD: 4, _LONG8: 8, _IFD8: 8}  # bytes
 
 
 def is_raw(data: bytes) -> bool:
@@ -52,39 +52,43 @@ def is_raw(data: bytes) -> bool:
                 return True
             if number == 0 and tags.get(_SUBFILE, [0])[0] & 1 and _SUBIFDS in tags:
                 return True
-    except (struct.error, IndexError):
+    except IndexError:
         pass  # the TIFF reader reports the damage
     return False
 
 
 def _directories(data: bytes) -> Iterator[dict[int, list[int]]]:
     """Yield the tags of all TIFF directories, including nested ones, with the needed values."""
-    order = "<" if data[:2] == b"II" else ">"
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     big = data[2:4] in (b"+\0", b"\0+")
-    pointer, count_kind, head = ("Q", "Q", "HHQ") if big else ("I", "H", "HHI")
-    width = struct.calcsize(order + pointer)
-    size = struct.calcsize(order + head) + width
-    waiting = [struct.unpack_from(order + pointer, data, 8 if big else 4)[0]]
-    seen: set[int] = set()
-    while waiting and len(seen) < _MAX_DIRECTORIES:
+    width, count_width, size = (8, 8, 20) if big else (4, 2, 12)
+
+    def uint(at: int, width: int) -> int:
+        if at + width > len(data):
+            raise IndexError
+        return int.from_bytes(data[at : at + width], order)
+
+    waiting = [uint(8 if big else 4, width)]
+    seen = {0}
+    while waiting and len(seen) <= _MAX_DIRECTORIES:
         at = waiting.pop(0)
-        if at == 0 or at in seen:
+        if at in seen:
             continue
         seen.add(at)
-        (count,) = struct.unpack_from(order + count_kind, data, at)
-        at += struct.calcsize(order + count_kind)
+        count = uint(at, count_width)
+        at += count_width
         tags: dict[int, list[int]] = {}
         for entry in range(at, min(at + count * size, len(data) - size + 1), size):
-            tag, kind, number = struct.unpack_from(order + head, data, entry)
-            tags[tag] = []
-            if tag in _READ_TAGS and kind in _LETTERS and 0 < number <= _MAX_DIRECTORIES:
-                form = f"{order}{number}{_LETTERS[kind]}"
+            tag, kind, number = uint(entry, 2), uint(entry + 2, 2), uint(entry + 4, width)
+            values = []
+            if tag in _READ_TAGS and kind in _WIDTHS and number <= _MAX_DIRECTORIES:
+                each = _WIDTHS[kind]
                 place = entry + size - width
-                if struct.calcsize(form) > width:
-                    (place,) = struct.unpack_from(order + pointer, data, place)
-                tags[tag] = list(struct.unpack_from(form, data, place))
-        yield {tag: values or [0] for tag, values in tags.items()}
+                place = uint(place, width) if number * each > width else place
+                values = [uint(place + index * each, each) for index in range(number)]
+            tags[tag] = values or [0]
+        yield tags
         waiting += tags.get(_SUBIFDS, [])
         after = at + count * size
         if after + width <= len(data):
-            waiting.append(struct.unpack_from(order + pointer, data, after)[0])
+            waiting.append(uint(after, width))

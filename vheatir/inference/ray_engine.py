@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from vheatir.errors import VHeatIRError
@@ -57,9 +57,9 @@ def run_ray(
     rows = []
     for index, job in enumerate(jobs):
         # A file written by a worker that died may be replaced, an older one may not.
-        is_new = not job.exists
+        is_new = not any(path.exists() for path in job.outputs)
         replace = is_new if manifest is None else manifest.begin(job) or is_new
-        rows.append({"index": index, "replace": replace, **_paths(job)})
+        rows.append({"index": index, "replace": replace, "job": pickle.dumps(job.absolute())})
     # One image per block, so that a dead actor affects one job; more for very large runs.
     images = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MAX_RAY_BLOCKS))
     done = images.map(
@@ -89,16 +89,6 @@ class _Worker:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Restore the image of a row."""
-        source, target, compare = (
-            Path(row[key]) if row[key] else None for key in ("source", "target", "compare")
-        )
-        job = Job(source, target, compare, label=row["label"])
-        outcome = self._runner.attempt(job, overwrite=True if row["replace"] else None)
+        job = pickle.loads(row["job"])
+        outcome = self._runner.attempt(job, may_replace=row["replace"])
         return {"index": row["index"], "state": outcome.state, "message": outcome.message}
-
-
-def _paths(job: Job) -> dict[str, str]:
-    """Serialise a job with absolute paths, since workers run in other folders."""
-    files = {"source": job.source, "target": job.target, "compare": job.compare}
-    paths = {key: "" if path is None else str(path.absolute()) for key, path in files.items()}
-    return {**paths, "label": job.name}

@@ -5,29 +5,32 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vheatir.colors import MATLAB_LUMA
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import available_memory, has_native_bf16, pick_device, tf32_products
+from vheatir.inference.choose import Choice, choose_model
 from vheatir.inference.estimate import estimate_sigma
+from vheatir.inference.files import read_photograph_file
 from vheatir.inference.images import unpack
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import MIN_TILE, Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
+from vheatir.plugins import import_modules
 from vheatir.tasks import TASKS, Task, format_levels
 from vheatir.weights import LoadedModel, level_range, load_weights
 from vheatir.zoo import load_model
-
-if TYPE_CHECKING:
-    from vheatir.inference.choose import Choice
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +85,7 @@ class Restorer:
 
     Args:
         model: name of a released model or task, path of a weights file, or a loaded model;
-            ``"auto"`` chooses a released model for each image
-            (:class:`vheatir.inference.auto.AutoRestorer`).
+            ``"auto"`` chooses a released model for each image (:class:`AutoRestorer`).
         device: ``"auto"`` for CUDA or MPS if available, else the CPU; or any torch device.
         precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` under autocast, which is
             faster on a GPU (and on a CPU with AMX or AVX-512 BF16); ``"auto"``: bfloat16 if the
@@ -94,18 +96,15 @@ class Restorer:
 
     Attributes:
         precision: the precision in use, with ``"auto"`` resolved.
+        takes_level: whether the model takes a level (a noise sigma); otherwise it is blind.
 
     Raises:
         VHeatIRError: no such model, or no such device.
     """
 
-    #: Subclasses by the name that selects them; ``"auto"`` is added by vheatir/inference/auto.py.
-    KINDS: ClassVar[dict[str, type[Restorer]]] = {}
-
     def __new__(cls, model: object = None, *args: Any, **kwargs: Any) -> Restorer:
-        """Create an instance of the subclass in :attr:`KINDS`, if ``model`` names one."""
-        kind = cls.KINDS.get(model, cls) if cls is Restorer and isinstance(model, str) else cls
-        return object.__new__(kind)
+        """Create an :class:`AutoRestorer` for the model ``"auto"``."""
+        return object.__new__(AutoRestorer if cls is Restorer and model == "auto" else cls)
 
     def __init__(
         self,
@@ -132,12 +131,7 @@ class Restorer:
         # a foreign network need not say its channels
         channels = 1 if self._color in ("gray", "luma") else 3
         self._channels = int(getattr(self.network, "in_chans", channels))
-        self._takes_level = bool(getattr(self.network, "takes_level", False))
-
-    @property
-    def takes_level(self) -> bool:
-        """Whether the model takes a level (a noise sigma); otherwise it is blind."""
-        return self._takes_level
+        self.takes_level = bool(getattr(self.network, "takes_level", False))
 
     @property
     def level_range(self) -> tuple[float, float] | None:
@@ -150,7 +144,7 @@ class Restorer:
         Args:
             level: sigma on 0..255, or None.
         """
-        if level is None or not self._takes_level:
+        if level is None or not self.takes_level:
             return None
         low, high = self.level_range or (0.0, math.inf)
         return min(max(level, low), high)
@@ -263,23 +257,20 @@ class Restorer:
         return colors + (restored - planes) * (255 / 219)
 
     def _resolve_level(self, level: object, colors: Tensor) -> tuple[float | Tensor | None, bool]:
-        if level is not None and self.task is not None and self.task.level_name is None:
-            raise VHeatIRError(
-                f"a model for the task {self.task.name!r} takes no level, since it is blind: "
-                "omit the level"
-            )
-        if level is not None and self.task is None and "color" in self.info:
-            raise VHeatIRError(
-                "a model trained on pairs takes no level, since it is blind: omit the level"
-            )
+        blind = None
+        if self.task is not None and self.task.level_name is None:
+            blind = f"for the task {self.task.name!r}"
+        elif self.task is None and "color" in self.info:
+            blind = "trained on pairs"
+        if blind and level is not None:
+            raise VHeatIRError(f"a model {blind} takes no level, since it is blind: omit the level")
         if level is None:
-            if not self._takes_level:
+            if not self.takes_level:
                 return None, False
             if self.task is not None and self.task.kind != "denoise":
                 raise VHeatIRError("this model needs the JPEG quality: give a level, 1 to 100")
-            low, high = self.level_range or (0.0, math.inf)
             sigmas = [estimate_sigma(each.permute(1, 2, 0).cpu().numpy()) for each in colors]
-            clipped = [min(max(sigma, low), high) for sigma in sigmas]
+            clipped = [self.nearest_level(sigma) for sigma in sigmas]
             return (clipped[0] if len(clipped) == 1 else torch.tensor(clipped)), True
         given: float | Tensor
         if isinstance(level, (np.ndarray, Tensor)) and level.ndim > 0:
@@ -301,7 +292,7 @@ class Restorer:
                 f"{name} {format_levels((lowest, highest))}: this model is trained for "
                 f"{name} {format_levels((low, high))}"
             )
-        return (given if self._takes_level else None), False
+        return (given if self.takes_level else None), False
 
     def _run(
         self,
@@ -373,15 +364,98 @@ class Restorer:
         return side
 
 
+class AutoRestorer(Restorer):
+    """Restore each image with the model chosen by :func:`choose_model`.
+
+    Returned by ``Restorer("auto")``. Models are loaded on first use and cached.
+
+    Args:
+        model: ``"auto"``.
+        device: see :class:`Restorer`.
+        precision: precision of every model; see :class:`Restorer`.
+        imports: modules to import; the released models need none.
+        load: factory of the restorer for a task; ``Restorer`` by default.
+    """
+
+    def __init__(
+        self,
+        model: str = "auto",
+        device: str | torch.device = "auto",
+        *,
+        precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32",
+        imports: Sequence[str] = (),
+        load: Callable[[str], Restorer] | None = None,
+    ) -> None:
+        self.device = pick_device(device)
+        if imports:
+            import_modules(imports)
+        self.info = {"name": "auto"}
+        self.task = None
+        self.takes_level = False
+        self._load = cache(load or partial(Restorer, device=self.device, precision=precision))
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise a clear error for attributes that only a single-model restorer has."""
+        if name in ("model", "network", "precision"):
+            raise VHeatIRError(
+                f"Restorer('auto') has no {name} of its own: name a model, such as 'photo'"
+            )
+        raise AttributeError(name)
+
+    def restore_detailed(self, image: Any, level: Any = None, **options: Any) -> Restoration:
+        """Choose a model for one image and restore it; the choice is in ``Restoration.choice``.
+
+        Arguments and errors as in :meth:`Restorer.restore`. A level or a batch of several images
+        raises an error.
+        """
+        began = time.perf_counter()
+        if level is not None:
+            raise VHeatIRError("Restorer('auto') takes no level: name a model, or omit the level")
+        quality = None
+        if isinstance(image, (str, os.PathLike)):
+            photograph = read_photograph_file(image)
+            image, quality = photograph.pixels, photograph.quality
+        colors = unpack(image).colors
+        if colors.shape[0] != 1:
+            raise VHeatIRError(
+                f"Restorer('auto') takes one image at a time, not {colors.shape[0]}: call it for "
+                "each, or name a model"
+            )
+        choice, restorer, level = self.choose(colors[0].permute(1, 2, 0).cpu().numpy(), quality)
+        if restorer is None:
+            seconds = time.perf_counter() - began
+            return Restoration(image, None, False, None, seconds, False, choice)
+        result = restorer.restore_detailed(image, level, **options)
+        seconds = time.perf_counter() - began
+        estimated = result.level is not None
+        return replace(result, estimated=estimated, seconds=seconds, choice=choice)
+
+    def choose(
+        self, image: NDArray[Any], quality: int | None
+    ) -> tuple[Choice, Restorer | None, float | None]:
+        """Return the choice for an image, its model (None to leave the image unchanged) and level.
+
+        Arguments as in :func:`choose_model`.
+        """
+        choice = choose_model(image, quality)
+        if choice.model is None:
+            return choice, None, None
+        restorer = self.restorer(choice.model)
+        return choice, restorer, restorer.nearest_level(choice.level)
+
+    def restorer(self, task: str) -> Restorer:
+        """Return the restorer for a task, loaded on first use."""
+        with self._lock:  # so that two threads do not load it twice
+            return self._load(task)
+
+
 def _load(model: str | os.PathLike[str] | LoadedModel, imports: Sequence[str]) -> LoadedModel:
     if not isinstance(model, (str, os.PathLike)):
         return model
     text = os.fspath(model)
-    if (
-        isinstance(model, os.PathLike)
-        or text.endswith((".safetensors", ".pth"))
-        or os.path.isfile(text)
-    ):
+    is_path = isinstance(model, os.PathLike) or text.endswith((".safetensors", ".pth"))
+    if is_path or os.path.isfile(text):
         return load_weights(text, imports=imports)
     return load_model(text)
 

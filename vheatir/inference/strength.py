@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from vheatir.colors import BT601_LUMA
 from vheatir.errors import VHeatIRError
+from vheatir.inference.estimate import sample_areas
 
 #: Largest strength, in percent.
 STRONGEST = 150.0
@@ -106,16 +107,13 @@ def apply_strength(
             f"before is {before.dtype} {before.shape} and restored {restored.dtype} "
             f"{restored.shape}: give two versions of one image"
         )
-    planes = before if before.ndim == 3 else before[:, :, None]
-    count = 3 if planes.shape[2] >= 3 else 1
+    count = 3 if before.ndim == 3 and before.shape[2] >= 3 else 1
     if count == 1:
         chroma = luma
     if luma == chroma and luma in (0, 100):
         return (before if luma == 0 else restored).copy()
     out = before.copy()
-    after = restored if restored.ndim == 3 else restored[:, :, None]
-    old, new = planes[:, :, :count], after[:, :, :count]
-    target = (out if out.ndim == 3 else out[:, :, None])[:, :, :count]
+    old, new, target = (np.atleast_3d(each)[:, :, :count] for each in (before, restored, out))
     white = np.iinfo(before.dtype).max if before.dtype.kind == "u" else 1
     stats = _measure_stats(old, new, white)
     height, width = old.shape[:2]
@@ -149,10 +147,9 @@ class _DifferenceStats:
 
     def at(self, luma: _Plane) -> _Plane:
         """Return the typical deviation where Y is ``luma``."""
-        steps = luma * np.float32((_STEPS - 1) / self.white)
-        steps = steps.clip(0, _STEPS - 1, out=steps).astype(np.uint8)
-        deviation: _Plane = self.deviations[steps]
-        return deviation
+        steps = (luma * np.float32((_STEPS - 1) / self.white)).clip(0, _STEPS - 1)
+        deviations: _Plane = self.deviations[steps.astype(np.uint8)]
+        return deviations
 
 
 def _mix(
@@ -169,17 +166,13 @@ def _mix(
     change = (luma_new - luma_old)[inner]
     weight: Any = min(luma, 1.0)
     if 0 < luma < 1:
-        weight = _texture_weight(luma_old, luma_new, stats)[inner]
-        weight *= _TEXTURE_K - _NOISE_K
-        weight += _NOISE_K
-        weight *= 1 - luma
-        weight += luma
-        np.divide(luma, weight, out=weight)
+        texture = _texture_weight(luma_old, luma_new, stats)[inner]
+        k = texture * (_TEXTURE_K - _NOISE_K) + _NOISE_K
+        weight = luma / (k * (1 - luma) + luma)
     before = old[:, inner]
     out = before + weight * change
     if len(old) == 3:
-        remainder = new[:, inner] - before
-        remainder -= change
+        remainder = new[:, inner] - before - change
         part = min(chroma, 1.0)
         part /= part + _NOISE_K * (1 - part)
         out += remainder if part == 1 else part * remainder
@@ -207,21 +200,13 @@ def _mix(
 def _saturated(change: _Plane, size: _Plane, deviation: float) -> _Plane:
     """Return ``change``, attenuated where its ``size`` is large relative to ``deviation``."""
     limit = _SATURATION * deviation
-    if limit == 0:
-        return change
-    share = size / limit
-    share *= share
-    share += 1
-    saturated: _Plane = change / np.sqrt(share, out=share)
-    return saturated
+    return change / np.sqrt((size / limit) ** 2 + 1) if limit else change
 
 
 def _step_fraction(room: _Plane, size: _Plane) -> _Plane:
     """Return the fraction of a step of ``size`` that uses at most a third of its ``room``."""
-    share = np.maximum(room, _TINY)
-    size *= 3
-    size += share
-    return np.divide(share, size, out=share)
+    room = np.maximum(room, _TINY)
+    return room / (3 * size + room)
 
 
 def _texture_weight(old: _Plane, new: _Plane, stats: _DifferenceStats) -> _Plane:
@@ -242,15 +227,10 @@ def _texture_weight(old: _Plane, new: _Plane, stats: _DifferenceStats) -> _Plane
 def _residue_fraction(old: _Plane, new: _Plane) -> _Plane:
     """Return the fraction of an extrapolated luma difference to apply: 1 where residue remains."""
     removed, kept = _single(old - new), _single(new)
-    kept = kept - _box_mean(kept)
-    kept *= removed
+    common = _box_mean((kept - _box_mean(kept)) * removed)
     # Regression of the remaining on the removed luma; a slope of 0.5 gives the full fraction.
-    share = _box_mean(kept) / (_box_mean(removed * removed) + _TINY)
-    share *= 2
-    share.clip(0, 1, out=share)
-    share *= 1 - _MIN_FRACTION
-    share += _MIN_FRACTION
-    return share
+    slope = common / (_box_mean(removed * removed) + _TINY)
+    return (2 * slope).clip(0, 1) * (1 - _MIN_FRACTION) + _MIN_FRACTION
 
 
 def _single(plane: _Plane) -> _Plane:
@@ -268,8 +248,8 @@ def _ramp(value: _Plane, ends: tuple[float, float]) -> _Plane:
 def _measure_stats(old: NDArray[Any], new: NDArray[Any], white: float) -> _DifferenceStats:
     """Measure the statistics of the difference, on sixteen parts if the image is large."""
     levels, deviations, squares_luma, squares_chroma = [], [], 0.0, 0.0
-    parts = _parts(*old.shape[:2])
-    for area in parts:
+    areas = sample_areas(old.shape, (_SAMPLES_PER_SIDE * _SAMPLE) ** 2, _SAMPLE, _SAMPLES_PER_SIDE)
+    for area in areas:
         before, after = _planes(old[area]), _planes(new[area])
         kept = _single(_luma(after))
         change = kept - _single(_luma(before))
@@ -290,17 +270,9 @@ def _measure_stats(old: NDArray[Any], new: NDArray[Any], white: float) -> _Diffe
             local = float(np.quantile(deviation[inside], _QUANTILE))
             typical.append(max(local, white / _FLOOR_DIVISOR))
     table = np.interp(np.linspace(0, white, _STEPS), centres, typical).astype(np.float32)
-    count = len(parts)
+    count = len(areas)
     luma, chroma = math.sqrt(squares_luma / count), math.sqrt(squares_chroma / count)
     return _DifferenceStats(table, white, luma, chroma)
-
-
-def _parts(height: int, width: int) -> list[tuple[slice, slice]]:
-    if height * width <= (_SAMPLES_PER_SIDE * _SAMPLE) ** 2:
-        return [(slice(height), slice(width))]
-    tops = np.linspace(0, max(height - _SAMPLE, 0), _SAMPLES_PER_SIDE, dtype=int)
-    lefts = np.linspace(0, max(width - _SAMPLE, 0), _SAMPLES_PER_SIDE, dtype=int)
-    return [(slice(y, y + _SAMPLE), slice(x, x + _SAMPLE)) for y in tops for x in lefts]
 
 
 def _planes(pixels: NDArray[Any]) -> _Plane:

@@ -9,7 +9,7 @@ tile to the next over the middle half. A network whose receptive field extends a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import product
 from types import EllipsisType
 
 import torch
@@ -27,15 +27,6 @@ _Area = tuple[EllipsisType, slice, slice]
 # aligned as in the whole image.
 ALIGNMENT = 8
 MIN_TILE = 16
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Extent of a tile along one axis, ``[start, stop)``, and its blending weights."""
-
-    start: int
-    stop: int
-    weights: Tensor
 
 
 def restore_tensor(
@@ -82,8 +73,8 @@ def restore_tensor(
     total = len(rows) * len(columns)
     out: Tensor | None = None
     with torch.no_grad():
-        for index, (row, column) in enumerate((r, c) for r in rows for c in columns):
-            area: _Area = (..., slice(row.start, row.stop), slice(column.start, column.stop))
+        for index, ((row, across), (column, down)) in enumerate(product(rows, columns)):
+            area: _Area = (..., row, column)
             part = x[area].to(device)
             part_level = _crop_level(level, x, area, device)
             result = _run(net, part, part_level).to(x.device)
@@ -94,7 +85,7 @@ def restore_tensor(
                 dtype = torch.promote_types(x.dtype, torch.float32)
                 if out is None:
                     out = x.new_zeros((*result.shape[:-2], height, width), dtype=dtype)
-                weights = row.weights[:, None] * column.weights
+                weights = across[:, None] * down
                 out[area] += result.to(dtype) * weights.to(device=x.device, dtype=dtype)
             if progress is not None:
                 progress(index + 1, total)
@@ -183,7 +174,7 @@ def _crop_level(level: Level, x: Tensor, area: _Area, device: torch.device) -> L
     return (level[area] if _is_level_map(level, x) else level).to(device)
 
 
-def _spans(size: int, tile: int, overlap: int) -> list[_Span]:
+def _spans(size: int, tile: int, overlap: int) -> list[tuple[slice, Tensor]]:
     """Cover ``size`` pixels with tiles of at most ``tile``, with weights that sum to one."""
     starts = _starts(size, tile, overlap)
     # Shrink the tiles as far as their number allows: extra overlap would only cost time.
@@ -205,7 +196,7 @@ def _spans(size: int, tile: int, overlap: int) -> list[_Span]:
         ramps.append(t * t * (3 - 2 * t))
     ramps.append(torch.zeros_like(centres))
     return [
-        _Span(start, stop, (ramps[i] - ramps[i + 1])[start:stop])
+        (slice(start, stop), (ramps[i] - ramps[i + 1])[start:stop])
         for i, (start, stop) in enumerate(zip(starts, stops, strict=True))
     ]
 
