@@ -209,7 +209,7 @@ def level_plane(x: Tensor, level: float | Tensor | None, scale: float | None) ->
     batch, _, height, width = x.shape
     if plane.ndim <= 1 and plane.numel() in (1, batch):
         plane = plane.reshape(-1, 1, 1, 1)
-    elif tuple(plane.shape) not in ((1, 1, height, width), (batch, 1, height, width)):
+    elif tuple(plane.shape) not in ((batch, 1, height, width), (1, 1, height, width)):
         raise VHeatIRError(
             f"level of shape {tuple(plane.shape)} does not fit an image of shape {tuple(x.shape)}: "
             "give a number, (B,) or (B, 1, H, W)"

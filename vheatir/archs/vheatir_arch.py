@@ -165,6 +165,7 @@ def check_input(x: Tensor, channels: int) -> None:
         )
 
 
+@accelerated
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pad (B, C, H, W) at the bottom and right to a multiple of ``multiple``, by reflection.
 

@@ -102,6 +102,7 @@ def _cached_cosine_matrix(size: int, dtype: torch.dtype, device: str, inverse: b
         return _cosine_matrix(size, dtype, device, inverse)
 
 
+@accelerated
 def transform(
     x: Tensor, dims: Sequence[int], backend: Backend = "auto", *, inverse: bool = False
 ) -> Tensor:
