@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Mapping
+from typing import Any
 
 import vheatir
 from vheatir.errors import VHeatIRError
@@ -32,6 +34,15 @@ def to_package(source: Source, level: float | None = None, half: bool = False) -
 
     Raises:
         VHeatIRError: a model for another task, or with another licence.
+    """
+    identifier, config = manifest(source, level)
+    return pack(identifier, config, to_onnx(source, level, half))
+
+
+def manifest(source: Source, level: float | None = None) -> tuple[str, dict[str, Any]]:
+    """Return the identifier of a package and the content of its ``config.json``.
+
+    Arguments and errors as in :func:`to_package`.
     """
     task = source.task
     if task is None or task.kind not in ("denoise", "photo") or task.color != "rgb":
@@ -66,9 +77,20 @@ def to_package(source: Source, level: float | None = None, half: bool = False) -
         "tiling": True,
         "num_inputs": 2 if source.takes_level and level is None else 1,
     }
+    return identifier, config
+
+
+def pack(identifier: str, config: Mapping[str, Any], model: bytes) -> bytes:
+    """Return the contents of a package.
+
+    Args:
+        identifier: name of the folder in it.
+        config: see :func:`manifest`.
+        model: contents of the ONNX file.
+    """
     files = {
         "config.json": (json.dumps(config, indent=4) + "\n").encode(),
-        "model.onnx": to_onnx(source, level, half),
+        "model.onnx": model,
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

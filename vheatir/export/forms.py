@@ -33,15 +33,12 @@ def matmul_transform(
     Returns:
         Tensor of the shape of x.
     """
-    batch, height, width, channels = x.shape
+    planes = x.permute(0, 3, 1, 2)
     for dim in dims:
         matrix = float32_cosine_matrix(x.shape[dim], inverse)
-        if dim % 4 == 1:
-            columns = x.reshape(batch, height, width * channels)
-            x = torch.matmul(matrix, columns).reshape(batch, height, width, channels)
-        else:
-            x = torch.matmul(matrix, x)
-    return x
+        rows = dim % 4 == 1
+        planes = torch.matmul(matrix, planes) if rows else torch.matmul(planes, matrix.T)
+    return planes.permute(0, 2, 3, 1)
 
 
 def float32_cosine_matrix(size: int, inverse: bool) -> Tensor:
