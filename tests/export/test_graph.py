@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ onnx = pytest.importorskip("onnx", reason=ONNX)
 onnxruntime = pytest.importorskip("onnxruntime", reason=ONNX)
 pytest.importorskip("onnxscript", reason=ONNX)
 
-from vheatir.export.graph import to_onnx  # noqa: E402
+from vheatir.export.graph import half_precision_psnr, to_onnx  # noqa: E402
 
 SIZES = [(1, 1), (1, 7), (7, 300), (97, 101), (40, 64)]
 TOLERANCE = 1e-5
@@ -110,7 +112,9 @@ def test_a_level_built_in_leaves_one_input_and_float16_halves_the_file() -> None
     source = open_source(tiny_model(config))
     full, half = to_onnx(source, 15), to_onnx(source, 15, half=True)
     assert to_onnx(source, 15) == full  # equal models give equal files
-    assert metadata(half) == {**metadata(full), "weights": "float16"}
+    noted = metadata(half)
+    assert 40 < float(noted.pop("float16_psnr").removesuffix(" dB")) < 150
+    assert noted == {**metadata(full), "weights": "float16"}
     assert metadata(full)["level"] == "15" and metadata(full)["licence"] == "not stated"
     x = torch.rand(1, 3, 30, 21)
     with torch.no_grad():
@@ -137,6 +141,17 @@ def test_the_flat_network() -> None:
         with torch.no_grad():
             expected = source.model.network(x, level)
         assert (run(data, input=x, sigma=level / 255) - expected).abs().max() < TOLERANCE
+
+
+def test_float16_holds_the_released_weights_exactly(photo: tuple[Source, bytes]) -> None:
+    assert half_precision_psnr(photo[0]) == math.inf
+
+
+def test_a_weight_too_large_for_float16_is_refused() -> None:
+    model = tiny_model({**CONVOLUTIONS, "channels": [32, 32]})
+    model.network.get_parameter("conv_first.weight").fill_(1e6)
+    with pytest.raises(VHeatIRError, match=r"conv_first.weight is too large for float16"):
+        half_precision_psnr(open_source(model))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """Compare exported ONNX files with the networks, at ten sizes, on the CPU; needs ``onnxruntime``.
 
-``python tools/integrations/onnx_parity.py [MODEL ...]`` prints a Markdown table: the largest
-absolute difference between ONNX Runtime and PyTorch, both in float32, over all pixels, levels and
-numbers of images. Each file is exported once. Images are a bundled photograph with noise of sigma
-25, continued by reflection. Sizes below 512 pixels are compared for N = 1 and 3, and, with the
-input ``sigma``, at the lowest, the highest and a varying level; larger ones for N = 1, with a
-varying level, and not with a built-in one, which is the same graph with a constant.
+``python tools/integrations/onnx_parity.py [MODEL ...]`` prints a Markdown table, sizes as height x
+width: the largest absolute difference between ONNX Runtime and PyTorch, both in float32, over all
+pixels, levels and numbers of images. Each file is exported once. Images are a bundled photograph
+with noise of sigma 25, continued by reflection. Sizes below 512 pixels are compared for N = 1 and
+3, and, with the input ``sigma``, at the lowest, the highest and a varying level; larger ones for
+N = 1, with a varying level, and not with a built-in one, which is the same graph with a constant.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def main() -> int:
     names = parser.parse_args().models or [entry.name for entry in list_models()]
     write = sys.stdout.write
     write(f"PyTorch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}\n\n")
-    sizes = [f"{width}x{height}" for height, width in SIZES]
+    sizes = [f"{height}x{width}" for height, width in SIZES]
     write(f"| model | {' | '.join(sizes)} | float16 weights |\n{'|---' * (len(sizes) + 2)}|\n")
     for name in names:
         source = open_source(name)
