@@ -44,6 +44,13 @@ def test_a_model_is_the_one_of_its_registry_entry_and_card(name):
     assert entry.sha256 in entry.card.read_text(encoding="utf-8")
 
 
+def test_the_registry_states_the_licence_of_the_card():
+    for entry in zoo.list_models():
+        card = entry.card.read_text(encoding="utf-8")
+        assert ("- licence: clean licence:" in card) == entry.has_clean_licence
+        assert entry.has_clean_licence or f"- licence: {entry.licence}\n" in card
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_restores_a_photograph_it_has_never_seen(name):
     model = vheatir.load_model(name)

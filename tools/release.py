@@ -32,7 +32,7 @@ from vheatir.image_io import write_bytes_atomically
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import get_task
 from vheatir.weights import LoadedModel, load_weights, save_weights
-from vheatir.zoo import FOLDER, REGISTRY, ModelEntry, list_models
+from vheatir.zoo import CLEAN_LICENCE, FOLDER, REGISTRY, ModelEntry, list_models
 
 LARGEST_LOSS_DB = 0.005
 CURVES = ROOT / "docs" / "results" / "zoo"
@@ -60,6 +60,11 @@ def main() -> int:
 
 def add_model(arguments: argparse.Namespace) -> None:
     """Store weights in half precision, and add them to the registry and the facts."""
+    facts = yaml.safe_load(arguments.facts.read_text())
+    if "licence" not in facts:
+        raise VHeatIRError(f"{arguments.facts} names no licence: add the fact 'licence'")
+    clean = facts["licence"].startswith("clean licence:")
+    licence = CLEAN_LICENCE if clean else facts["licence"]
     full = load_weights(arguments.weights)
     name, task = full.info["name"], full.info["task"]
     info = {key: full.info[key] for key in ("name", "task", "level", "training")}
@@ -69,13 +74,12 @@ def add_model(arguments: argparse.Namespace) -> None:
     if loss > LARGEST_LOSS_DB:
         path.unlink()
         raise VHeatIRError(f"half precision costs {name} {loss:.4f} dB: store it in float32")
-    facts = yaml.safe_load(arguments.facts.read_text())
     facts["half precision costs"] = f"{loss:.4f} dB on the bundled photographs"
     facts["training"] = info["training"]
     write_bytes_atomically(CURVES / f"{name}.yml", yaml.safe_dump(facts, sort_keys=False).encode())
     plot(name, json.loads(arguments.history.read_text()))
     params = sum(p.numel() for p in half.network.parameters())
-    entry = ModelEntry(name, task, half.sha256, params)
+    entry = ModelEntry(name, task, half.sha256, params, licence)
     entries = [m for m in list_models() if m.name != name]
     entries = sorted([*entries, entry], key=lambda m: (m.task, -m.params))
     text = json.dumps([vars(m) for m in entries], indent=1) + "\n"

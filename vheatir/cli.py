@@ -15,6 +15,7 @@ _COMMANDS = {
     "explain": ("vheatir.explain", "visualise the heat conduction of a network"),
     "train": ("vheatir.train", "train a network from an option file"),
     "test": ("vheatir.test", "print benchmark tables"),
+    "export": ("vheatir.export", "write a model for other programs: ONNX, darktable, BasicSR"),
     "demo": ("vheatir.demo", "restore images in the browser"),
 }
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from vheatir.archs.blocks import init_linears
 from vheatir.errors import VHeatIRError
+from vheatir.ops.dispatch import accelerated
 
 
 class ImageNetwork(nn.Module):
@@ -139,7 +140,7 @@ def level_plane(x: Tensor, level: float | Tensor | None, scale: float | None) ->
     batch, _, height, width = x.shape
     if plane.ndim <= 1 and plane.numel() in (1, batch):
         plane = plane.reshape(-1, 1, 1, 1)
-    elif tuple(plane.shape) not in ((1, 1, height, width), (batch, 1, height, width)):
+    elif tuple(plane.shape) not in ((batch, 1, height, width), (1, 1, height, width)):
         raise VHeatIRError(
             f"level of shape {tuple(plane.shape)} does not fit an image of shape {tuple(x.shape)}: "
             "give a number, (B,) or (B, 1, H, W)"
@@ -147,6 +148,7 @@ def level_plane(x: Tensor, level: float | Tensor | None, scale: float | None) ->
     return torch.cat([x, plane.expand(batch, 1, height, width)], dim=1)
 
 
+@accelerated
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pad (B, C, H, W) at the bottom and right to a multiple of ``multiple``, by reflection.
 

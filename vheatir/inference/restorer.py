@@ -121,7 +121,7 @@ class Restorer:
             precision = "bfloat16" if has_native_bf16(self.device) else "float32"
             log.info("precision auto: %s on this %s", precision, self.device.type)
         self.precision = precision
-        self.model = _load(model, imports)
+        self.model = open_model(model, imports)
         self.network: nn.Module = self.model.network.to(self.device).eval()
         self.info: dict[str, Any] = dict(self.model.info)
         self.task: Task | None = TASKS.get(str(self.info.get("task")))
@@ -450,7 +450,18 @@ class AutoRestorer(Restorer):
             return self._load(task)
 
 
-def _load(model: str | os.PathLike[str] | LoadedModel, imports: Sequence[str]) -> LoadedModel:
+def open_model(
+    model: str | os.PathLike[str] | LoadedModel, imports: Sequence[str] = ()
+) -> LoadedModel:
+    """Load a model that is given by the name of a released one or of a task, or by a weight file.
+
+    Args:
+        model: the name, a ``.safetensors`` or ``.pth`` file, or a loaded model, which is returned.
+        imports: see :func:`vheatir.weights.load_weights`.
+
+    Raises:
+        VHeatIRError: see :func:`vheatir.zoo.load_model` and :func:`vheatir.weights.load_weights`.
+    """
     if not isinstance(model, (str, os.PathLike)):
         return model
     text = os.fspath(model)

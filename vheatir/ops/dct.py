@@ -100,6 +100,7 @@ def _cosine_matrix(size: int, dtype: torch.dtype, device: str, inverse: bool) ->
 _cached_cosine_matrix = lru_cache(maxsize=64)(torch.inference_mode(False)(_cosine_matrix))
 
 
+@accelerated
 def transform(
     x: Tensor, dims: Sequence[int], backend: Backend = "auto", *, inverse: bool = False
 ) -> Tensor:

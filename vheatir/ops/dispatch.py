@@ -5,6 +5,10 @@ of it is a function of the same arguments, registered by :func:`speeds_up`. Ever
 first; where it returns None, the definition computes the result. Definitions thus know nothing of
 their faster versions: :mod:`vheatir.ops.fast` and :mod:`vheatir.archs.fast` plug them in, when
 their packages are imported.
+
+While ``torch.export`` traces a network, the faster versions are left out. A definition that needs
+another form there, since it branches on the image size, gets one by :func:`traced_as`; see
+:mod:`vheatir.export.forms`.
 """
 
 from __future__ import annotations
@@ -29,10 +33,13 @@ def accelerated(definition: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(definition)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_exporting():
+            return call.traced(*args, **kwargs)  # type: ignore[attr-defined]
         result = call.fast(*args, **kwargs) if FAST else None  # type: ignore[attr-defined]
         return definition(*args, **kwargs) if result is None else result
 
     call.fast = lambda *args, **kwargs: None  # type: ignore[attr-defined]
+    call.traced = definition  # type: ignore[attr-defined]
     return call
 
 
@@ -45,6 +52,19 @@ def speeds_up(operation: Callable[..., object]) -> Callable[[F], F]:
     def register(fast: F) -> F:
         operation.fast = fast  # type: ignore[attr-defined]
         return fast
+
+    return register
+
+
+def traced_as(operation: Callable[..., object]) -> Callable[[F], F]:
+    """Decorator that registers the form of an :func:`accelerated` function for ``torch.export``.
+
+    It takes the same arguments and computes the same result, at any image size, without a branch.
+    """
+
+    def register(form: F) -> F:
+        operation.traced = form  # type: ignore[attr-defined]
+        return form
 
     return register
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).resolve().parent
 REGISTRY = FOLDER / "registry.json"
 
+#: Licence of the weight files that were trained on photographs with a clean licence alone (NOTICE).
+CLEAN_LICENCE = "Apache-2.0"
+
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -34,12 +37,20 @@ class ModelEntry:
         task: key of :data:`vheatir.tasks.TASKS`.
         sha256: SHA-256 of the weight file.
         params: number of parameters.
+        licence: licence of the weight file: an SPDX identifier where nothing else restricts its
+            use, or a sentence that names the training images with a restrictive licence.
     """
 
     name: str
     task: str
     sha256: str
     params: int
+    licence: str
+
+    @property
+    def has_clean_licence(self) -> bool:
+        """Whether the licences of the training images leave the weights free to use."""
+        return self.licence == CLEAN_LICENCE
 
     @property
     def path(self) -> Path:

@@ -1,0 +1,37 @@
+"""The forms for ``torch.export`` compute what the definitions do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vheatir.archs.vheatir_arch import pad_to_multiple
+from vheatir.export.forms import float32_cosine_matrix, gather_to_multiple, matmul_transform
+from vheatir.ops.dct import cosine_matrix, dct2, idct2
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 16, 211, 1500])
+def test_the_cosine_matrix_is_accurate_in_float32(size: int) -> None:
+    exact = cosine_matrix(size, torch.float64, "cpu")
+    for inverse, expected in ((False, exact), (True, exact.T)):
+        difference = float32_cosine_matrix(size, inverse).double() - expected
+        assert difference.abs().max() < 6e-7 * (2 / size) ** 0.5
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 2), (2, 7, 30, 3), (1, 64, 33, 4)])
+def test_products_with_cosine_matrices_are_the_dct(shape: tuple[int, ...]) -> None:
+    x = torch.rand(shape)
+    transformed = matmul_transform(x, (1, 2))
+    assert torch.allclose(transformed, dct2(x.double(), (1, 2)).float(), atol=1e-5)
+    back = matmul_transform(transformed, (-3, -2), inverse=True)
+    assert torch.allclose(back, idct2(transformed, (1, 2)), atol=1e-5)
+    assert torch.allclose(back, x, atol=1e-5)
+
+
+@pytest.mark.parametrize("multiple", [1, 2, 4, 8])
+def test_gathering_pads_as_the_definition(multiple: int) -> None:
+    sides = range(1, 19)
+    for height in sides:
+        for width in sides:
+            x = torch.rand(2, 1, height, width)
+            assert torch.equal(gather_to_multiple(x, multiple), pad_to_multiple(x, multiple))
