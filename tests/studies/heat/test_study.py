@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,14 @@ FIELDS = {
 needs_basicsr = pytest.mark.skipif(
     importlib.util.find_spec("basicsr") is None, reason="basicsr is not installed"
 )
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Restore the number of threads, which the study's command sets to one."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def test_every_candidate_builds_and_the_controls_are_there() -> None:
@@ -118,15 +127,11 @@ def test_a_study_is_finished_once(tmp_path: Path, capsys: pytest.CaptureFixture[
         "--batch", "2", "--sizes", "16", "--no-swinir", "--jobs", "2", "--out", str(tmp_path),
         "--level", "50",
     ]  # fmt: skip
-    threads = torch.get_num_threads()
-    try:
-        assert study.main(arguments) == 0
-        content = json.loads((tmp_path / "mixers.json").read_text())
-        weights = sorted((tmp_path / "runs").rglob("*.safetensors"))
-        before = [file.stat().st_mtime_ns for file in weights]
-        assert study.main(arguments) == 0  # everything is finished
-    finally:
-        torch.set_num_threads(threads)
+    assert study.main(arguments) == 0
+    content = json.loads((tmp_path / "mixers.json").read_text())
+    weights = sorted((tmp_path / "runs").rglob("*.safetensors"))
+    before = [file.stat().st_mtime_ns for file in weights]
+    assert study.main(arguments) == 0  # everything is finished
     assert [file.stat().st_mtime_ns for file in weights] == before and before
     assert json.loads((tmp_path / "mixers.json").read_text()) == content
     records = content["records"]
