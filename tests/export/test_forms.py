@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vheatir.archs.vheatir_arch import pad_to_multiple
+from vheatir.archs.base import pad_to_multiple
 from vheatir.export.forms import float32_cosine_matrix, gather_to_multiple, matmul_transform
 from vheatir.ops.dct import cosine_matrix, dct2, idct2
 
