@@ -347,13 +347,13 @@ class Runner:
             how = "estimated" if self.settings.level is None else "given"
             if f"{unit} {result.level:.1f}" not in found:
                 parts.append(f"{unit} {result.level:.1f} ({how})")
-        model = restorer.info.get("name") or restorer.model.path.stem
         tile = f", tile {result.tile}" if result.tile else ""
         luma, chroma = self.settings.strength
         share = f", strength {luma:g} %" if luma != 100 else ""
         if luma != chroma:
             share = f", luma {luma:g} %, chroma {chroma:g} %"
-        return f"{'; '.join(parts) or 'restored'} -> {model}{tile}{share}, {result.seconds:.1f} s"
+        done = "; ".join(parts) or "restored"
+        return f"{done} -> {restorer.name}{tile}{share}, {result.seconds:.1f} s"
 
 
 class TargetExistsError(VHeatIRError):

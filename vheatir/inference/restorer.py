@@ -134,6 +134,11 @@ class Restorer:
         self.takes_level = bool(getattr(self.network, "takes_level", False))
 
     @property
+    def name(self) -> str:
+        """Name of the model, or of its file; ``"auto"`` for an :class:`AutoRestorer`."""
+        return str(self.info.get("name") or self.model.path.stem)
+
+    @property
     def level_range(self) -> tuple[float, float] | None:
         """Smallest and largest level the model was trained for; None if its file does not say."""
         return level_range(self.info)
@@ -432,7 +437,7 @@ class AutoRestorer(Restorer):
         return replace(result, estimated=estimated, seconds=seconds, choice=choice)
 
     def choose(
-        self, image: NDArray[Any], quality: int | None
+        self, image: NDArray[Any], quality: int | None = None
     ) -> tuple[Choice, Restorer | None, float | None]:
         """Return the choice for an image, its model (None to leave the image unchanged) and level.
 
