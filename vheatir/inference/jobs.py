@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -386,23 +385,19 @@ def run_local(
     before = torch.get_num_threads()
     # The thread count is a per-thread setting: give each worker its share of the cores.
     share = max(1, before // workers)
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
-        waiting: set[Future[Outcome]] = set()
-        queue = iter(jobs)
-        try:
-            while True:
-                # Keep the queue short: there may be millions of jobs.
-                ahead = itertools.islice(queue, 2 * workers - len(waiting))
-                waiting.update(pool.submit(work, job) for job in ahead)
-                if not waiting:
-                    return
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+    waiting: set[Future[Outcome]] = set()
+    try:
+        for job in jobs:
+            waiting.add(pool.submit(work, job))
+            # Keep the queue short: there may be millions of jobs.
+            if len(waiting) == 2 * workers:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
-            torch.set_num_threads(before)
+                yield from (future.result() for future in done)
+        yield from (future.result() for future in as_completed(waiting))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]:

@@ -44,11 +44,7 @@ _MEMORY_SHARE = 30
 # Channels at the finest scale, for a network without ``conv_last``.
 _DEFAULT_CHANNELS = 32
 
-_PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+_PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch's dtypes
 
 
 @dataclass(frozen=True)
@@ -125,7 +121,7 @@ class Restorer:
         self.network: nn.Module = self.model.network.to(self.device).eval()
         self.info: dict[str, Any] = dict(self.model.info)
         self.task: Task | None = TASKS.get(str(self.info.get("task")))
-        self._dtype = _PRECISIONS[precision]
+        self._dtype: torch.dtype = getattr(torch, precision)
         # trained on pairs alone: no task, but the colour mode
         self._color = self.task.color if self.task else self.info.get("color")
         # a foreign network need not say its channels
