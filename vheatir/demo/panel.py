@@ -17,6 +17,11 @@ from vheatir.inference.strength import apply_strength, parse_strength
 #: Side of the loupe's window, in image pixels, and of the loupe on the page, in screen pixels.
 LOUPE, LOUPE_SHOWN = 160, 320
 _COMPARE, _REMOVED, _LOUPE = "compare", "removed", "loupe"
+#: Options of the events that show a stored result in another way.
+_ADJUST: dict[str, Any] = {
+    "api_visibility": "private", "show_progress": "hidden",
+    "concurrency_limit": 2, "concurrency_id": "adjust",
+}  # fmt: skip
 
 
 class ResultPanel:
@@ -63,22 +68,15 @@ class ResultPanel:
         for strength in (self.luma, self.chroma):
             adjusted = strength.input(
                 self.adjust, [self.details, self.luma, self.chroma], [self.slider, self.download],
-                api_visibility="private", concurrency_limit=2, concurrency_id="adjust",
-                trigger_mode="always_last", show_progress="hidden",
+                trigger_mode="always_last", **_ADJUST,
             )  # fmt: skip
             self.refresh_after(adjusted.success)
-        self._map.select(
-            self.look, outputs=self._loupes, api_visibility="private", concurrency_limit=2,
-            concurrency_id="adjust", show_progress="hidden",
-        )  # fmt: skip
+        self._map.select(self.look, outputs=self._loupes, **_ADJUST)
 
     def refresh_after(self, event: Any) -> None:
         """Update the open view after an event, such as ``button.click``."""
-        event(
-            self.refresh, [self.details, self._view], [self._removed, self._map, *self._loupes],
-            api_visibility="private", concurrency_limit=2, concurrency_id="adjust",
-            show_progress="hidden",
-        )  # fmt: skip
+        shown = [self._removed, self._map, *self._loupes]
+        event(self.refresh, [self.details, self._view], shown, **_ADJUST)
 
     def show(
         self,
