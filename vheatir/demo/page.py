@@ -216,8 +216,8 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
         )  # fmt: skip
         restored = button.click(
             handlers.restore, [image, model, automatic, level, ensemble, panel.luma, panel.chroma],
-            [panel.slider, panel.details, panel.download], api_name="restore", concurrency_limit=1,
-            concurrency_id="compute", show_progress_on=panel.slider,
+            [panel.slider, panel.details, panel.download], api_name="restore",
+            show_progress_on=panel.slider, **handlers.compute,
             api_description="Restore one image. Returns before and after, details, and the PNG "
             "file. luma and chroma: strength in percent, from 0 (the input) to 150.",
         ).success(

@@ -71,8 +71,7 @@ class TrialTab(Tab):
         )  # fmt: skip
         button.click(
             self.run, [image, chosen, kind, level, baseline], [slider, table, other, clean],
-            api_name="try_clean", concurrency_limit=1, concurrency_id="compute",
-            show_progress_on=slider,
+            api_name="try_clean", show_progress_on=slider, **self.compute,
             api_description="Degrade a clean image, restore it, and measure both.",
         )  # fmt: skip
 

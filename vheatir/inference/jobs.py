@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 STREAM = "-"
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
 _EXTRA_SUFFIXES = HEIF_SUFFIXES | RAW_SUFFIXES
+_SUFFIXES = IMAGE_SUFFIXES | _EXTRA_SUFFIXES
 _MAX_COMPARE_SIDE = 2048
 _GAP = 8
 
@@ -102,13 +104,11 @@ def plan(
     Raises:
         VHeatIRError: an input does not exist, or two images have the same target.
     """
-    found: list[tuple[Path | None, Path]] = []
-    for given in inputs:
-        found += _expand(given, Path(out), alone=len(inputs) == 1)
+    alone = len(inputs) == 1
     # A file may be given twice, by its path and by a pattern.
-    found = list(dict.fromkeys(found))
+    found = list(dict.fromkeys(f for given in inputs for f in _expand(given, Path(out), alone)))
     target_is_file = (
-        Path(out).suffix.lower() in IMAGE_SUFFIXES | _EXTRA_SUFFIXES
+        Path(out).suffix.lower() in _SUFFIXES
         and not Path(out).is_dir()
         and not out.endswith(("/", os.sep))
     )
@@ -167,12 +167,9 @@ def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]
     if path.exists():
         return [(path, Path(path.name))]
     if glob.has_magic(given):
-        parts = path.parts
-        fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-        root = Path(*parts[:fixed])
+        root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
-        wanted = IMAGE_SUFFIXES | _EXTRA_SUFFIXES
-        files = [p for p in matches if p.is_file() and p.suffix.lower() in wanted]
+        files = [p for p in matches if p.is_file() and p.suffix.lower() in _SUFFIXES]
         if files:
             return [(each, each.relative_to(root)) for each in files]
         raise VHeatIRError(f"{given!r} matches no image: check the pattern")
@@ -237,13 +234,12 @@ class Runner:
         self._task: str = settings.task
         if settings.model is not None:
             task = self._models.restorer(settings.model).task
-            own = task.kind if task else None
-            if own and self._task not in ("auto", own):
+            if task and self._task not in ("auto", task.kind):
                 raise VHeatIRError(
-                    f"model {settings.model!r} is for {task.title if task else own}, but the task "
-                    f"is {self._task}: omit --task or --model"
+                    f"model {settings.model!r} is for {task.title}, but the task is {self._task}: "
+                    "omit --task or --model"
                 )
-            self._task = own or "denoise"
+            self._task = task.kind if task else "denoise"
         if settings.level is not None and self._task == "auto":
             raise VHeatIRError(
                 "a level is a sigma or a JPEG quality: give --task denoise or jpeg with it"
