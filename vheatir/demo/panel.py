@@ -27,12 +27,6 @@ _ADJUST: dict[str, Any] = {
 class ResultPanel:
     """Builds the result column, stores each visitor's last result and handles its events."""
 
-    slider: gr.ImageSlider
-    details: gr.Markdown
-    download: gr.DownloadButton
-    luma: gr.Slider
-    chroma: gr.Slider
-
     def __init__(self, settings: Settings) -> None:
         self.store = ResultStore(settings.max_results_mb * 1024 * 1024, settings.keep)
 

@@ -11,7 +11,6 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -81,22 +80,6 @@ def read_header(file: BinaryIO) -> HeifHeader:
         return _read_header(file)
     except (struct.error, IndexError, KeyError):
         raise ValueError("the boxes of the file are damaged or truncated") from None
-
-
-def written_suffix(path: str | os.PathLike[str]) -> str:
-    """Return the default output suffix of a file with a HEIF suffix.
-
-    ``".jpg"`` for 8 bits without transparency, else ``".png"``, from the header alone. An
-    unreadable file gets ``".png"``; the error is raised when it is read.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            if file.read(3) == b"\xff\xd8\xff":  # a JPEG with a HEIF suffix
-                return ".jpg"
-            header = read_header(file)
-    except (OSError, ValueError):
-        return ".png"
-    return ".jpg" if header.depth == 8 and not header.alpha else ".png"
 
 
 def check_header(name: str, header: HeifHeader, max_pixels: int) -> None:
