@@ -12,7 +12,7 @@ from vheatir.demo import Settings
 from vheatir.demo.results import Result, ResultStore, amplified_residual, magnified
 from vheatir.demo.shared import cached_png, reports_errors, shown_image, strength_sliders
 from vheatir.errors import VHeatIRError
-from vheatir.inference.strength import apply_strength, parse_strength
+from vheatir.inference.strength import apply_strength
 
 #: Side of the loupe's window, in image pixels, and of the loupe on the page, in screen pixels.
 LOUPE, LOUPE_SHOWN = 160, 320
@@ -143,9 +143,8 @@ def _owner(request: gr.Request | None) -> str | None:
 def _at_strength(
     before: NDArray[Any], restored: NDArray[Any], strength: tuple[float, float]
 ) -> NDArray[Any]:
-    luma, chroma = parse_strength(strength)
     # At full strength the same array, so that it is stored once.
-    return restored if luma == chroma == 100 else apply_strength(before, restored, luma, chroma)
+    return restored if strength == (100, 100) else apply_strength(before, restored, *strength)
 
 
 def _loupes(result: Result) -> tuple[str, str]:
