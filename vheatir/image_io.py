@@ -91,22 +91,20 @@ def decode_image(
         VHeatIRError: not an image of a supported format, damaged, truncated or too large, or its
             pixels have neither 8 nor 16 bits.
     """
-    unreadable = VHeatIRError(
-        f"{name} cannot be read as an image: the file is damaged or of another format; "
-        "supported are PNG, JPEG, BMP, TIFF, WebP and PNM"
-    )
+    truncated = True
     try:
         with open_header(data, name, max_pixels) as header:
             truncated = _is_truncated(data, header.format)
     except VHeatIRError:
         raise
     except Exception:  # a damaged header can raise anything
-        raise unreadable from None
-    if truncated:
-        raise unreadable
-    image = decode_with_opencv(data)
+        pass
+    image = None if truncated else decode_with_opencv(data)
     if image is None:
-        raise unreadable
+        raise VHeatIRError(
+            f"{name} cannot be read as an image: the file is damaged or of another format; "
+            "supported are PNG, JPEG, BMP, TIFF, WebP and PNM"
+        )
     if image.dtype not in (np.uint8, np.uint16):
         raise VHeatIRError(f"{name} has {image.dtype} pixels: convert it to 8 or 16 bits")
     return image

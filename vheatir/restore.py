@@ -135,13 +135,11 @@ def _run(arguments: argparse.Namespace) -> int:
     progress = _progress_bar(console)
     began = time.perf_counter()
     counts: Counter[str] = Counter()
-    several = (arguments.jobs or 1) > 1
+    workers = arguments.jobs or 1
     with progress, _without_pillow_limit():
         bar = progress.add_task("", total=len(jobs), tiles="")
 
         def report(job: Job, part: int, total: int) -> None:
-            if several:
-                return  # no tile progress for several images at a time
             tiles = f"tile {part}/{total}" if total > 1 else ""
             finished = counts.total() + part / total
             progress.update(bar, description=job.name[-40:], completed=finished, tiles=tiles)
@@ -151,7 +149,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
             outcomes = run_ray(settings, jobs, arguments.jobs, manifest)
         else:
-            outcomes = run_local(runner, jobs, arguments.jobs or 1, manifest, report)
+            # No progress of tiles for several images at a time.
+            outcomes = run_local(runner, jobs, workers, manifest, report if workers == 1 else None)
         for outcome in outcomes:
             counts[outcome.state] += 1
             console.print(f"{outcome.job.name}: {outcome.message}")

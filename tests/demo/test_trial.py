@@ -1,7 +1,8 @@
-"""The trial tab on camera noise, which has no level."""
+"""The trial tab: camera noise, which has no level, and what Automatic makes of it."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from vheatir.bundled import heldout_photographs
+from vheatir.degradations import degrade_for_benchmark
 from vheatir.image_io import read_image, write_image
+from vheatir.inference import AutoRestorer, Restorer
+from vheatir.metrics import to_uint8
+from vheatir.tasks import TASKS
 
 pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
 
 from vheatir.demo.models import Catalogue  # noqa: E402
-from vheatir.demo.samples import DAMAGED  # noqa: E402
+from vheatir.demo.samples import DAMAGED, camera_noise  # noqa: E402
 from vheatir.demo.trial import TrialTab  # noqa: E402
 from vheatir.inference.estimate import jpeg_quality  # noqa: E402
 
@@ -57,6 +62,72 @@ def test_it_uses_a_model_of_photographs(
         1
     ]
     assert "photo_test" in text and "all_levels" not in text
+
+
+@pytest.mark.parametrize(
+    ("damage", "level", "message", "runs"),
+    [
+        ("Noise", 25, r"found white noise of sigma 2\d\.\d -> all_levels\.", 2),
+        ("JPEG", 10, r"found JPEG blocks \(\d\.\d\d\) -> jpeg_color_medium, as above\.", 1),
+        ("Camera noise", 0, r"found noise \(luma .*, correlated\) -> photo_test, as above\.", 1),
+        ("Noise", 1, r"found no damage: left unchanged\.", 1),
+    ],
+)
+def test_the_table_shows_what_automatic_makes_of_the_degraded_image(
+    tmp_path: Path,
+    weights: dict[str, Path],
+    photo_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+    level: float,
+    message: str,
+    runs: int,
+) -> None:
+    rows, columns = np.mgrid[:128, :160].astype(np.uint8)
+    smooth = np.stack([columns, rows + 20, 255 - columns], axis=2)
+    clean = smooth if level == 1 else heldout_photographs()["coffee"][100:228, 200:360]
+    write_image(tmp_path / "clean.png", clean)
+    catalogue = Catalogue([weights["all_levels"], photo_weights], "cpu")
+    restored: list[str] = []
+    real = Restorer.restore_detailed
+
+    def counted(self: Restorer, *arguments: Any, **options: Any) -> Any:
+        restored.append(self.name)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Restorer, "restore_detailed", counted)
+    (_, after), text, *_ = TrialTab(catalogue, 100_000).run(
+        str(tmp_path / "clean.png"), damage=damage, level=level
+    )
+    monkeypatch.undo()
+    assert len(restored) == runs
+    assert re.search(f"^Automatic: {message}$", text, re.MULTILINE), text
+    cells = {line.split("|")[1].strip(): line.split("|")[2:4] for line in text.split("\n")[2:6]}
+    if damage == "Camera noise":
+        degraded = camera_noise(clean) / np.float32(255)
+    else:
+        task = TASKS["jpeg_color" if damage == "JPEG" else "denoise_color"]
+        degraded = degrade_for_benchmark(clean, task, level)
+    # The choice of the Restore and Batch tabs and of the command line.
+    automatic = AutoRestorer(load=catalogue.for_task).restore_detailed(degraded)
+    assert automatic.choice.message in text
+    expected = peak_signal_noise_ratio(clean, to_uint8(automatic.image))
+    assert float(cells["Automatic"][0]) == pytest.approx(expected, abs=0.006)
+    if "unchanged" in message:
+        assert cells["Automatic"] == cells["degraded"]
+    if "as above" in message:
+        np.testing.assert_array_equal(read_image(after), to_uint8(automatic.image))
+
+
+def test_automatic_without_a_model_for_what_it_finds(
+    tmp_path: Path, weights: dict[str, Path]
+) -> None:
+    write_image(tmp_path / "clean.png", heldout_photographs()["coffee"][100:228, 200:360])
+    catalogue = Catalogue(weights.values(), "cpu")
+    catalogue.entries = {k: e for k, e in catalogue.entries.items() if e.task.name != "photo"}
+    text = TrialTab(catalogue, 100_000).run(str(tmp_path / "clean.png"), damage="Camera noise")[1]
+    assert "Automatic: no model for real photographs (blind) available" in text
+    assert "| Automatic |" not in text
 
 
 def test_the_samples_are_as_cameras_and_phones_write_them() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from vheatir.archs import fast
-from vheatir.archs.vheatir_arch import VHeatIR
-from vheatir.archs.vheatir_unet_arch import VHeatIRUNet
+from vheatir.archs import fast as fast
+from vheatir.archs.vheatir_arch import VHeatIR as VHeatIR
+from vheatir.archs.vheatir_unet_arch import VHeatIRUNet as VHeatIRUNet
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.renamed import SIZES, current_name
 
@@ -133,17 +133,3 @@ def window_of(network: nn.Module) -> int:
     size = getattr(network, "window_size", None) or config.get("window_size")
     sides = [size] if isinstance(size, int) else size if isinstance(size, (list, tuple)) else []
     return math.lcm(*(side for side in sides if isinstance(side, int) and side > 0))
-
-
-__all__ = [
-    "ARCHS",
-    "FOREIGN",
-    "VHeatIR",
-    "VHeatIRUNet",
-    "adopt",
-    "build_network",
-    "check_arguments",
-    "fast",
-    "network_config",
-    "window_of",
-]

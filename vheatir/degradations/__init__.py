@@ -9,30 +9,16 @@ those of the published tables. Images are RGB or gray: ``uint8`` in 0..255, or `
 
 from __future__ import annotations
 
-from vheatir.degradations.basic import (
-    Subsampling,
-    add_noise,
-    benchmark_noise,
-    jpeg_bytes,
-    jpeg_compress,
-)
-from vheatir.degradations.benchmark import degrade_for_benchmark
-from vheatir.degradations.camera import CameraNoise, add_camera_noise
-from vheatir.degradations.photo import PhotoDegradation, degrade_photo
-from vheatir.degradations.training import DegradationRange, JpegGrid, degrade_for_training
-
-__all__ = [
-    "CameraNoise",
-    "DegradationRange",
-    "JpegGrid",
-    "PhotoDegradation",
-    "Subsampling",
-    "add_camera_noise",
-    "add_noise",
-    "benchmark_noise",
-    "degrade_for_benchmark",
-    "degrade_for_training",
-    "degrade_photo",
-    "jpeg_bytes",
-    "jpeg_compress",
-]
+from vheatir.degradations.basic import Subsampling as Subsampling
+from vheatir.degradations.basic import add_noise as add_noise
+from vheatir.degradations.basic import benchmark_noise as benchmark_noise
+from vheatir.degradations.basic import jpeg_bytes as jpeg_bytes
+from vheatir.degradations.basic import jpeg_compress as jpeg_compress
+from vheatir.degradations.benchmark import degrade_for_benchmark as degrade_for_benchmark
+from vheatir.degradations.camera import CameraNoise as CameraNoise
+from vheatir.degradations.camera import add_camera_noise as add_camera_noise
+from vheatir.degradations.photo import PhotoDegradation as PhotoDegradation
+from vheatir.degradations.photo import degrade_photo as degrade_photo
+from vheatir.degradations.training import DegradationRange as DegradationRange
+from vheatir.degradations.training import JpegGrid as JpegGrid
+from vheatir.degradations.training import degrade_for_training as degrade_for_training

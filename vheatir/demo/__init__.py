@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vheatir import _paths
@@ -35,7 +35,7 @@ class Settings:
     port: int | None = None
     share: bool = False
     browser: bool = True
-    weights: tuple[Path, ...] = field(default=())
+    weights: tuple[Path, ...] = ()
     device: str = "auto"
     max_pixels: int = 25_000_000
     max_upload_mb: int = 64
@@ -46,14 +46,12 @@ class Settings:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     """Parse the flags; argparse exits with status 2 on an invalid one."""
-    default = Settings()
     parser = argparse.ArgumentParser(
         prog="app.py", description="Restore images in the browser with vHeatIR."
     )
+    parser.set_defaults(**asdict(Settings()))
     add = parser.add_argument
-    add(
-        "--host", default=default.host, help="address to listen on (%(default)s: this machine only)"
-    )  # fmt: skip
+    add("--host", help="address to listen on (%(default)s: this machine only)")
     add("--port", type=int, help="TCP port (default: first free one from 7860)")
     add("--share", action="store_true", help="open a public link through Gradio")
     add("--no-browser", dest="browser", action="store_false", help="do not open a browser")
@@ -61,7 +59,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
         "--weights", type=Path, nargs="+", action="extend", default=[], metavar="FILE",
         help="additional weight files (.safetensors) to offer",
     )  # fmt: skip
-    add("--device", default=default.device, help="auto, cpu, cuda, mps")
+    add("--device", help="auto, cpu, cuda, mps")
     for flag, metavar, about in (
         ("max-pixels", None, "largest image in pixels"),
         ("max-upload-mb", None, "largest upload in megabytes"),
@@ -70,9 +68,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
         ("queue", None, "maximum number of waiting requests"),
         ("keep", "SECONDS", "delete uploads and results after this time"),
     ):  # fmt: skip
-        limit = getattr(default, flag.replace("-", "_"))
-        add(f"--{flag}", type=positive_number, default=limit, metavar=metavar,
-            help=f"{about} (%(default)s)")  # fmt: skip
+        add(f"--{flag}", type=positive_number, metavar=metavar, help=f"{about} (%(default)s)")
     given = vars(parser.parse_args(argv))
     return Settings(**{**given, "weights": tuple(given["weights"])})
 

@@ -48,8 +48,7 @@ class BatchTab(Tab):
                 report = gr.Markdown(elem_id="batch_report")
         button.click(
             self.run, [files, task, form, luma, chroma], [archive, report],
-            api_name="restore_batch", concurrency_limit=1, concurrency_id="compute",
-            show_progress_on=archive,
+            api_name="restore_batch", show_progress_on=archive, **self.compute,
             api_description="Restore several files. Returns a ZIP and a report, one line per file.",
         )  # fmt: skip
 

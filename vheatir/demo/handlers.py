@@ -1,4 +1,4 @@
-"""Event handlers of the Restore tab."""
+"""The "Restore" tab: its components and event handlers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import gradio as gr
 
 from vheatir.demo.models import Catalogue, Entry
 from vheatir.demo.panel import ResultPanel
-from vheatir.demo.shared import Tab, reports_errors
+from vheatir.demo.samples import DAMAGED
+from vheatir.demo.shared import Tab, reports_errors, upload_image
 from vheatir.demo.uploads import Choices, describe, read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import memory_used
@@ -26,10 +27,78 @@ AUTOMATIC = "Automatic"
 
 @dataclass(frozen=True)
 class Handlers(Tab):
-    """Event handlers; all state is in the catalogue, the panel and the choices."""
+    """Builds the tab and handles its events.
+
+    All state is in the catalogue, the panel and the choices.
+    """
 
     panel: ResultPanel
     choices: Choices = field(default_factory=Choices)
+
+    def build(self, page: gr.Blocks) -> None:
+        """Add the tab's components and events to the page under construction."""
+        panel, entry = self.panel, self.catalogue.first()
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                image = upload_image("Image", "upload", height=260)
+                with gr.Row(elem_id="samples"):
+                    for title, make in DAMAGED.items():
+                        sample = gr.Button(title, size="sm", min_width=90, elem_classes="sample")
+                        sample.click(
+                            make, outputs=image, api_visibility="private", show_progress="hidden"
+                        )
+                about = gr.Markdown(elem_id="about")
+                button = gr.Button("Restore", variant="primary", elem_id="restore")
+                with gr.Accordion("Options", open=False, elem_id="options"):
+                    task = gr.Radio(**task_choices(self.catalogue), label="Task", elem_id="task")
+                    # All models at first, so that the API accepts each of them; the page shows
+                    # those of the chosen task once it has loaded.
+                    model = gr.Dropdown(
+                        [AUTOMATIC, *self.catalogue.entries, *self.catalogue.former_labels()],
+                        value=entry.label if self.catalogue.given else AUTOMATIC,
+                        label="Model", elem_id="model",
+                    )  # fmt: skip
+                    with gr.Group(visible=entry.takes_level) as level_group:
+                        automatic = gr.Checkbox(
+                            True, label="Estimate the noise level from the image",
+                            elem_id="automatic",
+                        )  # fmt: skip
+                        level = gr.Slider(
+                            **level_range(entry), step=0.5, value=15, interactive=False,
+                            label="Noise level (sigma on 0–255)", elem_id="level", buttons=[],
+                        )  # fmt: skip
+                    ensemble = gr.Checkbox(
+                        False, label="Average over 8 flips and rotations (better, 8 times slower)",
+                        container=False, elem_id="ensemble",
+                    )  # fmt: skip
+            with gr.Column(scale=3, min_width=320):
+                panel.build()
+        of_model = [level_group, level]
+        of_task = [model, *of_model]
+        page.load(self.show_models, outputs=[task, *of_task], api_visibility="private")
+        task.input(self.choose_task, task, of_task, api_visibility="private")
+        model.input(self.choose_model, model, of_model, api_visibility="private")
+        automatic.input(
+            lambda on: gr.Slider(interactive=not on), automatic, level, api_visibility="private",
+            queue=False,
+        )  # fmt: skip
+        image.change(
+            self.inspect, [image, model, automatic], [image, about, level],
+            api_visibility="private", concurrency_limit=1, concurrency_id="inspect",
+            show_progress="hidden",
+        )  # fmt: skip
+        restored = button.click(
+            self.restore, [image, model, automatic, level, ensemble, panel.luma, panel.chroma],
+            [panel.slider, panel.details, panel.download], api_name="restore",
+            show_progress_on=panel.slider, **self.compute,
+            api_description="Restore one image. Returns before and after, details, and the PNG "
+            "file. luma and chroma: strength in percent, from 0 (the input) to 150.",
+        ).success(
+            lambda: gr.DownloadButton(interactive=True), outputs=panel.download,
+            api_visibility="private", queue=False,
+        )  # fmt: skip
+        panel.refresh_after(restored.then)
+        page.unload(panel.leave)
 
     @reports_errors()
     def show_models(self) -> tuple[Any, ...]:

@@ -50,16 +50,12 @@ class HeatTab(Tab):
         curves = _figure("Learned thermal diffusivity", "heat_curves")
         gr.Markdown(_SWINIR)
         swinir = _figure("SwinIR's windows", "heat_swinir")
+        shown = [maps, curves, point]
+        options = {"api_visibility": "private", "show_progress_on": maps, **self.compute}
         tab.select(
             self.open, image, [image, swinir], api_visibility="private", show_progress="hidden"
-        ).success(
-            self.first, [image, model, maps], [maps, curves, point], api_visibility="private",
-            concurrency_limit=1, concurrency_id="compute", show_progress_on=maps,
-        )  # fmt: skip
-        image.select(
-            self.click, [image, model], [maps, curves, point], api_visibility="private",
-            concurrency_limit=1, concurrency_id="compute", show_progress_on=maps,
-        )  # fmt: skip
+        ).success(self.first, [image, model, maps], shown, **options)
+        image.select(self.click, [image, model], shown, **options)
 
     def open(self, image: str | None) -> tuple[Any, Any]:
         """Show a sample if nothing has been uploaded, and SwinIR's figure."""

@@ -17,13 +17,11 @@ from starlette.middleware import Middleware
 from vheatir.demo import Settings, benchmarks
 from vheatir.demo.batch import BatchTab
 from vheatir.demo.folders import HideFolder
-from vheatir.demo.handlers import AUTOMATIC, Handlers, level_range, task_choices
+from vheatir.demo.handlers import Handlers
 from vheatir.demo.heat import HeatTab
 from vheatir.demo.models import Catalogue
 from vheatir.demo.panel import ResultPanel
 from vheatir.demo.results import ResultStore
-from vheatir.demo.samples import DAMAGED
-from vheatir.demo.shared import upload_image
 from vheatir.demo.trial import TrialTab
 from vheatir.demo.uploads import delete_old
 from vheatir.errors import VHeatIRError
@@ -134,10 +132,6 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
         VHeatIRError: a given weight file is missing or not a vHeatIR file, or there is no model.
     """
     catalogue = Catalogue(settings.weights, settings.device)
-    panel = panel or ResultPanel(settings)
-    handlers = Handlers(catalogue, settings.max_pixels, panel)
-    entry = catalogue.first()
-
     with gr.Blocks(
         title="vHeatIR", analytics_enabled=False, delete_cache=(settings.keep, settings.keep)
     ) as page:
@@ -147,45 +141,8 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
         )
         with gr.Tabs():
             with gr.Tab("Restore"):
-                with gr.Row():
-                    with gr.Column(scale=2, min_width=320):
-                        image = upload_image("Image", "upload", height=260)
-                        with gr.Row(elem_id="samples"):
-                            samples = [
-                                gr.Button(title, size="sm", min_width=90, elem_classes="sample")
-                                for title in DAMAGED
-                            ]
-                        about = gr.Markdown(elem_id="about")
-                        button = gr.Button("Restore", variant="primary", elem_id="restore")
-                        with gr.Accordion("Options", open=False, elem_id="options"):
-                            task_input = gr.Radio(
-                                **task_choices(catalogue), label="Task", elem_id="task"
-                            )
-                            # All models at first, so that the API accepts each of them; the
-                            # page shows those of the chosen task once it has loaded.
-                            model = gr.Dropdown(
-                                [AUTOMATIC, *catalogue.entries, *catalogue.former_labels()],
-                                label="Model", elem_id="model",
-                                value=entry.label if catalogue.given else AUTOMATIC,
-                            )  # fmt: skip
-                            with gr.Group(visible=entry.takes_level) as level_group:
-                                automatic = gr.Checkbox(
-                                    True, label="Estimate the noise level from the image",
-                                    elem_id="automatic",
-                                )  # fmt: skip
-                                level = gr.Slider(
-                                    **level_range(entry), step=0.5, value=15, interactive=False,
-                                    label="Noise level (sigma on 0–255)", elem_id="level",
-                                    buttons=[],
-                                )  # fmt: skip
-                            ensemble = gr.Checkbox(
-                                False,
-                                label="Average over 8 flips and rotations (better, 8 times slower)",
-                                container=False, elem_id="ensemble",
-                            )  # fmt: skip
-                    with gr.Column(scale=3, min_width=320):
-                        panel.build()
-
+                panel = panel or ResultPanel(settings)
+                Handlers(catalogue, settings.max_pixels, panel).build(page)
             with gr.Tab("Try it on a clean image", elem_id="tab_try"):
                 TrialTab(catalogue, settings.max_pixels).build()
             with gr.Tab("Where the heat flows", elem_id="tab_heat") as tab:
@@ -194,38 +151,6 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
                 BatchTab(catalogue, settings.max_pixels).build()
             with gr.Tab("Benchmarks", elem_id="tab_benchmarks") as tab:
                 benchmarks.build(tab)
-
-        choices = [task_input, model, level_group, level]
-        page.load(handlers.show_models, outputs=choices, api_visibility="private")
-        task_input.input(
-            handlers.choose_task, task_input, [model, level_group, level], api_visibility="private"
-        )
-        model.input(handlers.choose_model, model, [level_group, level], api_visibility="private")
-        for each, make in zip(samples, DAMAGED.values(), strict=True):
-            each.click(
-                make, outputs=image, api_visibility="private", show_progress="hidden"
-            )  # fmt: skip
-        automatic.input(
-            lambda on: gr.Slider(interactive=not on), automatic, level, api_visibility="private",
-            queue=False,
-        )  # fmt: skip
-        image.change(
-            handlers.inspect, [image, model, automatic], [image, about, level],
-            api_visibility="private", concurrency_limit=1, concurrency_id="inspect",
-            show_progress="hidden",
-        )  # fmt: skip
-        restored = button.click(
-            handlers.restore, [image, model, automatic, level, ensemble, panel.luma, panel.chroma],
-            [panel.slider, panel.details, panel.download], api_name="restore", concurrency_limit=1,
-            concurrency_id="compute", show_progress_on=panel.slider,
-            api_description="Restore one image. Returns before and after, details, and the PNG "
-            "file. luma and chroma: strength in percent, from 0 (the input) to 150.",
-        ).success(
-            lambda: gr.DownloadButton(interactive=True), outputs=panel.download,
-            api_visibility="private", queue=False,
-        )  # fmt: skip
-        panel.refresh_after(restored.then)
-        page.unload(panel.leave)
     return page
 
 

@@ -12,21 +12,20 @@ from vheatir.demo import Settings
 from vheatir.demo.results import Result, ResultStore, amplified_residual, magnified
 from vheatir.demo.shared import cached_png, reports_errors, shown_image, strength_sliders
 from vheatir.errors import VHeatIRError
-from vheatir.inference.strength import apply_strength, parse_strength
+from vheatir.inference.strength import apply_strength
 
 #: Side of the loupe's window, in image pixels, and of the loupe on the page, in screen pixels.
 LOUPE, LOUPE_SHOWN = 160, 320
 _COMPARE, _REMOVED, _LOUPE = "compare", "removed", "loupe"
+#: Options of the events that show a stored result in another way.
+_ADJUST: dict[str, Any] = {
+    "api_visibility": "private", "show_progress": "hidden",
+    "concurrency_limit": 2, "concurrency_id": "adjust",
+}  # fmt: skip
 
 
 class ResultPanel:
     """Builds the result column, stores each visitor's last result and handles its events."""
-
-    slider: gr.ImageSlider
-    details: gr.Markdown
-    download: gr.DownloadButton
-    luma: gr.Slider
-    chroma: gr.Slider
 
     def __init__(self, settings: Settings) -> None:
         self.store = ResultStore(settings.max_results_mb * 1024 * 1024, settings.keep)
@@ -63,22 +62,15 @@ class ResultPanel:
         for strength in (self.luma, self.chroma):
             adjusted = strength.input(
                 self.adjust, [self.details, self.luma, self.chroma], [self.slider, self.download],
-                api_visibility="private", concurrency_limit=2, concurrency_id="adjust",
-                trigger_mode="always_last", show_progress="hidden",
+                trigger_mode="always_last", **_ADJUST,
             )  # fmt: skip
             self.refresh_after(adjusted.success)
-        self._map.select(
-            self.look, outputs=self._loupes, api_visibility="private", concurrency_limit=2,
-            concurrency_id="adjust", show_progress="hidden",
-        )  # fmt: skip
+        self._map.select(self.look, outputs=self._loupes, **_ADJUST)
 
     def refresh_after(self, event: Any) -> None:
         """Update the open view after an event, such as ``button.click``."""
-        event(
-            self.refresh, [self.details, self._view], [self._removed, self._map, *self._loupes],
-            api_visibility="private", concurrency_limit=2, concurrency_id="adjust",
-            show_progress="hidden",
-        )  # fmt: skip
+        shown = [self._removed, self._map, *self._loupes]
+        event(self.refresh, [self.details, self._view], shown, **_ADJUST)
 
     def show(
         self,
@@ -151,9 +143,8 @@ def _owner(request: gr.Request | None) -> str | None:
 def _at_strength(
     before: NDArray[Any], restored: NDArray[Any], strength: tuple[float, float]
 ) -> NDArray[Any]:
-    luma, chroma = parse_strength(strength)
     # At full strength the same array, so that it is stored once.
-    return restored if luma == chroma == 100 else apply_strength(before, restored, luma, chroma)
+    return restored if strength == (100, 100) else apply_strength(before, restored, *strength)
 
 
 def _loupes(result: Result) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
 import numpy as np
@@ -35,6 +35,8 @@ class Tab:
 
     catalogue: Catalogue
     max_pixels: int
+    #: Options of the events that run a model: one at a time, over all tabs and visitors.
+    compute: ClassVar[dict[str, Any]] = {"concurrency_limit": 1, "concurrency_id": "compute"}
 
     def load(self, path: str | None, title: str | None) -> np.ndarray[Any, Any]:
         """Return the upload, or the sample of this title if there is none."""

@@ -1,4 +1,7 @@
-"""The "Try it on a clean image" tab: degrade, restore, compare with a classic method."""
+"""The "Try it on a clean image" tab: degrade, restore, compare.
+
+With the model for the known degradation, with what Automatic chooses, and with a classic method.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from vheatir.demo.samples import camera_noise
 from vheatir.demo.shared import SAMPLES, Tab, cached_png, reports_errors, shown_image, upload_image
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation.methods import bm3d_method, nlm_method
-from vheatir.inference import estimate_sigma
+from vheatir.inference import AutoRestorer, estimate_sigma
 from vheatir.metrics import psnr, ssim, to_uint8
 from vheatir.tasks import get_task
 
@@ -37,8 +40,8 @@ class TrialTab(Tab):
         """Add the tab's components to the page under construction."""
         gr.Markdown(
             "Add noise or JPEG artifacts to a clean image, restore it, and compare the result with "
-            "the original. Without an upload, a sample is used. Large images are cropped to the "
-            f"central {SIDE} × {SIDE} pixels."
+            "the original, beside that of the model that Automatic chooses. Without an upload, a "
+            f"sample is used. Large images are cropped to the central {SIDE} × {SIDE} pixels."
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
@@ -68,8 +71,7 @@ class TrialTab(Tab):
         )  # fmt: skip
         button.click(
             self.run, [image, chosen, kind, level, baseline], [slider, table, other, clean],
-            api_name="try_clean", concurrency_limit=1, concurrency_id="compute",
-            show_progress_on=slider,
+            api_name="try_clean", show_progress_on=slider, **self.compute,
             api_description="Degrade a clean image, restore it, and measure both.",
         )  # fmt: skip
 
@@ -103,26 +105,42 @@ class TrialTab(Tab):
         progress(0.1, desc="Restoring")
         restorer = self.catalogue.restorer(label)
         given = restorer.nearest_level(used) if damage == _CAMERA else used
-        restored = restorer.restore(degraded, given if restorer.takes_level else None)
+        given = given if restorer.takes_level else None
+        shown, restored = to_uint8(degraded), to_uint8(restorer.restore(degraded, given))
+        rows = [("degraded", shown), (f"**{restorer.name}**", restored)]
+        progress(0.4, desc="Automatic")
+        try:
+            choice, chosen, estimated = AutoRestorer(load=self.catalogue.for_task).choose(degraded)
+        except VHeatIRError as error:  # no model for this degradation
+            found = str(error)
+        else:
+            if chosen is None:
+                automatic, used_model = shown, ": left unchanged"
+            elif chosen is restorer and estimated == given:
+                automatic, used_model = restored, f" -> {chosen.name}, as above"
+            else:
+                automatic = to_uint8(chosen.restore(degraded, estimated))
+                used_model = f" -> {chosen.name}"
+            found = f"found {choice.message}{used_model}"
+            rows.append(("Automatic", automatic))
         progress(0.6, desc=compare_with)
         uses_bm3d = compare_with == _BM3D and damage != _JPEG
         method = bm3d_method(task) if uses_bm3d else nlm_method(task)
-        classic = method.restore(degraded, used)
-        rows = [
-            ("degraded", to_uint8(degraded)),
-            (f"**{label.split(' · ')[0]}**", to_uint8(restored)),
-            (method.name, to_uint8(classic)),
-        ]
+        classic = to_uint8(method.restore(degraded, used))
         lines = ["| | PSNR (dB) | SSIM |", "|---|---:|---:|"]
-        for name, shown in rows:
-            measured = ssim(shown, reference) if min(shown.shape[:2]) >= 11 else float("nan")
-            lines.append(f"| {name} | {psnr(shown, reference):.2f} | {measured:.4f} |")
-        stem = Path(image).stem if image else sample
-        files = [cached_png(s, f"{stem}_{i}.png") for i, (_, s) in enumerate(rows)]
-        clean = cached_png(reference, f"{stem}_clean.png")
+        for name, result in [*rows, (method.name, classic)]:
+            measured = ssim(result, reference) if min(result.shape[:2]) >= 11 else float("nan")
+            lines.append(f"| {name} | {psnr(result, reference):.2f} | {measured:.4f} |")
         strength = "" if damage == _CAMERA else f" {task.level_name} {level:g}"
-        note = f"\n\n{damage}{strength}, {reference.shape[1]} × {len(reference)}"
-        return (files[0], files[1]), "\n".join(lines) + note, files[2], clean
+        lines += ["", f"Automatic: {found}."]
+        lines += ["", f"{damage}{strength}, {reference.shape[1]} × {len(reference)}"]
+        stem = Path(image).stem if image else sample
+        images = (shown, restored, classic, reference)
+        before, after, other, clean = (
+            cached_png(each, f"{stem}_{name}.png")
+            for name, each in zip(("degraded", "restored", "classic", "clean"), images, strict=True)
+        )
+        return (before, after), "\n".join(lines), other, clean
 
 
 def _centre(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -79,9 +79,7 @@ class Choices:
         except FileNotFoundError:  # deleted since it was read
             return choose_model(image, quality)
         with self._lock:
-            if key not in self._found:
-                self._found[key] = choose_model(image, quality)
-            choice = self._found[key]
+            choice = self._found[key] = self._found.get(key) or choose_model(image, quality)
             if len(self._found) > _MOST_CHOICES:
                 del self._found[next(iter(self._found))]
             return choice

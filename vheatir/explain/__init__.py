@@ -33,55 +33,30 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit status.
+    """Save the figures and print their paths; return the exit status.
 
     Raises:
-        VHeatIRError: see :func:`save_figures`; ``vheatir explain`` reports it.
+        VHeatIRError: the image, model, point or device is missing or invalid; ``vheatir explain``
+            reports it.
     """
-    for path in save_figures(**vars(parse_arguments(argv))):
-        sys.stdout.write(f"{path}\n")
-    return 0
-
-
-def save_figures(
-    image: Path,
-    output: Path,
-    model: str = "denoise_color",
-    point: Sequence[int] | None = None,
-    level: float | None = None,
-    device: str = "auto",
-) -> list[Path]:
-    """Save figures that explain how a model processes an image.
-
-    Args:
-        image: image file.
-        output: folder for the figures, created if missing.
-        model: name of a released model or task, or a weights file.
-        point: x and y of a pixel; the centre when None.
-        level: sigma; None to estimate it.
-        device: see :class:`vheatir.Restorer`.
-
-    Returns:
-        Paths of the figures.
-
-    Raises:
-        VHeatIRError: the image, model, point or device is missing or invalid.
-    """
+    arguments = parse_arguments(argv)
+    # Imported after parsing, so that --help is fast.
     from vheatir.explain import figures
     from vheatir.explain.influence import diffusivities, trace_influence
     from vheatir.image_io import write_bytes_atomically
     from vheatir.inference import Restorer
     from vheatir.inference.files import read_photograph_file
 
-    restorer = Restorer(model, device)
-    pixels = read_photograph_file(image).pixels
-    column, row = point or (pixels.shape[1] // 2, pixels.shape[0] // 2)
-    influence = trace_influence(restorer, pixels, (row, column), level)
+    restorer = Restorer(arguments.model, arguments.device)
+    pixels = read_photograph_file(arguments.image).pixels
+    column, row = arguments.point or (pixels.shape[1] // 2, pixels.shape[0] // 2)
+    influence = trace_influence(restorer, pixels, (row, column), arguments.level)
     written = {
         "influence.png": figures.draw_influence(influence),
         "diffusivity.png": figures.draw_diffusivity(diffusivities(restorer.network)),
         "swinir_windows.png": figures.SWINIR_FIGURE.read_bytes(),
     }
     for name, data in written.items():
-        write_bytes_atomically(output / name, data)
-    return [output / name for name in written]
+        write_bytes_atomically(arguments.output / name, data)
+        sys.stdout.write(f"{arguments.output / name}\n")
+    return 0

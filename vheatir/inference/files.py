@@ -39,7 +39,6 @@ from vheatir.inference.heif import (
     is_heif,
     read_header,
     to_16_bits,
-    written_suffix,
 )
 from vheatir.inference.profiles import HDR, icc_transfer, make_icc
 from vheatir.inference.raw import RAW_SUFFIXES, is_raw
@@ -55,7 +54,7 @@ FORMAT_OF_SUFFIX = {
 }
 
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L"})
-_JPEG_OR_PNG = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # neither raw nor HEIF
+_JPEG_START, _PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _JPEG_QUALITY = 95
 _ORIENTATION = 0x0112
 _WIDTH, _HEIGHT = 0xA002, 0xA003  # of the image, in the EXIF block
@@ -118,7 +117,7 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
             or of an unsupported colour mode.
     """
     try:
-        if not data.startswith(_JPEG_OR_PNG):
+        if not data.startswith((_JPEG_START, _PNG_START)):
             if is_raw(data):
                 raise _raw_error(name)
             if is_heif(data):
@@ -172,7 +171,16 @@ def default_suffix(path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix
     if suffix.lower() in FORMAT_OF_SUFFIX:
         return suffix
-    return written_suffix(path) if suffix.lower() in HEIF_SUFFIXES else ".png"
+    if suffix.lower() not in HEIF_SUFFIXES:
+        return ".png"
+    try:
+        with Path(path).open("rb") as file:
+            if file.read(3) == _JPEG_START:  # a JPEG with a HEIF suffix
+                return ".jpg"
+            header = read_header(file)
+    except (OSError, ValueError):  # raised when it is read
+        return ".png"
+    return ".jpg" if header.depth == 8 and not header.alpha else ".png"
 
 
 def default_format(photo: Photograph) -> str:

@@ -11,7 +11,6 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -68,36 +67,19 @@ def is_heif(data: bytes) -> bool:
     return bool(_BRANDS & set(_brands(data)))
 
 
-def read_header(file: BinaryIO, streams: bool = True) -> HeifHeader:
+def read_header(file: BinaryIO) -> HeifHeader:
     """Read the boxes of a HEIF or AVIF file without decoding it.
 
     Args:
-        file: open for reading; without ``streams``, only the boxes are read.
-        streams: also read size and colours from the headers of AV1 streams.
+        file: open for reading; only its boxes and the headers of AV1 streams are read.
 
     Raises:
         ValueError: the boxes are damaged or not those of an image, or the file is truncated.
     """
     try:
-        return _read_header(file, streams)
+        return _read_header(file)
     except (struct.error, IndexError, KeyError):
         raise ValueError("the boxes of the file are damaged or truncated") from None
-
-
-def written_suffix(path: str | os.PathLike[str]) -> str:
-    """Return the default output suffix of a file with a HEIF suffix.
-
-    ``".jpg"`` for 8 bits without transparency, else ``".png"``, from the header alone. An
-    unreadable file gets ``".png"``; the error is raised when it is read.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            if file.read(3) == b"\xff\xd8\xff":  # a JPEG with a HEIF suffix
-                return ".jpg"
-            header = read_header(file, streams=False)
-    except (OSError, ValueError):
-        return ".png"
-    return ".jpg" if header.depth == 8 and not header.alpha else ".png"
 
 
 def check_header(name: str, header: HeifHeader, max_pixels: int) -> None:
@@ -166,7 +148,7 @@ def _brands(data: bytes) -> list[bytes]:
     return [data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))]
 
 
-def _read_header(file: BinaryIO, streams: bool) -> HeifHeader:
+def _read_header(file: BinaryIO) -> HeifHeader:
     size = file.seek(0, os.SEEK_END)
     for kind, start, end in _boxes(file, 0, size):
         if kind == b"meta" and end - start <= _MAX_META_BYTES:
@@ -191,9 +173,7 @@ def _read_header(file: BinaryIO, streams: bool) -> HeifHeader:
     shown = _coded_items(primary, items)
     alphas = [key for key, each in items.items() if each.is_alpha_of(primary)]
     hidden = [part for alpha in alphas for part in _coded_items(alpha, items)]
-    found = {
-        key: _read_stream(file, items[key]) if streams else (0, None) for key in {*shown, *hidden}
-    }
+    found = {key: _read_stream(file, items[key]) for key in {*shown, *hidden}}
     nclx = (items[key].nclx or found[key][1] for key in (primary, *shown))
     return HeifHeader(
         codec=items[shown[-1]].kind,

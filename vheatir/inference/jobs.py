@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 STREAM = "-"
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
 _EXTRA_SUFFIXES = HEIF_SUFFIXES | RAW_SUFFIXES
+_SUFFIXES = IMAGE_SUFFIXES | _EXTRA_SUFFIXES
 _MAX_COMPARE_SIDE = 2048
 _GAP = 8
 
@@ -103,13 +104,11 @@ def plan(
     Raises:
         VHeatIRError: an input does not exist, or two images have the same target.
     """
-    found: list[tuple[Path | None, Path]] = []
-    for given in inputs:
-        found += _expand(given, Path(out), alone=len(inputs) == 1)
+    alone = len(inputs) == 1
     # A file may be given twice, by its path and by a pattern.
-    found = list(dict.fromkeys(found))
+    found = list(dict.fromkeys(f for given in inputs for f in _expand(given, Path(out), alone)))
     target_is_file = (
-        Path(out).suffix.lower() in IMAGE_SUFFIXES | _EXTRA_SUFFIXES
+        Path(out).suffix.lower() in _SUFFIXES
         and not Path(out).is_dir()
         and not out.endswith(("/", os.sep))
     )
@@ -168,12 +167,9 @@ def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]
     if path.exists():
         return [(path, Path(path.name))]
     if glob.has_magic(given):
-        parts = path.parts
-        fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-        root = Path(*parts[:fixed])
+        root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
-        wanted = IMAGE_SUFFIXES | _EXTRA_SUFFIXES
-        files = [p for p in matches if p.is_file() and p.suffix.lower() in wanted]
+        files = [p for p in matches if p.is_file() and p.suffix.lower() in _SUFFIXES]
         if files:
             return [(each, each.relative_to(root)) for each in files]
         raise VHeatIRError(f"{given!r} matches no image: check the pattern")
@@ -238,13 +234,12 @@ class Runner:
         self._task: str = settings.task
         if settings.model is not None:
             task = self._models.restorer(settings.model).task
-            own = task.kind if task else None
-            if own and self._task not in ("auto", own):
+            if task and self._task not in ("auto", task.kind):
                 raise VHeatIRError(
-                    f"model {settings.model!r} is for {task.title if task else own}, but the task "
-                    f"is {self._task}: omit --task or --model"
+                    f"model {settings.model!r} is for {task.title}, but the task is {self._task}: "
+                    "omit --task or --model"
                 )
-            self._task = own or "denoise"
+            self._task = task.kind if task else "denoise"
         if settings.level is not None and self._task == "auto":
             raise VHeatIRError(
                 "a level is a sigma or a JPEG quality: give --task denoise or jpeg with it"
@@ -347,13 +342,13 @@ class Runner:
             how = "estimated" if self.settings.level is None else "given"
             if f"{unit} {result.level:.1f}" not in found:
                 parts.append(f"{unit} {result.level:.1f} ({how})")
-        model = restorer.info.get("name") or restorer.model.path.stem
         tile = f", tile {result.tile}" if result.tile else ""
         luma, chroma = self.settings.strength
         share = f", strength {luma:g} %" if luma != 100 else ""
         if luma != chroma:
             share = f", luma {luma:g} %, chroma {chroma:g} %"
-        return f"{'; '.join(parts) or 'restored'} -> {model}{tile}{share}, {result.seconds:.1f} s"
+        done = "; ".join(parts) or "restored"
+        return f"{done} -> {restorer.name}{tile}{share}, {result.seconds:.1f} s"
 
 
 class TargetExistsError(VHeatIRError):
@@ -386,23 +381,19 @@ def run_local(
     before = torch.get_num_threads()
     # The thread count is a per-thread setting: give each worker its share of the cores.
     share = max(1, before // workers)
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
-        waiting: set[Future[Outcome]] = set()
-        queue = iter(jobs)
-        try:
-            while True:
-                # Keep the queue short: there may be millions of jobs.
-                ahead = itertools.islice(queue, 2 * workers - len(waiting))
-                waiting.update(pool.submit(work, job) for job in ahead)
-                if not waiting:
-                    return
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+    waiting: set[Future[Outcome]] = set()
+    try:
+        for job in jobs:
+            waiting.add(pool.submit(work, job))
+            # Keep the queue short: there may be millions of jobs.
+            if len(waiting) == 2 * workers:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
-            torch.set_num_threads(before)
+                yield from (future.result() for future in done)
+        yield from (future.result() for future in as_completed(waiting))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def side_by_side(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,14 +56,8 @@ class Manifest:
 
     def is_done(self, job: Job) -> bool:
         """Whether the unchanged source was restored with these settings and the output exists."""
-        record = self._records.get(self._key(job))
-        return bool(
-            record
-            and record["state"] == "done"
-            and record["settings"] == self._settings
-            and record["source"] == _fingerprint(job)
-            and all(path.is_file() for path in job.outputs)
-        )
+        found = self._records.get(self._key(job))
+        return found == self._record(job, "done") and all(path.is_file() for path in job.outputs)
 
     def begin(self, job: Job) -> bool:
         """Record that the job has started, so that a later run may replace its target.
@@ -88,28 +83,26 @@ class Manifest:
         assert job.target is not None
         return os.path.relpath(job.target, self._folder).replace(os.sep, "/")
 
-    def _write(self, job: Job, state: str) -> None:
-        key = self._key(job)
-        record = {
-            "target": key,
+    def _record(self, job: Job, state: str) -> dict[str, Any]:
+        return {
+            "target": self._key(job),
             "state": state,
             "settings": self._settings,
             "source": _fingerprint(job),
         }
+
+    def _write(self, job: Job, state: str) -> None:
+        record = self._record(job, state)
         line = json.dumps(record).encode() + b"\n"
         with self._lock:
             self._file.write(line)
             os.fsync(self._file.fileno())
-            self._records[key] = record
+            self._records[record["target"]] = record
 
     def _read(self, path: Path) -> None:
         for line in path.read_bytes().splitlines():
-            try:
+            with suppress(ValueError, TypeError, KeyError):  # truncated or damaged
                 record = json.loads(line)
-                is_complete = {"target", "state", "settings", "source"} <= set(record)
-            except (ValueError, TypeError):
-                continue
-            if is_complete:
                 self._records[record["target"]] = record
 
 

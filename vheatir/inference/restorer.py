@@ -44,11 +44,7 @@ _MEMORY_SHARE = 30
 # Channels at the finest scale, for a network without ``conv_last``.
 _DEFAULT_CHANNELS = 32
 
-_PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+_PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch's dtypes
 
 
 @dataclass(frozen=True)
@@ -125,13 +121,18 @@ class Restorer:
         self.network: nn.Module = self.model.network.to(self.device).eval()
         self.info: dict[str, Any] = dict(self.model.info)
         self.task: Task | None = TASKS.get(str(self.info.get("task")))
-        self._dtype = _PRECISIONS[precision]
+        self._dtype: torch.dtype = getattr(torch, precision)
         # trained on pairs alone: no task, but the colour mode
         self._color = self.task.color if self.task else self.info.get("color")
         # a foreign network need not say its channels
         channels = 1 if self._color in ("gray", "luma") else 3
         self._channels = int(getattr(self.network, "in_chans", channels))
         self.takes_level = bool(getattr(self.network, "takes_level", False))
+
+    @property
+    def name(self) -> str:
+        """Name of the model, or of its file; ``"auto"`` for an :class:`AutoRestorer`."""
+        return str(self.info.get("name") or self.model.path.stem)
 
     @property
     def level_range(self) -> tuple[float, float] | None:
@@ -432,7 +433,7 @@ class AutoRestorer(Restorer):
         return replace(result, estimated=estimated, seconds=seconds, choice=choice)
 
     def choose(
-        self, image: NDArray[Any], quality: int | None
+        self, image: NDArray[Any], quality: int | None = None
     ) -> tuple[Choice, Restorer | None, float | None]:
         """Return the choice for an image, its model (None to leave the image unchanged) and level.
 
