@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from vheatir._paths import options_folder
 from vheatir.archs import ARCHS, FOREIGN
+from vheatir.data.names import read_text
 from vheatir.errors import VHeatIRError
 from vheatir.plugins import adopt_registered, import_modules
 from vheatir.training.basicsr_options import OptionError, translate
@@ -133,22 +134,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?(0|[1-9][0-9_]*)$",
+    "tag:yaml.org,2002:float": r"[-+]?(([0-9][0-9_]*)?\.[0-9]+|[0-9][0-9_]*\.?)([eE][-+]?[0-9]+)?$"
+    r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$",
+}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag not in _NUMBER_TAGS]
+    first: [(tag, regexp) for tag, regexp in resolvers if tag not in _NUMBERS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"[-+]?(([0-9][0-9_]*)?\.[0-9]+|[0-9][0-9_]*\.?)([eE][-+]?[0-9]+)?$"
-        r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
-    ),
-    list("-+.0123456789"),
-)
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
 
 
 def _parse_yaml(text: str, source: str) -> Any:
@@ -185,12 +181,7 @@ def _read(file: Path, origins: dict[_Key, str], chain: tuple[Path, ...]) -> dict
     if this in chain:
         circle = " -> ".join(p.name for p in (*chain[chain.index(this) :], this))
         raise VHeatIRError(f"{file}: circular 'extends': {circle}; remove one of them")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
-        raise VHeatIRError(f"option file {str(file)!r} cannot be read: {reason}") from None
-    own = _plain(_parse_yaml(text, str(file)), str(file))
+    own = _plain(_parse_yaml(read_text(file, "option file"), str(file)), str(file))
     if not isinstance(own, dict):
         raise VHeatIRError(f"{file}: an option file is a mapping of options, such as 'name: test'")
     parents = own.pop("extends", None)
