@@ -142,7 +142,7 @@ class RestorationModel:
             batch: see :meth:`accumulate_gradients`.
         """
         takes_level = getattr(self.net_g, "takes_level", False)
-        level = batch["level"].to(self.device, non_blocking=True) if takes_level else None
+        level = batch["level"].float().to(self.device) if takes_level else None
         return self._image(batch["lq"]), self._image(batch["gt"]), level
 
     def can_step(self, loss: Tensor) -> bool:
