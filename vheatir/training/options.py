@@ -24,7 +24,7 @@ from vheatir.data.names import read_text
 from vheatir.errors import VHeatIRError
 from vheatir.plugins import adopt_registered, import_modules
 from vheatir.training.basicsr_options import OptionError, translate
-from vheatir.training.option_errors import explain
+from vheatir.training.option_errors import validate
 from vheatir.training.schema import Options
 from vheatir.training.sections import as_list
 
@@ -59,20 +59,12 @@ def load_options(
         translation = translate(data)
     except OptionError as error:
         raise VHeatIRError(f"{origins.get(error.key, file)}: {error}") from None
-    try:
-        options = Options.model_validate(translation.data)
-    except ValidationError as error:
-        data, written = translation.data, translation.written
-        raise explain(error, data, Options, (), str(file), origins, written) from None
+    options = validate(Options, translation.data, str(file), origins, written=translation.written)
     options._ignored = tuple(translation.ignored)
-    if options.network_g.type in FOREIGN:
-        return options  # build_network checks the arguments
-    network = signature_model(options.network_g.type)
-    arguments = options.network_g.kwargs
-    try:
-        network.model_validate(arguments)
-    except ValidationError as error:
-        raise explain(error, arguments, network, ("network_g",), str(file), origins) from None
+    network = options.network_g
+    if network.type not in FOREIGN:  # whose arguments build_network checks
+        model = signature_model(network.type)
+        validate(model, network.kwargs, str(file), origins, prefix=("network_g",))
     return options
 
 
