@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from vheatir import inference
+from vheatir.data.restoration_dataset import to_tensor
 from vheatir.errors import VHeatIRError
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.tasks import PAIRED_TASKS, ColorMode, Task, get_task
@@ -122,8 +123,7 @@ def network_restorer(
     takes_level = bool(getattr(network, "takes_level", False))
 
     def restore(image: NDArray[np.float32], level: float | None) -> NDArray[np.float32]:
-        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        x = torch.from_numpy(np.ascontiguousarray(planes))[None]
+        x = to_tensor(image)[None]
         out = run(network, x, level if takes_level else None, tile=tile)[0].float().numpy()
         return out[0] if image.ndim == 2 else out.transpose(1, 2, 0)
 
