@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,11 +81,17 @@ def model_method(
             f"{model.path} takes {channels} channels, but {task.name} has {task.channels}: "
             "the file names the wrong task, export it again"
         )
+    levels = level_range(model.info) if task.has_level else None
+    if task.has_level and levels is None:
+        raise VHeatIRError(
+            f"{model.path} does not say for which level it is trained: "
+            "give a file that training exported"
+        )
     name = str(model.info.get("name") or model.path.stem)
     return Method(
         name=f"{name}, self-ensemble" if self_ensemble else name,
         task=task.name,
-        level_range=_level_range(model) if task.has_level else None,
+        level_range=levels,
         params=sum(parameter.numel() for parameter in network.parameters()),
         restore=network_restorer(network, tile, self_ensemble),
     )
@@ -103,16 +108,6 @@ def _task_of(model: LoadedModel) -> Task:
     channels = int(getattr(model.network, "in_chans", 3))
     by_channels: ColorMode = "rgb" if channels == 3 else "gray"
     return PAIRED_TASKS.get(model.info.get("color", by_channels), PAIRED_TASKS[by_channels])
-
-
-def _level_range(model: LoadedModel) -> tuple[float, float]:
-    with suppress(TypeError, ValueError):
-        if (found := level_range(model.info)) is not None:
-            return found
-    raise VHeatIRError(
-        f"{model.path} does not say for which level it is trained: "
-        "give a file that training exported"
-    )
 
 
 def network_restorer(
