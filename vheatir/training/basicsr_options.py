@@ -84,6 +84,13 @@ _IGNORED: dict[Key, tuple[str, ...]] = {
 # At the top level these belong to Real-ESRGAN only beside its ``queue_size``: alone they are
 # options in the wrong place.
 _OF_REAL_ESRGAN = ("gt_size", "resize_range")
+_SCHEDULERS = {
+    "MultiStepLR": "MultiStep",
+    "MultiStepRestartLR": "MultiStep",
+    "CosineAnnealingLR": "Cosine",
+    "TrueCosineAnnealingLR": "Cosine",
+    "CosineAnnealingRestartLR": "CosineRestart",
+}
 _NAFNET_GRAD_CLIP = 0.01
 _BASICSR_GAMMA = 0.1
 
@@ -173,6 +180,9 @@ def _translate_train(result: Translation) -> None:
         train.setdefault("ema_decay", 0)
         if scheduler.get("type") in ("MultiStepLR", "MultiStepRestartLR"):
             scheduler.setdefault("gamma", _BASICSR_GAMMA)
+    kind = scheduler.get("type")
+    if isinstance(kind, str):
+        scheduler["type"] = _SCHEDULERS.get(kind, kind)
 
 
 def _translate_tile(result: Translation) -> None:

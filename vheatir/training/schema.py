@@ -26,6 +26,7 @@ from vheatir.training.sections import (
     TrainOptions,
     ValOptions,
     as_list,
+    check_range,
 )
 
 Level = float | tuple[float, float]
@@ -38,9 +39,8 @@ def _check_level(value: Any) -> Any:
     # bool is a subclass of int, but never a level
     if any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
         raise ValueError("must be one number or a range [lowest, highest]")
-    if len(numbers) == 2 and numbers[0] > numbers[1]:
-        raise ValueError("must be a range [lowest, highest], in this order")
-    return tuple(float(n) for n in numbers) if len(numbers) == 2 else float(numbers[0])
+    levels = [float(number) for number in numbers]
+    return check_range((levels[0], levels[1])) if len(levels) == 2 else levels[0]
 
 
 def _check_scale(value: Any) -> Any:

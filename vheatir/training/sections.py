@@ -86,14 +86,15 @@ class IoBackend(Section):
     type: Literal["disk", "lmdb"] = "disk"
 
 
-def _check_range(low_high: tuple[float, float]) -> tuple[float, float]:
+def check_range(low_high: tuple[float, float]) -> tuple[float, float]:
+    """Return a range, or raise ValueError if its ends are in the wrong order."""
     if low_high[0] > low_high[1]:
         raise ValueError("must be a range [lowest, highest], in this order")
     return low_high
 
 
-_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_check_range)]
-_Qualities = Annotated[tuple[_Quality, _Quality], AfterValidator(_check_range)]
+_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(check_range)]
+_Qualities = Annotated[tuple[_Quality, _Quality], AfterValidator(check_range)]
 
 
 # Types of the parameters that are no fractions.
@@ -402,18 +403,6 @@ class SchedulerOptions(Section):
     T_max: PositiveInt | None = None
     periods: list[PositiveInt] | None = None
     restart_weights: list[_Positive] | None = None
-
-    @field_validator("type", mode="before")
-    @classmethod
-    def _accept_class_names(cls, value: Any) -> Any:
-        names = {
-            "MultiStepLR": "MultiStep",
-            "MultiStepRestartLR": "MultiStep",
-            "CosineAnnealingLR": "Cosine",
-            "TrueCosineAnnealingLR": "Cosine",
-            "CosineAnnealingRestartLR": "CosineRestart",
-        }
-        return names.get(value, value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_together(self) -> SchedulerOptions:
