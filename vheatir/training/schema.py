@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from vheatir.archs import FOREIGN
 from vheatir.errors import unknown_name
@@ -41,6 +41,18 @@ def _check_level(value: Any) -> Any:
         raise ValueError("must be one number or a range [lowest, highest]")
     levels = [float(number) for number in numbers]
     return check_range((levels[0], levels[1])) if len(levels) == 2 else levels[0]
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
+        raise ValueError("must be a plain folder name: letters, digits and . _ + -")
+    return name
+
+
+def _check_task(name: str) -> str:
+    if name not in TASKS:
+        raise ValueError(str(unknown_name("task", name, TASKS)))
+    return name
 
 
 def _check_scale(value: Any) -> Any:
@@ -80,7 +92,7 @@ class Options(Section):
             is read: see :func:`vheatir.plugins.import_modules`.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(_check_name)]
     description: str | None = None
     model_type: Literal[
         "RestorationModel", "SRModel", "SwinIRModel", "HATModel", "ImageRestorationModel"
@@ -88,7 +100,7 @@ class Options(Section):
     scale: Annotated[Literal[1], BeforeValidator(_check_scale)] = 1
     num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     manual_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    task: str | None = None
+    task: Annotated[str, AfterValidator(_check_task)] | None = None
     level: Annotated[Level | None, BeforeValidator(_check_level)] = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     print_network: bool = False
@@ -102,20 +114,6 @@ class Options(Section):
     dist_params: DistOptions = DistOptions()
     find_unused_parameters: bool = False
     _ignored: tuple[str, ...] = PrivateAttr(())
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
-            raise ValueError("must be a plain folder name: letters, digits and . _ + -")
-        return name
-
-    @field_validator("task")
-    @classmethod
-    def _check_task(cls, name: str | None) -> str | None:
-        if name is not None and name not in TASKS:
-            raise ValueError(str(unknown_name("task", name, TASKS)))
-        return name
 
     @model_validator(mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -12,7 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     create_model,
-    field_validator,
     model_validator,
 )
 
@@ -451,19 +451,16 @@ class LossOptions(Section):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, data: Any) -> Any:
-        """Fill in the defaults of the losses above; a foreign loss has its own."""
-        if not isinstance(data, dict):
+        """Check the names and fill in the defaults of the losses above, not of foreign ones."""
+        name = data.get("type", "L1Loss") if isinstance(data, dict) else None
+        if not isinstance(name, str) or name not in _PIXEL_LOSSES:
             return data
-        name = data.get("type", "L1Loss")
-        return {**_PIXEL_LOSSES.get(name, {}), **data} if isinstance(name, str) else data
-
-    @model_validator(mode="after")
-    def _check_names(self) -> LossOptions:
-        allowed = _PIXEL_LOSSES.get(self.type, self.__pydantic_extra__ or {})
-        for key in self.__pydantic_extra__ or {}:
+        allowed = {"type", *_PIXEL_LOSSES[name], *cls.model_fields}
+        for key in data:
             if key not in allowed:
-                raise ValueError(str(unknown_name("option", key, {"type", *allowed})))
-        return self
+                known = {"type", *_PIXEL_LOSSES[name]}
+                raise ValueError(str(unknown_name("option", key, known)))
+        return {**_PIXEL_LOSSES[name], **data}
 
     def config(self) -> dict[str, Any]:
         """Return ``{"type": ..., **keyword arguments}`` of the loss."""
@@ -485,6 +482,12 @@ class Stage(Section):
     until: Annotated[float, Field(gt=0, le=1)]
     gt_size: PositiveInt
     batch_size: PositiveInt
+
+
+def _check_stages(stages: list[Stage]) -> list[Stage]:
+    if any(after.until <= before.until for before, after in pairwise(stages)):
+        raise ValueError("the stages' 'until' must ascend")
+    return stages
 
 
 class TrainOptions(Section):
@@ -525,7 +528,7 @@ class TrainOptions(Section):
     checkpointing: bool = False
     channels_last: bool = False
     data_on_device: bool = False
-    stages: list[Stage] | None = None
+    stages: Annotated[list[Stage], AfterValidator(_check_stages)] | None = None
 
     @model_validator(mode="after")
     def _check_periods(self) -> TrainOptions:
@@ -536,14 +539,6 @@ class TrainOptions(Section):
                 f"{self.total_iter}: add a period, or lower total_iter"
             )
         return self
-
-    @field_validator("stages")
-    @classmethod
-    def _check_stages(cls, stages: list[Stage] | None) -> list[Stage] | None:
-        ends = [stage.until for stage in stages or ()]
-        if any(b <= a for a, b in zip(ends, ends[1:], strict=False)):
-            raise ValueError("the stages' 'until' must ascend")
-        return stages
 
 
 class MetricOptions(Section):
