@@ -37,20 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "--version":
         sys.stdout.write(f"vheatir {vheatir.__version__}\n")
         return 0
-    try:
-        if command not in _COMMANDS:
-            raise unknown_name("command", command, _COMMANDS)
-        return int(import_module(_COMMANDS[command][0]).main(rest) or 0)
-    except VHeatIRError as error:
-        return report_error(error)
-    except ModuleNotFoundError as error:
-        if not is_missing_dependency(error):
-            raise
-        extra = {"train": "train", "demo": "app", "explain": "app"}.get(command, "all")
-        return report_error(
-            f"`vheatir {command}` needs the package {error.name!r}, which is not installed: "
-            f"pip install 'vheatir[{extra}]'"
-        )
+    extra = {"train": "train", "demo": "app", "explain": "app"}.get(command, "all")
+    return run_entry_point(lambda: _run(command, rest), "the command did not finish", extra)
+
+
+def _run(command: str, arguments: Sequence[str]) -> int | None:
+    if command not in _COMMANDS:
+        raise unknown_name("command", command, _COMMANDS)
+    status: int | None = import_module(_COMMANDS[command][0]).main(arguments)
+    return status
 
 
 def _usage() -> str:
