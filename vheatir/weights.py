@@ -28,6 +28,7 @@ from vheatir.archs import ARCHS, FOREIGN, build_network, network_config
 from vheatir.archs.detect import detect_config
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
+from vheatir.plugins import import_modules
 from vheatir.renamed import current_file
 
 _KEY = "vheatir"
@@ -108,10 +109,7 @@ def load_weights(
         VHeatIRError: the file is missing, damaged or not a vHeatIR weight file, its network is not
             known, or its weights do not match its network or are not finite.
     """
-    if imports:
-        from vheatir.plugins import import_modules
-
-        import_modules(imports)
+    import_modules(imports)
     file, data = _read(path)
     return build_model(file, data, hashlib.sha256(data).hexdigest(), device)
 

@@ -489,9 +489,7 @@ def test_cosine_with_restarts_is_basicsrs(warmup: int) -> None:
     model = BaseModel({"num_gpu": 0, "is_train": True})
     model.optimizers = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-4)]
     model.schedulers = [CosineAnnealingRestartLR(model.optimizers[0], eta_min=1e-7, **settings)]
-    ours = rates(
-        {"type": "CosineRestart", "lr_min": 1e-7, **settings}, 65, warmup_iter=warmup
-    )
+    ours = rates({"type": "CosineRestart", "lr_min": 1e-7, **settings}, 65, warmup_iter=warmup)
     for iteration, rate in enumerate(ours, start=1):
         model.optimizers[0].step()
         model.update_learning_rate(iteration, warmup_iter=warmup)

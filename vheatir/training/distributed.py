@@ -54,20 +54,16 @@ class Processes:
             )
         return device
 
-    def wrap(self, net: nn.Module, device: torch.device, find_unused: bool = False) -> Any:
+    def wrap(self, net: nn.Module, find_unused: bool = False) -> Any:
         """Wrap the network in DistributedDataParallel if there are several processes.
 
         Args:
             net: the network.
-            device: its device.
             find_unused: allow parameters that get no gradient in an iteration.
         """
         if self.count == 1:
             return net
-        ids = [device.index] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(
-            net, device_ids=ids, find_unused_parameters=find_unused
-        )
+        return nn.parallel.DistributedDataParallel(net, find_unused_parameters=find_unused)
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
         """All-reduce a value to its mean over the processes."""

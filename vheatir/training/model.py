@@ -218,8 +218,7 @@ class RestorationModel:
         if mode:
             # In-place: the wrapper that torch.compile(net) returns would rename the weights.
             net.compile(mode=None if mode is True else mode)
-        unused = self.options.find_unused_parameters
-        return self.processes.wrap(net, self.device, unused)
+        return self.processes.wrap(net, self.options.find_unused_parameters)
 
     def _check_foreign(self) -> None:
         """Check that a foreign network restores crops of every size; try the smallest.
