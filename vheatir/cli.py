@@ -91,11 +91,6 @@ def report_error(message: object) -> int:
     return 2
 
 
-def is_missing_dependency(error: ModuleNotFoundError) -> bool:
-    """Whether the missing module belongs to another package, which the user can install."""
-    return error.name is not None and error.name.split(".")[0] != "vheatir"
-
-
 def run_entry_point(
     function: Callable[[], int | None], interrupted: str, extra: str | None = None
 ) -> int:
@@ -118,8 +113,8 @@ def run_entry_point(
         sys.stderr.write(f"interrupted: {interrupted}\n")
         return 130
     except ModuleNotFoundError as error:
-        if extra is None or not is_missing_dependency(error):
-            raise
+        if extra is None or error.name is None or error.name.split(".")[0] == "vheatir":
+            raise  # no package that the user could install
         return report_error(
             f"the package {error.name!r} is not installed: pip install 'vheatir[{extra}]'"
         )
