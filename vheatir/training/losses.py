@@ -16,7 +16,7 @@ from vheatir.errors import VHeatIRError
 
 import_basicsr()
 
-from basicsr.losses import build_loss  # noqa: E402
+import basicsr.losses  # noqa: E402, F401  registers them
 from basicsr.utils.registry import LOSS_REGISTRY  # noqa: E402
 
 
@@ -76,7 +76,7 @@ def build_pixel_loss(options: Mapping[str, Any], channels: int, size: int) -> nn
     check_arguments(f"option of {name}", function, arguments)
     usable = "use a loss that is called as loss(pred, target) and returns one number"
     try:
-        loss: nn.Module = PSNRLoss(**arguments) if function is PSNRLoss else build_loss(options)
+        loss: nn.Module = function(**arguments)
         gap = _gap(loss, channels, size)
     except VHeatIRError:
         raise

@@ -1,4 +1,4 @@
-"""Turn pydantic validation errors of an option file into one-line messages."""
+"""Validate options; turn pydantic's errors into one-line messages."""
 
 from __future__ import annotations
 
@@ -38,12 +38,10 @@ def validate(
     """
     try:
         return model.model_validate(data)
-    except ValidationError as failure:
-        error = failure
+    except ValidationError as error:
+        found = error.errors(include_url=False)
     # a typo often makes another option missing: report the typo
-    details = sorted(
-        error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden"
-    )
+    details = sorted(found, key=lambda detail: detail["type"] != "extra_forbidden")
     paths = [_path(detail, data) for detail in details]
     first, inner = details[0], paths[0]
     path = _as_written((*prefix, *inner), written or {})

@@ -23,7 +23,7 @@ from vheatir.archs import ARCHS, FOREIGN
 from vheatir.data.names import read_text
 from vheatir.errors import VHeatIRError
 from vheatir.plugins import adopt_registered, import_modules
-from vheatir.training.basicsr_options import OptionError, translate
+from vheatir.training.basicsr_options import OptionError, section_in, translate
 from vheatir.training.option_errors import validate
 from vheatir.training.schema import Options
 from vheatir.training.sections import as_list
@@ -85,8 +85,7 @@ def _import_modules(data: dict[str, Any], more: Sequence[str], file: Path) -> No
     if names:
         data["imports"] = names
         import_modules(names, [file.resolve().parent])
-    network = data.get("network_g")
-    kind = network.get("type") if isinstance(network, dict) else None
+    kind = section_in(data, "network_g").get("type")
     if isinstance(kind, str) and kind not in ARCHS:
         adopt_registered(kind)
 
@@ -222,15 +221,13 @@ def _record_origins(value: Any, key: _Key, file: str, origins: dict[_Key, str]) 
 
 
 def _apply_override(data: dict[str, Any], origins: dict[_Key, str], override: str) -> None:
+    source = f"{_FORCE} {override!r}"
     key_text, equals, value_text = override.partition("=")
     key = tuple(part.strip() for part in key_text.split(":"))
     if not equals or not all(key):
-        raise VHeatIRError(
-            f"{_FORCE} {override!r}: write section:option=value, such as train:total_iter=100"
-        )
+        raise VHeatIRError(f"{source}: write section:option=value, such as train:total_iter=100")
     if key == ("extends",):
-        raise VHeatIRError(f"{_FORCE} {override!r}: 'extends' works inside option files only")
-    source = f"{_FORCE} {override!r}"
+        raise VHeatIRError(f"{source}: 'extends' works inside option files only")
     value = _plain(_parse_yaml(value_text, source), source)
     section = data
     for depth, part in enumerate(key[:-1]):
@@ -239,9 +236,8 @@ def _apply_override(data: dict[str, Any], origins: dict[_Key, str], override: st
             origins[key[: depth + 1]] = _FORCE
         section = section[part]
         if not isinstance(section, dict):
-            raise VHeatIRError(
-                f"{_FORCE} {override!r}: {':'.join(key[: depth + 1])!r} is a value, not a section"
-            )
+            name = ":".join(key[: depth + 1])
+            raise VHeatIRError(f"{source}: {name!r} is a value, not a section")
     section[key[-1]] = value
     _record_origins(value, key, _FORCE, origins)
 

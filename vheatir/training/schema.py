@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 from vheatir.archs import FOREIGN
 from vheatir.errors import unknown_name
 from vheatir.tasks import PAIRED_TASKS, TASKS, Task, get_task
+from vheatir.training.basicsr_options import section_in
 from vheatir.training.sections import (
     Datasets,
     DistOptions,
@@ -127,9 +128,7 @@ class Options(Section):
         network, task = data["network_g"], TASKS.get(str(data.get("task")))
         if network.get("type") in FOREIGN or (task is None and data.get("task") is not None):
             return data
-        datasets = data.get("datasets")
-        train = datasets.get("train") if isinstance(datasets, dict) else None
-        is_luma = isinstance(train, dict) and train.get("color") == "y"
+        is_luma = section_in(section_in(data, "datasets"), "train").get("color") == "y"
         channels = task.channels if task else 1 if is_luma or _takes_gray(network) else 3
         network = dict(network)
         for name in ("in_chans", "out_chans"):

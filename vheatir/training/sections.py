@@ -21,6 +21,7 @@ from vheatir.data.sources import BUNDLED
 from vheatir.degradations import JpegGrid, PhotoDegradation, Subsampling
 from vheatir.errors import unknown_name
 from vheatir.plugins import registered_networks
+from vheatir.training.basicsr_options import section_in
 from vheatir.training.paths import resolve_list, resolve_output, resolve_path
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -280,8 +281,7 @@ class Datasets(Section):
         """Reject unknown names; fill in what further sets take from ``train``."""
         if not isinstance(data, dict):
             return data
-        train = data.get("train")
-        first = train if isinstance(train, dict) else {}
+        first = section_in(data, "train")
         completed = {}
         for key, value in data.items():
             phase = str(key).partition("_")[0]
@@ -293,7 +293,7 @@ class Datasets(Section):
                 if phase == "val":
                     shared = _IMAGES if value.get("dataroot_gt") is None else ()
                 taken = {name: first[name] for name in shared if name in first}
-                value = {**(taken if value is not train else {}), **value, "phase": phase}
+                value = {**(taken if value is not first else {}), **value, "phase": phase}
             completed[key] = value
         return completed
 
