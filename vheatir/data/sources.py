@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -118,20 +119,16 @@ class ImageSource:
         Raises:
             VHeatIRError: the file is not an image.
         """
-        name = self.names[index]
-        if self._cache is not None or name in self._bundled:
-            height, width = self[index].shape[:2]
-            return height, width
-        if name in self._lmdb_sizes:
-            return self._lmdb_sizes[name]
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
-        try:
-            with Image.open(name) as image:
+        name = self.names[index]
+        if self._cache is None and name in self._lmdb_sizes:
+            return self._lmdb_sizes[name]
+        if self._cache is None and name not in self._bundled:
+            with suppress(OSError, Image.DecompressionBombError), Image.open(name) as image:
                 return image.height, image.width
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-            height, width = self._load(name).shape[:2]
-            return height, width
+        height, width = self[index].shape[:2]
+        return height, width
 
     def _decode_all(self) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -146,7 +146,8 @@ class Options(Section):
             levels += val_set.level or []
         if not task.has_level and levels:
             raise ValueError(f"task {task.name} has no level: leave level out")
-        if task.has_level and self.level is None and not self.has_pairs_only:
+        made = not all(data.is_paired for data in self.datasets.image_sets.values())
+        if task.has_level and self.level is None and made:
             raise ValueError(
                 f"'level' is missing: give a {task.level_name} or a range [lowest, highest]"
             )
@@ -203,11 +204,6 @@ class Options(Section):
             return stages
         last = Stage(until=1, gt_size=data.gt_size, batch_size=data.batch_size_per_gpu)
         return [*stages, last]
-
-    @property
-    def has_pairs_only(self) -> bool:
-        """Whether all sets are pairs of images, so that nothing is degraded."""
-        return all(data.is_paired for data in self.datasets.image_sets.values())
 
     @property
     def task_info(self) -> Task:
