@@ -227,6 +227,30 @@ def test_option_file_names_the_weights(crops: Path, tmp_path: Path, capsys) -> N
     ]  # fmt: skip
 
 
+def test_an_option_file_without_a_run_tests_the_weights_it_starts_from(
+    crops: Path, tmp_path: Path, capsys
+) -> None:
+    pytest.importorskip("pydantic")
+    option = SCRIPT.parents[1] / "options" / "quickstart.yml"
+    if not option.is_file():
+        pytest.skip("the option files are not beside the package")
+    start = tiny(tmp_path / "start.safetensors", name="start")
+    asked = ("-opt", option, "--data", crops, "--out", "o", "--force_yml",
+             f"path:experiments_root={tmp_path / 'runs'}", "path:pretrain_network_g=")  # fmt: skip
+    assert run(*asked[:-1], f"{asked[-1]}{start}") == 0
+    assert [r["method"] for r in load(Path("o"))] == ["degraded", "start"]
+    # not those of another level or task, from which fine-tuning starts
+    tiny(start, level=[0, 55])
+    assert run(*asked[:-1], f"{asked[-1]}{start}") == 2
+    assert "is for denoise_color at level [0, 55]: train it first" in capsys.readouterr().err
+    assert run(*asked[:-1], f"{asked[-1]}{tmp_path / 'none.safetensors'}") == 2
+    assert "none.safetensors' is not an existing .safetensors file" in capsys.readouterr().err
+    # the weights of a run come first
+    tiny(tmp_path / "runs/quickstart/models/quickstart.safetensors", name="trained")
+    assert run(*asked[:-1], f"{asked[-1]}{start}") == 0
+    assert [r["method"] for r in load(Path("o"))] == ["degraded", "trained"]
+
+
 def test_an_option_file_without_a_level(pairs: Path, tmp_path: Path) -> None:
     pytest.importorskip("pydantic")
     option = SCRIPT.parents[1] / "options" / "all_levels" / "photo_small.yml"

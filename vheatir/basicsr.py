@@ -26,7 +26,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -39,7 +38,7 @@ from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError
 from vheatir.tasks import get_task
 from vheatir.training.feed import open_crops
-from vheatir.training.option_errors import explain
+from vheatir.training.option_errors import validate
 from vheatir.training.sections import TrainSet
 
 import_basicsr()
@@ -101,10 +100,7 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         options = {key: value for key, value in opt.items() if key not in _LOADER_OPTIONS}
         self.task = get_task(str(options.pop("task", None)))
         level = options.pop("level", None)
-        try:
-            data = TrainSet.model_validate(options)
-        except ValidationError as error:
-            raise explain(error, options, TrainSet, (), where, {}) from None
+        data = validate(TrainSet, options, where, {})
         low, high = level if isinstance(level, (list, tuple)) else (level, level)
         self.in_training = opt.get("phase", "train") == "train"
         if (low is not None) != self.task.has_level or not (self.in_training or low == high):
@@ -153,11 +149,10 @@ def main() -> int:
     """Run BasicSR's training pipeline; return the exit status."""
     from basicsr.train import train_pipeline
 
-    def train() -> int:
-        train_pipeline(os.getcwd())
-        return 0
-
-    return run_entry_point(train, "continue with --auto_resume (BasicSR resumes on CUDA only)")
+    return run_entry_point(
+        lambda: train_pipeline(os.getcwd()),
+        "continue with --auto_resume (BasicSR resumes on CUDA only)",
+    )
 
 
 register()

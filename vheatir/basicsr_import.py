@@ -10,7 +10,7 @@ import sys
 from importlib import import_module, metadata
 from types import ModuleType
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, first_line
 
 #: The torchvision release of each torch release that the tests pass with.
 _TESTED = {"2.14.1": "0.29.1"}
@@ -60,10 +60,9 @@ def check_torchvision() -> None:
     try:
         torchvision = import_module("torchvision")
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         problem = (
             f"torchvision {_installed('torchvision')} does not work with torch {torch_version} "
-            f"({reason})"
+            f"({first_line(error)})"
         )
         if isinstance(error, ModuleNotFoundError) and error.name == "torchvision":
             problem = "training needs torchvision, which is not installed"

@@ -38,20 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "--version":
         sys.stdout.write(f"vheatir {vheatir.__version__}\n")
         return 0
-    try:
-        if command not in _COMMANDS:
-            raise unknown_name("command", command, _COMMANDS)
-        return int(import_module(_COMMANDS[command][0]).main(rest) or 0)
-    except VHeatIRError as error:
-        return report_error(error)
-    except ModuleNotFoundError as error:
-        if not is_missing_dependency(error):
-            raise
-        extra = {"train": "train", "demo": "app", "explain": "app"}.get(command, "all")
-        return report_error(
-            f"`vheatir {command}` needs the package {error.name!r}, which is not installed: "
-            f"pip install 'vheatir[{extra}]'"
-        )
+    extra = {"train": "train", "demo": "app", "explain": "app"}.get(command, "all")
+    return run_entry_point(lambda: _run(command, rest), "the command did not finish", extra)
+
+
+def _run(command: str, arguments: Sequence[str]) -> int | None:
+    if command not in _COMMANDS:
+        raise unknown_name("command", command, _COMMANDS)
+    status: int | None = import_module(_COMMANDS[command][0]).main(arguments)
+    return status
 
 
 def _usage() -> str:
@@ -97,11 +92,6 @@ def report_error(message: object) -> int:
     return 2
 
 
-def is_missing_dependency(error: ModuleNotFoundError) -> bool:
-    """Whether the missing module belongs to another package, which the user can install."""
-    return error.name is not None and error.name.split(".")[0] != "vheatir"
-
-
 def run_entry_point(
     function: Callable[[], int | None], interrupted: str, extra: str | None = None
 ) -> int:
@@ -124,8 +114,8 @@ def run_entry_point(
         sys.stderr.write(f"interrupted: {interrupted}\n")
         return 130
     except ModuleNotFoundError as error:
-        if extra is None or not is_missing_dependency(error):
-            raise
+        if extra is None or error.name is None or error.name.split(".")[0] == "vheatir":
+            raise  # no package that the user could install
         return report_error(
             f"the package {error.name!r} is not installed: pip install 'vheatir[{extra}]'"
         )

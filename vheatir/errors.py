@@ -38,3 +38,8 @@ def unknown_name(
         near = get_close_matches(str(name).casefold(), near, cutoff=0.7)
     hint = f"did you mean {folded[near[0]]!r}? " if near else ""
     return VHeatIRError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(names)}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; the name of its type if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vheatir._paths import PACKAGE
+from vheatir.archs import adopt
 from vheatir.errors import VHeatIRError
 
 
@@ -34,8 +35,6 @@ def import_modules(names: Sequence[str], folders: Sequence[Path] = ()) -> None:
     """
     if not names:
         return
-    from vheatir.archs import adopt
-
     before = set(registered_networks())
     with _search_also([Path.cwd(), *folders]):
         for name in names:
@@ -48,8 +47,6 @@ def import_modules(names: Sequence[str], folders: Sequence[Path] = ()) -> None:
 
 def adopt_registered(name: str) -> None:
     """Adopt the network that BasicSR's ``ARCH_REGISTRY`` holds as ``name``, if it does."""
-    from vheatir.archs import adopt
-
     registered = registered_networks()
     if name in registered:
         adopt(name, registered[name])

@@ -28,6 +28,7 @@ from vheatir.archs import ARCHS, FOREIGN, build_network, network_config
 from vheatir.archs.detect import detect_config
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
+from vheatir.plugins import import_modules
 from vheatir.renamed import current_file
 
 _KEY = "vheatir"
@@ -108,12 +109,8 @@ def load_weights(
         VHeatIRError: the file is missing, damaged or not a vHeatIR weight file, its network is not
             known, or its weights do not match its network or are not finite.
     """
-    if imports:
-        from vheatir.plugins import import_modules
-
-        import_modules(imports)
-    file = _find(path)
-    data = _read(file)
+    import_modules(imports)
+    file, data = _read(path)
     return build_model(file, data, hashlib.sha256(data).hexdigest(), device)
 
 
@@ -154,16 +151,13 @@ def level_range(info: Mapping[str, Any]) -> tuple[float, float] | None:
 
     Args:
         info: :attr:`LoadedModel.info`, whose ``level`` is a number or [lowest, highest].
-
-    Raises:
-        TypeError: the level is neither.
-        ValueError: likewise.
     """
     level = info.get("level")
-    if level is None:
+    try:
+        low, high = level if isinstance(level, (list, tuple)) else (level, level)
+        return float(low), float(high)
+    except (TypeError, ValueError):  # None, or the file is not of this project
         return None
-    low, high = level if isinstance(level, (list, tuple)) else (level, level)
-    return float(low), float(high)
 
 
 def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -177,8 +171,7 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         VHeatIRError: the file is missing, damaged or not a vHeatIR weight file.
     """
-    file = _find(path)
-    _read(file, 0)  # reports a missing file with a specific message
+    file, _ = _read(path, 0)  # reports a missing file with a specific message
     try:
         with safetensors.safe_open(str(file), framework="pt") as opened:  # type: ignore[no-untyped-call]
             metadata = opened.metadata() or {}
@@ -201,10 +194,9 @@ def read_state_dict(path: str | os.PathLike[str], key: str | None = None) -> dic
         VHeatIRError: the file is missing, damaged, has no such entry, or is a pickle with anything
             but tensors.
     """
-    file = _find(path)
-    if file.suffix == ".safetensors":
-        return _parse(file, _read(file))[0]
-    _read(file, 0)  # reports a missing file with a specific message
+    if Path(path).suffix == ".safetensors":
+        return _parse(*_read(path))[0]
+    file, _ = _read(path, 0)  # reports a missing file with a specific message
     try:
         loaded = load_pickle(file)
     except Exception:  # a damaged pickle can raise anything
@@ -269,16 +261,16 @@ def _is_real_and_dense(tensor: Tensor) -> bool:
     )
 
 
-def _find(path: str | os.PathLike[str]) -> Path:
-    """Return the path; for a missing released file with an old name, the one with its new name."""
+def _read(path: str | os.PathLike[str], size: int = -1) -> tuple[Path, bytes]:
+    """Return the path and the first ``size`` bytes, or all, of a weight file.
+
+    For a missing released file with an old name, the one with its new name is read.
+    """
     file = Path(path)
-    return file if file.exists() else current_file(file)
-
-
-def _read(file: Path, size: int = -1) -> bytes:
+    file = file if file.exists() else current_file(file)
     try:
         with file.open("rb") as stream:
-            return stream.read(size)
+            return file, stream.read(size)
     except FileNotFoundError:
         raise VHeatIRError(f"weight file {file} does not exist") from None
     except OSError as error:

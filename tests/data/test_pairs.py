@@ -19,7 +19,6 @@ from vheatir.data.restoration_dataset import (
     PairedDataset,
     RestorationDataset,
     augment,
-    collate,
     init_worker,
 )
 from vheatir.data.sampler import SampleStream
@@ -153,7 +152,6 @@ def batches(data: Any, count: int, workers: int = 0, start: int = 0) -> list[dic
         data,
         batch_sampler=SampleStream(len(data), 4, seed=7, start=start),
         num_workers=workers,
-        collate_fn=collate,
         worker_init_fn=init_worker,
         multiprocessing_context="fork" if workers else None,
     )

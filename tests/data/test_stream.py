@@ -18,9 +18,8 @@ from vheatir.basicsr_import import import_basicsr
 from vheatir.data.restoration_dataset import (
     RestorationDataset,
     augment,
-    collate,
-    crop,
     init_worker,
+    window,
 )
 from vheatir.data.sampler import SampleStream
 from vheatir.data.sources import ImageSource
@@ -57,7 +56,6 @@ def batches(data: RestorationDataset, count: int, workers: int = 0, **stream: in
         data,
         batch_sampler=SampleStream(len(data), seed=7, **stream),
         num_workers=workers,
-        collate_fn=collate,
         worker_init_fn=init_worker,
         multiprocessing_context="fork" if workers else None,
     )
@@ -191,7 +189,7 @@ def test_image_smaller_than_the_crop_is_named(folder: Path) -> None:
 def test_crops_reach_every_place_and_all_eight_orientations_occur_equally() -> None:
     image = np.arange(12 * 15, dtype=np.uint8).reshape(12, 15)
     rng = np.random.default_rng(0)
-    corners = {int(crop(image, 8, rng)[0, 0]) for _ in range(2000)}
+    corners = {int(image[window(image.shape, 8, rng)][0, 0]) for _ in range(2000)}
     assert corners == {row * 15 + column for row in range(5) for column in range(8)}
 
     square = image[:8, :8]
@@ -236,7 +234,7 @@ def jpeg_samples(task: str, count: int, **options: object) -> list[tuple]:
     samples = []
     for seed in range(count):
         rng = np.random.default_rng(seed)
-        clean = augment(crop(image, 64 + what.margin, rng), rng)
+        clean = augment(image[window(image.shape, 64 + what.margin, rng)], rng)
         samples.append(degrade_for_training(clean, 64, what, rng))
     return samples
 

@@ -24,8 +24,11 @@ NONE = replace(
 )
 
 
+PHOTO = DegradationRange(TASKS["photo"])
+
+
 def clean(scale: float = 1.0, seed: int = 0) -> NDArray[np.uint8]:
-    side = NONE.source_size(SIZE, scale)
+    side = PHOTO.source_size(SIZE, scale)
     return np.ascontiguousarray(training_photographs()["astronaut"][seed:][:side, 100 : 100 + side])
 
 
@@ -36,14 +39,14 @@ def sample(what: PhotoDegradation, seed: int, scale: float = 1.0) -> tuple[NDArr
 def test_samples_are_uint8_crops_of_the_size_asked_for() -> None:
     what = replace(PhotoDegradation(), resize=1.0)
     for seed in range(60):
-        scale = what.draw_scale(np.random.default_rng(seed), SIZE, 400)
+        scale = replace(PHOTO, photo=what).draw_scale(np.random.default_rng(seed), SIZE, 400)
         assert 0.6 <= scale <= 4
         for image in sample(what, seed, scale):
             assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
 
 
 def test_small_images_limit_the_reduction() -> None:
-    what = replace(PhotoDegradation(), resize=1.0)
+    what = replace(PHOTO, photo=replace(PhotoDegradation(), resize=1.0))
     shortest = what.source_size(SIZE)
     for seed in range(20):
         scale = what.draw_scale(np.random.default_rng(seed), SIZE, shortest)
@@ -141,6 +144,5 @@ def test_option_files_have_the_same_names_and_defaults() -> None:
 
 
 def test_training_samples_match_the_pipeline() -> None:
-    what = DegradationRange(TASKS["photo"])
-    assert what.source_size(SIZE) == SIZE + 32
-    assert what.draw_scale(np.random.default_rng(0), SIZE, 300) > 0
+    assert PHOTO.source_size(SIZE) == SIZE + 32
+    assert PHOTO.draw_scale(np.random.default_rng(0), SIZE, 300) > 0

@@ -469,7 +469,7 @@ def rates(scheduler: dict[str, Any], total: int, **train: Any) -> list[float]:
 def test_true_cosine_is_torchs_also_beyond_its_end() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-4)
     reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=40, eta_min=1e-7)
-    scheduler = {"type": "TrueCosineAnnealingLR", "T_max": 40, "lr_min": 1e-7}
+    scheduler = {"type": "Cosine", "T_max": 40, "lr_min": 1e-7}
     for rate in rates(scheduler, 100, warmup_iter=-1):
         assert rate == pytest.approx(reference.get_last_lr()[0], rel=1e-6)
         optimizer.step()
@@ -489,9 +489,7 @@ def test_cosine_with_restarts_is_basicsrs(warmup: int) -> None:
     model = BaseModel({"num_gpu": 0, "is_train": True})
     model.optimizers = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-4)]
     model.schedulers = [CosineAnnealingRestartLR(model.optimizers[0], eta_min=1e-7, **settings)]
-    ours = rates(
-        {"type": "CosineAnnealingRestartLR", "lr_min": 1e-7, **settings}, 65, warmup_iter=warmup
-    )
+    ours = rates({"type": "CosineRestart", "lr_min": 1e-7, **settings}, 65, warmup_iter=warmup)
     for iteration, rate in enumerate(ours, start=1):
         model.optimizers[0].step()
         model.update_learning_rate(iteration, warmup_iter=warmup)

@@ -23,7 +23,7 @@ def rates(train: TrainOptions) -> list[float]:
 def test_multi_step_is_that_of_torch() -> None:
     # no multiple of 1/700 is exact in binary: each milestone must still fall on its iteration
     milestones = [*range(3, 700, 7)]
-    scheduler = {"type": "MultiStepLR", "milestones": milestones, "gamma": 0.97}
+    scheduler = {"type": "MultiStep", "milestones": milestones, "gamma": 0.97}
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-4)
     reference = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.97)
     for rate in rates(options(scheduler=scheduler)):

@@ -13,7 +13,7 @@ from torch import nn
 from vheatir.archs import fast as fast
 from vheatir.archs.vheatir_arch import VHeatIR as VHeatIR
 from vheatir.archs.vheatir_unet_arch import VHeatIRUNet as VHeatIRUNet
-from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.errors import VHeatIRError, first_line, unknown_name
 from vheatir.renamed import SIZES, current_name
 
 #: Network types that option and weight files may name. Register your own class here to train it
@@ -65,8 +65,7 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
     except VHeatIRError:
         raise
     except Exception as error:  # a constructor may raise anything
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise VHeatIRError(f"network {name} cannot be built: {line}") from error
+        raise VHeatIRError(f"network {name} cannot be built: {first_line(error)}") from error
     if not isinstance(network, nn.Module):
         raise VHeatIRError(f"network type {name} is not a network: it builds {type(network)}")
     network.vheatir_config = complete_config(name, arguments)  # type: ignore[assignment]

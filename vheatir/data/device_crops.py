@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class DeviceCrops:
     def __post_init__(self) -> None:
         self._recolor = self.dataset.recolor if self.pool.channels > 1 else 0.0
         self._generator = torch.Generator(self.pool.device)
-        self._block: tuple[int, tuple[Tensor, ...]] | None = None
+        self._block = lru_cache(maxsize=1)(self._draw)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield batches: float32 ``lq``, ``gt`` (white is 1); ``level``; crop corners ``first``."""
@@ -71,16 +72,11 @@ class DeviceCrops:
 
     def _samples(self, position: int) -> list[Tensor]:
         """Return first pixel, strides, level and, if used, colour matrix for a batch of samples."""
-        parts: list[tuple[Tensor, ...]] = []
-        end = position + self.batch_size
-        while position < end:
-            number, place = divmod(position, _DRAW_BLOCK)
-            if self._block is None or self._block[0] != number:
-                self._block = (number, self._draw(number))
-            count = min(end - position, _DRAW_BLOCK - place)
-            parts.append(tuple(values[place : place + count] for values in self._block[1]))
-            position += count
-        return [torch.cat(values) for values in zip(*parts, strict=True)]
+        number, place = divmod(position, _DRAW_BLOCK)
+        count = -(-(place + self.batch_size) // _DRAW_BLOCK)
+        blocks = [self._block(number + i) for i in range(count)]
+        own = slice(place, place + self.batch_size)
+        return [torch.cat(values)[own] for values in zip(*blocks, strict=True)]
 
     def _draw(self, number: int) -> tuple[Tensor, ...]:
         generator, augment = self._seeded(number, 0), self.dataset.augment

@@ -51,12 +51,21 @@ def read_lines(path: Path, kind: str) -> list[str]:
     Raises:
         VHeatIRError: the file is missing, no text, or empty.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
-        raise VHeatIRError(f"{kind} {str(path)!r} cannot be read: {reason}") from None
+    lines = [line.strip() for line in read_text(path, kind).splitlines()]
     items = [line for line in lines if line and not line.startswith("#")]
     if not items:
         raise VHeatIRError(f"{kind} {str(path)!r} is empty: give one file name per line")
     return items
+
+
+def read_text(path: Path, kind: str) -> str:
+    """Return the content of a UTF-8 text file; arguments as :func:`read_lines`.
+
+    Raises:
+        VHeatIRError: the file is missing, or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
+        raise VHeatIRError(f"{kind} {str(path)!r} cannot be read: {reason}") from None

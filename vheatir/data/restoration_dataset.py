@@ -69,12 +69,8 @@ class CropDataset(Dataset[dict[str, Any]]):
         """Return a random sample of image ``number``, as described above."""
         raise NotImplementedError
 
-    def source_size(self, scale: float = 1.0) -> int:
-        """Return the side of the square of an image from which a sample is made.
-
-        Args:
-            scale: resize factor of the sample.
-        """
+    def source_size(self) -> int:
+        """Return the side of the square of an image from which a sample is made."""
         return self.size
 
     def check_sizes(self) -> None:
@@ -103,17 +99,17 @@ class RestorationDataset(CropDataset):
     degradation: DegradationRange
     recolor: float = field(default=0.0, kw_only=True)
 
-    def source_size(self, scale: float = 1.0) -> int:
-        """Return the side of the clean square that is degraded."""
-        return self.degradation.source_size(self.size, scale)
+    def source_size(self) -> int:
+        """Return the side of the clean square that is degraded, at scale 1."""
+        return self.degradation.source_size(self.size)
 
     def sample(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
         """Return a random sample of image ``number``."""
         clean = self.source[number]
         scale = self.degradation.draw_scale(rng, self.size, min(clean.shape[:2]))
-        needed = self.source_size(scale)
+        needed = self.degradation.source_size(self.size, scale)
         self._check_size(number, clean.shape, needed)
-        clean = augment(crop(clean, needed, rng), rng, self.augment)
+        clean = augment(clean[window(clean.shape, needed, rng)], rng, self.augment)
         if self.recolor:
             clean = recolor_array(clean, self.recolor, rng)
         lq, gt, level = degrade_for_training(clean, self.size, self.degradation, rng, scale)
@@ -136,7 +132,7 @@ class PairedDataset(CropDataset):
         """Return a random sample of pair ``number``."""
         degraded, clean = self.source[number]
         self._check_size(number, clean.shape, self.size)
-        place = window(clean.shape[:2], self.size, rng)
+        place = window(clean.shape, self.size, rng)
         # One array, so that both get the same orientation.
         both = augment(np.stack((degraded[place], clean[place]), axis=-1), rng, self.augment)
         lq, gt = to_tensor(both[..., 0]), to_tensor(both[..., 1])
@@ -161,6 +157,11 @@ class MixedDataset(Dataset[dict[str, Any]]):
         # The last bound is exactly 1: no draw of [0, 1) lies beyond it.
         self._bounds = np.cumsum(weights) / np.sum(weights)
         self._bounds[-1] = 1.0
+        # Noisy samples are float32, all others uint8, but a batch has one dtype.
+        self._is_noisy = any(
+            isinstance(each, RestorationDataset) and each.degradation.task.kind == "denoise"
+            for each in sets
+        )
 
     def __len__(self) -> int:
         """Return the number of samples in an epoch: that of all sets together."""
@@ -171,16 +172,12 @@ class MixedDataset(Dataset[dict[str, Any]]):
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         chosen = self.sets[int(np.searchsorted(self._bounds, rng.random(), side="right"))]
-        return chosen.sample(int(rng.integers(len(chosen.source))), rng)
-
-
-def crop(image: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Crop a random square of side ``size`` from (H, W) or (H, W, 3)."""
-    return image[window(image.shape[:2], size, rng)]
+        sample = chosen.sample(int(rng.integers(len(chosen.source))), rng)
+        return {**sample, "lq": in_unit_range(sample["lq"])} if self._is_noisy else sample
 
 
 def window(shape: tuple[int, ...], size: int, rng: np.random.Generator) -> tuple[slice, slice]:
-    """Draw rows and columns of a square of side ``size`` inside (H, W)."""
+    """Draw rows and columns of a square of side ``size`` inside (H, W[, C])."""
     top = int(rng.integers(shape[0] - size + 1))
     left = int(rng.integers(shape[1] - size + 1))
     return slice(top, top + size), slice(left, left + size)
@@ -225,20 +222,3 @@ def init_worker(_: int) -> None:
         os.setpgrp()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-
-
-def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Stack samples into a batch."""
-    return {
-        "lq": _stack([sample["lq"] for sample in samples]),
-        "gt": torch.stack([sample["gt"] for sample in samples]),
-        "level": torch.tensor([sample["level"] for sample in samples], dtype=torch.float32),
-        "gt_path": [sample["gt_path"] for sample in samples],
-    }
-
-
-def _stack(images: Sequence[Tensor]) -> Tensor:
-    """Stack images; in float32 if any of them is, as noisy ones are in a mix of training sets."""
-    if all(image.dtype == images[0].dtype for image in images):
-        return torch.stack(list(images))
-    return torch.stack([in_unit_range(image) for image in images])

@@ -8,8 +8,8 @@ import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,20 +119,16 @@ class ImageSource:
         Raises:
             VHeatIRError: the file is not an image.
         """
-        name = self.names[index]
-        if self._cache is not None or name in self._bundled:
-            height, width = self[index].shape[:2]
-            return height, width
-        if name in self._lmdb_sizes:
-            return self._lmdb_sizes[name]
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
-        try:
-            with Image.open(name) as image:
+        name = self.names[index]
+        if self._cache is None and name in self._lmdb_sizes:
+            return self._lmdb_sizes[name]
+        if self._cache is None and name not in self._bundled:
+            with suppress(OSError, Image.DecompressionBombError), Image.open(name) as image:
                 return image.height, image.width
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-            height, width = self._load(name).shape[:2]
-            return height, width
+        height, width = self[index].shape[:2]
+        return height, width
 
     def _decode_all(self) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -186,34 +182,23 @@ class ImageSource:
         return to_color_mode(image, self.color)
 
 
-# The open LMDB environments of this process: LMDB allows a file to be opened only once in it.
-_environments: dict[str, Any] = {}
-_environments_lock = threading.Lock()
+# LMDB allows a process to open a file only once at a time.
+_lmdb_lock = threading.Lock()
 
 
 def _read_lmdb(root: str, key: str) -> bytes:
     import lmdb
 
-    with _environments_lock:
-        if root not in _environments:
-            try:
-                _environments[root] = lmdb.open(root, readonly=True, lock=False, readahead=False)
-            except lmdb.Error as error:
-                raise VHeatIRError(f"{root} cannot be opened: {error}") from None
-        with _environments[root].begin() as transaction:
+    try:
+        # Opened for each image: an open environment must not be used across a fork.
+        with (
+            _lmdb_lock,
+            lmdb.open(root, readonly=True, lock=False, readahead=False) as environment,
+            environment.begin() as transaction,
+        ):
             value = transaction.get(key.encode())
+    except lmdb.Error as error:
+        raise VHeatIRError(f"{root} cannot be opened: {error}") from None
     if value is None:
         raise VHeatIRError(f"{root} has no image {key!r}, which its meta_info.txt lists")
     return bytes(value)
-
-
-def _close_lmdb() -> None:
-    with _environments_lock:
-        for environment in _environments.values():
-            environment.close()
-        _environments.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    # They must not be used across a fork: all are closed before it and reopened on demand.
-    os.register_at_fork(before=_close_lmdb)

@@ -8,7 +8,6 @@ brightness and position.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -76,28 +75,6 @@ class PhotoDegradation:
     low_quality: tuple[int, int] = (15, 70)
     low_quality_share: float = 0.3
 
-    def draw_scale(self, rng: np.random.Generator, size: int, shortest: int) -> float:
-        """Draw the resize factor of a sample; 1 for most.
-
-        Args:
-            rng: random generator.
-            size: side of the sample in pixels.
-            shortest: shorter side of the source image, which limits downscaling.
-        """
-        if rng.random() >= self.resize:
-            return 1.0
-        return max(log_uniform(rng, *self.resize_range), self.source_size(size) / shortest)
-
-    @staticmethod
-    def source_size(size: int, scale: float = 1.0) -> int:
-        """Return the side of the source crop of a sample of side ``size``.
-
-        Args:
-            size: side of the sample in pixels.
-            scale: resize factor of the sample.
-        """
-        return math.ceil((size + 2 * JPEG_UNIT) / scale - 1e-6)
-
 
 @dataclass
 class _Sample:
@@ -138,11 +115,12 @@ def degrade_photo(
     """Generate one training pair: a degraded photograph and its target.
 
     Args:
-        clean: (S, S, 3) ``uint8`` RGB, with S = ``what.source_size(size, scale)``.
+        clean: (S, S, 3) ``uint8`` RGB, with S =
+            :meth:`vheatir.degradations.DegradationRange.source_size`.
         size: side of the sample.
         what: probabilities and ranges.
         rng: random generator of this sample.
-        scale: resize factor, see :meth:`PhotoDegradation.draw_scale`.
+        scale: resize factor, see :meth:`vheatir.degradations.DegradationRange.draw_scale`.
 
     Returns:
         Input and target, both (size, size, 3) ``uint8``.

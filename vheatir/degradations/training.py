@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.degradations._filters import log_uniform
 from vheatir.degradations.basic import JPEG_UNIT, Subsampling, add_noise, jpeg_compress
 from vheatir.degradations.photo import PhotoDegradation, degrade_photo
 from vheatir.tasks import Task
@@ -42,7 +44,9 @@ class DegradationRange:
 
     @property
     def margin(self) -> int:
-        """Extra pixels of a JPEG crop that allow any grid phase."""
+        """Extra pixels of a source crop, which allow any phase of each JPEG grid."""
+        if self.task.kind == "photo":
+            return 2 * JPEG_UNIT
         return JPEG_UNIT if self.task.kind == "jpeg" and self.jpeg_grid != "aligned" else 0
 
     def draw_scale(self, rng: np.random.Generator, size: int, shortest: int) -> float:
@@ -53,9 +57,10 @@ class DegradationRange:
             size: side of the sample in pixels.
             shortest: shorter side of its image, which limits downscaling.
         """
-        if self.task.kind != "photo":
+        if self.task.kind != "photo" or rng.random() >= self.photo.resize:
             return 1.0
-        return self.photo.draw_scale(rng, size, shortest)
+        scale = log_uniform(rng, *self.photo.resize_range)
+        return max(scale, self.source_size(size) / shortest)
 
     def source_size(self, size: int, scale: float = 1.0) -> int:
         """Return the side of the clean source crop of a sample of side ``size``.
@@ -64,9 +69,7 @@ class DegradationRange:
             size: side of the sample in pixels.
             scale: see :meth:`draw_scale`.
         """
-        if self.task.kind == "photo":
-            return self.photo.source_size(size, scale)
-        return size + self.margin
+        return math.ceil((size + self.margin) / scale - 1e-6)
 
 
 def degrade_for_training(

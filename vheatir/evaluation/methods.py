@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from vheatir import inference
+from vheatir.data.restoration_dataset import to_tensor
 from vheatir.errors import VHeatIRError
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.tasks import PAIRED_TASKS, ColorMode, Task, get_task
@@ -81,11 +81,17 @@ def model_method(
             f"{model.path} takes {channels} channels, but {task.name} has {task.channels}: "
             "the file names the wrong task, export it again"
         )
+    levels = level_range(model.info) if task.has_level else None
+    if task.has_level and levels is None:
+        raise VHeatIRError(
+            f"{model.path} does not say for which level it is trained: "
+            "give a file that training exported"
+        )
     name = str(model.info.get("name") or model.path.stem)
     return Method(
         name=f"{name}, self-ensemble" if self_ensemble else name,
         task=task.name,
-        level_range=_level_range(model) if task.has_level else None,
+        level_range=levels,
         params=sum(parameter.numel() for parameter in network.parameters()),
         restore=network_restorer(network, tile, self_ensemble),
     )
@@ -104,16 +110,6 @@ def _task_of(model: LoadedModel) -> Task:
     return PAIRED_TASKS.get(model.info.get("color", by_channels), PAIRED_TASKS[by_channels])
 
 
-def _level_range(model: LoadedModel) -> tuple[float, float]:
-    with suppress(TypeError, ValueError):
-        if (found := level_range(model.info)) is not None:
-            return found
-    raise VHeatIRError(
-        f"{model.path} does not say for which level it is trained: "
-        "give a file that training exported"
-    )
-
-
 def network_restorer(
     network: torch.nn.Module, tile: int | None, self_ensemble: bool = False
 ) -> Restore:
@@ -122,8 +118,7 @@ def network_restorer(
     takes_level = bool(getattr(network, "takes_level", False))
 
     def restore(image: NDArray[np.float32], level: float | None) -> NDArray[np.float32]:
-        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        x = torch.from_numpy(np.ascontiguousarray(planes))[None]
+        x = to_tensor(image)[None]
         out = run(network, x, level if takes_level else None, tile=tile)[0].float().numpy()
         return out[0] if image.ndim == 2 else out.transpose(1, 2, 0)
 

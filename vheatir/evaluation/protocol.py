@@ -119,13 +119,13 @@ def measure(
         if on_image is not None:
             on_image(image)
     means = {metric: float(np.mean([each[metric] for each in scores])) for metric in metrics}
-    shared: dict[str, Any] = {"images": len(test_set), **means}
     if level is not None and level == int(level):
         level = int(level)
-    if method is None:
-        return Record(task.name, test_set.name, level, DEGRADED, **shared)
-    shared |= {"params": method.params, "seconds_per_image": float(np.mean(seconds))}
-    return Record(task.name, test_set.name, level, method.name, **shared)
+    name, known = DEGRADED, dict[str, Any](means)
+    if method is not None:
+        name = method.name
+        known |= {"params": method.params, "seconds_per_image": float(np.mean(seconds))}
+    return Record(task.name, test_set.name, level, name, images=len(test_set), **known)
 
 
 def _check_output(method: Method, image: str, output: NDArray[Any], shape: tuple[int, ...]) -> None:

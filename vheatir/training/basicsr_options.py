@@ -84,6 +84,13 @@ _IGNORED: dict[Key, tuple[str, ...]] = {
 # At the top level these belong to Real-ESRGAN only beside its ``queue_size``: alone they are
 # options in the wrong place.
 _OF_REAL_ESRGAN = ("gt_size", "resize_range")
+_SCHEDULERS = {
+    "MultiStepLR": "MultiStep",
+    "MultiStepRestartLR": "MultiStep",
+    "CosineAnnealingLR": "Cosine",
+    "TrueCosineAnnealingLR": "Cosine",
+    "CosineAnnealingRestartLR": "CosineRestart",
+}
 _NAFNET_GRAD_CLIP = 0.01
 _BASICSR_GAMMA = 0.1
 
@@ -119,7 +126,7 @@ def translate(data: dict[str, Any]) -> Translation:
             _translate_training_set(result, key, section)
     _translate_train(result)
     _rename(result, ("path", "param_key"), ("path", "param_key_g"))
-    val = _section(result.data, "val")
+    val = section_in(result.data, "val")
     if isinstance(val.get("metrics"), dict):
         _rename(result, ("val", "metrics"), ("val", "named_metrics"))
     _translate_tile(result)
@@ -158,13 +165,13 @@ def _translate_training_set(result: Translation, key: Key, section: dict[str, An
 
 
 def _translate_train(result: Translation) -> None:
-    train = _section(result.data, "train")
+    train = section_in(result.data, "train")
     model = result.data.get("model_type")
     if train.pop("mixup", False):
         raise OptionError(
             ("train", "mixup"), "option 'train:mixup': mixup is not available here, set it to false"
         )
-    scheduler = _section(train, "scheduler")
+    scheduler = section_in(train, "scheduler")
     _rename(result, ("train", "scheduler", "eta_min"), ("train", "scheduler", "lr_min"))
     if train.pop("use_grad_clip", model == "ImageRestorationModel"):
         train.setdefault("grad_clip", _NAFNET_GRAD_CLIP)
@@ -173,11 +180,14 @@ def _translate_train(result: Translation) -> None:
         train.setdefault("ema_decay", 0)
         if scheduler.get("type") in ("MultiStepLR", "MultiStepRestartLR"):
             scheduler.setdefault("gamma", _BASICSR_GAMMA)
+    kind = scheduler.get("type")
+    if isinstance(kind, str):
+        scheduler["type"] = _SCHEDULERS.get(kind, kind)
 
 
 def _translate_tile(result: Translation) -> None:
     """Translate HAT's tiles: ``tile_size`` pixels, with ``tile_pad`` more on each side."""
-    tile = _section(result.data, "tile")
+    tile = section_in(result.data, "tile")
     for name in tile:
         if name not in ("tile_size", "tile_pad"):
             known = unknown_name("option", name, ("tile_size", "tile_pad"))
@@ -187,7 +197,7 @@ def _translate_tile(result: Translation) -> None:
         if not all(isinstance(each, int | float) for each in (size, pad)):
             raise OptionError(("tile",), f"option 'tile' is {tile}: it must have two numbers")
         val = result.data.setdefault("val", {})
-        if _section(result.data, "val").get("tile") is not None:
+        if section_in(result.data, "val").get("tile") is not None:
             raise _given_twice(("tile", "tile_size"), ("val", "tile"))
         if isinstance(val, dict):
             val["tile"] = size + 2 * pad
@@ -198,11 +208,9 @@ def _translate_tile(result: Translation) -> None:
 
 def _rename(result: Translation, old: Key, new: Key) -> None:
     """Give an option its name here."""
-    section: Any = result.data
+    section = result.data
     for part in old[:-1]:
-        section = section.get(part)
-        if not isinstance(section, dict):
-            return
+        section = section_in(section, part)
     if old[-1] not in section:
         return
     if new[-1] in section:
@@ -218,7 +226,7 @@ def _given_twice(one: Key, other: Key) -> OptionError:
     )
 
 
-def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
+def section_in(data: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a section; an empty one if it is missing or no section."""
     section = data.get(name)
     return section if isinstance(section, dict) else {}

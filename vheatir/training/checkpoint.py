@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, first_line
 from vheatir.image_io import remove_unfinished, write_bytes_atomically
 from vheatir.weights import load_pickle
 
@@ -83,7 +83,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise VHeatIRError(f"training state {path} does not exist") from None
     except Exception as error:  # a damaged file may raise anything
-        raise VHeatIRError(f"training state {path} is damaged: {_first_line(error)}") from None
+        raise VHeatIRError(f"training state {path} is damaged: {first_line(error)}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise VHeatIRError(
             f"{path} is not a training state of this version: start a new run from weights"
@@ -135,7 +135,3 @@ def restore_rng(state: Mapping[str, Any]) -> None:
 def _newest_first(folder: Path) -> list[Path]:
     states = [path for path in folder.glob("*.state") if path.stem.isdigit()]
     return sorted(states, key=lambda path: int(path.stem), reverse=True)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -54,20 +54,16 @@ class Processes:
             )
         return device
 
-    def wrap(self, net: nn.Module, device: torch.device, find_unused: bool = False) -> Any:
+    def wrap(self, net: nn.Module, find_unused: bool = False) -> Any:
         """Wrap the network in DistributedDataParallel if there are several processes.
 
         Args:
             net: the network.
-            device: its device.
             find_unused: allow parameters that get no gradient in an iteration.
         """
         if self.count == 1:
             return net
-        ids = [device.index] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(
-            net, device_ids=ids, find_unused_parameters=find_unused
-        )
+        return nn.parallel.DistributedDataParallel(net, find_unused_parameters=find_unused)
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
         """All-reduce a value to its mean over the processes."""
@@ -80,10 +76,8 @@ class Processes:
         """All-reduce a flag (OR) and the elapsed minutes (mean)."""
         if self.count == 1:
             return flag, minutes
-        values = torch.tensor([float(flag), minutes], device=device)
-        dist.all_reduce(values)
-        flags, total = values.tolist()
-        return flags > 0, total / self.count
+        share, mean = self.mean(torch.tensor([float(flag), minutes], device=device)).tolist()
+        return share > 0, mean
 
     def barrier(self) -> None:
         """Wait until all processes get here."""
@@ -118,8 +112,6 @@ def start_processes(launcher: str, backend: str = "auto", device: str = "auto") 
     if backend == "auto":
         on_gpu = device in ("auto", "cuda") and torch.cuda.is_available()
         backend = "nccl" if on_gpu else "gloo"
-    if backend == "nccl" and torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     # Other ranks wait while rank 0 validates; torchrun detects dead processes itself.
     dist.init_process_group(backend, timeout=timedelta(hours=2))
     return Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))

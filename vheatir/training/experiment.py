@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 from rich.logging import RichHandler
 
-from vheatir.basicsr_import import import_basicsr
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import remove_unfinished, write_bytes_atomically
 from vheatir.training.paths import resolve_output
@@ -52,7 +51,15 @@ class Experiment:
         wandb = options.logger.wandb
         self._wandb_options = wandb if wandb and wandb.project else None
         if self._wandb_options is not None:
-            self._check_wandb()
+            if not options.logger.use_tb_logger:
+                raise VHeatIRError(
+                    "logger:wandb mirrors the TensorBoard events: set logger:use_tb_logger=true too"
+                )
+            if is_main and importlib.util.find_spec("wandb") is None:
+                raise VHeatIRError(
+                    "logger:wandb needs the package wandb, which is not installed: "
+                    "pip install wandb, or set logger:wandb=~"
+                )
 
     def open(self, resuming: bool) -> None:
         """Create the folders and start the loggers; archive an earlier run of the same name."""
@@ -84,10 +91,9 @@ class Experiment:
                 sync_tensorboard=True,
             )
         if self.options.logger.use_tb_logger:
-            import_basicsr()
-            from basicsr.utils import init_tb_logger
+            from torch.utils.tensorboard import SummaryWriter
 
-            self._tensorboard = init_tb_logger(str(self.root / "tb_logger"))
+            self._tensorboard = SummaryWriter(str(self.root / "tb_logger"))
 
     def close(self) -> None:
         """Close the loggers."""
@@ -122,17 +128,6 @@ class Experiment:
             )
             log.info("validation at %d  %s: %s", iteration, name, text)
             self.scalars(iteration, {f"{name}/{key}": value for key, value in values.items()})
-
-    def _check_wandb(self) -> None:
-        if not self.options.logger.use_tb_logger:
-            raise VHeatIRError(
-                "logger:wandb mirrors the TensorBoard events: set logger:use_tb_logger=true too"
-            )
-        if self.is_main and importlib.util.find_spec("wandb") is None:
-            raise VHeatIRError(
-                "logger:wandb needs the package wandb, which is not installed: "
-                "pip install wandb, or set logger:wandb=~"
-            )
 
     def write_history(self, losses: list[list[float]], scores: list[list[Any]]) -> None:
         """Write losses and validation scores to ``history.json``."""

@@ -18,7 +18,6 @@ from vheatir.data.restoration_dataset import (
     MixedDataset,
     PairedDataset,
     RestorationDataset,
-    collate,
     init_worker,
 )
 from vheatir.data.sampler import SampleStream
@@ -97,7 +96,6 @@ class TrainingFeed:
             dataset,
             batch_sampler=stream,
             num_workers=workers,
-            collate_fn=collate,
             worker_init_fn=init_worker,
             pin_memory=self.device.type == "cuda" and data.pin_memory is not False,
             prefetch_factor=4 if workers else None,

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, first_line
 from vheatir.hardware import pick_device
 from vheatir.training.checkpoint import (
     load_checkpoint,
@@ -259,8 +259,8 @@ class Trainer:
         try:
             self.load_state_dict(state)
         except (RuntimeError, ValueError, KeyError) as error:
-            line = str(error).splitlines()[0]
-            raise VHeatIRError(f"{path} does not fit this option file: {line}") from None
+            reason = first_line(error)
+            raise VHeatIRError(f"{path} does not fit this option file: {reason}") from None
         restore_rng(state["rng"])
         log.info("resumed from %s at iteration %d", path, self.iteration)
         return True

@@ -16,7 +16,7 @@ from vheatir.archs import FOREIGN, build_network, window_of
 from vheatir.archs.blocks import ResidualConvBlock
 from vheatir.archs.checkpointing import checkpoint_blocks
 from vheatir.data.restoration_dataset import in_unit_range
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, first_line
 from vheatir.hardware import has_native_bf16, tf32_products
 from vheatir.training.distributed import Processes
 from vheatir.training.losses import build_pixel_loss
@@ -142,7 +142,7 @@ class RestorationModel:
             batch: see :meth:`accumulate_gradients`.
         """
         takes_level = getattr(self.net_g, "takes_level", False)
-        level = batch["level"].to(self.device, non_blocking=True) if takes_level else None
+        level = batch["level"].float().to(self.device) if takes_level else None
         return self._image(batch["lq"]), self._image(batch["gt"]), level
 
     def can_step(self, loss: Tensor) -> bool:
@@ -218,8 +218,7 @@ class RestorationModel:
         if mode:
             # In-place: the wrapper that torch.compile(net) returns would rename the weights.
             net.compile(mode=None if mode is True else mode)
-        unused = self.options.find_unused_parameters
-        return self.processes.wrap(net, self.device, unused)
+        return self.processes.wrap(net, self.options.find_unused_parameters)
 
     def _check_foreign(self) -> None:
         """Check that a foreign network restores crops of every size; try the smallest.
@@ -254,9 +253,9 @@ class RestorationModel:
                 with torch.random.fork_rng(devices), torch.set_grad_enabled(training):
                     output = trial.train(training)(torch.zeros(shape, device=self.device))
             except Exception as error:  # it may raise anything
-                line = (str(error).splitlines() or [type(error).__name__])[0]
                 raise VHeatIRError(
-                    f"network_g {name} cannot restore an image of shape {shape}{mode}: {line}"
+                    f"network_g {name} cannot restore an image of shape {shape}{mode}: "
+                    f"{first_line(error)}"
                 ) from error
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             if found != shape:

@@ -1,41 +1,47 @@
-"""Turn pydantic validation errors of an option file into one-line messages."""
+"""Validate options; turn pydantic's errors into one-line messages."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.training.basicsr_options import STOCK_NAMES, Key, section_of
 
+_Model = TypeVar("_Model", bound=BaseModel)
 
-def explain(
-    error: ValidationError,
+
+def validate(
+    model: type[_Model],
     data: Mapping[str, Any],
-    model: type[BaseModel],
-    prefix: Key,
     file: str,
     origins: Mapping[Key, str],
+    *,
+    prefix: Key = (),
     written: Mapping[Key, Key] | None = None,
-) -> VHeatIRError:
-    """Turn a validation error into a one-line error about its first problem.
+) -> _Model:
+    """Return options as a model.
 
     Args:
-        error: pydantic's error.
-        data: the options that were validated.
-        model: the model that they do not fit.
-        prefix: path of these options in the file.
+        model: the model.
+        data: the options.
         file: the option file.
         origins: file or command-line flag that set each option.
+        prefix: path of these options in the file.
         written: the name in the file of each option that was renamed.
+
+    Raises:
+        VHeatIRError: the options do not fit the model; in one line, about the first problem.
     """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
     # a typo often makes another option missing: report the typo
-    details = sorted(
-        error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden"
-    )
+    details = sorted(found, key=lambda detail: detail["type"] != "extra_forbidden")
     paths = [_path(detail, data) for detail in details]
     first, inner = details[0], paths[0]
     path = _as_written((*prefix, *inner), written or {})
@@ -48,7 +54,7 @@ def explain(
         text = _invalid_value(":".join(path), same)
     others = set(paths) - {inner}
     more = f" (and {len(others)} more)" if others else ""
-    return VHeatIRError(" ".join(f"{source}: {text}{more}".split()))
+    raise VHeatIRError(" ".join(f"{source}: {text}{more}".split()))
 
 
 def _path(detail: Any, data: Any) -> Key:

@@ -20,10 +20,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from vheatir._paths import options_folder
 from vheatir.archs import ARCHS, FOREIGN
+from vheatir.data.names import read_text
 from vheatir.errors import VHeatIRError
 from vheatir.plugins import adopt_registered, import_modules
-from vheatir.training.basicsr_options import OptionError, translate
-from vheatir.training.option_errors import explain
+from vheatir.training.basicsr_options import OptionError, section_in, translate
+from vheatir.training.option_errors import validate
 from vheatir.training.schema import Options
 from vheatir.training.sections import as_list
 
@@ -58,20 +59,12 @@ def load_options(
         translation = translate(data)
     except OptionError as error:
         raise VHeatIRError(f"{origins.get(error.key, file)}: {error}") from None
-    try:
-        options = Options.model_validate(translation.data)
-    except ValidationError as error:
-        data, written = translation.data, translation.written
-        raise explain(error, data, Options, (), str(file), origins, written) from None
+    options = validate(Options, translation.data, str(file), origins, written=translation.written)
     options._ignored = tuple(translation.ignored)
-    if options.network_g.type in FOREIGN:
-        return options  # build_network checks the arguments
-    network = signature_model(options.network_g.type)
-    arguments = options.network_g.kwargs
-    try:
-        network.model_validate(arguments)
-    except ValidationError as error:
-        raise explain(error, arguments, network, ("network_g",), str(file), origins) from None
+    network = options.network_g
+    if network.type not in FOREIGN:  # whose arguments build_network checks
+        model = signature_model(network.type)
+        validate(model, network.kwargs, str(file), origins, prefix=("network_g",))
     return options
 
 
@@ -92,8 +85,7 @@ def _import_modules(data: dict[str, Any], more: Sequence[str], file: Path) -> No
     if names:
         data["imports"] = names
         import_modules(names, [file.resolve().parent])
-    network = data.get("network_g")
-    kind = network.get("type") if isinstance(network, dict) else None
+    kind = section_in(data, "network_g").get("type")
     if isinstance(kind, str) and kind not in ARCHS:
         adopt_registered(kind)
 
@@ -133,22 +125,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?(0|[1-9][0-9_]*)$",
+    "tag:yaml.org,2002:float": r"[-+]?(([0-9][0-9_]*)?\.[0-9]+|[0-9][0-9_]*\.?)([eE][-+]?[0-9]+)?$"
+    r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$",
+}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag not in _NUMBER_TAGS]
+    first: [(tag, regexp) for tag, regexp in resolvers if tag not in _NUMBERS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"[-+]?(([0-9][0-9_]*)?\.[0-9]+|[0-9][0-9_]*\.?)([eE][-+]?[0-9]+)?$"
-        r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
-    ),
-    list("-+.0123456789"),
-)
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
 
 
 def _parse_yaml(text: str, source: str) -> Any:
@@ -185,12 +172,7 @@ def _read(file: Path, origins: dict[_Key, str], chain: tuple[Path, ...]) -> dict
     if this in chain:
         circle = " -> ".join(p.name for p in (*chain[chain.index(this) :], this))
         raise VHeatIRError(f"{file}: circular 'extends': {circle}; remove one of them")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
-        raise VHeatIRError(f"option file {str(file)!r} cannot be read: {reason}") from None
-    own = _plain(_parse_yaml(text, str(file)), str(file))
+    own = _plain(_parse_yaml(read_text(file, "option file"), str(file)), str(file))
     if not isinstance(own, dict):
         raise VHeatIRError(f"{file}: an option file is a mapping of options, such as 'name: test'")
     parents = own.pop("extends", None)
@@ -239,15 +221,13 @@ def _record_origins(value: Any, key: _Key, file: str, origins: dict[_Key, str]) 
 
 
 def _apply_override(data: dict[str, Any], origins: dict[_Key, str], override: str) -> None:
+    source = f"{_FORCE} {override!r}"
     key_text, equals, value_text = override.partition("=")
     key = tuple(part.strip() for part in key_text.split(":"))
     if not equals or not all(key):
-        raise VHeatIRError(
-            f"{_FORCE} {override!r}: write section:option=value, such as train:total_iter=100"
-        )
+        raise VHeatIRError(f"{source}: write section:option=value, such as train:total_iter=100")
     if key == ("extends",):
-        raise VHeatIRError(f"{_FORCE} {override!r}: 'extends' works inside option files only")
-    source = f"{_FORCE} {override!r}"
+        raise VHeatIRError(f"{source}: 'extends' works inside option files only")
     value = _plain(_parse_yaml(value_text, source), source)
     section = data
     for depth, part in enumerate(key[:-1]):
@@ -256,9 +236,8 @@ def _apply_override(data: dict[str, Any], origins: dict[_Key, str], override: st
             origins[key[: depth + 1]] = _FORCE
         section = section[part]
         if not isinstance(section, dict):
-            raise VHeatIRError(
-                f"{_FORCE} {override!r}: {':'.join(key[: depth + 1])!r} is a value, not a section"
-            )
+            name = ":".join(key[: depth + 1])
+            raise VHeatIRError(f"{source}: {name!r} is a value, not a section")
     section[key[-1]] = value
     _record_origins(value, key, _FORCE, origins)
 

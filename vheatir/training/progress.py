@@ -40,7 +40,7 @@ class ProgressLine:
         self.task = self.bar.add_task(
             self.options.name, total=self.options.train.total_iter, completed=iteration, text=""
         )
-        self._started = self._last = self._bar_updated = time.monotonic()
+        self._started = self._last = time.monotonic()
         self._last_samples = samples
         self._done_before = done
 
@@ -55,8 +55,7 @@ class ProgressLine:
 
     def advance(self, iteration: int) -> None:
         """Update the bar, if it is visible."""
-        if self.visible and time.monotonic() - self._bar_updated > 0.1:
-            self._bar_updated = time.monotonic()
+        if self.visible:
             self.bar.update(self.task, completed=iteration)
 
     @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 
 from vheatir.image_io import write_bytes_atomically, write_image
 from vheatir.training.loop import Trainer
@@ -69,7 +69,8 @@ def draw_curves(
         iterations, _, values, _ = zip(*losses, strict=True)
         scale = "log" if min(values) > 0 else "linear"  # PSNRLoss is negative
         left.plot(iterations, values, color="0.8", linewidth=0.8)
-        left.plot(iterations, _smooth(np.array(values)), color="tab:red")
+        window = max(1, len(values) // 25)
+        left.plot(iterations, uniform_filter1d(values, window, mode="nearest"), color="tab:red")
     left.set(xlabel="iteration", ylabel="loss", title=name, yscale=scale)
     for key in scores[-1][2] if scores else ():
         points = [(at, s[key][psnr]) for at, _, s in scores if psnr in s.get(key, {})]
@@ -83,12 +84,6 @@ def draw_curves(
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path
-
-
-def _smooth(values: NDArray[Any]) -> NDArray[Any]:
-    window = max(1, len(values) // 25)
-    padded = np.pad(values, (window // 2, window - 1 - window // 2), mode="edge")
-    return np.convolve(padded, np.ones(window) / window, mode="valid")
 
 
 def _before_after(trainer: Trainer, results: Path) -> list[Path]:

@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from vheatir.archs import FOREIGN
 from vheatir.errors import unknown_name
 from vheatir.tasks import PAIRED_TASKS, TASKS, Task, get_task
+from vheatir.training.basicsr_options import section_in
 from vheatir.training.sections import (
     Datasets,
     DistOptions,
@@ -26,6 +27,7 @@ from vheatir.training.sections import (
     TrainOptions,
     ValOptions,
     as_list,
+    check_range,
 )
 
 Level = float | tuple[float, float]
@@ -38,9 +40,20 @@ def _check_level(value: Any) -> Any:
     # bool is a subclass of int, but never a level
     if any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
         raise ValueError("must be one number or a range [lowest, highest]")
-    if len(numbers) == 2 and numbers[0] > numbers[1]:
-        raise ValueError("must be a range [lowest, highest], in this order")
-    return tuple(float(n) for n in numbers) if len(numbers) == 2 else float(numbers[0])
+    levels = [float(number) for number in numbers]
+    return check_range((levels[0], levels[1])) if len(levels) == 2 else levels[0]
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
+        raise ValueError("must be a plain folder name: letters, digits and . _ + -")
+    return name
+
+
+def _check_task(name: str) -> str:
+    if name not in TASKS:
+        raise ValueError(str(unknown_name("task", name, TASKS)))
+    return name
 
 
 def _check_scale(value: Any) -> Any:
@@ -80,7 +93,7 @@ class Options(Section):
             is read: see :func:`vheatir.plugins.import_modules`.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(_check_name)]
     description: str | None = None
     model_type: Literal[
         "RestorationModel", "SRModel", "SwinIRModel", "HATModel", "ImageRestorationModel"
@@ -88,7 +101,7 @@ class Options(Section):
     scale: Annotated[Literal[1], BeforeValidator(_check_scale)] = 1
     num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     manual_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    task: str | None = None
+    task: Annotated[str, AfterValidator(_check_task)] | None = None
     level: Annotated[Level | None, BeforeValidator(_check_level)] = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     print_network: bool = False
@@ -103,20 +116,6 @@ class Options(Section):
     find_unused_parameters: bool = False
     _ignored: tuple[str, ...] = PrivateAttr(())
 
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
-            raise ValueError("must be a plain folder name: letters, digits and . _ + -")
-        return name
-
-    @field_validator("task")
-    @classmethod
-    def _check_task(cls, name: str | None) -> str | None:
-        if name is not None and name not in TASKS:
-            raise ValueError(str(unknown_name("task", name, TASKS)))
-        return name
-
     @model_validator(mode="before")
     @classmethod
     def _derive_network(cls, data: Any) -> Any:
@@ -129,9 +128,7 @@ class Options(Section):
         network, task = data["network_g"], TASKS.get(str(data.get("task")))
         if network.get("type") in FOREIGN or (task is None and data.get("task") is not None):
             return data
-        datasets = data.get("datasets")
-        train = datasets.get("train") if isinstance(datasets, dict) else None
-        is_luma = isinstance(train, dict) and train.get("color") == "y"
+        is_luma = section_in(section_in(data, "datasets"), "train").get("color") == "y"
         channels = task.channels if task else 1 if is_luma or _takes_gray(network) else 3
         network = dict(network)
         for name in ("in_chans", "out_chans"):
@@ -149,7 +146,8 @@ class Options(Section):
             levels += val_set.level or []
         if not task.has_level and levels:
             raise ValueError(f"task {task.name} has no level: leave level out")
-        if task.has_level and self.level is None and not self.has_pairs_only:
+        made = not all(data.is_paired for data in self.datasets.image_sets.values())
+        if task.has_level and self.level is None and made:
             raise ValueError(
                 f"'level' is missing: give a {task.level_name} or a range [lowest, highest]"
             )
@@ -206,11 +204,6 @@ class Options(Section):
             return stages
         last = Stage(until=1, gt_size=data.gt_size, batch_size=data.batch_size_per_gpu)
         return [*stages, last]
-
-    @property
-    def has_pairs_only(self) -> bool:
-        """Whether all sets are pairs of images, so that nothing is degraded."""
-        return all(data.is_paired for data in self.datasets.image_sets.values())
 
     @property
     def task_info(self) -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -12,7 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     create_model,
-    field_validator,
     model_validator,
 )
 
@@ -21,6 +21,7 @@ from vheatir.data.sources import BUNDLED
 from vheatir.degradations import JpegGrid, PhotoDegradation, Subsampling
 from vheatir.errors import unknown_name
 from vheatir.plugins import registered_networks
+from vheatir.training.basicsr_options import section_in
 from vheatir.training.paths import resolve_list, resolve_output, resolve_path
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -86,14 +87,15 @@ class IoBackend(Section):
     type: Literal["disk", "lmdb"] = "disk"
 
 
-def _check_range(low_high: tuple[float, float]) -> tuple[float, float]:
+def check_range(low_high: tuple[float, float]) -> tuple[float, float]:
+    """Return a range, or raise ValueError if its ends are in the wrong order."""
     if low_high[0] > low_high[1]:
         raise ValueError("must be a range [lowest, highest], in this order")
     return low_high
 
 
-_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_check_range)]
-_Qualities = Annotated[tuple[_Quality, _Quality], AfterValidator(_check_range)]
+_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(check_range)]
+_Qualities = Annotated[tuple[_Quality, _Quality], AfterValidator(check_range)]
 
 
 # Types of the parameters that are no fractions.
@@ -279,8 +281,7 @@ class Datasets(Section):
         """Reject unknown names; fill in what further sets take from ``train``."""
         if not isinstance(data, dict):
             return data
-        train = data.get("train")
-        first = train if isinstance(train, dict) else {}
+        first = section_in(data, "train")
         completed = {}
         for key, value in data.items():
             phase = str(key).partition("_")[0]
@@ -292,7 +293,7 @@ class Datasets(Section):
                 if phase == "val":
                     shared = _IMAGES if value.get("dataroot_gt") is None else ()
                 taken = {name: first[name] for name in shared if name in first}
-                value = {**(taken if value is not train else {}), **value, "phase": phase}
+                value = {**(taken if value is not first else {}), **value, "phase": phase}
             completed[key] = value
         return completed
 
@@ -403,18 +404,6 @@ class SchedulerOptions(Section):
     periods: list[PositiveInt] | None = None
     restart_weights: list[_Positive] | None = None
 
-    @field_validator("type", mode="before")
-    @classmethod
-    def _accept_class_names(cls, value: Any) -> Any:
-        names = {
-            "MultiStepLR": "MultiStep",
-            "MultiStepRestartLR": "MultiStep",
-            "CosineAnnealingLR": "Cosine",
-            "TrueCosineAnnealingLR": "Cosine",
-            "CosineAnnealingRestartLR": "CosineRestart",
-        }
-        return names.get(value, value) if isinstance(value, str) else value
-
     @model_validator(mode="after")
     def _check_together(self) -> SchedulerOptions:
         if self.type == "MultiStep" and not self.milestones:
@@ -462,19 +451,16 @@ class LossOptions(Section):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, data: Any) -> Any:
-        """Fill in the defaults of the losses above; a foreign loss has its own."""
-        if not isinstance(data, dict):
+        """Check the names and fill in the defaults of the losses above, not of foreign ones."""
+        name = data.get("type", "L1Loss") if isinstance(data, dict) else None
+        if not isinstance(name, str) or name not in _PIXEL_LOSSES:
             return data
-        name = data.get("type", "L1Loss")
-        return {**_PIXEL_LOSSES.get(name, {}), **data} if isinstance(name, str) else data
-
-    @model_validator(mode="after")
-    def _check_names(self) -> LossOptions:
-        allowed = _PIXEL_LOSSES.get(self.type, self.__pydantic_extra__ or {})
-        for key in self.__pydantic_extra__ or {}:
+        allowed = {"type", *_PIXEL_LOSSES[name], *cls.model_fields}
+        for key in data:
             if key not in allowed:
-                raise ValueError(str(unknown_name("option", key, {"type", *allowed})))
-        return self
+                known = {"type", *_PIXEL_LOSSES[name]}
+                raise ValueError(str(unknown_name("option", key, known)))
+        return {**_PIXEL_LOSSES[name], **data}
 
     def config(self) -> dict[str, Any]:
         """Return ``{"type": ..., **keyword arguments}`` of the loss."""
@@ -496,6 +482,12 @@ class Stage(Section):
     until: Annotated[float, Field(gt=0, le=1)]
     gt_size: PositiveInt
     batch_size: PositiveInt
+
+
+def _check_stages(stages: list[Stage]) -> list[Stage]:
+    if any(after.until <= before.until for before, after in pairwise(stages)):
+        raise ValueError("the stages' 'until' must ascend")
+    return stages
 
 
 class TrainOptions(Section):
@@ -536,7 +528,7 @@ class TrainOptions(Section):
     checkpointing: bool = False
     channels_last: bool = False
     data_on_device: bool = False
-    stages: list[Stage] | None = None
+    stages: Annotated[list[Stage], AfterValidator(_check_stages)] | None = None
 
     @model_validator(mode="after")
     def _check_periods(self) -> TrainOptions:
@@ -547,14 +539,6 @@ class TrainOptions(Section):
                 f"{self.total_iter}: add a period, or lower total_iter"
             )
         return self
-
-    @field_validator("stages")
-    @classmethod
-    def _check_stages(cls, stages: list[Stage] | None) -> list[Stage] | None:
-        ends = [stage.until for stage in stages or ()]
-        if any(b <= a for a, b in zip(ends, ends[1:], strict=False)):
-            raise ValueError("the stages' 'until' must ascend")
-        return stages
 
 
 class MetricOptions(Section):

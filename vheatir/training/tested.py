@@ -14,7 +14,7 @@ from vheatir.training.experiment import Experiment
 from vheatir.training.options import load_options
 from vheatir.training.schema import Options
 from vheatir.training.validation import validation_set
-from vheatir.weights import LoadedModel, load_weights
+from vheatir.weights import LoadedModel, level_range, load_weights
 
 
 def open_training_run(
@@ -65,16 +65,12 @@ def load_experiment(options: Options) -> LoadedModel:
         reason = f", and path:pretrain_network_g {start!r} is not an existing .safetensors file"
     else:
         model = load_weights(start)
-        trained = model.info.get("level")
-        if model.info.get("task") == options.task and _pair(trained) == _pair(options.level):
+        task, trained = model.info.get("task"), level_range(model.info)
+        if task == options.task and trained == options.level_range:
             return model
-        at = f" at level {trained}" if trained is not None else ""
-        reason = f", and path:pretrain_network_g is for {model.info.get('task')}{at}"
+        at = f" at level {model.info['level']}" if trained is not None else ""
+        reason = f", and path:pretrain_network_g is for {task}{at}"
     raise VHeatIRError(
         f"experiment {options.name!r} has no weights in {str(models)!r}{reason}: "
         "train it first, or give --weights FILE"
     )
-
-
-def _pair(level: object) -> Sequence[object]:
-    return tuple(level) if isinstance(level, (list, tuple)) else (level, level)
