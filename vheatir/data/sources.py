@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,23 +183,34 @@ class ImageSource:
         return to_color_mode(image, self.color)
 
 
-# LMDB allows a process to open a file only once at a time.
-_lmdb_lock = threading.Lock()
+# The open LMDB environments of this process: LMDB allows a file to be opened only once in it.
+_environments: dict[str, Any] = {}
+_environments_lock = threading.Lock()
 
 
 def _read_lmdb(root: str, key: str) -> bytes:
     import lmdb
 
-    try:
-        # Opened for each image: an open environment must not be used across a fork.
-        with (
-            _lmdb_lock,
-            lmdb.open(root, readonly=True, lock=False, readahead=False) as environment,
-            environment.begin() as transaction,
-        ):
+    with _environments_lock:
+        if root not in _environments:
+            try:
+                _environments[root] = lmdb.open(root, readonly=True, lock=False, readahead=False)
+            except lmdb.Error as error:
+                raise VHeatIRError(f"{root} cannot be opened: {error}") from None
+        with _environments[root].begin() as transaction:
             value = transaction.get(key.encode())
-    except lmdb.Error as error:
-        raise VHeatIRError(f"{root} cannot be opened: {error}") from None
     if value is None:
         raise VHeatIRError(f"{root} has no image {key!r}, which its meta_info.txt lists")
     return bytes(value)
+
+
+def _close_lmdb() -> None:
+    with _environments_lock:
+        for environment in _environments.values():
+            environment.close()
+        _environments.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    # They must not be used across a fork: all are closed before it and reopened on demand.
+    os.register_at_fork(before=_close_lmdb)
