@@ -37,6 +37,12 @@ def process_state() -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> bool:
+    """Return whether this is ``pytest -m reliability`` rather than the default run."""
+    return "reliability" in pytestconfig.option.markexpr.replace("not reliability", "")
+
+
 @pytest.fixture(autouse=True)
 def process_is_left_as_it_was() -> Iterator[None]:
     before = process_state()

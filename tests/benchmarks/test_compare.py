@@ -20,17 +20,17 @@ FIELDS = {
 
 
 def test_writes_records_and_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--device", "cpu", "--size", "mini", "--sizes", "16,16x24", "--repetitions", "1"]
+    arguments = ["--device", "cpu", "--size", "mini", "--sizes", "16x24", "--repetitions", "1"]
     assert compare.main([*arguments, "--no-layers", "--out", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "compare.json").read_text())
     records = content["records"]
-    assert [r["method"] for r in records] == 2 * ["vheatir", "swinir", "vheatir-dense"]
+    assert [r["method"] for r in records] == ["vheatir", "swinir", "vheatir-dense"]
     for record in records:
         assert record.keys() >= FIELDS
         assert record["status"] == "ok" and record["device"] == "cpu"
         assert record["seconds"] > 0 and record["macs"] > 0 and record["peak_bytes"] >= 0
         assert record["images_per_second"] == pytest.approx(1 / record["seconds"])
-    ours, theirs, _ = records[:3]
+    ours, theirs, _ = records
     assert abs(ours["params"] / theirs["params"] - 1) < 0.05
     by_hand = theirs["times"][0] / ours["times"][0]
     assert content["ratios"][0]["throughput"] == pytest.approx(by_hand)

@@ -71,12 +71,6 @@ def fuzz() -> Any:
     return _load(HERE / "fuzz_readers.py")
 
 
-@pytest.fixture(scope="session")
-def full(pytestconfig: pytest.Config) -> bool:
-    """Return whether this is ``pytest -m reliability`` rather than the default run."""
-    return "reliability" in pytestconfig.option.markexpr.replace("not reliability", "")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
