@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.graphics import clean_graphics
+from studies.automatic.graphics import clean_graphics
 from vheatir.bundled import heldout_photographs, training_photographs
 from vheatir.colors import to_color_mode
 from vheatir.degradations import CameraNoise, add_camera_noise, add_noise, jpeg_compress

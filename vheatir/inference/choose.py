@@ -1,6 +1,6 @@
 """Automatic model choice: select a model and its noise level from the image alone.
 
-The rule and its thresholds come from ``benchmarks/automatic.py``, which evaluates every model on
+The rule and its thresholds come from ``studies/automatic/table.py``, which evaluates every model on
 every kind of degradation; the results are in docs/photographs.md.
 """
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import automatic
-from benchmarks.graphics import clean_graphics
+from studies.automatic import table as automatic
+from studies.automatic.graphics import clean_graphics
 from vheatir.bundled import heldout_photographs
 from vheatir.image_io import write_image
 

@@ -1,6 +1,6 @@
 """How well Automatic chooses: every degradation by every released model, and the regret.
 
-``python benchmarks/automatic.py --photos FOLDER`` degrades clean photographs in every way that
+``python studies/automatic/table.py --photos FOLDER`` degrades clean photographs in every way that
 Automatic has to distinguish, restores them with every released model at several levels, and prints
 for each degradation the average PSNR of the input, of Automatic, of the best model with one level
 for all images, and the difference of the last two (regret). Photographs are center-cropped. By
@@ -19,8 +19,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
+ROOT = Path(__file__).resolve().parents[2]
+if not __package__:  # run as a script
+    sys.path[0] = str(ROOT)
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks import report
-from benchmarks.graphics import clean_graphics
+from studies.automatic.graphics import clean_graphics
 from vheatir.cli import run_entry_point
 from vheatir.colors import to_color_mode
 from vheatir.data.sources import BUNDLED, ImageSource
