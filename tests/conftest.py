@@ -37,6 +37,15 @@ def process_state() -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Run torch in one thread, as processes that share the machine do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def full(pytestconfig: pytest.Config) -> bool:
     """Return whether this is ``pytest -m reliability`` rather than the default run."""
