@@ -112,6 +112,9 @@ def start_processes(launcher: str, backend: str = "auto", device: str = "auto") 
     if backend == "auto":
         on_gpu = device in ("auto", "cuda") and torch.cuda.is_available()
         backend = "nccl" if on_gpu else "gloo"
+    if backend == "nccl" and torch.cuda.is_available():
+        # before anything is put on a GPU, so that not every process has a context on the first
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     # Other ranks wait while rank 0 validates; torchrun detects dead processes itself.
     dist.init_process_group(backend, timeout=timedelta(hours=2))
     return Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
