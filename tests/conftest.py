@@ -38,10 +38,9 @@ def process_state() -> dict[str, Any]:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Run torch in one thread, as processes that share the machine do."""
+def restored_threads() -> Iterator[None]:
+    """Let a test change the number of threads of torch; restore it afterwards."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 
 @pytest.fixture(autouse=True)
-def threads_are_restored() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+def threads_are_restored(restored_threads: None) -> None:
+    """Apply :func:`tests.conftest.restored_threads` to every test of this folder."""

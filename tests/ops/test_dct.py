@@ -116,15 +116,11 @@ def test_gradients_agree_with_the_adjoint_of_scipys(
     (509, "matmul", "matmul"), (521, "fft", "fft"),
 ])  # fmt: skip
 def test_the_cpus_backend_goes_by_size_largest_prime_factor_and_threads(
-    size: int, alone: str, several: str
+    size: int, alone: str, several: str, restored_threads: None
 ) -> None:
-    threads = torch.get_num_threads()
-    try:
-        for number, expected in ((1, alone), (2, several)):
-            torch.set_num_threads(number)
-            assert dct.choose_backend(torch.empty(1, size), [1], "auto") == expected
-    finally:
-        torch.set_num_threads(threads)
+    for number, expected in ((1, alone), (2, several)):
+        torch.set_num_threads(number)
+        assert dct.choose_backend(torch.empty(1, size), [1], "auto") == expected
 
 
 @pytest.mark.parametrize("inverse", [False, True])

@@ -27,11 +27,12 @@ def torchrun(tiny: Any, *force: str, root: str, resume: bool = False) -> list[st
 
 @pytest.mark.parametrize("on_device", [False, True])
 def test_two_processes_equal_one_with_twice_the_batch(
-    tiny: Any, helpers: Any, ledger: Any, on_device: bool, one_thread: None
+    tiny: Any, helpers: Any, ledger: Any, on_device: bool, restored_threads: None
 ) -> None:
     device = f"train:data_on_device={str(on_device).lower()}"
     result = helpers.finish(torchrun(tiny, device, root="two"), tiny.folder)
     assert result.returncode == 0, result.stderr
+    torch.set_num_threads(1)
     one = ("datasets:train:batch_size_per_gpu=4", device)
     assert tiny.run(*FORCE, *one, root="one") == 0
     curves = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +32,8 @@ needs_basicsr = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """Restore the number of threads, which the study's command sets to one."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+# the study's command sets the number of threads to one
+pytestmark = pytest.mark.usefixtures("restored_threads")
 
 
 def test_every_candidate_builds_and_the_controls_are_there() -> None:
