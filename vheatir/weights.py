@@ -54,6 +54,11 @@ class LoadedModel:
     path: Path
     sha256: str
 
+    @property
+    def name(self) -> str:
+        """Name of the model; that of its file if it has none."""
+        return str(self.info.get("name") or self.path.stem)
+
 
 def save_weights(
     path: str | os.PathLike[str],

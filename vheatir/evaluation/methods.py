@@ -87,9 +87,8 @@ def model_method(
             f"{model.path} does not say for which level it is trained: "
             "give a file that training exported"
         )
-    name = str(model.info.get("name") or model.path.stem)
     return Method(
-        name=f"{name}, self-ensemble" if self_ensemble else name,
+        name=f"{model.name}, self-ensemble" if self_ensemble else model.name,
         task=task.name,
         level_range=levels,
         params=sum(parameter.numel() for parameter in network.parameters()),

@@ -176,13 +176,13 @@ def _tidy(model: onnx.ModelProto) -> None:
 
     The exporter writes, for every node, where in whose source files it comes from.
     """
-    for value in (*model.graph.input, *model.graph.output):
+    graph = model.graph
+    for value in (*graph.input, *graph.output):
         for axis, name in _AXES.items():
             value.type.tensor_type.shape.dim[axis].dim_param = name
-    del model.graph.value_info[:]
+    del graph.value_info[:]
     del model.metadata_props[:]
-    del model.graph.metadata_props[:]
-    graph = model.graph
+    del graph.metadata_props[:]
     for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
         part.doc_string = ""
         del part.metadata_props[:]

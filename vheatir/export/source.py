@@ -11,7 +11,7 @@ from typing import Any
 from vheatir.archs import VHeatIR, VHeatIRUNet, network_config
 from vheatir.errors import VHeatIRError
 from vheatir.inference.restorer import open_model
-from vheatir.tasks import TASKS, Task
+from vheatir.tasks import TASKS, Task, format_levels
 from vheatir.weights import LoadedModel, level_range, read_info
 from vheatir.zoo import ModelEntry, list_models
 
@@ -39,7 +39,7 @@ class Source:
     @property
     def name(self) -> str:
         """Name of the model; that of its file if it has none."""
-        return str(self.model.info.get("name") or self.model.path.stem)
+        return self.model.name
 
     @property
     def task(self) -> Task | None:
@@ -62,7 +62,7 @@ class Source:
             raise VHeatIRError(f"{self.name} takes no level, since it is blind: leave --level out")
         low, high = level_range(self.model.info) or (0.0, math.inf)
         if not (low <= level <= high and math.isfinite(level)):  # also rejects NaN
-            trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            trained = format_levels((low, high))
             raise VHeatIRError(f"level {level:g}: {self.name} is trained for sigma {trained}")
 
 

@@ -132,7 +132,7 @@ class Restorer:
     @property
     def name(self) -> str:
         """Name of the model, or of its file; ``"auto"`` for an :class:`AutoRestorer`."""
-        return str(self.info.get("name") or self.model.path.stem)
+        return self.model.name
 
     @property
     def level_range(self) -> tuple[float, float] | None:
@@ -390,11 +390,16 @@ class AutoRestorer(Restorer):
         self.device = pick_device(device)
         if imports:
             import_modules(imports)
-        self.info = {"name": "auto"}
+        self.info = {"name": self.name}
         self.task = None
         self.takes_level = False
         self._load = cache(load or partial(Restorer, device=self.device, precision=precision))
         self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """``"auto"``: the models have names of their own."""
+        return "auto"
 
     def __getattr__(self, name: str) -> Any:
         """Raise a clear error for attributes that only a single-model restorer has."""
