@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from vheatir.archs import VHeatIR as VHeatIR
     from vheatir.archs import VHeatIRUNet as VHeatIRUNet
     from vheatir.archs import build_network as build_network
+    from vheatir.hub import from_pretrained as from_pretrained
+    from vheatir.hub import save_pretrained as save_pretrained
     from vheatir.inference import Restorer as Restorer
     from vheatir.metrics import psnr as psnr
     from vheatir.metrics import psnrb as psnrb
@@ -29,6 +31,7 @@ __version__ = "0.2.0"
 
 _NAMES_IN = {
     "archs": ["VHeatIR", "VHeatIRUNet", "build_network"],
+    "hub": ["from_pretrained", "save_pretrained"],
     "inference": ["Restorer"],
     "metrics": ["psnr", "psnrb", "ssim"],
     "ops": ["HeatConduction2d", "dct2", "heat_conduction", "idct2"],

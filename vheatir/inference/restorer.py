@@ -80,8 +80,8 @@ class Restorer:
     - Colour image, gray denoiser: an error, since the noise in the chroma would remain.
 
     Args:
-        model: name of a released model or task, path of a weights file, or a loaded model;
-            ``"auto"`` chooses a released model for each image (:class:`AutoRestorer`).
+        model: name of a released model or task, path of a weights file, ``hf://org/name`` or
+            ``hf://org/name@revision`` on the Hugging Face Hub, or a loaded model; ``"auto"`` chooses a released model for each image (:class:`AutoRestorer`).
         device: ``"auto"`` for CUDA or MPS if available, else the CPU; or any torch device.
         precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` under autocast, which is
             faster on a GPU (and on a CPU with AMX or AVX-512 BF16); ``"auto"``: bfloat16 if the
@@ -459,18 +459,24 @@ class AutoRestorer(Restorer):
 def open_model(
     model: str | os.PathLike[str] | LoadedModel, imports: Sequence[str] = ()
 ) -> LoadedModel:
-    """Load a model that is given by the name of a released one or of a task, or by a weight file.
+    """Load a model that is given by its name, by a weight file or by an address on the Hub.
 
     Args:
-        model: the name, a ``.safetensors`` or ``.pth`` file, or a loaded model, which is returned.
+        model: the name of a released one or of a task, a ``.safetensors`` or ``.pth`` file,
+            ``hf://org/name`` or ``hf://org/name@revision``, or a loaded model, which is returned.
         imports: see :func:`vheatir.weights.load_weights`.
 
     Raises:
-        VHeatIRError: see :func:`vheatir.zoo.load_model` and :func:`vheatir.weights.load_weights`.
+        VHeatIRError: see :func:`vheatir.zoo.load_model`, :func:`vheatir.weights.load_weights` and
+            :func:`vheatir.hub.from_pretrained`.
     """
     if not isinstance(model, (str, os.PathLike)):
         return model
     text = os.fspath(model)
+    if text.startswith("hf://"):
+        from vheatir.hub import from_address
+
+        return from_address(text, imports=imports)
     is_path = isinstance(model, os.PathLike) or text.endswith((".safetensors", ".pth"))
     if is_path or os.path.isfile(text):
         return load_weights(text, imports=imports)
