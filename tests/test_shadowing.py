@@ -31,7 +31,7 @@ import torch.multiprocessing
 
 def look(where):
     found = {}
-    for name in ("basicsr", "test", "zoo", "weights", "archs"):
+    for name in ("basicsr", "deepinv", "test", "zoo", "weights", "archs"):
         spec = importlib.util.find_spec(name)
         found[name] = None if spec is None else spec.origin
     Path(os.environ["REPORTS"], f"{where}_{os.getpid()}").write_text(repr(found))
@@ -61,6 +61,9 @@ def folder(tmp_path: Path) -> Path:
             tmp_path / "clean" / f"{name}.png", rng.integers(256, size=(20, 20, 3), dtype=np.uint8)
         )
     (tmp_path / "spy.py").write_text(SPY)
+    # in place of the real one, which is an extra
+    (tmp_path / "deepinv").mkdir()
+    (tmp_path / "deepinv" / "__init__.py").touch()
     (tmp_path / "reports").mkdir()
     return tmp_path
 
@@ -83,6 +86,7 @@ def check(folder: Path, **expected: int) -> None:
         counts[report.name.split("_")[0]] += 1
         found = yaml.safe_load(report.read_text().replace("None", "null"))
         assert "site-packages" in found["basicsr"], report.name
+        assert found["deepinv"] == str(folder / "deepinv" / "__init__.py")
         assert found["test"].endswith(os.path.join("test", "__init__.py"))
         assert str(ROOT) not in found["test"]
         assert [found[name] for name in ("zoo", "weights", "archs")] == [None] * 3

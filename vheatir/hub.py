@@ -69,7 +69,9 @@ def save_pretrained(
     target = Path(folder)
     network = network_config(model.network)  # refuses a network without one before any file exists
     unchanged = _is_unchanged(model)
-    entry = next((each for each in list_models() if unchanged and each.sha256 == model.sha256), None)
+    entry = next(
+        (each for each in list_models() if unchanged and each.sha256 == model.sha256), None
+    )
     if entry is not None and licence is not None:
         raise VHeatIRError(f"the licence of {entry.name} is known: leave licence out")
     try:
@@ -240,9 +242,7 @@ def _fetch(repository: str, file: str, revision: str | None) -> Path:
         reason = "there is no such file: give a repository with a model saved by save_pretrained"
     except Exception as error:  # of the network, of the disk, or an invalid name
         reason = first_line(error)
-    raise VHeatIRError(
-        f"{file} of {where} cannot be fetched from the Hugging Face Hub: {reason}"
-    )
+    raise VHeatIRError(f"{file} of {where} cannot be fetched from the Hugging Face Hub: {reason}")
 
 
 def _notice() -> str | None:
