@@ -22,8 +22,9 @@ from vheatir import zoo
 from vheatir.archs import build_network
 from vheatir.errors import VHeatIRError
 from vheatir.hub import from_pretrained, save_pretrained
+from vheatir.hub_card import hub_card
 from vheatir.inference import Restorer
-from vheatir.weights import LoadedModel, load_weights, save_weights
+from vheatir.weights import LoadedModel, load_weights, read_info, save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 INFO = {"task": "denoise_color", "level": [0, 55], "name": "tiny", "training": {"score": 30.5}}
@@ -77,6 +78,7 @@ def test_a_released_model_stays_the_released_one(name: str, tmp_path: Path) -> N
     loaded = from_pretrained(save_pretrained(model, tmp_path / name))
     entry = next(each for each in zoo.list_models() if each.name == name)
     assert loaded.sha256 == entry.sha256
+    assert entry.sha256 in (tmp_path / name / "README.md").read_text()
     assert (tmp_path / name / "NOTICE").exists() == entry.has_clean_licence
     with pytest.raises(VHeatIRError, match="licence of .* is known"):
         save_pretrained(model, tmp_path / "other", licence="MIT")
@@ -347,11 +349,11 @@ def test_the_command_line_offline(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in zoo.list_models()])
-def test_the_hub_reads_the_card_of_a_released_model(name: str, tmp_path: Path) -> None:
+def test_the_hub_reads_the_card_of_a_released_model(name: str) -> None:
     hub = pytest.importorskip("huggingface_hub", reason="needs pip install 'vheatir[hub]'")
     entry = next(each for each in zoo.list_models() if each.name == name)
-    folder = save_pretrained(vheatir.load_model(name), tmp_path)
-    card = hub.ModelCard.load(folder / "README.md")
+    model = LoadedModel(torch.nn.Identity(), read_info(entry.path), entry.path, entry.sha256)
+    card = hub.ModelCard(hub_card(model, {}, entry.sha256, entry))
     data = card.data
     assert (data.library_name, data.pipeline_tag) == ("vheatir", "image-to-image")
     assert "image-restoration" in data.tags and data.datasets is None

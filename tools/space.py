@@ -1,8 +1,8 @@
 """Write the browser demo as a folder for a Hugging Face Space: ``python tools/space.py OUT``.
 
 The folder holds the package, ``app.py``, ``README.md`` with the Space's metadata,
-``requirements.txt`` and ``packages.txt``. ``pip install -r requirements.txt && python app.py`` in it
-starts the demo on 0.0.0.0:7860. docs/hub.md says what was tried.
+``requirements.txt`` and ``packages.txt``. ``pip install -r requirements.txt && python app.py``
+starts the demo in it, on 0.0.0.0:7860. docs/hub.md says what was tried.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ Removes noise and JPEG artifacts from photographs. Written by `python tools/spac
 
 To run it elsewhere: `pip install -r requirements.txt`, then `python app.py`.
 
-The code is under Apache-2.0. Each model says on its card, in `vheatir/zoo/`, what it was trained on.
-Some of the training images are for non-commercial use only, with all models but {free}.
+The code is under Apache-2.0. The card of each model, in `vheatir/zoo/`, says what it was trained
+on: some of these images are for non-commercial use only, except for {free}.
 """
 
 

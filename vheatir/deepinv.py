@@ -46,7 +46,7 @@ class HeatDenoiser(Denoiser):
         imports: see :func:`vheatir.load_weights`.
 
     Attributes:
-        sigma_range: smallest and largest ``sigma`` that the network is trained for, in [0, 1] units.
+        sigma_range: smallest and largest ``sigma`` of the training, in units of [0, 1].
 
     Raises:
         VHeatIRError: no such model, or it is not a denoiser that takes the level as an input.

@@ -69,9 +69,8 @@ def save_pretrained(
     target = Path(folder)
     network = network_config(model.network)  # refuses a network without one before any file exists
     unchanged = _is_unchanged(model)
-    entry = next(
-        (each for each in list_models() if unchanged and each.sha256 == model.sha256), None
-    )
+    released = list_models() if unchanged else []
+    entry = next((each for each in released if each.sha256 == model.sha256), None)
     if entry is not None and licence is not None:
         raise VHeatIRError(f"the licence of {entry.name} is known: leave licence out")
     try:

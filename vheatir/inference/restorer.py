@@ -81,7 +81,8 @@ class Restorer:
 
     Args:
         model: name of a released model or task, path of a weights file, ``hf://org/name`` or
-            ``hf://org/name@revision`` on the Hugging Face Hub, or a loaded model; ``"auto"`` chooses a released model for each image (:class:`AutoRestorer`).
+            ``hf://org/name@revision`` on the Hugging Face Hub, or a loaded model; ``"auto"``
+            chooses a released model for each image (:class:`AutoRestorer`).
         device: ``"auto"`` for CUDA or MPS if available, else the CPU; or any torch device.
         precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` under autocast, which is
             faster on a GPU (and on a CPU with AMX or AVX-512 BF16); ``"auto"``: bfloat16 if the
