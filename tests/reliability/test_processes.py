@@ -107,7 +107,7 @@ def test_a_killed_rank_ends_the_job(
         states = sorted(tiny.experiment().glob("training_states/*.state"))
         row.case(bool(states), "no state is there")
         newest = max(int(path.stem) for path in states)
-        # rank 0 saves its current state if rank 1 died
+        # rank 0 saves its last complete iteration if rank 1 died
         row.case(newest % 10 == 0 if rank == 0 else newest >= 23, f"the newest is {newest}")
         total = (newest // 10 + 2) * 10
         again = (*long, f"train:total_iter={total}")
