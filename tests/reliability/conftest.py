@@ -53,7 +53,7 @@ tiny, Tiny = _training.tiny, _training.Tiny
 weights, photograph, serve = _demo.weights, _demo.photograph, _demo.serve
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def helpers() -> Any:
     """Return the conftest module of the training tests."""
     return _training
