@@ -198,13 +198,13 @@ class Trainings:
         self._parent.stdout.close()
 
 
-@pytest.fixture
-def trainings(tmp_path: Path) -> Iterator[Trainings]:
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
     if _training.NO_BASICSR:
         pytest.skip("training needs basicsr")
     if not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"):
         pytest.skip("this system cannot fork")
-    pool = Trainings(tmp_path)
+    pool = Trainings(tmp_path_factory.mktemp("trainings"))
     yield pool
     pool.close()
 
