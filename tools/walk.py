@@ -31,8 +31,8 @@ from skimage.data import chelsea
 PACKAGE = f"{ROOT}/vheatir/"
 UNCOUNTED = ("archs/", "ops/")
 
-# The function of training/loop.py that is one iteration.
-ITERATION = "train_step"
+# The function of training/loop.py from a crop to its loss.
+ITERATION = "forward_backward"
 
 OPTIONS: dict[str, Any] = {
     "name": "walk",

@@ -25,7 +25,7 @@ CONFIGS: list[dict[str, Any]] = [
     {**UNET, "mixers": ["conv", "conv", "hco_spread"], "level_scale": 255.0},
     {**UNET, "mixers": ["conv", "none", "hco"], "heat_ratio": 0.9, "downscale": 1},
     {**UNET, "mixers": ["conv", "conv", "conv"], "in_chans": 1},
-    {**UNET, "mixers": ["hco", "attention", "none"], "heat_placement": "beside"},
+    {**UNET, "mixers": ["hco", "attention", "none"]},
     {**UNET, "mixers": ["hco", "hco", "hco"], "heat_ratio": 0.37, "out_chans": 1, "downscale": 3},
     {"type": "VHeatIRUNet", "channels": [8], "depths": [1], "mixers": ["hco"], "fve_size": 3},
 ]  # fmt: skip

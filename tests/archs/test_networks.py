@@ -19,9 +19,9 @@ UNET: dict[str, Any] = {
     "mixers": ["conv", "hco_spread"],
     "fve_size": 4,
 }
-BESIDE = {**UNET, "mixers": ["attention", "hco_spread"], "heat_placement": "beside"}
+EVERY = {**UNET, "mixers": ["attention", "hco_spread"]}
 BOTH = pytest.mark.parametrize(
-    "config", [FLAT, UNET, BESIDE], ids=["VHeatIR", "VHeatIRUNet", "VHeatIRUNet-beside"]
+    "config", [FLAT, UNET, EVERY], ids=["VHeatIR", "VHeatIRUNet", "VHeatIRUNet-every"]
 )
 
 

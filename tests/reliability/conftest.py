@@ -53,7 +53,7 @@ tiny, Tiny = _training.tiny, _training.Tiny
 weights, photograph, serve = _demo.weights, _demo.photograph, _demo.serve
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def helpers() -> Any:
     """Return the conftest module of the training tests."""
     return _training
@@ -198,13 +198,13 @@ class Trainings:
         self._parent.stdout.close()
 
 
-@pytest.fixture
-def trainings(tmp_path: Path) -> Iterator[Trainings]:
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
     if _training.NO_BASICSR:
         pytest.skip("training needs basicsr")
     if not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"):
         pytest.skip("this system cannot fork")
-    pool = Trainings(tmp_path)
+    pool = Trainings(tmp_path_factory.mktemp("trainings"))
     yield pool
     pool.close()
 

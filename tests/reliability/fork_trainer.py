@@ -20,6 +20,7 @@ from vheatir.basicsr_import import import_basicsr
 from vheatir.train import main
 
 import_basicsr()
+import matplotlib.pyplot  # noqa: E402, F401  for the curves of each finished training
 import torch  # noqa: E402
 
 import vheatir.training.loop  # noqa: E402, F401

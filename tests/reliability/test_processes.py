@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-FORCE = ("train:total_iter=40", "logger:save_checkpoint_freq=10")
+FORCE = ("train:total_iter=60", "logger:save_checkpoint_freq=10")
 
 
 def torchrun(tiny: Any, *force: str, root: str, resume: bool = False) -> list[str]:
@@ -25,23 +25,37 @@ def torchrun(tiny: Any, *force: str, root: str, resume: bool = False) -> list[st
     ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, helpers: Any) -> Any:
+    """Return a tiny experiment that two processes have trained, in ``two``."""
+    tiny = helpers.make_tiny(tmp_path_factory.mktemp("trained"))
+    result = helpers.finish(torchrun(tiny, root="two"), tiny.folder)
+    assert result.returncode == 0, result.stderr
+    return tiny
+
+
 @pytest.mark.parametrize("on_device", [False, True])
 def test_two_processes_equal_one_with_twice_the_batch(
-    tiny: Any, helpers: Any, ledger: Any, on_device: bool, restored_threads: None
+    trained: Any, helpers: Any, ledger: Any, full: bool, on_device: bool, restored_threads: None
 ) -> None:
+    if on_device and not full:
+        pytest.skip("in the long form; tests/data/test_device_crops.py compares the crops")
+    tiny, two = trained, "two_on_device" if on_device else "two"
     device = f"train:data_on_device={str(on_device).lower()}"
-    result = helpers.finish(torchrun(tiny, device, root="two"), tiny.folder)
-    assert result.returncode == 0, result.stderr
+    if on_device:
+        result = helpers.finish(torchrun(tiny, device, root=two), tiny.folder)
+        assert result.returncode == 0, result.stderr
     torch.set_num_threads(1)
     one = ("datasets:train:batch_size_per_gpu=4", device)
-    assert tiny.run(*FORCE, *one, root="one") == 0
+    roots = (f"one_like_{two}", two)
+    assert tiny.run(*FORCE, *one, root=roots[0]) == 0
     curves = [
         np.array(json.loads((tiny.experiment(root) / "results/history.json").read_text())["losses"])
-        for root in ("one", "two")
+        for root in roots
     ]
-    assert np.array_equal(curves[0][:, 0], np.arange(1, 41))
-    states = [tiny.state(40, root) for root in ("one", "two")]
-    assert states[0]["samples_seen"] == states[1]["samples_seen"] == 160
+    assert np.array_equal(curves[0][:, 0], np.arange(1, 61))
+    states = [tiny.state(60, root) for root in roots]
+    assert states[0]["samples_seen"] == states[1]["samples_seen"] == 4 * 60
     kind = "on the device" if on_device else "by the loader"
     with ledger(3, f"two processes against one with twice the batch, crops {kind}") as row:
         for a, b in zip(*curves, strict=True):
@@ -50,13 +64,13 @@ def test_two_processes_equal_one_with_twice_the_batch(
             same = torch.allclose(weight, states[1]["model"]["network"][name], atol=2e-4)
             row.case(same, name)
     # only one process writes: no duplicates, no archived runs
-    for root in ("one", "two"):
+    for root in roots:
         saved = sorted(path.name for path in tiny.experiment(root).rglob("*.state"))
-        assert saved == ["10.state", "20.state", "30.state", "40.state"]
-    (log,) = tiny.experiment("two").glob("*.log")
+        assert saved == [f"{number}.state" for number in range(10, 61, 10)]
+    (log,) = tiny.experiment(two).glob("*.log")
     text = log.read_text()
-    assert all(text.count(f"iteration {i}/40 ") == 1 for i in range(1, 41))
-    assert len(list((tiny.folder / "two").iterdir())) == 1
+    assert all(text.count(f"iteration {i}/60 ") == 1 for i in range(1, 61))
+    assert len(list((tiny.folder / two).iterdir())) == 1
 
 
 def workers(parent: int) -> dict[int, int]:
@@ -83,7 +97,8 @@ def test_a_killed_rank_ends_the_job(
 ) -> None:
     if rank == 0 and not full:
         pytest.skip("in the long form: pytest -m reliability")
-    long = ("train:total_iter=4000", "logger:keep_last=2", "datasets:val=null")
+    long = ("train:total_iter=4000", "logger:keep_last=2", "datasets:val=null",
+            "train:accumulate=2")  # fmt: skip
     process = subprocess.Popen(
         torchrun(tiny, *long, root="runs"), cwd=tiny.folder, text=True,
         env={**helpers.ENVIRONMENT, "PYTHONUNBUFFERED": "1"},
@@ -107,7 +122,7 @@ def test_a_killed_rank_ends_the_job(
         states = sorted(tiny.experiment().glob("training_states/*.state"))
         row.case(bool(states), "no state is there")
         newest = max(int(path.stem) for path in states)
-        # rank 0 saves its current state if rank 1 died
+        # rank 0 saves its last complete iteration if rank 1 died
         row.case(newest % 10 == 0 if rank == 0 else newest >= 23, f"the newest is {newest}")
         total = (newest // 10 + 2) * 10
         again = (*long, f"train:total_iter={total}")
@@ -123,23 +138,28 @@ def test_a_killed_rank_ends_the_job(
             row.case(one["samples_seen"] == two["samples_seen"], "samples were lost")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("number", "accumulate"), [(signal.SIGINT, 1), (signal.SIGKILL, 1), (signal.SIGINT, 2)]
+)
 def test_interrupted_processes_resume_exactly(
-    tiny: Any, helpers: Any, ledger: Any, full: bool, number: signal.Signals
+    trained: Any, helpers: Any, ledger: Any, full: bool, number: signal.Signals, accumulate: int
 ) -> None:
-    if number == signal.SIGKILL and not full:
+    if (number, accumulate) != (signal.SIGINT, 1) and not full:
         pytest.skip("in the long form: pytest -m reliability")
-    long = ("train:total_iter=60", "train:accumulate=2")
-    straight = helpers.finish(torchrun(tiny, *long, root="straight"), tiny.folder)
-    assert straight.returncode == 0, straight.stderr
-    command = torchrun(tiny, *long, root="runs")
-    with ledger(2, f"{number.name} to two gloo processes") as row:
+    tiny, straight, root = trained, "two", f"{number.name}_{accumulate}"
+    force = f"train:accumulate={accumulate}"
+    if accumulate > 1:
+        straight = f"straight_{accumulate}"
+        result = helpers.finish(torchrun(tiny, force, root=straight), tiny.folder)
+        assert result.returncode == 0, result.stderr
+    command = torchrun(tiny, force, root=root)
+    with ledger(2, f"{number.name} to two gloo processes, accumulate {accumulate}") as row:
         status, output = helpers.stop_at(command, tiny.folder, "iteration 23/", number, True)
         row.case(status != 0, "it said that all was well")
         if number == signal.SIGINT:
             once = output.count("continue with: torchrun --nproc_per_node=2") == 1
             row.case(once and "--launcher pytorch" in output, output)
-        resumed = helpers.finish(torchrun(tiny, *long, root="runs", resume=True), tiny.folder)
+        resumed = helpers.finish(torchrun(tiny, force, root=root, resume=True), tiny.folder)
         row.case(resumed.returncode == 0 and "resumed from" in resumed.stdout, resumed.stderr)
-        same = helpers.difference(tiny.state(60, "straight"), tiny.state(60))
+        same = helpers.difference(tiny.state(60, straight), tiny.state(60, root))
         row.case(same is None, f"the end differs in {same}")

@@ -97,19 +97,24 @@ def begins_with_own_networks(only_own_networks: None) -> None:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Tiny:
+    return make_tiny(tmp_path)
+
+
+def make_tiny(folder: Path) -> Tiny:
+    """Write option file and images to a folder."""
     if NO_BASICSR:
         pytest.skip("training needs basicsr")
     rng = np.random.default_rng(0)
     for name in "abcde":
         coarse = rng.integers(256, size=(9, 11, 3)).astype(np.uint8)
         smooth = coarse.repeat(5, axis=0).repeat(5, axis=1)
-        write_image(tmp_path / "clean" / f"{name}.png", smooth)
+        write_image(folder / "clean" / f"{name}.png", smooth)
     options = {**OPTIONS, "datasets": {k: dict(v) for k, v in OPTIONS["datasets"].items()}}
     for data in options["datasets"].values():
-        data["dataroot_gt"] = str(tmp_path / "clean")
-    file = tmp_path / "tiny.yml"
+        data["dataroot_gt"] = str(folder / "clean")
+    file = folder / "tiny.yml"
     file.write_text(yaml.safe_dump(options))
-    return Tiny(tmp_path, file)
+    return Tiny(folder, file)
 
 
 @pytest.fixture

@@ -3,12 +3,84 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import torch
 
 if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
+
+from vheatir.errors import VHeatIRError
+from vheatir.training import loop
+from vheatir.training.distributed import Processes
+from vheatir.training.experiment import Experiment
+from vheatir.training.options import load_options
+
+
+@dataclass(frozen=True)
+class OneDies(Processes):
+    """Two equal processes, of which the other one dies before an exchange.
+
+    Attributes:
+        at: number of that exchange, from 1.
+        exchanged: the exchanges so far.
+    """
+
+    count: int = 2
+    at: int = 0
+    exchanged: list[str] = field(default_factory=list)
+
+    def wrap(self, net: torch.nn.Module, find_unused: bool = False) -> Any:
+        return net
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        self._exchange("mean")
+        return value
+
+    def barrier(self) -> None:
+        self._exchange("barrier")
+
+    def _exchange(self, kind: str) -> None:
+        self.exchanged.append(kind)
+        if len(self.exchanged) == self.at:
+            raise RuntimeError("[gloo] Connection closed by peer")
+
+
+def test_a_process_that_dies_at_any_exchange_costs_no_complete_iteration(
+    tiny: Any, restored_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SYNC_EVERY", 2)
+    force = ("train:skip_nonfinite=true", "train:total_iter=3", "val:val_freq=2",
+             "logger:save_checkpoint_freq=100")  # fmt: skip
+
+    def train(at: int) -> tuple[OneDies, loop.Trainer]:
+        processes = OneDies(at=at)
+        options = load_options(tiny.file, tiny.arguments(*force, root=str(at))[3:])
+        experiment = Experiment(options)
+        experiment.open(resuming=False)
+        trainer = loop.Trainer(options, experiment, processes)
+        try:
+            trainer.run()
+        except VHeatIRError as error:
+            assert "another process of this run has ended" in str(error)
+        experiment.close()
+        return processes, trainer
+
+    whole, straight = train(0)
+    # in each iteration whether to step and the loss; once the clocks; two validations
+    assert len(whole.exchanged) == 3 * 2 + 1 + 2
+    for at in range(1, len(whole.exchanged) + 1):
+        processes, trainer = train(at)
+        assert len(processes.exchanged) == at
+        done = trainer.iteration
+        saved = tiny.state(done, str(at))
+        assert [[row[0], row[2]] for row in saved["losses"]] == [
+            [row[0], row[2]] for row in straight.losses[:done]
+        ]
+        assert [row[0] for row in saved["scores"]] == [at for at in (2, 3) if at <= done]
+        assert saved["samples_seen"] == 2 * 2 * done
 
 
 def test_launcher_without_torchrun_is_told(

@@ -131,31 +131,6 @@ class HeatResidual(nn.Module):
         return x + mixed.permute(0, 3, 1, 2)
 
 
-class SplitBlock(nn.Module):
-    """Convolutions and a mixer in parallel on half of the channels each; (B, C, H, W).
-
-    ``x + conv1x1(concat(conv_block(a), heat_block(b)))`` with ``a, b = split(conv1x1(x))``. The
-    Swin-Conv block of SCUNet (Zhang et al., "Practical Blind Image Denoising via Swin-Conv-UNet and
-    Data Synthesis", 2023) with heat conduction in place of window attention.
-    """
-
-    def __init__(self, dim: int, mixer: str, inner_dim: int, index: int) -> None:
-        super().__init__()
-        self.split = [dim - dim // 2, dim // 2]
-        self.fan_out = nn.Conv2d(dim, dim, 1)
-        self.conv = ResidualConvBlock(self.split[0])
-        self.heat = HeatResidual(self.split[1], mixer, inner_dim, index)
-        self.fan_in = nn.Conv2d(dim, dim, 1)
-
-    def forward(
-        self, x: Tensor, frequency_embedding: Tensor | None, level: Tensor | None = None
-    ) -> Tensor:
-        """Return a feature map of the same shape."""
-        a, b = self.fan_out(x).split(self.split, dim=1)
-        merged = torch.cat([self.conv(a), self.heat(b, frequency_embedding, level)], dim=1)
-        return x + self.fan_in(merged)
-
-
 def frequency_embedding_for(module: nn.Module, dim: int, size: int) -> nn.Parameter | None:
     """Return a frequency value embedding (size, size, dim) if any mixer of ``module`` needs one."""
     if any(getattr(part, "needs_frequency_embedding", False) for part in module.modules()):

@@ -7,9 +7,9 @@ from functools import partial
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from vheatir.archs.blocks import HeatBlock, HeatResidual, ResidualConvBlock, SplitBlock
+from vheatir.archs.blocks import HeatBlock, HeatResidual, ResidualConvBlock
 
-_BLOCKS = (HeatBlock, HeatResidual, ResidualConvBlock, SplitBlock)
+_BLOCKS = (HeatBlock, HeatResidual, ResidualConvBlock)
 
 
 def checkpoint_blocks(network: nn.Module) -> None:

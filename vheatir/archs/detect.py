@@ -90,30 +90,26 @@ def _unet(state: _State) -> dict[str, Any]:
     convolutions = ["conv_first.weight", *(f"down.{index}.weight" for index in coarser)]
     channels = [state[name].shape[0] for name in convolutions]
     stages = [*(f"encoder.{index}." for index in coarser), "body."]
-    beside = any(".split_blocks." in name for name in state)
-    depths, mixers, inner = [], [], []
-    for stage, dim in zip(stages, channels, strict=True):
-        split = lengths[f"{stage}split_blocks"]
-        depths.append(split or lengths[f"{stage}blocks"])
-        prefix = f"{stage}split_blocks.0.heat.mixer." if split else f"{stage}heat.mixer."
-        mixers.append(_mixer(state, prefix))
-        if mixers[-1] != NO_HEAT:
-            mixed = state[f"{prefix}in_proj.weight"].shape[0] // 2
-            inner.append((dim // 2 if split else dim, mixed))
+    depths = [lengths[f"{stage}blocks"] for stage in stages]
+    mixers = [_mixer(state, f"{stage}heat.mixer.") for stage in stages]
+    inner = [
+        (dim, state[f"{stage}heat.mixer.in_proj.weight"].shape[0] // 2)
+        for stage, dim, mixer in zip(stages, channels, mixers, strict=True)
+        if mixer != NO_HEAT
+    ]
     return {
         "channels": channels,
         "depths": depths,
         "mixers": mixers,
-        "heat_placement": "beside" if beside else "after",
-        **({"heat_ratio": _heat_ratio(inner, 4 if beside else 8)} if inner else {}),
+        **({"heat_ratio": _heat_ratio(inner)} if inner else {}),
         **_fve_size(state),
     }
 
 
-def _heat_ratio(scales: list[tuple[int, int]], least: int) -> float:
+def _heat_ratio(scales: list[tuple[int, int]]) -> float:
     """Return the ratio that gives the mixed channels of all scales: (channels, mixed channels)."""
     for ratio in sorted((mixed / dim for dim, mixed in scales), reverse=True):
-        if all(max(least, round(dim * ratio)) == mixed for dim, mixed in scales):
+        if all(max(8, round(dim * ratio)) == mixed for dim, mixed in scales):
             return ratio
     raise ValueError("no heat_ratio gives the channels")
 

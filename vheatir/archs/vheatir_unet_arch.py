@@ -2,8 +2,8 @@
 
 The layout is that of DRUNet (Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser
 Prior", TPAMI 2021, arXiv 2008.13751): strided 2x2 convolutions for down- and upsampling, additive
-skip connections, any image size. Heat blocks follow the convolution blocks of a scale or run in
-parallel with them; at the coarsest scale, conduction over the whole image costs almost nothing.
+skip connections, any image size. A heat block follows the convolution blocks of a scale; at the
+coarsest scale, conduction over the whole image costs almost nothing.
 """
 
 from __future__ import annotations
@@ -14,17 +14,30 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from vheatir.archs.base import ImageNetwork, check_positive
-from vheatir.archs.blocks import (
-    HeatResidual,
-    ResidualConvBlock,
-    SplitBlock,
-    frequency_embedding_for,
-)
-from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.archs.blocks import HeatResidual, ResidualConvBlock, frequency_embedding_for
+from vheatir.errors import VHeatIRError
 
 #: Value of ``mixers`` for a scale with convolutions only.
 NO_HEAT = "conv"
-PLACEMENTS = ("after", "beside")
+
+
+class Stage(nn.Module):
+    """The blocks of one scale in the encoder or decoder: convolutions, then heat if any."""
+
+    def __init__(
+        self, dim: int, depth: int, mixer: str, heat_ratio: float, fve_size: int, index: int
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(ResidualConvBlock(dim) for _ in range(depth)))
+        self.heat: HeatResidual | None = None
+        if mixer != NO_HEAT:
+            self.heat = HeatResidual(dim, mixer, max(8, round(dim * heat_ratio)), index)
+        self.fve = frequency_embedding_for(self, dim, fve_size)
+
+    def forward(self, x: Tensor, level: Tensor | None = None) -> Tensor:
+        """Map features (B, C, H, W) to the same shape; ``level`` (B,) or None."""
+        x = self.blocks(x)
+        return x if self.heat is None else self.heat(x, self.fve, level)
 
 
 class VHeatIRUNet(ImageNetwork):
@@ -42,9 +55,7 @@ class VHeatIRUNet(ImageNetwork):
         mixers: for each scale ``"conv"`` (convolutions only) or a key of
             :data:`vheatir.archs.mixers.MIXERS` for the heat blocks of that scale.
         heat_ratio: fraction of the channels of a scale that conduct heat.
-        heat_placement: ``"after"``: one heat block after the convolution blocks of a scale;
-            ``"beside"``: heat in parallel with the convolutions of every block, on half of the
-            channels.
+        heat_placement: ``"after"``, the only value: configurations saved with weights name it.
         fve_size: side of the frequency value embedding's grid, for ``"hco"``.
         level_scale: as in :class:`vheatir.archs.VHeatIR`.
 
@@ -54,6 +65,8 @@ class VHeatIRUNet(ImageNetwork):
         VHeatIRError: invalid arguments, or input of the wrong shape.
     """
 
+    #: Builds the blocks of a scale; a plug-in may replace it.
+    stage: ClassVar[type[nn.Module]] = Stage
     #: Keyword arguments of each named size, those of ``options/_base/unet_*.yml``.
     SIZES: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {"channels": [64] * 3, "depths": [2, 2, 2], "mixers": [NO_HEAT, NO_HEAT, "hco"]},
@@ -84,23 +97,26 @@ class VHeatIRUNet(ImageNetwork):
                 f"channels {list(channels)}, depths {list(depths)} and mixers {list(mixers)} "
                 "have different numbers of scales: give one value per scale in each"
             )
-        if heat_placement not in PLACEMENTS:
-            raise unknown_name("heat_placement", heat_placement, PLACEMENTS)
+        if heat_placement != "after":
+            raise VHeatIRError(
+                f"heat_placement {heat_placement!r} is not part of the package: 'beside' is the "
+                "network VHeatIRUNetBeside of studies.heat.mixers, in a checkout"
+            )
         check_positive(channels=min(channels), heat_ratio=heat_ratio, fve_size=fve_size)
         super().__init__(in_chans, out_chans, channels[0], downscale, level_scale)
         self.multiple = downscale * 2 ** (len(channels) - 1)
         stages = [
-            (dim, depth, mixer, heat_ratio, heat_placement, fve_size)
+            (dim, depth, mixer, heat_ratio, fve_size)
             for dim, depth, mixer in zip(channels, depths, mixers, strict=True)
         ]
         pairs = list(zip(channels[:-1], channels[1:], strict=True))
-        self.encoder = nn.ModuleList(Stage(*stage, 0) for stage in stages[:-1])
+        self.encoder = nn.ModuleList(self.stage(*stage, 0) for stage in stages[:-1])
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
-        self.body = Stage(*stages[-1], 0)
+        self.body = self.stage(*stages[-1], 0)
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs
         )
-        self.decoder = nn.ModuleList(Stage(*stage, 1) for stage in stages[:-1])
+        self.decoder = nn.ModuleList(self.stage(*stage, 1) for stage in stages[:-1])
         self.add_last_conv(channels[0])
 
     def features(self, planes: Tensor, strength: Tensor | None) -> Tensor:
@@ -115,37 +131,3 @@ class VHeatIRUNet(ImageNetwork):
         for stage, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
             y = stage(up(y) + skips.pop(), strength)
         return y + first
-
-
-class Stage(nn.Module):
-    """The blocks of one scale in the encoder or decoder: convolutions with heat after or beside."""
-
-    def __init__(
-        self,
-        dim: int,
-        depth: int,
-        mixer: str,
-        heat_ratio: float,
-        heat_placement: str,
-        fve_size: int,
-        index: int,
-    ) -> None:
-        super().__init__()
-        beside = heat_placement == "beside" and mixer != NO_HEAT
-        width = dim // 2 if beside else dim
-        inner = max(4 if beside else 8, round(width * heat_ratio))
-        convolutions, splits = (0, depth) if beside else (depth, 0)
-        self.blocks = nn.Sequential(*(ResidualConvBlock(dim) for _ in range(convolutions)))
-        # windows alternate between unshifted and shifted from block to block
-        self.split_blocks = nn.ModuleList(SplitBlock(dim, mixer, inner, i) for i in range(splits))
-        self.heat: HeatResidual | None = None
-        if mixer != NO_HEAT and not beside:
-            self.heat = HeatResidual(dim, mixer, inner, index)
-        self.fve = None if mixer == NO_HEAT else frequency_embedding_for(self, width, fve_size)
-
-    def forward(self, x: Tensor, level: Tensor | None = None) -> Tensor:
-        """Map features (B, C, H, W) to the same shape; ``level`` (B,) or None."""
-        x = self.blocks(x)
-        for block in self.split_blocks:
-            x = block(x, self.fve, level)
-        return x if self.heat is None else self.heat(x, self.fve, level)

@@ -77,8 +77,6 @@ class Trainer:
         self.watch = LossWatch(experiment.states, self.feed.names)
         self.signals = StopSignals()
         self._stopping = False
-        # Whether the training state is that of a complete iteration, with log and validation.
-        self._is_consistent = True
 
     def run(self) -> None:
         """Train to the end or until a signal.
@@ -106,11 +104,19 @@ class Trainer:
             if batches is None or current != stage:
                 stage, batches = current, self.feed.batches(current, self.samples_seen)
             rate = learning_rate(train, self.iteration, done)
-            loss = self.train_step(batches, rate)
+            loss, samples = self.forward_backward(batches)
+            # All that processes exchange precedes the step: if it fails because one of them died,
+            # the state is that of the iteration before, complete with log and validation.
+            can_step = not train.skip_nonfinite or self.model.can_step(loss)
             self._synchronise(started)
+            reported = can_step and self._is_reported(self.iteration + 1)
+            if reported:
+                self.watch.check()
+                loss = self.processes.mean(loss)
+            self.step(can_step, rate, samples)
             last = self.done() >= 1
-            if last or self.iteration % logger.print_freq == 0:
-                self.report(loss, rate, line)
+            if reported:
+                self.report(float(loss), rate, line)
             else:
                 line.advance(self.iteration)
             if not last and self.iteration % self.options.val.val_freq == 0:
@@ -119,7 +125,6 @@ class Trainer:
                 self._stop(self.signals.received or signal.SIGTERM)
             if not last and self.iteration % logger.save_checkpoint_freq == 0:
                 self.save()
-            self._is_consistent = True
         if not self.scores or self.scores[-1][0] != self.iteration:
             self.validate(line)
         self.save()
@@ -128,52 +133,43 @@ class Trainer:
         """Return the fraction of the training that is done, 0 to 1."""
         return progress(self.options.train, self.iteration, self.minutes)
 
-    def train_step(self, batches: Iterator[dict[str, Any]], rate: float) -> torch.Tensor | None:
-        """Run one iteration: the gradients of its batches, and an optimiser step.
+    def forward_backward(self, batches: Iterator[dict[str, Any]]) -> tuple[torch.Tensor, int]:
+        """Accumulate the gradients of one iteration; return its mean loss and number of samples.
 
         Args:
             batches: the training batches, of which ``train: accumulate`` are taken.
-            rate: learning rate.
-
-        Returns:
-            Mean loss; None if the iteration was skipped, whose samples count as seen.
         """
-        train = self.options.train
+        accumulate = self.options.train.accumulate
         losses, samples = [], 0
-        for number in range(1, train.accumulate + 1):
+        for number in range(1, accumulate + 1):
             batch = self._next_batch(batches)
-            last = number == train.accumulate
-            losses.append(self.model.accumulate_gradients(batch, 1 / train.accumulate, last))
+            last = number == accumulate
+            losses.append(self.model.accumulate_gradients(batch, 1 / accumulate, last))
             self.watch.add(self.iteration + 1, losses[-1], batch)
             samples += len(batch["gt"]) * self.processes.count
-        loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
-        skip = train.skip_nonfinite and not self.model.can_step(loss)
-        self._is_consistent = False
-        if skip:
-            self.model.drop_gradients()
-            self.watch.skip(self.iteration + 1, self.processes.is_main)
-        else:
-            self.model.step(rate, self.iteration)
-        self.iteration += 1
-        self.samples_seen += samples
-        return None if skip else loss
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean(), samples
 
-    def report(self, loss: torch.Tensor | None, rate: float, line: ProgressLine) -> None:
-        """Check the losses since the last report; log that of an iteration not skipped.
+    def step(self, can_step: bool, rate: float, samples: int) -> None:
+        """Finish an iteration with an optimiser step.
 
         Args:
-            loss: loss of the iteration; None if it was skipped.
+            can_step: whether loss and gradients are finite; otherwise the step is skipped, and its
+                samples count as seen.
             rate: learning rate.
-            line: where to log.
-
-        Raises:
-            VHeatIRError: a loss is not finite.
+            samples: number of samples of the iteration.
         """
-        self.watch.check()
-        if loss is not None:
-            value = float(self.processes.mean(loss))
-            self.losses.append([self.iteration, self.minutes, value, rate])
-            line.report(self.iteration, self.samples_seen, self.done(), value, rate)
+        if can_step:
+            self.model.step(rate, self.iteration)
+        else:
+            self.model.drop_gradients()
+            self.watch.skip(self.iteration + 1, self.processes.is_main)
+        self.iteration += 1
+        self.samples_seen += samples
+
+    def report(self, loss: float, rate: float, line: ProgressLine) -> None:
+        """Log the loss, over all processes, and the learning rate of the iteration."""
+        self.losses.append([self.iteration, self.minutes, loss, rate])
+        line.report(self.iteration, self.samples_seen, self.done(), loss, rate)
 
     def validate(self, line: ProgressLine) -> None:
         """Evaluate the EMA weights on the validation sets, in the main process only."""
@@ -283,10 +279,15 @@ class Trainer:
 
     # --- stopping and failures ---
 
+    def _is_reported(self, iteration: int) -> bool:
+        """Whether the loss of an iteration is logged, as those of the last one are."""
+        at_end = progress(self.options.train, iteration, self.minutes) >= 1
+        return at_end or iteration % self.options.logger.print_freq == 0
+
     def _synchronise(self, started: float) -> None:
         """Update elapsed time and stop flag, synchronised over the processes."""
         minutes = (time.monotonic() - started) / 60
-        if self.processes.count == 1 or self.iteration % _SYNC_EVERY == 0:
+        if self.processes.count == 1 or (self.iteration + 1) % _SYNC_EVERY == 0:
             self._stopping, self.minutes = self.processes.agree(
                 self.signals.received is not None, minutes, self.device
             )
@@ -311,11 +312,10 @@ class Trainer:
             self._stop(self.signals.received)
 
     def _lost_process(self, error: RuntimeError) -> VHeatIRError:
-        """Save the state if it is consistent; return the error to raise."""
+        """Save the state of the last complete iteration; return the error to raise."""
         self.watch.check()  # may be the cause
         self.model.drop_gradients()
-        if self._is_consistent:
-            self.save()
+        self.save()
         newest = newest_state(self.experiment.states)
         return VHeatIRError(
             f"another process of this run has ended at iteration {self.iteration} "

@@ -1,4 +1,4 @@
-"""The mixers of the heat study. Importing this package registers them with vHeatIR.
+"""The mixers and one network of the heat study. Importing this package registers them.
 
 After ``import studies.heat.mixers``, networks, option files and weight files may name them, in this
 process. ``python -m studies.heat.mixers -opt FILE`` is ``vheatir/train.py`` with them.
@@ -15,9 +15,11 @@ from studies.heat.mixers.adaptive_heat import (
     PilotAdaptiveHeat2d,
     SmoothAdaptiveHeat2d,
 )
+from studies.heat.mixers.beside import VHeatIRUNetBeside
 from studies.heat.mixers.depthwise import DepthwiseConv7Mixer
 from studies.heat.mixers.edge_heat import EdgeHeat2d
 from studies.heat.mixers.gain import HeavyTailedHeat2d, SpectralGain2d
+from vheatir.archs import ARCHS
 from vheatir.archs.mixers import MIXERS
 from vheatir.archs.mixers.window_attention import WindowAttention2d
 
@@ -38,3 +40,4 @@ MIXERS.update(
         "attention_7": partial(WindowAttention2d, window=7),  # SwinIR's for JPEG artifacts
     }
 )
+ARCHS["VHeatIRUNetBeside"] = VHeatIRUNetBeside
