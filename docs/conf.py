@@ -67,7 +67,7 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]  # else headed "Variables"
 napoleon_use_rtype = False
 
 # Every reference to a name of this package must resolve. Nothing is fetched, so names of other
@@ -88,6 +88,8 @@ sphinx_gallery_conf = {
     "filename_pattern": "plot_" if find_spec("deepinv") else "plot_(?!deepinv)",
     "abort_on_example_error": True,
     "download_all_examples": False,
+    "within_subsection_order": "FileNameSortKey",
+    "thumbnail_size": (400, 170),
     "show_memory": False,
     "show_signature": False,
     "remove_config_comments": True,
@@ -133,18 +135,21 @@ def visit_math_block(translator: Any, node: nodes.math_block) -> None:
 
 
 def resolve_alias(app: Any, env: Any, node: Any, contnode: Any) -> Any:
-    """Resolve a name that a package re-exports to where the object is documented."""
+    """Resolve a name where the object is documented: of a re-export, or of a class by itself."""
     target = node.get("reftarget", "")
-    if node.get("refdomain") != "py" or not target.startswith("vheatir."):
+    if node.get("refdomain") != "py" or not target:
         return None
     domain = env.get_domain("py")
-    found = find_object(target)
-    for name in domain.objects if found is not None else ():
-        if name.rpartition(".")[2] == target.rpartition(".")[2] and find_object(name) is found:
-            return domain.resolve_xref(
-                env, node["refdoc"], app.builder, "obj", name, node, contnode
-            )
-    return None
+    last = target.rpartition(".")[2]
+    named = [name for name in domain.objects if name.endswith(f".{last}")]
+    if target.startswith("vheatir."):
+        found = find_object(target)
+        named = [name for name in named if found is not None and find_object(name) is found]
+    else:
+        named = [name for name in named if name.endswith(f".{target}")]
+    if len({domain.objects[name].node_id for name in named}) != 1:
+        return None
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", named[0], node, contnode)
 
 
 def find_object(name: str) -> Any:

@@ -30,12 +30,11 @@ noisy = add_noise(clean.astype(np.float32) / 255, SIGMA, np.random.default_rng(0
 results = {
     "noisy": noisy,
     "non-local means": denoise_nl_means(
-        noisy, patch_size=5, patch_distance=6, h=0.6 * SIGMA / 255, sigma=SIGMA / 255,
-        channel_axis=-1,
+        noisy, 5, 6, h=0.6 * SIGMA / 255, sigma=SIGMA / 255, channel_axis=-1
     ),
     "U small": Restorer("denoise_color_small", "cpu").restore(noisy, SIGMA),
     "U medium": Restorer("denoise_color_medium", "cpu").restore(noisy, SIGMA),
-}  # fmt: skip
+}
 
 # %%
 # PSNR and SSIM are measured on 8-bit images, over all of R, G and B, as the published tables do.

@@ -53,11 +53,8 @@ restorer = Restorer("denoise_color_small", "cpu")
 influence = trace_influence(restorer, clean, (120, 120), level=25)
 
 maps = [*influence.stages, influence.receptive_field]
-columns = 4
-figure, axes = plt.subplots(
-    -(-len(maps) // columns), columns, figsize=(7.3, 2.25 * -(-len(maps) // columns)), dpi=100,
-    squeeze=False, layout="constrained",
-)  # fmt: skip
+rows = -(-len(maps) // 4)
+figure, axes = plt.subplots(rows, 4, figsize=(7.3, 2.25 * rows), dpi=100, layout="constrained")
 for axis in axes.flat:
     axis.axis("off")
 for axis, panel in zip(axes.flat, maps, strict=False):
