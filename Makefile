@@ -59,5 +59,5 @@ docs: $(DOCS_READY)
 	$(RUN) -m sphinx -W --keep-going -b html -d build/doctrees docs build/docs
 
 clean:
-	rm -rf docs/cards docs/gallery docs/sg_execution_times.rst
+	rm -rf docs/cards docs/gallery
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

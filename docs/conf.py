@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
+EXAMPLES = ROOT / "examples"
 sys.path.insert(0, str(ROOT))  # documents this checkout, also where another one is installed
 os.environ.setdefault("MPLBACKEND", "agg")
 
@@ -40,7 +41,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "**/GALLERY_HEADER.rst", "sg_execution_times.rst"]
+exclude_patterns = ["**/GALLERY_HEADER.rst"]
 highlight_language = "none"  # blocks without a language are shell commands, tables, YAML
 
 # Pages stay readable in the repository: plain Markdown, and formulas between dollar signs.
@@ -62,6 +63,10 @@ html_theme_options = {
 copybutton_exclude = ".linenos, .gp, .go"
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
+# Integrations are documented without the packages that they integrate with.
+autodoc_mock_imports = [
+    name for name in ("deepinv", "huggingface_hub", "spandrel") if find_spec(name) is None
+]
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
@@ -90,6 +95,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "within_subsection_order": "FileNameSortKey",
     "thumbnail_size": (400, 170),
+    "write_computation_times": False,
     "show_memory": False,
     "show_signature": False,
     "remove_config_comments": True,
@@ -108,17 +114,25 @@ def copy_cards(app: Any) -> None:
 
 
 def adapt_source(app: Any, docname: str, content: list[str]) -> None:
-    """Give a written table its title; let links lead out of docs/, as they do in the repository."""
+    """Give a written table its title; let links lead where they do in the repository."""
     text = f"# {TITLES[docname]}\n\n{content[0]}" if docname in TITLES else content[0]
     here = (DOCS / docname).parent
 
     def redirect(link: re.Match[str]) -> str:
         target = (here / link[1]).resolve()
         if target.parent == ZOO:
-            return f"]({os.path.relpath(DOCS / 'cards', here)}/{target.name})"
-        return link[0] if target.is_relative_to(DOCS) else f"](path:{link[1]})"
+            page = DOCS / "cards" / target.name
+        elif target == EXAMPLES:
+            page = DOCS / "gallery" / "index.rst"
+        elif target.parent == EXAMPLES:
+            page = DOCS / "gallery" / f"{target.stem}.rst"
+        elif target.suffix == ".md" and not target.is_relative_to(DOCS):
+            return f"](path:{link[1]})"  # a file to download, not a page
+        else:
+            return link[0]
+        return f"]({os.path.relpath(page, here)})"
 
-    content[0] = re.sub(r"\]\((\.\./[^)#]+\.md)\)", redirect, text)
+    content[0] = re.sub(r"\]\((\.\./[^)#\s]+)\)", redirect, text)
 
 
 def visit_inline_math(translator: Any, node: nodes.math) -> None:
@@ -153,26 +167,21 @@ def resolve_alias(app: Any, env: Any, node: Any, contnode: Any) -> Any:
 
 
 def find_object(name: str) -> Any:
-    """Import what a dotted name stands for; None if there is no such thing."""
-    parts = name.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        try:
-            found: Any = import_module(".".join(parts[:cut]))
-            for part in parts[cut:]:
-                found = getattr(found, part)
-        except (ImportError, AttributeError):
-            continue
-        return found
-    return None
+    """Return what a dotted name stands for; None if there is no such thing."""
+    try:
+        return resolve_name(name)
+    except (ImportError, AttributeError):
+        return None
 
 
-def hide_options(
-    app: Any, what: str, name: str, found: Any, options: Any, signature: Any, returns: Any
-) -> Any:
-    """Leave out the signature of an option section, which is its list of options again."""
+def shorten_signature(
+    app: Any, what: str, name: str, found: Any, options: Any, signature: str | None, returns: str
+) -> tuple[str | None, str | None] | None:
+    """Write NDArray as the source does; leave out the options of a section, which are listed."""
     if what == "class" and issubclass(found, BaseModel):
         return "", returns
-    return None
+    array = re.compile(r"ndarray\[tuple\[Any, \.\.\.\], dtype\[(\w+)\]\]")
+    return tuple(text and array.sub(r"NDArray[\1]", text) for text in (signature, returns))
 
 
 def setup(app: Any) -> None:
@@ -181,4 +190,4 @@ def setup(app: Any) -> None:
     app.connect("builder-inited", copy_cards)
     app.connect("source-read", adapt_source)
     app.connect("missing-reference", resolve_alias)
-    app.connect("autodoc-process-signature", hide_options)
+    app.connect("autodoc-process-signature", shorten_signature)

@@ -4,7 +4,7 @@ Train a tiny network
 
 Seven hundred iterations of a network with 72,000 parameters, on photographs of scikit-image.
 On the command line, this is ``python vheatir/train.py -opt options/quickstart.yml``, which takes
-three minutes and goes further. It needs the packages of ``pip install 'vheatir[train]'``.
+three minutes and goes further. Training needs the extra ``train``.
 """
 
 # sphinx_gallery_thumbnail_number = 2

@@ -51,7 +51,7 @@ class Task:
 
     @property
     def channels(self) -> int:
-        """Number of image channels: 1 or 3."""
+        """Number of image channels, 1 or 3."""
         return 3 if self.color == "rgb" else 1
 
     @property

@@ -12,7 +12,7 @@ from vheatir.errors import VHeatIRError, unknown_name
 
 Subsampling = Literal["4:2:0", "4:2:2", "4:4:4"]
 
-#: Chroma blocks of 4:2:0 span 16 pixels, so the phase of the JPEG grid is drawn from 16.
+#: The phase of the JPEG grid is drawn from 16, since subsampled chroma blocks span 16 pixels.
 JPEG_UNIT = 16
 
 _SUBSAMPLING: dict[str, int] = {

@@ -417,7 +417,7 @@ class AutoRestorer(Restorer):
 
     @property
     def name(self) -> str:
-        """``"auto"``: the models have names of their own."""
+        """``"auto"``, since the models have names of their own."""
         return "auto"
 
     def __getattr__(self, name: str) -> Any:

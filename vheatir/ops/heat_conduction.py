@@ -137,7 +137,7 @@ class HeatConduction2d(nn.Module):
         super().__init__()
         inner = inner_dim or dim
         self.backend: Backend = backend
-        #: Whether inference may keep the decay between calls: see :mod:`vheatir.ops.fast.decay`.
+        #: Whether inference may keep the decay between calls, see :mod:`vheatir.ops.fast.decay`.
         self.cache_decay = True
         self.dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.in_proj = nn.Linear(dim, 2 * inner)
