@@ -119,7 +119,8 @@ def public_names(package: str) -> list[str]:
 
 def test_every_public_name_is_in_the_api_reference() -> None:
     known = documented()
-    assert vheatir.__all__
+    index = (DOCS / "api" / "index.md").read_text("utf-8")
+    assert not [name for name in vheatir.__all__ if f"`{name}`" not in index]
     objects = documented_objects(known)
     for package in PACKAGES:
         for name in public_names(package):
