@@ -1,6 +1,7 @@
 # Sets up its own virtual environment; needs only Python >= 3.10.
 #   make quickstart   train a small network on bundled photographs, print the table
 #   make test         run the tests
+#   make docs         build the documentation, with its gallery: build/docs/index.html
 # Variables: PYTHON (interpreter), VENV (where to install), TORCH (the pair to install),
 # PIP_FLAGS (such as an --extra-index-url that offers CPU builds of PyTorch).
 
@@ -12,9 +13,10 @@ PIP_FLAGS ?=
 
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
 .DEFAULT_GOAL := quickstart
-.PHONY: setup quickstart test lint format clean
+.PHONY: setup quickstart test lint format docs clean
 
 setup: $(READY)
 
@@ -47,5 +49,15 @@ format: $(READY)
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
+$(DOCS_READY): $(READY)
+	$(RUN) -m pip install $(PIP_FLAGS) $(TORCH) -e '.[docs]'
+	touch $(DOCS_READY)
+
+# Once installed, nothing is downloaded. Any warning is an error. The gallery runs again where an
+# example changed.
+docs: $(DOCS_READY)
+	$(RUN) -m sphinx -W --keep-going -b html -d build/doctrees docs build/docs
+
 clean:
+	rm -rf docs/cards docs/gallery
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

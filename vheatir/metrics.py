@@ -56,6 +56,10 @@ def to_uint8(image: Image) -> NDArray[np.uint8]:
 
     Raises:
         TypeError: the dtype is neither ``uint8`` nor floating point.
+
+    Example:
+        >>> to_uint8(np.array([-0.1, 0.5, 1.2]))
+        array([  0, 128, 255], dtype=uint8)
     """
     if image.dtype == np.uint8:
         return image
@@ -78,6 +82,11 @@ def psnr(image: Image, reference: Image, *, border: int = 0, data_range: float =
 
     Raises:
         VHeatIRError: the shapes differ, or the border leaves nothing.
+
+    Example:
+        >>> clean = np.full((8, 8, 3), 100, np.uint8)
+        >>> round(psnr(clean + np.uint8(5), clean), 2)
+        34.15
     """
     a, b = _prepare(image, reference, border)
     return _decibels(float(np.mean((a - b) ** 2)), data_range)
@@ -100,6 +109,11 @@ def ssim(image: Image, reference: Image, *, border: int = 0, data_range: float =
 
     Raises:
         VHeatIRError: the shapes differ, or the image is smaller than the window.
+
+    Example:
+        >>> clean = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
+        >>> ssim(clean, clean)
+        1.0
     """
     a, b = _prepare(image, reference, border)
     if min(a.shape[:2]) < SSIM_WINDOW:

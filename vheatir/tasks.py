@@ -51,7 +51,7 @@ class Task:
 
     @property
     def channels(self) -> int:
-        """Number of image channels: 1 or 3."""
+        """Number of image channels, 1 or 3."""
         return 3 if self.color == "rgb" else 1
 
     @property
@@ -60,6 +60,7 @@ class Task:
         return self.level_name is not None
 
 
+#: The tasks by name.
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
@@ -102,6 +103,10 @@ def get_task(name: str) -> Task:
 
     Raises:
         VHeatIRError: unknown task.
+
+    Example:
+        >>> get_task("denoise_color").level_range
+        (0.0, 55.0)
     """
     try:
         return {**TASKS, **{task.name: task for task in PAIRED_TASKS.values()}}[name]

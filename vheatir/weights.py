@@ -80,6 +80,15 @@ def save_weights(
 
     Raises:
         VHeatIRError: ``network`` was not built by :func:`vheatir.archs.build_network`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> network = build_network({"type": "VHeatIRUNet", "size": "small"})
+        >>> with TemporaryDirectory() as folder:
+        ...     info = {"task": "photo", "level": None}
+        ...     file = save_weights(f"{folder}/mine.safetensors", network, info)
+        ...     load_weights(file).info["task"]
+        'photo'
     """
     # Cloned: a foreign network may share a tensor between modules.
     state = {

@@ -149,12 +149,12 @@ def test_the_api_from_a_client(
     np.testing.assert_array_equal(read_image(part[1]), apply_strength(photograph, expected, 50, 0))
 
 
-def test_the_readmes_snippet(
+def test_the_snippet_of_the_documentation(
     serve: Any, tmp_path: Path, weights: dict[str, Path], photograph: np.ndarray[Any, Any]
 ) -> None:
     pytest.importorskip("gradio_client")
     write_image(tmp_path / "photo.png", photograph[:64, :64])
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/restore.md").read_text("utf-8"), re.S)
     snippet = next(block for block in blocks if "gradio_client" in block)
     address = serve("--weights", weights["all_levels"])
     assert "http://127.0.0.1:7860" in snippet

@@ -46,6 +46,11 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         VHeatIRError: unknown type, size or argument (the message suggests the closest valid one),
             or an invalid value.
+
+    Example:
+        >>> network = build_network({"type": "VHeatIRUNet", "size": "small", "in_chans": 1})
+        >>> sum(weight.numel() for weight in network.parameters())
+        834596
     """
     arguments = dict(config)
     name = arguments.pop("type", None)

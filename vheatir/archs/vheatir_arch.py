@@ -48,6 +48,11 @@ class VHeatIR(ImageNetwork):
 
     Raises:
         VHeatIRError: invalid arguments, or input of the wrong shape.
+
+    Example:
+        >>> network = VHeatIR(embed_dim=16, depths=[1, 1])
+        >>> network(torch.rand(1, 3, 37, 50)).shape  # any size
+        torch.Size([1, 3, 37, 50])
     """
 
     #: Keyword arguments of each named size; they may be combined with any others.

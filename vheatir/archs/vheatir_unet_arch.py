@@ -63,6 +63,12 @@ class VHeatIRUNet(ImageNetwork):
 
     Raises:
         VHeatIRError: invalid arguments, or input of the wrong shape.
+
+    Example:
+        >>> import torch
+        >>> network = VHeatIRUNet(1, channels=[16, 24], depths=[1, 1], mixers=["conv", "hco"])
+        >>> network(torch.rand(1, 1, 37, 50)).shape  # any size
+        torch.Size([1, 1, 37, 50])
     """
 
     #: Builds the blocks of a scale; a plug-in may replace it.

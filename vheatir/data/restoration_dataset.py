@@ -22,7 +22,7 @@ from vheatir.data.sources import ImageSource
 from vheatir.degradations import DegradationRange, degrade_for_training
 from vheatir.errors import VHeatIRError
 
-#: Flips and rotations of a crop: all eight, none, or those of BasicSR's ``use_hflip`` (mirrored or
+#: Flips and rotations of a crop, all eight, none, or those of BasicSR's ``use_hflip`` (mirrored or
 #: not) or of its ``use_rot`` (upside down or not, transposed or not) alone.
 Augment = bool | Literal["flip", "rotate"]
 

@@ -12,7 +12,7 @@ from vheatir.errors import VHeatIRError, unknown_name
 
 Subsampling = Literal["4:2:0", "4:2:2", "4:4:4"]
 
-#: Chroma blocks of 4:2:0 span 16 pixels, so the phase of the JPEG grid is drawn from 16.
+#: The phase of the JPEG grid is drawn from 16, since subsampled chroma blocks span 16 pixels.
 JPEG_UNIT = 16
 
 _SUBSAMPLING: dict[str, int] = {
@@ -34,6 +34,12 @@ def add_noise(
 
     Returns:
         ``float32`` of the same shape, neither clipped nor rounded.
+
+    Example:
+        >>> gray = np.full((100, 100), 0.5, np.float32)
+        >>> noisy = add_noise(gray, 25, np.random.default_rng(0))
+        >>> print(f"{255 * noisy.std():.1f}")
+        24.9
     """
     _check_sigma(sigma)
     noise = rng.standard_normal(image.shape, dtype=np.float32)
@@ -107,6 +113,11 @@ def jpeg_compress(
 
     Returns:
         ``uint8`` of the same shape, RGB or gray.
+
+    Example:
+        >>> image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+        >>> jpeg_compress(image, 10).shape
+        (32, 48, 3)
     """
     data = np.frombuffer(jpeg_bytes(image, quality, subsampling), np.uint8)
     decoded = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if image.ndim == 2 else cv2.IMREAD_COLOR)

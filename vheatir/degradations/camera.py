@@ -137,6 +137,13 @@ def add_camera_noise(
 
     Returns:
         ``float32`` of the same shape, neither clipped nor rounded.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> photograph = np.full((64, 96, 3), 0.5, np.float32)
+        >>> noisy = add_camera_noise(photograph, CameraNoise.draw(rng, luma_std=5), rng)
+        >>> noisy.shape, noisy.dtype
+        ((64, 96, 3), dtype('float32'))
     """
     gray = image.ndim == 2
     rgb = stack(image, image, image) if gray else image

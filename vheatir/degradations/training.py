@@ -15,7 +15,7 @@ from vheatir.degradations.basic import JPEG_UNIT, Subsampling, add_noise, jpeg_c
 from vheatir.degradations.photo import PhotoDegradation, degrade_photo
 from vheatir.tasks import Task
 
-#: Phase of the 8x8 JPEG grid in a crop: aligned to its corner, random, or half of each.
+#: Phase of the 8x8 JPEG grid in a crop, aligned to its corner, random, or half of each.
 JpegGrid = Literal["aligned", "random", "half"]
 
 

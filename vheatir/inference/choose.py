@@ -80,6 +80,15 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
             ``uint16``, or floating in [0, 1]. Gray stored as RGB counts as gray.
         quality: JPEG quality of the source file, see
             :func:`vheatir.inference.estimate.jpeg_quality`; None for other files.
+
+    Example:
+        >>> from vheatir.bundled import heldout_photographs
+        >>> from vheatir.degradations import jpeg_compress
+        >>> photograph = heldout_photographs()["coffee"]
+        >>> choose_model(jpeg_compress(photograph, 20)).model
+        'jpeg_color'
+        >>> choose_model(np.zeros((64, 64), np.uint8)).message
+        'no damage: flat areas without noise'
     """
     colors = color_channels(image)
     color = "gray" if colors.ndim == 2 else "color"

@@ -113,6 +113,12 @@ def estimate_noise(image: NDArray[Any]) -> NoiseEstimate:
 
     Returns:
         The estimate; all zero for an image of fewer than 48 pixels along a side.
+
+    Example:
+        >>> flat = np.full((128, 128, 3), 0.5)
+        >>> noise = np.random.default_rng(0).normal(0, 10 / 255, flat.shape)
+        >>> estimate_noise(flat + noise).correlated
+        False
     """
     if min(image.shape[:2]) < _MIN_SIDE:
         return NoiseEstimate(0.0, 0.0, False, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)

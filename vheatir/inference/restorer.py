@@ -97,6 +97,16 @@ class Restorer:
 
     Raises:
         VHeatIRError: no such model, or no such device.
+
+    Example:
+        >>> from vheatir.bundled import heldout_photographs
+        >>> photograph = heldout_photographs()["chelsea"][:64, :64]
+        >>> restorer = Restorer("denoise_color_small", "cpu")
+        >>> restorer.level_range
+        (0.0, 55.0)
+        >>> restored = restorer.restore(photograph, level=10)
+        >>> restored.shape, restored.dtype
+        ((64, 64, 3), dtype('uint8'))
     """
 
     def __new__(cls, model: object = None, *args: Any, **kwargs: Any) -> Restorer:
@@ -377,6 +387,15 @@ class AutoRestorer(Restorer):
         precision: precision of every model; see :class:`Restorer`.
         imports: modules to import; the released models need none.
         load: factory of the restorer for a task; ``Restorer`` by default.
+
+    Example:
+        >>> from vheatir.bundled import heldout_photographs
+        >>> photograph = heldout_photographs()["coffee"][:96, :96]
+        >>> noise = np.random.default_rng(0).normal(0, 20, photograph.shape)
+        >>> noisy = (photograph + noise).clip(0, 255).astype(np.uint8)
+        >>> result = Restorer("auto", "cpu").restore_detailed(noisy)
+        >>> result.choice.model, round(result.level)
+        ('denoise_color', 20)
     """
 
     def __init__(
@@ -399,7 +418,7 @@ class AutoRestorer(Restorer):
 
     @property
     def name(self) -> str:
-        """``"auto"``: the models have names of their own."""
+        """``"auto"``, since the models have names of their own."""
         return "auto"
 
     def __getattr__(self, name: str) -> Any:

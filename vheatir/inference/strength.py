@@ -100,6 +100,14 @@ def apply_strength(
 
     Raises:
         VHeatIRError: the arrays differ in shape or dtype, or a percentage is out of range.
+
+    Example:
+        >>> before = np.full((32, 32, 3), 100, np.uint8)
+        >>> restored = np.full((32, 32, 3), 110, np.uint8)
+        >>> bool((apply_strength(before, restored, 0, 0) == before).all())
+        True
+        >>> bool((apply_strength(before, restored, 100, 100) == restored).all())
+        True
     """
     luma, chroma = parse_strength((luma, chroma))
     if before.shape != restored.shape or before.dtype != restored.dtype:

@@ -64,6 +64,13 @@ def dct2(x: Tensor, dim: tuple[int, int] = (-2, -1), backend: Backend = "auto") 
 
     Raises:
         VHeatIRError: unknown backend.
+
+    Example:
+        >>> x = torch.ones(4, 4)
+        >>> dct2(x)[0, 0]  # the mean, times the square root of the number of pixels
+        tensor(4.)
+        >>> torch.allclose(idct2(dct2(x)), x)
+        True
     """
     return transform(x, dim, backend)
 

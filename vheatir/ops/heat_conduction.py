@@ -64,6 +64,15 @@ def heat_conduction(
 
     Returns:
         Temperature U^t, shape and dtype of ``u``. The mean over ``dim`` is conserved.
+
+    Example:
+        A hot pixel spreads; no heat is lost.
+
+        >>> plate = torch.zeros(32, 32)
+        >>> plate[16, 16] = 1
+        >>> warm = heat_conduction(plate, k=8.0)
+        >>> print(f"sum {float(warm.sum()):.3f}, hottest {float(warm.max()):.4f}")
+        sum 1.000, hottest 0.0099
     """
     rows, columns = dim[0] % u.ndim, dim[1] % u.ndim
     work = torch.float32 if u.dtype in (torch.float16, torch.bfloat16) else u.dtype
@@ -112,6 +121,12 @@ class HeatConduction2d(nn.Module):
         dim: number of channels C.
         inner_dim: number of channels of u and z; ``dim`` when None.
         backend: DCT backend, see :func:`vheatir.ops.dct.dct2`.
+
+    Example:
+        >>> mixer = HeatConduction2d(16)
+        >>> embedding = torch.randn(8, 8, 16)  # learned, shared by the blocks of a group
+        >>> mixer(torch.randn(1, 24, 40, 16), embedding).shape
+        torch.Size([1, 24, 40, 16])
     """
 
     needs_frequency_embedding = True
@@ -122,7 +137,7 @@ class HeatConduction2d(nn.Module):
         super().__init__()
         inner = inner_dim or dim
         self.backend: Backend = backend
-        #: Whether inference may keep the decay between calls: see :mod:`vheatir.ops.fast.decay`.
+        #: Whether inference may keep the decay between calls, see :mod:`vheatir.ops.fast.decay`.
         self.cache_decay = True
         self.dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.in_proj = nn.Linear(dim, 2 * inner)

@@ -48,6 +48,11 @@ def load_options(
     Raises:
         VHeatIRError: a missing file, invalid YAML, an unknown option, a value out of range, or a
             module that cannot be imported.
+
+    Example:
+        >>> options = load_options("options/quickstart.yml", ["train:total_iter=100"])
+        >>> options.task, options.train.total_iter
+        ('denoise_color', 100)
     """
     file = _find_file(path)
     origins: dict[_Key, str] = {}

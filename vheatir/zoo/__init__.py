@@ -71,6 +71,10 @@ def list_models(task: str | None = None) -> list[ModelEntry]:
 
     Raises:
         VHeatIRError: unknown task.
+
+    Example:
+        >>> [entry.name for entry in list_models("photo")]
+        ['photo_small', 'photo_small_clean']
     """
     if task is not None:
         get_task(task)
@@ -87,6 +91,11 @@ def load_model(name: str, device: torch.device | str = "cpu") -> LoadedModel:
 
     Raises:
         VHeatIRError: unknown model, or its file is missing or differs from the released one.
+
+    Example:
+        >>> model = load_model("denoise_gray")
+        >>> model.name, model.info["level"]
+        ('denoise_gray_medium', [0.0, 55.0])
     """
     from vheatir.weights import build_model
 
