@@ -70,6 +70,8 @@ def test_a_folder_holds_the_model(model: LoadedModel, folder: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(loaded.network(x, 25), model.network(x, 25))
     assert Restorer(loaded, "cpu").level_range == (0, 55)
+    for name in (folder, str(folder)):
+        assert Restorer(name, "cpu").model.sha256 == config["sha256"]
 
 
 @pytest.mark.parametrize("name", ["photo_small_clean", "denoise_gray_small"])

@@ -80,9 +80,10 @@ class Restorer:
     - Colour image, gray denoiser: an error, since the noise in the chroma would remain.
 
     Args:
-        model: name of a released model or task, path of a weights file, ``hf://org/name`` or
-            ``hf://org/name@revision`` on the Hugging Face Hub, or a loaded model; ``"auto"``
-            chooses a released model for each image (:class:`AutoRestorer`).
+        model: name of a released model or task, path of a weight file or of a folder of
+            :func:`vheatir.hub.save_pretrained`, ``hf://org/name`` or ``hf://org/name@revision``
+            on the Hugging Face Hub, or a loaded model; ``"auto"`` chooses a released model for
+            each image (:class:`AutoRestorer`).
         device: ``"auto"`` for CUDA or MPS if available, else the CPU; or any torch device.
         precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` under autocast, which is
             faster on a GPU (and on a CPU with AMX or AVX-512 BF16); ``"auto"``: bfloat16 if the
@@ -479,11 +480,12 @@ class AutoRestorer(Restorer):
 def open_model(
     model: str | os.PathLike[str] | LoadedModel, imports: Sequence[str] = ()
 ) -> LoadedModel:
-    """Load a model that is given by its name, by a weight file or by an address on the Hub.
+    """Load a model that is given by its name, by a file or folder or by an address on the Hub.
 
     Args:
-        model: the name of a released one or of a task, a ``.safetensors`` or ``.pth`` file,
-            ``hf://org/name`` or ``hf://org/name@revision``, or a loaded model, which is returned.
+        model: the name of a released one or of a task, a ``.safetensors`` or ``.pth`` file, a
+            folder of :func:`vheatir.hub.save_pretrained`, ``hf://org/name`` or
+            ``hf://org/name@revision``, or a loaded model, which is returned.
         imports: see :func:`vheatir.weights.load_weights`.
 
     Raises:
@@ -497,6 +499,10 @@ def open_model(
         from vheatir.hub import from_address
 
         return from_address(text, imports=imports)
+    if os.path.isfile(os.path.join(text, "config.json")):
+        from vheatir.hub import from_pretrained
+
+        return from_pretrained(text, imports=imports)
     is_path = isinstance(model, os.PathLike) or text.endswith((".safetensors", ".pth"))
     if is_path or os.path.isfile(text):
         return load_weights(text, imports=imports)
