@@ -129,6 +129,13 @@ def test_installing_twice_changes_nothing(own: ModuleType) -> None:
     assert [support.architecture.id for support in spandrel.MAIN_REGISTRY] == before
 
 
+def test_without_spandrel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    monkeypatch.delitem(sys.modules, "vheatir.spandrel", raising=False)
+    with pytest.raises(VHeatIRError, match=r"'spandrel', which is not installed: pip install"):
+        importlib.import_module("vheatir.spandrel")
+
+
 def foreign_networks() -> dict[str, nn.Module]:
     """Small networks of spandrel, with names of weights like the package's own."""
     from spandrel.architectures.DRUNet import DRUNet

@@ -152,7 +152,7 @@ def check(clone: Path) -> int:
     wrong = [f"{name}: {ids}" for name, ids in states if ids]
     names = {name for name, _ in states}
     write(f"\n{len(states)} networks of {len(names)} architectures from spandrel's tests: ")
-    write(f"{len(wrong)} are detected as ours. {' '.join(wrong)}\n")
+    write(" ".join([f"{len(wrong)} are detected as ours.", *wrong]) + "\n")
     theirs = [s.architecture.id for s in spandrel.MAIN_REGISTRY if s not in list(own.REGISTRY)]
     write(f"Detectors of spandrel tried on ours: {len(theirs)}.\n")
     return 0 if agrees and not wrong else 1
