@@ -31,7 +31,7 @@ import torch.multiprocessing
 
 def look(where):
     found = {}
-    for name in ("basicsr", "deepinv", "test", "zoo", "weights", "archs"):
+    for name in ("basicsr", "deepinv", "spandrel", "test", "zoo", "weights", "archs"):
         spec = importlib.util.find_spec(name)
         found[name] = None if spec is None else spec.origin
     Path(os.environ["REPORTS"], f"{where}_{os.getpid()}").write_text(repr(found))
@@ -89,6 +89,7 @@ def check(folder: Path, **expected: int) -> None:
         assert found["deepinv"] == str(folder / "deepinv" / "__init__.py")
         assert found["test"].endswith(os.path.join("test", "__init__.py"))
         assert str(ROOT) not in found["test"]
+        assert str(ROOT) not in str(found["spandrel"])  # None if it is not installed
         assert [found[name] for name in ("zoo", "weights", "archs")] == [None] * 3
     assert counts == expected
 
