@@ -249,9 +249,11 @@ def _local_mean(plane: NDArray[np.floating], side: int) -> NDArray[np.floating]:
     result = np.pad(plane, side // 2, mode="symmetric")
     for _ in range(2):
         count = len(result) - side + 1
-        shifted = (result[start : start + count] for start in range(side))
+        total = result[:count].copy()
+        for start in range(1, side):
+            total += result[start : start + count]
         # Transposed, so that the second pass averages along the other axis.
-        result = (sum(shifted) / side).T
+        result = total.T / side
     return result
 
 
