@@ -22,11 +22,6 @@ MATLAB_LUMA = (65.481, 128.553, 24.966)
 RGB_PER_MATLAB_LUMA = 255 / 219
 
 
-def bt601_luma(red: NDArray[Any], green: NDArray[Any], blue: NDArray[Any]) -> NDArray[Any]:
-    """Return Y of BT.601 of three floating-point planes, with their range, shape and dtype."""
-    return BT601_LUMA[0] * red + BT601_LUMA[1] * green + BT601_LUMA[2] * blue
-
-
 def matlab_luma(rgb: NDArray[Any]) -> NDArray[np.floating[Any]]:
     """Return Y of MATLAB's ``rgb2ycbcr``, 16..235, of (H, W, 3) with white at 255; not rounded."""
     return np.asarray(rgb @ (np.array(MATLAB_LUMA) / 255) + 16)
@@ -72,18 +67,3 @@ def to_color_mode(image: NDArray[Any], mode: ColorMode) -> NDArray[np.uint8]:
     if mode == "luma":
         return np.rint(matlab_luma(rgb)).astype(np.uint8)
     return rgb
-
-
-def color_channels(image: NDArray[Any]) -> NDArray[Any]:
-    """Return an image without alpha: (H, W) for gray, also if stored as RGB, else (H, W, 3).
-
-    Args:
-        image: (H, W) or (H, W, C), C = 1 to 4 for gray, gray and alpha, RGB, RGBA.
-    """
-    if image.ndim == 2:
-        return image
-    first = image[..., 0]
-    if image.shape[2] < 3:
-        return first
-    gray = np.array_equal(first, image[..., 1]) and np.array_equal(first, image[..., 2])
-    return first if gray else image[..., :3]

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vheatir.colors import RGB_PER_MATLAB_LUMA, color_channels, matlab_luma
+from vheatir.colors import RGB_PER_MATLAB_LUMA, matlab_luma
 from vheatir.errors import VHeatIRError, first_line, unknown_name
 from vheatir.image_io import write_bytes_atomically
-from vheatir.inference.estimate import estimate_sigma
+from vheatir.inference.estimate import color_channels, estimate_sigma
 from vheatir.inference.files import FORMAT_OF_SUFFIX, encode_photograph, read_photograph_file
 from vheatir.tasks import TASKS, format_levels
 from vheatir.tiles import AUTO_TILE, OVERLAP, cover

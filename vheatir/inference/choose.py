@@ -11,8 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from vheatir.colors import color_channels
 from vheatir.inference.estimate import (
+    color_channels,
     color_share,
     estimate_blockiness,
     estimate_sigma,

@@ -137,6 +137,21 @@ def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int:
     return min(range(1, 101), key=lambda quality: abs(_table_sum(quality) - total))
 
 
+def color_channels(image: NDArray[Any]) -> NDArray[Any]:
+    """Return an image without alpha: (H, W) for gray, also if stored as RGB, else (H, W, 3).
+
+    Args:
+        image: (H, W) or (H, W, C), C = 1 to 4 for gray, gray and alpha, RGB, RGBA.
+    """
+    if image.ndim == 2:
+        return image
+    first = image[..., 0]
+    if image.shape[2] < 3:
+        return first
+    gray = np.array_equal(first, image[..., 1]) and np.array_equal(first, image[..., 2])
+    return first if gray else image[..., :3]
+
+
 def sample_areas(
     shape: Sequence[int], most: int, crop: int, per_side: int
 ) -> list[tuple[slice, slice]]:

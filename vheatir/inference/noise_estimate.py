@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, sobel
 
-from vheatir.colors import BT601_YCC, bt601_luma
+from vheatir.colors import BT601_YCC
 from vheatir.inference.estimate import sample_areas
 
 _CROP = 448
@@ -148,10 +148,10 @@ def _planes(crops: Sequence[NDArray[Any]], scale: float) -> _Planes:
         pixels *= np.float32(scale)
         clipped.append(((pixels <= 0) | (pixels >= 255)).any(axis=2).astype(np.float32))
         if pixels.shape[2] == 3:
-            luma = bt601_luma(*np.moveaxis(pixels, -1, 0))
-            differences = pixels[::_CHROMA_STEP, ::_CHROMA_STEP] @ BT601_YCC[1:].T
-            for planes, plane in zip(chroma, np.moveaxis(differences, -1, 0), strict=True):
-                planes.append(plane)
+            luma = pixels @ BT601_YCC[0]
+            every = pixels[::_CHROMA_STEP, ::_CHROMA_STEP]
+            for planes, weights in zip(chroma, BT601_YCC[1:], strict=True):
+                planes.append(every @ weights)
         else:
             luma = pixels[..., 0]
         lumas.append(luma)

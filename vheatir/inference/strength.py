@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from vheatir.colors import bt601_luma
+from vheatir.colors import BT601_LUMA
 from vheatir.errors import VHeatIRError
 from vheatir.inference.estimate import sample_areas
 
@@ -283,4 +283,7 @@ def _planes(pixels: NDArray[Any]) -> _Plane:
 
 def _luma(planes: _Plane) -> _Plane:
     """Y of BT.601, (h, w)."""
-    return planes[0] if len(planes) == 1 else bt601_luma(*planes)
+    if len(planes) == 1:
+        return planes[0]
+    red, green, blue = (share * plane for share, plane in zip(BT601_LUMA, planes, strict=True))
+    return red + green + blue
