@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vheatir.errors import UnsupportedImageError, VHeatIRError
 from vheatir.image_io import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images, write_bytes_atomically
-from vheatir.inference.choose import color_channels
+from vheatir.inference.estimate import color_channels
 from vheatir.inference.files import (
     FORMAT_OF_SUFFIX,
     MAX_PIXELS,

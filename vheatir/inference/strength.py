@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from vheatir.colors import BT601_LUMA
 from vheatir.errors import VHeatIRError
@@ -229,7 +229,7 @@ def _texture_weight(old: _Plane, new: _Plane, stats: _DifferenceStats) -> _Plane
     norm = np.sqrt(energy * (_box_mean(structure * structure) + expected * expected))
     correlation = _box_mean(removed * structure) / (norm + _TINY)
     np.maximum(texture, _ramp(correlation, _CORRELATION), out=texture)
-    return cv2.blur(texture, (_SMOOTHING, _SMOOTHING), borderType=cv2.BORDER_REFLECT).clip(0, 1)
+    return uniform_filter(texture, _SMOOTHING).clip(0, 1)
 
 
 def _residue_fraction(old: _Plane, new: _Plane) -> _Plane:
@@ -246,7 +246,7 @@ def _single(plane: _Plane) -> _Plane:
 
 
 def _box_mean(plane: _Plane) -> _Plane:
-    return cv2.blur(plane, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REFLECT)
+    return uniform_filter(plane, _WINDOW)
 
 
 def _ramp(value: _Plane, ends: tuple[float, float]) -> _Plane:
