@@ -31,7 +31,7 @@ import torch.multiprocessing
 
 def look(where):
     found = {}
-    for name in ("basicsr", "test", "zoo", "weights", "archs"):
+    for name in ("basicsr", "spandrel", "test", "zoo", "weights", "archs"):
         spec = importlib.util.find_spec(name)
         found[name] = None if spec is None else spec.origin
     Path(os.environ["REPORTS"], f"{where}_{os.getpid()}").write_text(repr(found))
@@ -85,6 +85,7 @@ def check(folder: Path, **expected: int) -> None:
         assert "site-packages" in found["basicsr"], report.name
         assert found["test"].endswith(os.path.join("test", "__init__.py"))
         assert str(ROOT) not in found["test"]
+        assert str(ROOT) not in str(found["spandrel"])  # None if it is not installed
         assert [found[name] for name in ("zoo", "weights", "archs")] == [None] * 3
     assert counts == expected
 

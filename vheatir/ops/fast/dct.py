@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.fft
 import torch
 from torch import Tensor, library
 
@@ -27,6 +26,11 @@ from vheatir.ops.dct import (
     transform,
 )
 from vheatir.ops.dispatch import speeds_up
+
+try:
+    import scipy.fft as scipy_fft
+except ModuleNotFoundError:  # vheatir.spandrel needs PyTorch, NumPy and spandrel alone
+    scipy_fft = None
 
 #: Always call SciPy through PyTorch custom operators, so that dispatch modes see the transform.
 AS_OPERATORS = False
@@ -44,7 +48,7 @@ def _can_bypass_dispatcher(x: Tensor) -> bool:
 @speeds_up(fft_dct)
 def scipy_dct(x: Tensor, dims: list[int], inverse: bool) -> Tensor | None:
     """The "fft" backend by SciPy, on the CPU."""
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or scipy_fft is None:
         return None
     return (_run_scipy if _can_bypass_dispatcher(x) else _scipy_dctn)(x, dims, inverse)
 
@@ -80,7 +84,8 @@ def transform_(
     """
     dims = [dim % x.ndim]
     chosen = choose_backend(x, dims, backend)
-    if chosen == "fft" and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
+    on_cpu = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    if chosen == "fft" and on_cpu and scipy_fft is not None:
         # Contiguous samples are transformed twice as fast as strided ones.
         if into is not None and into.is_contiguous():
             x = into.copy_(x)
@@ -110,7 +115,7 @@ def _matmul_into(out: Tensor, x: Tensor, dim: int, inverse: bool) -> Tensor:
 
 
 def _run_scipy(x: Tensor, dims: list[int], inverse: bool, overwrite: bool = False) -> Tensor:
-    function = scipy.fft.idctn if inverse else scipy.fft.dctn
+    function = scipy_fft.idctn if inverse else scipy_fft.dctn
     array, workers = x.detach().numpy(), torch.get_num_threads()
     kind = {"type": 2, "axes": dims, "norm": "ortho"}
     return torch.from_numpy(function(array, **kind, overwrite_x=overwrite, workers=workers))
