@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vheatir import Restorer
 from vheatir.errors import VHeatIRError
+from vheatir.inference import AutoRestorer
 from vheatir.weights import read_info
 from vheatir.zoo import list_models
 
@@ -119,7 +120,7 @@ class VHeatIRRestore(io.ComfyNode):
         bar = comfy.utils.ProgressBar(len(image))
 
         def report(done: int, total: int) -> None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
+            _stop_if_cancelled()
             bar.update_absolute(done, total)
 
         restored, text = restore_batch(
@@ -164,8 +165,6 @@ def _tile(text: str) -> Literal["auto"] | int | None:
 
 def _restorer(model: str, device: torch.device) -> Restorer:
     """Return a model by its name in the list, loaded on first use."""
-    if model == _AUTOMATIC:
-        return _load("auto", 0.0, device)
     if not model.endswith(".safetensors"):
         return _load(model, 0.0, device)
     path = folder_paths.get_full_path_or_raise(_FOLDER, model)
@@ -175,4 +174,17 @@ def _restorer(model: str, device: torch.device) -> Restorer:
 @lru_cache(_KEPT_IN_MEMORY)
 def _load(model: str, modified: float, device: torch.device) -> Restorer:
     """Load a model; ``modified``, the time of its file, makes a replaced file load anew."""
-    return Restorer(model, device)
+
+    def load(name: str) -> Restorer:
+        restorer = Restorer(name, device)
+        # A tile can take long on a CPU: cancelling ends it at the next module of the network.
+        for module in restorer.network.modules():
+            module.register_forward_pre_hook(_stop_if_cancelled)
+        return restorer
+
+    return AutoRestorer(device=device, load=load) if model == _AUTOMATIC else load(model)
+
+
+def _stop_if_cancelled(*_: object) -> None:
+    """Raise ComfyUI's exception if the user has cancelled."""
+    comfy.model_management.throw_exception_if_processing_interrupted()

@@ -196,6 +196,7 @@ def prepare(base: Path) -> None:
     released = {model.name: model.path for model in list_models()}
     shutil.copy(released["denoise_color_small"], models / _OWN_FILE)
     export_model("photo_small_clean", models / _CHECKPOINT)
+    export_model("jpeg_color_small", models / "jpeg.pth")
     for name, pixels in test_images().items():
         Image.fromarray(np.ascontiguousarray(pixels)).save(base / "input" / f"{name}.png")
 
@@ -217,7 +218,7 @@ def test_images() -> dict[str, Pixels]:
         "jpeg": jpeg_compress(clean, 10),
         "drawing": drawing,
         "mask": np.broadcast_to(ramp[None, :, None], clean.shape),
-        "large": np.tile(white, (8, 8, 1)),
+        "large": np.tile(white, (5, 5, 1)),
     }
 
 
@@ -306,10 +307,16 @@ def cases() -> Iterator[Case]:
     yield Case(
         "mask, batch of 2", restore_graph(*pair, mask="mask"), lambda: [masked(n) for n in pair]
     )
-    yield Case(
-        f"Load Upscale Model, {_CHECKPOINT}", upscale_graph("camera_noise", _CHECKPOINT),
-        lambda: [restored("camera_noise", "photo_small_clean")],
-    )  # fmt: skip
+    # ComfyUI passes images of up to 512 x 512 in one tile; spandrel's level is 15.
+    for file, model, level in (
+        (_CHECKPOINT, "photo_small_clean", None),
+        ("jpeg.pth", "jpeg_color_small", None),
+        (_OWN_FILE, "denoise_color_small", 15),
+    ):
+        yield Case(
+            f"Load Upscale Model, {file} ({model})", upscale_graph("camera_noise", file),
+            lambda m=model, n=level: [restored("camera_noise", m, n, tile=None)],
+        )  # fmt: skip
 
 
 def floats(pixels: Pixels) -> NDArray[np.float32]:
@@ -347,9 +354,10 @@ def check(server: Server, changed: list[str]) -> bool:
         message = _error(server.wait(server.queue(graph)))
         failed |= "VHeatIRError" not in message or "\n" in message
         write(f"| {name} | {message} | - |\n")
-    message = cancel(server)
-    failed |= message != "interrupted in VHeatIRRestore"
-    write(f"| cancelled | {message} | - |\n")
+    for tile in ("128", "whole image"):
+        message = cancel(server, tile)
+        failed |= not message.startswith("interrupted in VHeatIRRestore")
+        write(f"| cancelled, tile {tile} | {message} | - |\n")
     return failed
 
 
@@ -361,22 +369,25 @@ def refused() -> Iterator[tuple[str, Graph]]:
     yield "gray model, colour image", restore_graph("white_noise", model="denoise_gray_small")
 
 
-def cancel(server: Server) -> str:
+def cancel(server: Server, tile: str) -> str:
     """Interrupt a long workflow, and run a short one after it; return what happened."""
-    graph = restore_graph("large", model="denoise_color_medium", level="manual", tile="128")
+    graph = restore_graph("large", model="denoise_color_medium", level="manual", tile=tile)
     prompt = server.queue(graph)
     while not json.loads(server.request("/queue"))["queue_running"]:
         time.sleep(0.1)
     time.sleep(3)
+    began = time.perf_counter()
     server.request("/interrupt", {})
     entry = server.wait(prompt)
-    again = server.wait(server.queue(restore_graph("jpeg", strength=90.0)))
+    seconds = time.perf_counter() - began
+    again = server.wait(server.queue(restore_graph("jpeg", strength=90.0, tile=tile)))
     if again["status"]["status_str"] != "success":
         return f"the next workflow failed: {_error(again)}"
     messages = dict(entry["status"]["messages"])
     if "execution_interrupted" not in messages:
         return f"not interrupted: {sorted(messages)}"
-    return f"interrupted in {messages['execution_interrupted']['node_type']}"
+    node = messages["execution_interrupted"]["node_type"]
+    return f"interrupted in {node}, {seconds:.1f} s after the request"
 
 
 def _compare(found: list[Pixels], expected: list[Pixels]) -> str:
