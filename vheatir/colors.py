@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,11 @@ BT601_YCC = np.array(
 )
 #: Y - 16 of MATLAB's ``rgb2ycbcr``, Y in 16..235, for R, G and B in [0, 1].
 MATLAB_LUMA = (65.481, 128.553, 24.966)
+
+
+def bt601_luma(red: NDArray[Any], green: NDArray[Any], blue: NDArray[Any]) -> NDArray[Any]:
+    """Return Y of BT.601 of three floating-point planes, with their range, shape and dtype."""
+    return BT601_LUMA[0] * red + BT601_LUMA[1] * green + BT601_LUMA[2] * blue
 
 
 def matlab_luma(rgb: NDArray[Any]) -> NDArray[np.floating[Any]]:
@@ -60,6 +64,8 @@ def to_color_mode(image: NDArray[Any], mode: ColorMode) -> NDArray[np.uint8]:
         )
     rgb = image[..., :3]
     if mode == "gray":
+        import cv2
+
         return cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY).astype(np.uint8)
     if mode == "luma":
         return np.rint(matlab_luma(rgb)).astype(np.uint8)

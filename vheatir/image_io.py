@@ -15,15 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, first_line
 
-# The log level functions are in cv2.utils.logging in OpenCV 5, and in cv2 itself in OpenCV 4.
-_cv2_logging: Any = getattr(cv2.utils, "logging", cv2)
 _CV2_SILENT = 0
 
 IMAGE_SUFFIXES = frozenset(
@@ -112,14 +109,17 @@ def decode_image(
 
 def decode_with_opencv(data: bytes) -> NDArray[np.generic] | None:
     """Decode image data with a validated header, silently; None if OpenCV cannot decode it."""
-    level = _cv2_logging.getLogLevel()
-    _cv2_logging.setLogLevel(_CV2_SILENT)
+    cv2 = _import_opencv()
+    # The log level functions are in cv2.utils.logging in OpenCV 5, and in cv2 itself in OpenCV 4.
+    logging = getattr(cv2.utils, "logging", cv2)
+    level = logging.getLogLevel()
+    logging.setLogLevel(_CV2_SILENT)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
     finally:
-        _cv2_logging.setLogLevel(level)
+        logging.setLogLevel(level)
     return None if image is None else _swap_red_and_blue(image)
 
 
@@ -214,7 +214,7 @@ def encode_image(image: NDArray[np.generic], suffix: str = ".png") -> bytes:
     Raises:
         VHeatIRError: the image cannot be written in this format.
     """
-    done, data = cv2.imencode(suffix, _swap_red_and_blue(image))
+    done, data = _import_opencv().imencode(suffix, _swap_red_and_blue(image))
     if not done:
         raise VHeatIRError(f"the image cannot be written as {suffix!r}: use .png")
     return data.tobytes()
@@ -276,6 +276,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _swap_red_and_blue(image: NDArray[Any]) -> NDArray[Any]:
     """Convert between OpenCV's B, G, R(, A) order and R, G, B(, A)."""
+    cv2 = _import_opencv()
     if image.ndim == 3 and image.shape[2] == 1:
         return image[:, :, 0]
     if image.ndim == 3 and image.shape[2] == 3:
@@ -283,3 +284,15 @@ def _swap_red_and_blue(image: NDArray[Any]) -> NDArray[Any]:
     if image.ndim == 3 and image.shape[2] == 4:
         return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
     return image
+
+
+def _import_opencv() -> Any:
+    """Import OpenCV where a file needs it, so that arrays can be restored without it."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise VHeatIRError(
+            f"this image file needs OpenCV, which cannot be imported ({first_line(error)}): "
+            "run 'pip install opencv-python'"
+        ) from None
+    return cv2

@@ -9,7 +9,7 @@ from skimage import data
 from skimage.restoration import estimate_sigma as skimage_estimate
 
 from vheatir.degradations import jpeg_compress
-from vheatir.inference import estimate_sigma
+from vheatir.inference import estimate, estimate_sigma
 from vheatir.inference.estimate import estimate_blockiness
 
 
@@ -78,3 +78,22 @@ def test_demosaiced_noise_has_no_blocks() -> None:
 def test_blocks_are_found_at_every_phase(phase: tuple[int, int]) -> None:
     compressed = jpeg_compress(data.astronaut(), 30)[phase[0] :, phase[1] :]
     assert estimate_blockiness(compressed.astype(np.float32) / 255) > 1.5
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (65, 97), (8, 9)])
+def test_the_wavelet_is_that_of_pywavelets(shape: tuple[int, int]) -> None:
+    pywt = pytest.importorskip("pywt", reason="needs PyWavelets")
+    plane = data.camera()[: shape[0], : shape[1]] / np.float32(255)
+    means, (_, _, details) = pywt.dwt2(plane, "db2")
+    padded = estimate._pad(plane)
+    np.testing.assert_allclose(
+        estimate._filter_and_halve(padded, estimate._SCALING), means, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        estimate._filter_and_halve(padded, estimate._WAVELET), details, atol=1e-6
+    )
+    clipped = np.random.default_rng(0).random(shape) < 0.05
+    count = pywt.Wavelet("count", filter_bank=[np.ones(4)] * 4)
+    expected = pywt.dwt2(clipped.astype(float), count)[0] > 0.5
+    np.testing.assert_array_equal(estimate._any_in_support(estimate._pad(clipped)), expected)
+    assert 0 < expected.mean() < 1

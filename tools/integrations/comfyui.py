@@ -191,7 +191,7 @@ def pip(python: Path, *arguments: str) -> list[str]:
     command = [str(python), "-m", "pip", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise VHeatIRError(f"pip {arguments[0]} failed: {done.stderr.strip()}")
+        raise VHeatIRError(f"pip {arguments[0]} failed: {(done.stderr.splitlines() or ['?'])[-1]}")
     return done.stdout.splitlines()
 
 

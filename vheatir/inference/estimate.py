@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
@@ -21,7 +20,10 @@ _CROPS_PER_SIDE = 4
 _MIN_SIDE = 8
 _ROUNDING = 1e-3
 
-_WAVELET = "db2"  # scikit-image's
+# The scaling filter of Daubechies' wavelet of two vanishing moments, db2 ("Ten lectures on
+# wavelets", 1992, section 6.4), which scikit-image uses too.
+_SCALING = tuple(tap / 32**0.5 for tap in (1 + 3**0.5, 3 + 3**0.5, 3 - 3**0.5, 1 - 3**0.5))
+_WAVELET = tuple(sign * tap for sign, tap in zip((1, -1, 1, -1), _SCALING[::-1], strict=True))
 _NORMAL_MEDIAN = 0.6744897501960817  # of the absolute value of a standard normal variable
 _NEIGHBOURS = 5
 _MIN_COEFFICIENTS = 256
@@ -212,10 +214,9 @@ def _estimate_plane(plane: NDArray[np.floating]) -> float:
     half of the noise is clipped, so it is refined on areas whose mean is at least two sigma away
     from black and white.
     """
-    import pywt
-
-    means, (_, _, detail) = pywt.dwt2(plane, _WAVELET)
-    unclipped = ~_any_in_support((plane <= 0) | (plane >= 1), detail.shape)
+    padded = _pad(plane)
+    means, detail = _filter_and_halve(padded, _SCALING), _filter_and_halve(padded, _WAVELET)
+    unclipped = ~_any_in_support((padded <= 0) | (padded >= 1))
     sigma = _robust_std(detail[unclipped] if _is_large_enough(unclipped) else detail)
     middle = np.abs(uniform_filter(means, _NEIGHBOURS) / 2 - 0.5)
     for _ in range(2):
@@ -226,12 +227,30 @@ def _estimate_plane(plane: NDArray[np.floating]) -> float:
     return sigma
 
 
-def _any_in_support(pixels: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _pad(plane: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Mirror a plane, so that wavelet coefficient i is computed from samples 2 i to 2 i + 3."""
+    height, width = plane.shape
+    return np.pad(plane, ((2, 2 + height % 2), (2, 2 + width % 2)), mode="symmetric")
+
+
+def _filter_and_halve(padded: NDArray[np.floating], taps: Sequence[float]) -> NDArray[np.floating]:
+    """Filter rows and columns with four taps and keep every second result of each."""
+    for _ in range(2):
+        even, odd = padded[::2], padded[1::2]
+        # From the last tap to the first, as in PyWavelets: on flat areas the result is the rounding
+        # error. Transposed, so that the second pass filters along the other axis.
+        padded = (
+            taps[3] * odd[1:] + taps[2] * even[1:] + taps[1] * odd[:-1] + taps[0] * even[:-1]
+        ).T
+    return padded
+
+
+def _any_in_support(padded: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return, for each wavelet coefficient, whether any pixel in its support is set."""
-    # The support of coefficient i of the four-tap wavelet is samples 2 i - 2 to 2 i + 1.
-    padded = np.pad(pixels, 2, mode="symmetric").view(np.uint8)
-    covered = cv2.dilate(padded, np.ones((4, 4), np.uint8), anchor=(0, 0))[::2, ::2]
-    return covered[: shape[0], : shape[1]] > 0
+    rows = padded[::2] | padded[1::2]
+    rows = rows[:-1] | rows[1:]
+    columns = rows[:, ::2] | rows[:, 1::2]
+    return columns[:, :-1] | columns[:, 1:]
 
 
 def _is_large_enough(chosen: NDArray[np.bool_]) -> bool:

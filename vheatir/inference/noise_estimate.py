@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, sobel
 
+from vheatir.colors import BT601_YCC, bt601_luma
 from vheatir.inference.estimate import sample_areas
 
 _CROP = 448
@@ -147,15 +148,16 @@ def _planes(crops: Sequence[NDArray[Any]], scale: float) -> _Planes:
         pixels *= np.float32(scale)
         clipped.append(((pixels <= 0) | (pixels >= 255)).any(axis=2).astype(np.float32))
         if pixels.shape[2] == 3:
-            luma, *differences = cv2.split(cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb))
-            for planes, plane in zip(chroma, differences, strict=True):
-                planes.append(plane[::_CHROMA_STEP, ::_CHROMA_STEP])
+            luma = bt601_luma(*np.moveaxis(pixels, -1, 0))
+            differences = pixels[::_CHROMA_STEP, ::_CHROMA_STEP] @ BT601_YCC[1:].T
+            for planes, plane in zip(chroma, np.moveaxis(differences, -1, 0), strict=True):
+                planes.append(plane)
         else:
             luma = pixels[..., 0]
         lumas.append(luma)
-        blurred = cv2.GaussianBlur(luma, (0, 0), _GRADIENT_BLUR)
-        rows, columns = cv2.Sobel(blurred, -1, 0, 1), cv2.Sobel(blurred, -1, 1, 0)
-        gradients.append(cv2.magnitude(rows, columns))
+        blurred = gaussian_filter(luma, _GRADIENT_BLUR, mode="mirror")
+        rows, columns = (sobel(blurred, axis, mode="mirror") for axis in (0, 1))
+        gradients.append(np.sqrt(rows * rows + columns * columns))
     stacked = tuple(np.stack(planes) for planes in chroma)
     return _Planes(np.stack(lumas), stacked, np.stack(gradients), np.stack(clipped))
 

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
-from vheatir.colors import BT601_LUMA
+from vheatir.colors import bt601_luma
 from vheatir.errors import VHeatIRError
 from vheatir.inference.estimate import sample_areas
 
@@ -221,7 +221,7 @@ def _texture_weight(old: _Plane, new: _Plane, stats: _DifferenceStats) -> _Plane
     norm = np.sqrt(energy * (_box_mean(structure * structure) + expected * expected))
     correlation = _box_mean(removed * structure) / (norm + _TINY)
     np.maximum(texture, _ramp(correlation, _CORRELATION), out=texture)
-    return cv2.blur(texture, (_SMOOTHING, _SMOOTHING), borderType=cv2.BORDER_REFLECT).clip(0, 1)
+    return uniform_filter(texture, _SMOOTHING).clip(0, 1)
 
 
 def _residue_fraction(old: _Plane, new: _Plane) -> _Plane:
@@ -238,7 +238,7 @@ def _single(plane: _Plane) -> _Plane:
 
 
 def _box_mean(plane: _Plane) -> _Plane:
-    return cv2.blur(plane, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REFLECT)
+    return uniform_filter(plane, _WINDOW)
 
 
 def _ramp(value: _Plane, ends: tuple[float, float]) -> _Plane:
@@ -283,7 +283,4 @@ def _planes(pixels: NDArray[Any]) -> _Plane:
 
 def _luma(planes: _Plane) -> _Plane:
     """Y of BT.601, (h, w)."""
-    if len(planes) == 1:
-        return planes[0]
-    red, green, blue = (share * plane for share, plane in zip(BT601_LUMA, planes, strict=True))
-    return red + green + blue
+    return planes[0] if len(planes) == 1 else bt601_luma(*planes)
