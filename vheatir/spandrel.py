@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vheatir.archs import ARCHS, build_network
+from vheatir.archs import ARCHS, build_network, network_config
 from vheatir.archs.detect import detect_config
 from vheatir.errors import VHeatIRError
 
@@ -120,7 +120,8 @@ class VHeatIRArch(Architecture[nn.Module]):
         """
         config = detect_config(state_dict)
         network = build_network(config)
-        network.hyperparameters = config  # type: ignore[assignment]  # spandrel's tests read it
+        # an attribute of spandrel's own networks
+        network.hyperparameters = network_config(network)  # type: ignore[assignment]
         takes_level = bool(network.takes_level)
         descriptor = LevelModelDescriptor if takes_level else ImageModelDescriptor[nn.Module]
         return descriptor(

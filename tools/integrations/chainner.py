@@ -17,7 +17,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
 import argparse
-import subprocess
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from tools.integrations.clones import commit_of
 from vheatir.bundled import heldout_photographs
 from vheatir.cli import report_error
 from vheatir.export.graph import to_onnx
@@ -108,13 +108,6 @@ def run_pytorch(
     with torch.no_grad():
         result = source.model.network(torch.from_numpy(padded), level)
     return result[0].permute(1, 2, 0).numpy()[:height, :width].clip(0, 1)
-
-
-def commit_of(clone: Path) -> str:
-    """Return the commit of a checkout, or ``(unknown commit)``."""
-    command = ["git", "-C", str(clone), "rev-parse", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else "(unknown commit)"
 
 
 if __name__ == "__main__":

@@ -59,13 +59,34 @@ for channels in (1, 13, 60, 180):
 print("agrees")
 """
 
+# Kernels between layers whose weights are in half precision, without autocast: spandrel's way.
+CHECK_HALF = """
+import torch
+from vheatir.archs import VHeatIR, VHeatIRUNet
+from vheatir.ops.fast import fused
 
-def test_kernels_agree_with_pytorch() -> None:
+torch.manual_seed(0)
+sizes = dict(channels=[8, 16], depths=[1, 1], mixers=["conv", "hco"])
+for network in (VHeatIR(embed_dim=12, depths=[1, 1]), VHeatIRUNet(**sizes)):
+    torch.nn.init.normal_(network.conv_last.weight, std=0.2)
+    network.half().eval()
+    x = torch.rand(1, 3, 12, 10).half()
+    with torch.inference_mode():
+        fused.can_fuse = lambda x: False
+        expected = network(x)
+        fused.can_fuse = lambda x: x.is_contiguous()
+        torch.testing.assert_close(network(x), expected, rtol=1e-2, atol=1e-2)
+print("agrees")
+"""
+
+
+@pytest.mark.parametrize("check", [CHECK, CHECK_HALF], ids=["float32", "half"])
+def test_kernels_agree_with_pytorch(check: str) -> None:
     if find_spec("triton") is None:
         pytest.skip("Triton is not installed: PyTorch brings it in its builds for CUDA")
     environ = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", CHECK], env=environ, capture_output=True, text=True
+        [sys.executable, "-c", check], env=environ, capture_output=True, text=True
     )
     assert done.stdout.strip() == "agrees", done.stderr
 

@@ -62,7 +62,8 @@ def _layer_norm(
 ) -> Tensor:
     from vheatir.ops.fast import triton_kernels
 
-    rest = norm.weight, norm.bias, norm.eps, product_dtype(x)
+    # of the weights, as in the definition: x is in float32 after conduction even if they are not
+    rest = norm.weight, norm.bias, norm.eps, product_dtype(norm.weight)
     return triton_kernels.layer_norm(x, *rest, add=add, gate=gate)
 
 
