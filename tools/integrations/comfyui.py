@@ -56,6 +56,12 @@ _SECONDS = 300
 _CROP = (slice(40, 296), slice(60, 380))
 _OWN_FILE = "mine.safetensors"
 _CHECKPOINT = "photo.pth"
+# Nothing on the page but the graph: no offer of templates, small map or frame rate.
+_SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+}
 
 Pixels = NDArray[np.uint8]
 Graph = dict[str, dict[str, Any]]
@@ -201,9 +207,12 @@ def environment() -> dict[str, str]:
 
 
 def prepare(base: Path) -> None:
-    """Fill the base folder of ComfyUI: the node pack, models and images."""
-    for name in ("models/upscale_models", "custom_nodes", "input", "output", "temp", "user"):
+    """Fill the base folder of ComfyUI: the node pack, models, images and settings of the page."""
+    for name in ("models/upscale_models", "custom_nodes", "input", "output", "temp"):
         (base / name).mkdir(parents=True)
+    user = base / "user" / "default"
+    user.mkdir(parents=True)
+    (user / "comfy.settings.json").write_text(json.dumps(_SETTINGS))
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PACK, base / "custom_nodes" / "vheatir", ignore=ignored)
     models = base / "models" / "upscale_models"
@@ -288,10 +297,13 @@ def cases() -> Iterator[Case]:
         "model and level", restore_graph(name, model=model, **manual),
         lambda: [restored(name, model, 15)],
     )  # fmt: skip
-    yield Case(
-        "model, level estimated", restore_graph(name, model=model),
-        lambda: [restored(name, model)],
-    )  # fmt: skip
+    damage = {"denoise_gray": "gray_noise", "denoise_color": "white_noise", "photo": "camera_noise"}
+    for each in list_models():
+        shown = damage.get(each.task, "jpeg")
+        yield Case(
+            f"model {each.name}, {shown}", restore_graph(shown, model=each.name),
+            lambda n=shown, m=each.name: [restored(n, m)],
+        )  # fmt: skip
     yield Case(
         "weight file in models/upscale_models", restore_graph(name, model=_OWN_FILE, **manual),
         lambda: [restored(name, model, 15)],
@@ -438,8 +450,6 @@ def take_screenshot(server: Server, file: Path) -> None:
         page.goto(server.address)
         page.wait_for_function("window.app?.graph && window.app.extensionManager")
         page.wait_for_timeout(3000)
-        for setting in ("Comfy.Minimap.Visible", "Comfy.Graph.CanvasInfo"):
-            page.evaluate(f"() => window.app.extensionManager.setting.set('{setting}', false)")
         page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
         page.wait_for_timeout(1000)
         page.evaluate("() => window.app.queuePrompt(0, 1)")
