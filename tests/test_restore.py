@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from vheatir import cli, restore, zoo
+from vheatir import cli, zoo
 from vheatir.archs import build_network
 from vheatir.bundled import heldout_photographs
 from vheatir.colors import to_color_mode
 from vheatir.degradations import add_noise, jpeg_compress
 from vheatir.image_io import read_image, write_image
-from vheatir.inference import Restorer, tiled
+from vheatir.inference import Restorer
 from vheatir.inference.jobs import Job, Runner, Settings
 from vheatir.metrics import psnr
 from vheatir.weights import save_weights
@@ -373,10 +373,6 @@ def test_invalid_arguments_are_reported_before_any_work(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
     assert sorted(os.listdir()) == before
-
-
-def test_the_smallest_tile_is_the_tilings_own() -> None:
-    assert restore._SMALLEST_TILE == tiled.MIN_TILE
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ BT601_YCC = np.array(
 )
 #: Y - 16 of MATLAB's ``rgb2ycbcr``, Y in 16..235, for R, G and B in [0, 1].
 MATLAB_LUMA = (65.481, 128.553, 24.966)
+#: Steps of R, G and B for one step of that Y, with fixed chroma.
+RGB_PER_MATLAB_LUMA = 255 / 219
 
 
 def bt601_luma(red: NDArray[Any], green: NDArray[Any], blue: NDArray[Any]) -> NDArray[Any]:
@@ -70,3 +72,18 @@ def to_color_mode(image: NDArray[Any], mode: ColorMode) -> NDArray[np.uint8]:
     if mode == "luma":
         return np.rint(matlab_luma(rgb)).astype(np.uint8)
     return rgb
+
+
+def color_channels(image: NDArray[Any]) -> NDArray[Any]:
+    """Return an image without alpha: (H, W) for gray, also if stored as RGB, else (H, W, 3).
+
+    Args:
+        image: (H, W) or (H, W, C), C = 1 to 4 for gray, gray and alpha, RGB, RGBA.
+    """
+    if image.ndim == 2:
+        return image
+    first = image[..., 0]
+    if image.shape[2] < 3:
+        return first
+    gray = np.array_equal(first, image[..., 1]) and np.array_equal(first, image[..., 2])
+    return first if gray else image[..., :3]

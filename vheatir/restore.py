@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from vheatir.inference.jobs import Job
 
-_SMALLEST_TILE = 16  # equals vheatir.inference.tiled.MIN_TILE, without importing torch
-
 
 _HELP = {
     "inputs": "files, folders, patterns such as 'photos/**/*.jpg', or - for standard input",
@@ -210,9 +208,11 @@ def _level(text: str) -> float | None:
 def _tile(text: str) -> str | int | None:
     if text in ("auto", "none"):
         return "auto" if text == "auto" else None
-    if not text.isdecimal() or int(text) < _SMALLEST_TILE:
+    from vheatir.tiles import MIN_TILE  # imports NumPy, which --help does without
+
+    if not text.isdecimal() or int(text) < MIN_TILE:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: give auto, none or a number of pixels, at least {_SMALLEST_TILE}"
+            f"{text!r}: give auto, none or a number of pixels, at least {MIN_TILE}"
         )
     return int(text)
 

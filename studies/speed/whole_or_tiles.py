@@ -36,8 +36,8 @@ from vheatir.evaluation.benchmark_sets import (
 from vheatir.evaluation.methods import model_method
 from vheatir.evaluation.protocol import Measured, measure
 from vheatir.hardware import pick_device
-from vheatir.inference.restorer import OVERLAP
 from vheatir.tasks import TASKS, get_task
+from vheatir.tiles import OVERLAP
 
 MODELS = ("denoise_gray_small", "denoise_color_medium", "jpeg_gray_small")
 LEVELS = {"denoise": 50.0, "jpeg": 10.0}

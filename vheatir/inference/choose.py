@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from vheatir.colors import color_channels
 from vheatir.inference.estimate import (
     color_share,
     estimate_blockiness,
@@ -142,18 +142,3 @@ def _is_drawn(colors: NDArray[Any], blockiness: float) -> bool:
         return True
     # Gray photographs have few colours too.
     return colors.ndim == 3 and color_share(colors) <= _FEW_COLORS
-
-
-def color_channels(image: NDArray[Any]) -> NDArray[Any]:
-    """Return an image without alpha: (H, W) for gray, also if stored as RGB, else (H, W, 3).
-
-    Args:
-        image: (H, W) or (H, W, C), C = 1 to 4 for gray, gray and alpha, RGB, RGBA.
-    """
-    if image.ndim == 2:
-        return image
-    first = image[..., 0]
-    if image.shape[2] < 3:
-        return first
-    gray = np.array_equal(first, image[..., 1]) and np.array_equal(first, image[..., 2])
-    return first if gray else image[..., :3]

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 _MAX_UNCROPPED_PIXELS = 4_000_000
 _CROP = 512
@@ -218,7 +217,7 @@ def _estimate_plane(plane: NDArray[np.floating]) -> float:
     means, detail = _filter_and_halve(padded, _SCALING), _filter_and_halve(padded, _WAVELET)
     unclipped = ~_any_in_support((padded <= 0) | (padded >= 1))
     sigma = _robust_std(detail[unclipped] if _is_large_enough(unclipped) else detail)
-    middle = np.abs(uniform_filter(means, _NEIGHBOURS) / 2 - 0.5)
+    middle = np.abs(_local_mean(means, _NEIGHBOURS) / 2 - 0.5)
     for _ in range(2):
         inside = middle < max(0.5 - 2 * sigma, 0.1)
         if not _is_large_enough(inside):
@@ -243,6 +242,19 @@ def _filter_and_halve(padded: NDArray[np.floating], taps: Sequence[float]) -> ND
             taps[3] * odd[1:] + taps[2] * even[1:] + taps[1] * odd[:-1] + taps[0] * even[:-1]
         ).T
     return padded
+
+
+def _local_mean(plane: NDArray[np.floating], side: int) -> NDArray[np.floating]:
+    """Average over the square of ``side`` pixels around each pixel, mirrored at the borders."""
+    result = np.pad(plane, side // 2, mode="symmetric")
+    for _ in range(2):
+        count = len(result) - side + 1
+        total = result[:count].copy()
+        for start in range(1, side):
+            total += result[start : start + count]
+        # Transposed, so that the second pass averages along the other axis.
+        result = total.T / side
+    return result
 
 
 def _any_in_support(padded: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vheatir.colors import MATLAB_LUMA
+from vheatir.colors import MATLAB_LUMA, RGB_PER_MATLAB_LUMA
 from vheatir.errors import VHeatIRError
 from vheatir.hardware import available_memory, has_native_bf16, pick_device, tf32_products
 from vheatir.inference.choose import Choice, choose_model
@@ -25,17 +25,16 @@ from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.files import read_photograph_file
 from vheatir.inference.images import unpack
 from vheatir.inference.strength import parse_strength
-from vheatir.inference.tiled import MIN_TILE, Level, Progress, restore_tensor
+from vheatir.inference.tiled import Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
 from vheatir.plugins import import_modules
 from vheatir.tasks import TASKS, Task, format_levels
+from vheatir.tiles import AUTO_TILE, MIN_TILE, OVERLAP
 from vheatir.weights import LoadedModel, level_range, load_weights
 from vheatir.zoo import load_model
 
 log = logging.getLogger(__name__)
 
-AUTO_TILE = 512
-OVERLAP = 32
 _SMALLEST_AUTO_TILE = 64
 # tile="auto" runs the whole image if one float32 feature map (pixels x channels) takes less than
 # 256 MB, about a tenth of the peak memory, and less than 1/30 of the available memory.
@@ -254,8 +253,7 @@ class Restorer:
             return restored
         if colors.shape[1] == 1:
             return restored.mean(1, keepdim=True)
-        # With fixed chroma, a step of Y in MATLAB's rgb2ycbcr is 255/219 steps of R, G and B.
-        return colors + (restored - planes) * (255 / 219)
+        return colors + (restored - planes) * RGB_PER_MATLAB_LUMA
 
     def _resolve_level(self, level: object, colors: Tensor) -> tuple[float | Tensor | None, bool]:
         blind = None

@@ -1,10 +1,4 @@
-"""Run a network on an image of any size, whole or in overlapping tiles.
-
-Tiles are blended by weights that sum to one at every pixel. In the overlap of two tiles, the outer
-quarter of each has weight zero, since its pixels have the least context; the weight passes from one
-tile to the next over the middle half. A network whose receptive field extends at most ``overlap /
-4`` pixels therefore gives the same result in tiles as on the whole image.
-"""
+"""Run a network on an image of any size, whole or in overlapping tiles (:mod:`vheatir.tiles`)."""
 
 from __future__ import annotations
 
@@ -12,21 +6,17 @@ from collections.abc import Callable
 from itertools import product
 from types import EllipsisType
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vheatir.archs import window_of
 from vheatir.archs.base import pad_to_multiple
-from vheatir.errors import VHeatIRError
+from vheatir.tiles import cover
 
 Level = float | Tensor | None
 Progress = Callable[[int, int], None]
 _Area = tuple[EllipsisType, slice, slice]
-
-# Tiles start at multiples of this, so that JPEG's 8x8 blocks and pixel-unshuffle by 2, 4 or 8 are
-# aligned as in the whole image.
-ALIGNMENT = 8
-MIN_TILE = 16
 
 
 def restore_tensor(
@@ -60,15 +50,8 @@ def restore_tensor(
     Raises:
         VHeatIRError: an invalid ``tile`` or ``overlap``.
     """
-    if tile is not None and tile < MIN_TILE:
-        raise VHeatIRError(f"tile {tile} is too small: give at least {MIN_TILE} pixels")
-    if tile is not None and not 0 <= overlap <= tile - ALIGNMENT:
-        raise VHeatIRError(
-            f"overlap {overlap} does not fit tiles of {tile}: give 0 to {tile - ALIGNMENT}"
-        )
     height, width = x.shape[-2:]
-    rows = _spans(height, tile or height, overlap)
-    columns = _spans(width, tile or width, overlap)
+    rows, columns = cover(height, width, tile, overlap)
     device = next((parameter.device for parameter in net.parameters()), x.device)
     total = len(rows) * len(columns)
     out: Tensor | None = None
@@ -85,7 +68,7 @@ def restore_tensor(
                 dtype = torch.promote_types(x.dtype, torch.float32)
                 if out is None:
                     out = x.new_zeros((*result.shape[:-2], height, width), dtype=dtype)
-                weights = across[:, None] * down
+                weights = torch.from_numpy(np.outer(across, down))
                 out[area] += result.to(dtype) * weights.to(device=x.device, dtype=dtype)
             if progress is not None:
                 progress(index + 1, total)
@@ -172,41 +155,3 @@ def _crop_level(level: Level, x: Tensor, area: _Area, device: torch.device) -> L
     if not isinstance(level, Tensor):
         return level
     return (level[area] if _is_level_map(level, x) else level).to(device)
-
-
-def _spans(size: int, tile: int, overlap: int) -> list[tuple[slice, Tensor]]:
-    """Cover ``size`` pixels with tiles of at most ``tile``, with weights that sum to one."""
-    starts = _starts(size, tile, overlap)
-    # Shrink the tiles as far as their number allows: extra overlap would only cost time.
-    shared = -(-overlap // ALIGNMENT) * ALIGNMENT
-    even = -(-(size + (len(starts) - 1) * shared) // len(starts))
-    tile = min(tile, -(-even // ALIGNMENT) * ALIGNMENT)
-    starts = _starts(size, tile, overlap)
-    stops = [min(start + tile, size) for start in starts]
-
-    # ramps[i] rises from 0 to 1 where tile i takes over from tile i - 1. They are ordered,
-    # ramps[i] >= ramps[i + 1], so their differences are weights: >= 0, summing to one, and zero
-    # outside the tile, even where three tiles overlap.
-    centres = torch.arange(size, dtype=torch.float64) + 0.5
-    ramps = [torch.ones_like(centres)]
-    for start, stop in zip(starts[1:], stops[:-1], strict=True):
-        margin = (stop - start) / 4
-        length = max(stop - start - 2 * margin, 1e-9)
-        t = ((centres - start - margin) / length).clamp(0, 1)
-        ramps.append(t * t * (3 - 2 * t))
-    ramps.append(torch.zeros_like(centres))
-    return [
-        (slice(start, stop), (ramps[i] - ramps[i + 1])[start:stop])
-        for i, (start, stop) in enumerate(zip(starts, stops, strict=True))
-    ]
-
-
-def _starts(size: int, tile: int, overlap: int) -> list[int]:
-    """Return the start of each tile, for the fewest tiles that overlap by at least ``overlap``."""
-    step = max(ALIGNMENT, (tile - overlap) // ALIGNMENT * ALIGNMENT)
-    starts = [0]
-    # The last tile is moved back to end at the image border, up to the alignment.
-    last = -(-max(size - tile, 0) // ALIGNMENT) * ALIGNMENT
-    while starts[-1] < last:
-        starts.append(min(starts[-1] + step, last))
-    return starts

@@ -1,0 +1,266 @@
+"""Restore images with ONNX files of ``vheatir export``: ONNX Runtime in place of PyTorch.
+
+``vheatir-onnx MODEL.onnx IN -o OUT``. This module and those it imports need NumPy, Pillow and
+``onnxruntime`` alone. They are the whole of the distribution ``vheatir-onnx`` (packaging/onnx).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vheatir.colors import RGB_PER_MATLAB_LUMA, color_channels, matlab_luma
+from vheatir.errors import VHeatIRError, first_line, unknown_name
+from vheatir.image_io import write_bytes_atomically
+from vheatir.inference.estimate import estimate_sigma
+from vheatir.inference.files import FORMAT_OF_SUFFIX, encode_photograph, read_photograph_file
+from vheatir.tasks import TASKS, format_levels
+from vheatir.tiles import AUTO_TILE, OVERLAP, cover
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+_Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What an ONNX file of ``vheatir export`` says of itself.
+
+    Attributes:
+        session: the session that runs it.
+        channels: channels of input and output, 1 or 3.
+        is_luma: whether the one channel is Y of MATLAB's ``rgb2ycbcr``.
+        takes_level: whether it has the input ``sigma``.
+        level_range: smallest and largest sigma on 0..255.
+    """
+
+    session: InferenceSession
+    channels: int
+    is_luma: bool
+    takes_level: bool
+    level_range: tuple[float, float]
+
+
+def open_session(path: str | os.PathLike[str]) -> InferenceSession:
+    """Open an ONNX file of ``vheatir export`` on the CPU.
+
+    Raises:
+        VHeatIRError: ``onnxruntime`` is not installed, or the file cannot be read.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise VHeatIRError("onnxruntime is not installed: pip install onnxruntime") from None
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise VHeatIRError(f"{str(path)!r} cannot be opened: {error.strerror}") from None
+    try:
+        return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises exceptions of many types
+        raise VHeatIRError(
+            f"{str(path)!r} is not an ONNX file that can be run ({first_line(error)}): "
+            "write one with 'vheatir export'"
+        ) from None
+
+
+def restore(
+    session: InferenceSession,
+    image: _Array,
+    level: float | None = None,
+    tile: int | None = AUTO_TILE,
+) -> _Array:
+    """Restore one image, as :meth:`vheatir.Restorer.restore` does at strength 100.
+
+    Args:
+        session: of a file of ``vheatir export``; see :func:`open_session`.
+        image: ``uint8`` or ``uint16``, (H, W) or (H, W, C), C = 1 to 4 for gray, gray and alpha,
+            RGB, RGBA. Alpha is kept unchanged; gray stored as RGB is treated as gray.
+        level: sigma of the noise on 0..255, for a file with the input ``sigma``; None to estimate
+            it from the image.
+        tile: largest side of the tiles in pixels; None for the whole image at once.
+
+    Returns:
+        A new array of the same shape and dtype.
+
+    Raises:
+        VHeatIRError: an image, level or tile that the model does not support, a model that was not
+            exported by ``vheatir export``, or one that cannot be run.
+    """
+    model = _describe(session)
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or image.size == 0:
+        raise VHeatIRError(
+            f"an array of {image.dtype} {image.shape} cannot be restored: give uint8 or uint16, "
+            "(H, W) or (H, W, C), C = 1 to 4"
+        )
+    white = np.float32(np.iinfo(image.dtype).max)
+    colors = np.atleast_3d(color_channels(image)).astype(np.float32) / white
+    used = _level(model, level, colors)
+    planes = _to_network_channels(model, colors)
+    restored = _run_in_tiles(model, planes, used, tile)
+    if restored.shape != colors.shape:
+        if colors.shape[2] == 1:
+            restored = restored.mean(axis=2, keepdims=True)
+        else:
+            restored = colors + (restored - planes) * RGB_PER_MATLAB_LUMA
+    result = np.atleast_3d(image).copy()
+    count = 3 if result.shape[2] >= 3 else 1
+    result[..., :count] = np.rint(restored.clip(0, 1) * white)
+    return result.reshape(image.shape)
+
+
+def restore_file(
+    session: InferenceSession,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    level: float | None = None,
+    tile: int | None = AUTO_TILE,
+) -> None:
+    """Restore an image file: upright, with its colour profile, metadata and transparency.
+
+    Args:
+        session: see :func:`restore`.
+        source: the file.
+        target: the output file, written completely or not at all; its suffix gives the format.
+        level: see :func:`restore`.
+        tile: see :func:`restore`.
+
+    Raises:
+        VHeatIRError: see :func:`restore`; an unsupported or unreadable file, such as one of 16
+            bits without OpenCV.
+    """
+    suffix = Path(target).suffix.lower()
+    if suffix not in FORMAT_OF_SUFFIX:
+        raise unknown_name("suffix", suffix, FORMAT_OF_SUFFIX)
+    photo = read_photograph_file(source)
+    pixels = restore(session, photo.pixels, level, tile)
+    data = encode_photograph(pixels, FORMAT_OF_SUFFIX[suffix], photo.metadata)
+    try:
+        write_bytes_atomically(target, data)
+    except OSError as error:
+        raise VHeatIRError(
+            f"{target} cannot be written: {error.strerror}: choose another folder"
+        ) from None
+
+
+def _describe(session: InferenceSession) -> _Model:
+    inputs = {each.name: each.shape for each in session.get_inputs()}
+    shape = inputs.get("input", ())
+    if inputs.keys() - {"sigma"} != {"input"} or len(shape) != 4 or shape[1] not in (1, 3):
+        raise VHeatIRError("not a model of this package: write one with 'vheatir export'")
+    fields = session.get_modelmeta().custom_metadata_map
+    task = TASKS.get(fields.get("task", ""))
+    low, _, high = fields.get("level_range", "").partition(" to ")
+    trained = (float(low), float(high)) if high else (0.0, float("inf"))
+    is_luma = task is not None and task.color == "luma"
+    return _Model(session, shape[1], is_luma, "sigma" in inputs, trained)
+
+
+def _level(model: _Model, level: float | None, colors: _Array) -> float | None:
+    """Return the level to run the model with; None for a model without the input ``sigma``."""
+    low, high = model.level_range
+    if not model.takes_level:
+        if level is not None:
+            raise VHeatIRError("this model takes no level, or has one built in: omit the level")
+        return None
+    if level is None:
+        return min(max(estimate_sigma(colors), low), high)
+    if not low <= level <= high:  # also rejects NaN
+        raise VHeatIRError(
+            f"sigma {level:g}: this model is trained for sigma {format_levels((low, high))}"
+        )
+    return level
+
+
+def _to_network_channels(model: _Model, colors: _Array) -> _Array:
+    if colors.shape[2] == model.channels:
+        return colors
+    if model.channels == 3:
+        return colors.repeat(3, axis=2)
+    if model.is_luma:
+        luma: _Array = matlab_luma(colors * np.float32(255))[..., None] / 255
+        return luma.astype(np.float32)
+    raise VHeatIRError(
+        "this model restores gray images, but the image is in colour: "
+        "use a model for colour images, or convert the image to gray"
+    )
+
+
+def _run_in_tiles(model: _Model, planes: _Array, level: float | None, tile: int | None) -> _Array:
+    """Run the model on (H, W, C) in [0, 1] and blend the tiles."""
+    height, width = planes.shape[:2]
+    overlap = 0 if tile is None else min(OVERLAP, tile // 2)
+    out = np.zeros_like(planes)
+    for (row, across), (column, down) in product(*cover(height, width, tile, overlap)):
+        part = np.ascontiguousarray(planes[row, column].transpose(2, 0, 1)[None])
+        feeds = {"input": part}
+        if level is not None:
+            feeds["sigma"] = np.full((1, 1, *part.shape[2:]), level / 255, np.float32)
+        try:
+            (result,) = model.session.run(["output"], feeds)
+        except Exception as error:  # onnxruntime raises exceptions of many types
+            raise VHeatIRError(
+                f"the model cannot be run ({first_line(error)}): if memory is short, "
+                "give a smaller tile"
+            ) from None
+        if not np.isfinite(result).all():
+            raise VHeatIRError(
+                "the model returned NaN or infinite pixels: its weights are damaged, "
+                "so use another file"
+            )
+        weights = np.outer(across, down).astype(np.float32)[..., None]
+        out[row, column] += result[0].transpose(1, 2, 0) * weights
+    return out
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="vheatir-onnx",
+        description="Restore an image with an ONNX file of 'vheatir export'. EXIF orientation is "
+        "applied; ICC profile, EXIF and transparency are kept.",
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL.onnx", help="file written by 'vheatir export'")
+    add("input", metavar="IN", help="image of 8 bits: PNG, JPEG, BMP, TIFF, WebP or PNM")
+    add("-o", "--output", required=True, metavar="OUT", help="file to write")
+    add(
+        "--level",
+        type=float,
+        metavar="N",
+        help="sigma of the noise on 0..255, for models that take it (default: estimated)",
+    )
+    add(
+        "--tile",
+        type=int,
+        default=AUTO_TILE,
+        metavar="N",
+        help="process in tiles of at most N x N pixels (default: %(default)s)",
+    )
+    add("--overwrite", action="store_true", help="replace an existing file")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status: 0, or 2 for an error that the user can fix."""
+    arguments = parse_arguments(argv)
+    try:
+        target = Path(arguments.output)
+        if target.exists() and not arguments.overwrite:
+            raise VHeatIRError(f"{target} exists: give another file, or --overwrite to replace it")
+        session = open_session(arguments.model)
+        restore_file(session, arguments.input, target, arguments.level, arguments.tile)
+    except VHeatIRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
