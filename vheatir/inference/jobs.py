@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,7 +31,7 @@ from vheatir.inference.files import (
     to_8_bits,
 )
 from vheatir.inference.raw import RAW_SUFFIXES
-from vheatir.inference.restorer import AutoRestorer, Restoration, Restorer
+from vheatir.inference.restorer import AutoRestorer, Restorer, describe_restoration
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
 
@@ -289,7 +289,8 @@ class Runner:
                 progress=progress,
             )
             restored = result.image
-            message = self._describe(found, restorer, result)
+            estimated = replace(result, estimated=settings.level is None)
+            message = describe_restoration(estimated, restorer, settings.strength, found)
         if job.target is not None:
             fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
         else:
@@ -334,21 +335,6 @@ class Runner:
         # The task ``photo`` has one model for both; gray is passed as equal channels.
         name = "photo" if self._task == "photo" else f"{self._task}_{color}"
         return found, self._models.restorer(self.settings.model or name), self.settings.level
-
-    def _describe(self, found: str, restorer: Restorer, result: Restoration) -> str:
-        parts = [f"found {found}"] if found else []
-        if result.level is not None:
-            unit = (restorer.task.level_name if restorer.task else None) or "level"
-            how = "estimated" if self.settings.level is None else "given"
-            if f"{unit} {result.level:.1f}" not in found:
-                parts.append(f"{unit} {result.level:.1f} ({how})")
-        tile = f", tile {result.tile}" if result.tile else ""
-        luma, chroma = self.settings.strength
-        share = f", strength {luma:g} %" if luma != 100 else ""
-        if luma != chroma:
-            share = f", luma {luma:g} %, chroma {chroma:g} %"
-        done = "; ".join(parts) or "restored"
-        return f"{done} -> {restorer.name}{tile}{share}, {result.seconds:.1f} s"
 
 
 class TargetExistsError(VHeatIRError):

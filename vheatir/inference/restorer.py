@@ -475,6 +475,32 @@ class AutoRestorer(Restorer):
             return self._load(task)
 
 
+def describe_restoration(
+    result: Restoration, restorer: Restorer, strength: tuple[float, float], found: str = ""
+) -> str:
+    """Describe in one line what was found in an image and done to it.
+
+    Args:
+        result: the result of ``restorer``.
+        restorer: the restorer of one model.
+        strength: strength of luma and chroma, in percent.
+        found: the degradation that was found; empty if none was looked for.
+    """
+    parts = [f"found {found}"] if found else []
+    if result.level is not None:
+        unit = (restorer.task.level_name if restorer.task else None) or "level"
+        how = "estimated" if result.estimated else "given"
+        if f"{unit} {result.level:.1f}" not in found:
+            parts.append(f"{unit} {result.level:.1f} ({how})")
+    tile = f", tile {result.tile}" if result.tile else ""
+    luma, chroma = strength
+    share = f", strength {luma:g} %" if luma != 100 else ""
+    if luma != chroma:
+        share = f", luma {luma:g} %, chroma {chroma:g} %"
+    done = "; ".join(parts) or "restored"
+    return f"{done} -> {restorer.name}{tile}{share}, {result.seconds:.1f} s"
+
+
 def open_model(
     model: str | os.PathLike[str] | LoadedModel, imports: Sequence[str] = ()
 ) -> LoadedModel:
