@@ -39,10 +39,11 @@ try:
         StateDict,
     )
 except ModuleNotFoundError as error:
-    raise VHeatIRError(
+    raise ModuleNotFoundError(
         f"vheatir.spandrel needs the package {error.name!r}, which is not installed: "
-        "pip install 'vheatir[integrations]'"
-    ) from error
+        "pip install 'vheatir[integrations]'",
+        name=error.name,
+    ) from None
 
 #: Level of a model that takes one, until it is set.
 DEFAULT_LEVEL = 15.0

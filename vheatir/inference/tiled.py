@@ -16,7 +16,7 @@ from vheatir.tiles import cover
 
 Level = float | Tensor | None
 Progress = Callable[[int, int], None]
-_Area = tuple[EllipsisType, slice, slice]
+_Area = tuple[EllipsisType] | tuple[EllipsisType, slice, slice]
 
 
 def restore_tensor(
@@ -50,28 +50,28 @@ def restore_tensor(
     Raises:
         VHeatIRError: an invalid ``tile`` or ``overlap``.
     """
+    device = next((parameter.device for parameter in net.parameters()), x.device)
+    if tile is None:
+        with torch.no_grad():
+            result = _run(net, x.to(device), _crop_level(level, x, (...,), device)).to(x.device)
+        if progress is not None:
+            progress(1, 1)
+        return result.to(x.dtype)
     height, width = x.shape[-2:]
     rows, columns = cover(height, width, tile, overlap)
-    device = next((parameter.device for parameter in net.parameters()), x.device)
-    total = len(rows) * len(columns)
+    dtype = torch.promote_types(x.dtype, torch.float32)  # of the sum
     out: Tensor | None = None
     with torch.no_grad():
         for index, ((row, across), (column, down)) in enumerate(product(rows, columns)):
             area: _Area = (..., row, column)
             part = x[area].to(device)
-            part_level = _crop_level(level, x, area, device)
-            result = _run(net, part, part_level).to(x.device)
-            if total == 1:
-                out = result
-            else:
-                # Accumulate in at least float32.
-                dtype = torch.promote_types(x.dtype, torch.float32)
-                if out is None:
-                    out = x.new_zeros((*result.shape[:-2], height, width), dtype=dtype)
-                weights = torch.from_numpy(np.outer(across, down))
-                out[area] += result.to(dtype) * weights.to(device=x.device, dtype=dtype)
+            result = _run(net, part, _crop_level(level, x, area, device)).to(x.device)
+            if out is None:
+                out = x.new_zeros((*result.shape[:-2], height, width), dtype=dtype)
+            weights = torch.from_numpy(np.outer(across, down))
+            out[area] += result.to(dtype) * weights.to(device=x.device, dtype=dtype)
             if progress is not None:
-                progress(index + 1, total)
+                progress(index + 1, len(rows) * len(columns))
     assert out is not None
     return out.to(x.dtype)
 
