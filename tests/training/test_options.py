@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vheatir.archs import ARCHS, build_network
+from vheatir.archs import ARCHS, VHeatIR, build_network
+from vheatir.data.names import NameList
 from vheatir.errors import VHeatIRError
 from vheatir.training.options import load_options
 from vheatir.training.sections import PhotoOptions
@@ -31,6 +32,7 @@ PAPER = {
     "jpeg_q30": ("jpeg_gray", 30, 1e-4, 800_000, "jpeg_q40"),
     "jpeg_q40": ("jpeg_gray", 40, 2e-4, 1_600_000, None),
 }
+MINI = ("denoise_gray_s15_mini", "denoise_color_s15_mini", "jpeg_q40_mini")
 TASK_RANGES = {
     "denoise_gray": (0, 55),
     "denoise_color": (0, 55),
@@ -63,12 +65,12 @@ def message(*force: str, path: Path = QUICKSTART) -> str:
 # --- the files themselves
 
 
-def test_there_are_26_files_and_no_other() -> None:
-    expected = {f"{name}.yml" for name in PAPER} | {"quickstart.yml"}
+def test_there_are_29_files_and_no_other() -> None:
+    expected = {f"{name}.yml" for name in (*PAPER, *MINI)} | {"quickstart.yml"}
     expected |= {f"{task}_{size}.yml" for task, size in ALL_LEVELS}
     expected |= {f"photo_{size}.yml" for size in ("small", "medium", "large")}
     assert {path.name for path in EVERY_FILE} == expected
-    assert len(EVERY_FILE) == 26
+    assert len(EVERY_FILE) == 29
 
 
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.stem)
@@ -81,6 +83,22 @@ def test_every_file_loads_builds_and_survives_a_dump(path: Path, tmp_path: Path)
     assert load_options(copy) == options
     # the first lines say what it is and how to run it
     assert f"-opt {path.relative_to(ROOT)}" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_the_papers_network_for_cpus(name: str) -> None:
+    options, full = (load_options(OPTIONS / f"{n}.yml") for n in (name, name.removesuffix("_mini")))
+    assert (options.task, options.level) == (full.task, full.level)
+    assert options.datasets.train.jpeg_grid == full.datasets.train.jpeg_grid
+    network = options.network_g.kwargs
+    assert {**VHeatIR.SIZES["mini"], "mixer": "hco", "norm": "pre"}.items() <= network.items()
+    sizes = [(s.until, s.gt_size, s.batch_size) for s in options.stages]
+    assert sizes == [(0.5, 64, 8), (1, 96, 8)] and options.train.total_iter == 30_000
+    # trained and validated on photographs whose licence allows any use
+    excluded = NameList(options.datasets.train.exclude)
+    validation = options.datasets.val_sets["val"].include
+    assert "bsd400/97017.jpg" in excluded and "cid22_861443.jpg" in excluded
+    assert [Path(entry).name for entry in validation] == ["heldout_clean_licence.txt"]
 
 
 @pytest.mark.parametrize("name", PAPER)

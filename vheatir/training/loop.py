@@ -42,6 +42,8 @@ log = logging.getLogger("vheatir")
 _SYNC_EVERY = 10
 # What a training state holds of the Trainer's own attributes.
 _COUNTED = ("iteration", "samples_seen", "minutes", "losses", "scores")
+# And what those of earlier releases do not hold.
+_WORK = ("processor_seconds", "pixels_seen", "work")
 
 
 class Trainer:
@@ -74,6 +76,12 @@ class Trainer:
         self.minutes = 0.0
         self.losses: list[list[float]] = []
         self.scores: list[list[Any]] = []
+        # Of the iterations alone, without validation and without the loader's workers; those of
+        # several processes are taken as equal.
+        self.processor_seconds = 0.0
+        self.pixels_seen = 0
+        # [iteration, processor seconds, pixels seen] at each validation.
+        self.work: list[list[float]] = []
         self.watch = LossWatch(experiment.states, self.feed.names)
         self.signals = StopSignals()
         self._stopping = False
@@ -106,7 +114,9 @@ class Trainer:
             if batches is None or current != stage:
                 stage, batches = current, self.feed.batches(current, self.samples_seen)
             rate = learning_rate(train, self.iteration, done)
+            before = time.process_time()
             loss = self.train_step(batches, rate)
+            self.processor_seconds += (time.process_time() - before) * self.processes.count
             self._synchronise(started)
             last = self.done() >= 1
             if last or self.iteration % logger.print_freq == 0:
@@ -139,13 +149,15 @@ class Trainer:
             Mean loss; None if the iteration was skipped, whose samples count as seen.
         """
         train = self.options.train
-        losses, samples = [], 0
+        losses, samples, pixels = [], 0, 0
         for number in range(1, train.accumulate + 1):
             batch = self._next_batch(batches)
             last = number == train.accumulate
             losses.append(self.model.accumulate_gradients(batch, 1 / train.accumulate, last))
             self.watch.add(self.iteration + 1, losses[-1], batch)
-            samples += len(batch["gt"]) * self.processes.count
+            count, _, height, width = batch["gt"].shape
+            samples += count * self.processes.count
+            pixels += count * height * width * self.processes.count
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
         skip = train.skip_nonfinite and not self.model.can_step(loss)
         self._is_consistent = False
@@ -156,6 +168,7 @@ class Trainer:
             self.model.step(rate, self.iteration)
         self.iteration += 1
         self.samples_seen += samples
+        self.pixels_seen += pixels
         return None if skip else loss
 
     def report(self, loss: torch.Tensor | None, rate: float, line: ProgressLine) -> None:
@@ -184,6 +197,7 @@ class Trainer:
             with line.watch(len(self.validator)) as tick:
                 scores = self.validator.run(self.model.net_g_ema, kept, tick)
             self.scores.append([self.iteration, self.minutes, scores])
+            self.work.append([self.iteration, round(self.processor_seconds, 3), self.pixels_seen])
             best = self.validator.best(self.scores)
             self.experiment.report_scores(self.iteration, scores, best)
         self.processes.barrier()
@@ -207,7 +221,7 @@ class Trainer:
         save_checkpoint(self.experiment.states, self.state_dict(), self.options.logger.keep_last)
         try:
             self.export(self.experiment.models / "net_g_latest.safetensors")
-            self.experiment.write_history(self.losses, self.scores)
+            self.experiment.write_history(self.losses, self.scores, self.work)
         except OSError as error:
             raise VHeatIRError(
                 f"weights and curves could not be written to {self.experiment.root} "
@@ -226,6 +240,8 @@ class Trainer:
                 "iterations": self.iteration,
                 "samples": self.samples_seen,
                 "minutes": round(self.minutes, 2),
+                "processor_hours": round(self.processor_seconds / 3600, 3),
+                "pixels": self.pixels_seen,
                 "seed": options.manual_seed,
                 **({"skipped": skipped} if skipped else {}),
                 "scores": self.scores[-1][2] if self.scores else {},
@@ -268,7 +284,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return the training state, except the random generators."""
         return {
-            **{name: getattr(self, name) for name in _COUNTED},
+            **{name: getattr(self, name) for name in (*_COUNTED, *_WORK)},
             "skipped": self.watch.skipped,
             "options": self.options.dump(),
             "model": self.model.state_dict(),
@@ -279,6 +295,10 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         for name in _COUNTED:
             setattr(self, name, state[name])
+        for name in _WORK:
+            setattr(self, name, state.get(name, getattr(self, name)))
+        if "work" not in state:
+            log.info("the state is of an earlier release: processor time counts from here on")
         self.watch.skipped = state.get("skipped", 0)
 
     # --- stopping and failures ---
