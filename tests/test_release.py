@@ -35,14 +35,14 @@ def own_zoo(zoo_with_mini: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def add(tmp_path: Path, name: str, config: dict, level: object, is_default: bool = False) -> None:
     torch.manual_seed(0)
     network = build_network({"in_chans": 1, "downscale": 2, **config})
-    info = {"name": name, "task": "jpeg_gray", "level": level, "training": TRAINING}
+    info = {"name": "a_run", "task": "jpeg_gray", "level": level, "training": TRAINING}
     weights = save_weights(tmp_path / "trained.safetensors", network, info)
     (tmp_path / "history.json").write_text(json.dumps({"losses": [], "scores": []}))
     (tmp_path / "facts.yml").write_text(yaml.safe_dump(FACTS))
     release.add_model(
         argparse.Namespace(
             weights=weights, history=tmp_path / "history.json", facts=tmp_path / "facts.yml",
-            default=is_default,
+            default=is_default, name=name,
         )
     )  # fmt: skip
 

@@ -48,6 +48,7 @@ def main() -> int:
     add.add_argument("weights", type=Path)
     add.add_argument("--history", type=Path, required=True, help="the run's results/history.json")
     add.add_argument("--facts", type=Path, required=True, help="YAML file with data, hardware etc.")
+    add.add_argument("--name", help="name of the model (default: that of the run)")
     add.add_argument("--default", action="store_true", help="make it the default of its task")
     add.set_defaults(run=add_model)
     cards = commands.add_parser("cards", help="write the model cards")
@@ -69,8 +70,8 @@ def add_model(arguments: argparse.Namespace) -> None:
     clean = facts["licence"].startswith("clean licence:")
     licence = CLEAN_LICENCE if clean else facts["licence"]
     full = load_weights(arguments.weights)
-    name, task = full.info["name"], full.info["task"]
-    info = {key: full.info[key] for key in ("name", "task", "level", "training")}
+    name, task = arguments.name or full.info["name"], full.info["task"]
+    info = {"name": name, **{key: full.info[key] for key in ("task", "level", "training")}}
     path = save_weights(FOLDER / f"{name}.safetensors", full.network, info, dtype=torch.float16)
     half = load_weights(path)
     loss = bundled_psnr(full) - bundled_psnr(half)
