@@ -156,6 +156,9 @@ def train(options: argparse.Namespace, task: Task, config: dict[str, Any], name:
     if weights(options, name).is_file():
         return 0
     status = train_main(["-opt", str(file.resolve()), "--auto_resume"])
+    if status in (130, 143):
+        # the command that training names does not know SwinIR as it is set up here
+        sys.stderr.write("instead, repeat the command of benchmarks/against_swinir.py\n")
     if status not in (0, 130, 143):
         raise VHeatIRError(
             f"the training of {name} failed with status {status} (see its output above); "
