@@ -187,7 +187,7 @@ def curves(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
     """Return iteration, seconds, processor seconds and PSNR of each validation.
 
     Raises:
-        VHeatIRError: the network has not been validated yet.
+        VHeatIRError: the network has not been validated yet, or an earlier release trained it.
     """
     file = options.out / "runs" / name / "results" / "history.json"
     history = json.loads(file.read_text()) if file.is_file() else {"scores": []}
@@ -195,6 +195,11 @@ def curves(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
         raise VHeatIRError(
             f"{options.out} contains no validation of {name} yet: train it first, with the step "
             f"{name}"
+        )
+    if len(history.get("work", [])) != len(history["scores"]):
+        raise VHeatIRError(
+            f"the training of {name} in {options.out} began with an earlier release, which "
+            "recorded no processor time: train it anew, with another --out"
         )
     points = []
     for (iteration, minutes, scores), work in zip(history["scores"], history["work"], strict=True):

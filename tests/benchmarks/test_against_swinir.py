@@ -135,6 +135,11 @@ def test_each_network_alone_interrupted_and_reported(
     seconds = [work[1] for work in after["work"]]
     assert seconds == sorted(seconds)
 
+    del after["work"]  # as an earlier release wrote it
+    history.write_text(json.dumps(after))
+    assert against_swinir.main(["report", *long, "--out", str(tmp_path / "long")]) == 2
+    assert "began with an earlier release" in capsys.readouterr().err
+
 
 def test_a_comparison_in_words() -> None:
     def curve(*psnrs: float, pace: float) -> list[dict[str, float]]:
