@@ -4,9 +4,18 @@
 
 Both networks (the flat vHeatIR with the paper's operator, and BasicSR's SwinIR with the same
 channels, depths, MLP ratio and pixel-unshuffle) are trained one after the other by the same loop
-with the same data, seed, schedule and iterations. Writes both PSNR curves over iterations and over
-seconds, the same crops side by side, and the numbers as JSON. It can be interrupted: the same
-command resumes.
+with the same data, seed, schedule and iterations. Then both PSNR curves are drawn over iterations
+and over seconds (on a CPU the processor's, without validation), and the same crops side by side;
+the numbers are written as JSON and as a Markdown table.
+
+Each network alone, as long trainings on one core each, and the comparison of what is there, also
+of unfinished trainings:
+
+    OMP_NUM_THREADS=1 nice -n 19 python benchmarks/against_swinir.py vheatir OPTIONS
+    OMP_NUM_THREADS=1 nice -n 19 python benchmarks/against_swinir.py swinir OPTIONS
+    python benchmarks/against_swinir.py report OPTIONS
+
+All of it can be interrupted: the same command resumes, and the seconds add up.
 """
 
 from __future__ import annotations
@@ -19,18 +28,17 @@ if not __package__:  # run as a script
 
 import argparse
 import json
-import os
-import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.contenders import GRID, SIZES, check_parameters
+from benchmarks.contenders import GRID, SIZES, check_parameters, parameters
+from benchmarks.measure import count_macs
 from benchmarks.report import environment
 from benchmarks.swinir import HEADS, register
 from benchmarks.trainings import resolve_roots, training_options
@@ -47,7 +55,9 @@ from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import Task, get_task
 from vheatir.weights import load_weights
 
-ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("vheatir", "swinir")
+LABELS = {"vheatir": "vHeatIR", "swinir": "SwinIR"}
+STEPS = ("all", *NAMES, "report")
 #: (photograph, top, left) of the crops; held out from training.
 CROPS = (("chelsea", 60, 150), ("coffee", 120, 260))
 CROP = 192
@@ -59,6 +69,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python benchmarks/against_swinir.py", description=(__doc__ or "").split("\n\n")[0]
     )
     add = parser.add_argument
+    add(
+        "step",
+        nargs="?",
+        choices=STEPS,
+        default="all",
+        help="train one network, or only report what is there (default: train both, and report)",
+    )
     add("--task", default="denoise_color", help="task of both networks")
     add("--level", type=float, default=15.0, help="sigma or JPEG quality")
     add("--size", choices=list(SIZES), default="mini", help="channels, depths and MLP ratio")
@@ -115,32 +132,44 @@ def option_file(options: argparse.Namespace, task: Task, config: dict[str, Any])
     )
 
 
-def train(options: argparse.Namespace, task: Task, configs: dict[str, dict[str, Any]]) -> None:
-    """Train both networks in turn; finished trainings are skipped.
+def train(options: argparse.Namespace, task: Task, config: dict[str, Any], name: str) -> int:
+    """Train one network; a finished training is skipped.
+
+    Returns:
+        The exit status: 0, or 130 or 143 after a signal, when everything is saved.
 
     Raises:
-        VHeatIRError: a training failed, or the folder contains one with other settings.
+        VHeatIRError: the training failed, or the folder contains one with other settings.
     """
+    from vheatir.train import main as train_main
+
     folder = options.out / "options"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, config in configs.items():
-        file = folder / f"{name}.yml"
-        text = yaml.safe_dump(option_file(options, task, config), sort_keys=False)
-        if file.is_file() and file.read_text() != text:
-            raise VHeatIRError(
-                f"{options.out} contains trainings with other settings (see {file}): "
-                "give another --out, or remove it"
-            )
-        write_bytes_atomically(file, text.encode())
-        if not weights(options, name).is_file():
-            command = [sys.executable, "-m", "benchmarks.swinir", "-opt", str(file.resolve())]
-            environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-            status = subprocess.run([*command, "--auto_resume"], cwd=ROOT, env=environ).returncode
-            if status:
-                raise VHeatIRError(
-                    f"the training of {name} failed with status {status} (see its output above); "
-                    "the same command resumes it"
-                )
+    file = folder / f"{name}.yml"
+    content = option_file(options, task, config)
+    if file.is_file() and _settings(yaml.safe_load(file.read_text())) != _settings(content):
+        raise VHeatIRError(
+            f"{options.out} contains trainings with other settings (see {file}): "
+            "give another --out, or remove it"
+        )
+    write_bytes_atomically(file, yaml.safe_dump(content, sort_keys=False).encode())
+    if weights(options, name).is_file():
+        return 0
+    status = train_main(["-opt", str(file.resolve()), "--auto_resume"])
+    if status in (130, 143):
+        # the command that training names does not know SwinIR as it is set up here
+        sys.stderr.write("instead, repeat the command of benchmarks/against_swinir.py\n")
+    if status not in (0, 130, 143):
+        raise VHeatIRError(
+            f"the training of {name} failed with status {status} (see its output above); "
+            "the same command resumes it"
+        )
+    return status
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what determines a training: not where it is written."""
+    return {key: value for key, value in options.items() if key != "path"}
 
 
 def weights(options: argparse.Namespace, name: str) -> Path:
@@ -148,30 +177,61 @@ def weights(options: argparse.Namespace, name: str) -> Path:
     return Path(options.out / "runs" / name / "models" / f"{name}.safetensors")
 
 
+def newest_weights(options: argparse.Namespace, name: str) -> Path:
+    """Return the weights of a finished training, else those of its last save."""
+    final = weights(options, name)
+    return final if final.is_file() else final.with_name("net_g_latest.safetensors")
+
+
 def curves(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
-    """Return iteration, seconds and PSNR of each validation."""
+    """Return iteration, seconds, processor seconds and PSNR of each validation.
+
+    Raises:
+        VHeatIRError: the network has not been validated yet, or an earlier release trained it.
+    """
     file = options.out / "runs" / name / "results" / "history.json"
+    history = json.loads(file.read_text()) if file.is_file() else {"scores": []}
+    if not history["scores"]:
+        raise VHeatIRError(
+            f"{options.out} contains no validation of {name} yet: train it first, with the step "
+            f"{name}"
+        )
+    if len(history.get("work", [])) != len(history["scores"]):
+        raise VHeatIRError(
+            f"the training of {name} in {options.out} began with an earlier release, which "
+            "recorded no processor time: train it anew, with another --out"
+        )
     points = []
-    for iteration, minutes, scores in json.loads(file.read_text())["scores"]:
+    for (iteration, minutes, scores), work in zip(history["scores"], history["work"], strict=True):
         values = {key.split()[0]: score["psnr"] for key, score in scores.items()}
-        points.append({"iteration": iteration, "seconds": 60 * minutes, **values})
+        seconds = {"seconds": 60 * minutes, "processor_seconds": work[1]}
+        points.append({"iteration": iteration, **seconds, **values})
     return points
 
 
-def draw(found: dict[str, list[dict[str, float]]], path: Path, title: str) -> None:
-    """Draw PSNR over iterations and over seconds."""
+def draw(
+    found: dict[str, list[dict[str, float]]], path: Path, title: str, seconds: str = "seconds"
+) -> None:
+    """Draw PSNR over iterations and over seconds.
+
+    Args:
+        found: the curves by network, see :func:`curves`.
+        path: image file to write.
+        title: title of the figure.
+        seconds: ``"seconds"`` or ``"processor_seconds"``.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
-    for axis, quantity in zip(axes, ("iteration", "seconds"), strict=True):
+    for axis, quantity in zip(axes, ("iteration", seconds), strict=True):
         for name, points in found.items():
-            for data in sorted(points[0].keys() - {"iteration", "seconds"}):
+            for data in sorted(points[0].keys() - _QUANTITIES):
                 line = ([p[quantity] for p in points], [p[data] for p in points])
-                axis.plot(*line, marker=".", label=f"{name}, {data}")
-        axis.set(xlabel=quantity)
+                axis.plot(*line, marker=".", label=f"{LABELS[name]}, {data}")
+        axis.set(xlabel=quantity.replace("_", " "))
         axis.grid(alpha=0.3)
     axes[0].set(ylabel="PSNR [dB]")
     axes[0].legend()
@@ -180,9 +240,73 @@ def draw(found: dict[str, list[dict[str, float]]], path: Path, title: str) -> No
     pyplot.close(figure)
 
 
+_QUANTITIES = {"iteration", "seconds", "processor_seconds"}
+
+
+def comparison(found: dict[str, list[dict[str, float]]], seconds: str) -> list[str]:
+    """Return sentences that compare the validation curves of vHeatIR and SwinIR.
+
+    Between two validations PSNR is interpolated linearly.
+
+    Args:
+        found: the curves, see :func:`curves`.
+        seconds: ``"seconds"`` or ``"processor_seconds"``.
+    """
+    ours, theirs = (found[name] for name in NAMES)
+    unit = seconds.replace("_", " ")
+    lines = []
+    for quantity in ("iteration", seconds):
+        shared = min(ours[-1][quantity], theirs[-1][quantity])
+        first, second = (
+            np.interp(shared, [p[quantity] for p in c], [p["validation"] for p in c])
+            for c in (ours, theirs)
+        )
+        name = f"{shared:,.0f} " + ("iterations" if quantity == "iteration" else unit)
+        lines.append(
+            f"After {name}: vHeatIR {first:.2f} dB, SwinIR {second:.2f} dB, "
+            f"difference {first - second:+.2f} dB."
+        )
+    last = theirs[-1]
+    reached = next((p for p in ours if p["validation"] >= last["validation"]), None)
+    goal = f"SwinIR's last {last['validation']:.2f} dB (after {last['iteration']:,} iterations and "
+    goal += f"{last[seconds]:,.0f} {unit})"
+    lines.append(
+        f"vHeatIR has not reached {goal}."
+        if reached is None
+        else f"vHeatIR reached {goal} by the validation after {reached['iteration']:,} iterations "
+        f"and {reached[seconds]:,.0f} {unit}."
+    )
+    return lines
+
+
+def markdown(found: dict[str, list[dict[str, float]]], seconds: str, lines: list[str]) -> str:
+    """Return the validations as a Markdown table, and the sentences of :func:`comparison`."""
+    unit = seconds.replace("_", " ")
+    table = [
+        f"| iteration | vHeatIR: {unit} | PSNR | SwinIR: {unit} | PSNR |",
+        "|---|---|---|---|---|",
+    ]
+    by_iteration = {name: {p["iteration"]: p for p in points} for name, points in found.items()}
+    for iteration in sorted(set().union(*by_iteration.values())):
+        cells = [str(iteration)]
+        for name in NAMES:
+            point = by_iteration[name].get(iteration)
+            cells += [f"{point[seconds]:.0f}", f"{point['validation']:.2f}"] if point else ["", ""]
+        table.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*table, "", *lines]) + "\n"
+
+
+def costs(config: dict[str, Any], crop: int) -> dict[str, int]:
+    """Return the parameters of a network, and its multiply-adds for one crop."""
+    network = build_network(config).eval()
+    x = torch.zeros(1, config["in_chans"], crop, crop)
+    with torch.inference_mode():
+        return {"parameters": parameters(network), "macs": count_macs(lambda: network(x))}
+
+
 def crops(options: argparse.Namespace, task: Task, path: Path) -> dict[str, dict[str, float]]:
     """Draw clean | degraded | vHeatIR | SwinIR; returns the crops' PSNR."""
-    restorers = {name: load_weights(weights(options, name)).network for name in NAMES}
+    restorers = {name: load_weights(newest_weights(options, name)).network for name in NAMES}
     photographs = heldout_photographs()
     rows, found = [], {}
     for name, top, left in CROPS:
@@ -208,41 +332,53 @@ def _restore(network: Any, degraded: NDArray[np.float32]) -> NDArray[np.uint8]:
     return to_uint8(planes[0] if degraded.ndim == 2 else planes.transpose(1, 2, 0))
 
 
-NAMES = ("vheatir", "swinir")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Train, compare, and write the files."""
+def report(options: argparse.Namespace, task: Task, configs: dict[str, dict[str, Any]]) -> None:
+    """Compare what has been trained so far, and write the files."""
     console = Console()
-    task = get_task(options.task)
-    options.device = str(pick_device(options.device))
-    configs = networks(options.size, task)
-    train(options, task, configs)
     found = {name: curves(options, name) for name in NAMES}
+    seconds = "processor_seconds" if options.device == "cpu" else "seconds"
+    found_costs = {name: costs(configs[name], options.crop) for name in NAMES}
+    lines = [
+        f"{LABELS[name]}: {cost['parameters']:,} parameters, {cost['macs'] / 1e6:,.0f} M "
+        f"multiply-adds for a crop of {options.crop}x{options.crop} pixels."
+        for name, cost in found_costs.items()
+    ]
+    lines += comparison(found, seconds)
     title = f"{options.size}, {task.name}, level {options.level:g}, {options.iterations} iterations"
-    draw(found, options.out / "curves.png", title)
-    found_crops = crops(options, task, options.out / "crops.png")
+    draw(found, options.out / "curves.png", title, seconds)
     content = {
         "environment": environment(options.device),
         "settings": {
             key: str(value) if isinstance(value, Path) else value
             for key, value in vars(options).items()
-            if key not in ("out", "data", "test_set")
+            if key not in ("step", "out", "data", "test_set")
         },
         "networks": configs,
+        "costs": found_costs,
         "curves": found,
-        "crops": found_crops,
+        "crops": crops(options, task, options.out / "crops.png"),
     }
     target = options.out / "against_swinir.json"
     write_bytes_atomically(target, (json.dumps(content, indent=1) + "\n").encode())
-    table = Table("iteration", "vHeatIR: seconds", "PSNR", "SwinIR: seconds", "PSNR", title=title)
-    for ours, theirs in zip(*found.values(), strict=True):
-        cells = [f"{p[key]:.{d}f}" for p in (ours, theirs)
-                 for key, d in (("seconds", 0), ("validation", 3))]  # fmt: skip
-        table.add_row(str(ours["iteration"]), *cells)
-    console.print(table)
-    for file in (target, options.out / "curves.png", options.out / "crops.png"):
-        console.print(f"written: {file}")
+    text = markdown(found, seconds, lines)
+    write_bytes_atomically(options.out / "table.md", text.encode())
+    console.print(title, text, sep="\n\n", soft_wrap=True)
+    for name in ("against_swinir.json", "table.md", "curves.png", "crops.png"):
+        console.print(f"written: {options.out / name}")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, compare, and write the files; returns the exit status."""
+    task = get_task(options.task)
+    options.device = str(pick_device(options.device))
+    configs = networks(options.size, task)
+    for name in NAMES:
+        if options.step in ("all", name):
+            status = train(options, task, configs[name], name)
+            if status:
+                return status
+    if options.step in ("all", "report"):
+        report(options, task, configs)
     return 0
 
 

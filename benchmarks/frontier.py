@@ -125,8 +125,10 @@ def points_of(task: str, options: argparse.Namespace) -> list[tuple[Point, Case]
         point = Point(*place, shown, False, psnr, sources([shown]) if record else "", **shape)
         found.append((point, Case(f"{OTHER}{name}:{task}", **case, **common)))
     for entry in list_models(task):
+        if entry.level not in (None, level):
+            continue
         psnr, source = psnr_of_card(entry, dataset, level), "model card"
-        point = Point(*place, entry.name, True, psnr, source, **shape)
+        point = Point(*place, entry.label, True, psnr, source, **shape)
         found.append((point, Case(RELEASED + entry.name, **case, **common)))
     wanted = options.methods.split(",") if options.methods else None
     return [(p, c) for p, c in found if wanted is None or p.method in wanted]

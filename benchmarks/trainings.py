@@ -106,7 +106,7 @@ def training_options(
         "val": {"val_freq": max(1, -(-iterations // validations)), "metrics": list(metrics)},
         "logger": {
             "print_freq": max(1, iterations // reports),
-            "save_checkpoint_freq": max(1, iterations // 10),
+            "save_checkpoint_freq": max(1, min(500, iterations // 10)),
             "keep_last": 1,
             "use_tb_logger": False,
         },

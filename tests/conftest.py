@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
 import torch
 
-from vheatir.archs import ARCHS, FOREIGN
+from vheatir import zoo
+from vheatir.archs import ARCHS, FOREIGN, build_network
+from vheatir.weights import save_weights
 
 # Set by libraries on first use.
 LIBRARIES = ("TORCHINDUCTOR_", "_TORCH", "TRITON_", "KMP_", "GRADIO_", "MPL")
@@ -43,6 +48,42 @@ def restored_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+MINI = ("denoise_color_s15_mini", "denoise_gray_s15_mini")
+
+
+@pytest.fixture
+def zoo_with_mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Add tiny networks of the paper's kind, for one level, to the zoo, at its beginning.
+
+    Returns:
+        The folder of this zoo.
+    """
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    for entry in zoo.list_models():
+        (folder / entry.path.name).symlink_to(entry.path)
+    entries = json.loads(zoo.REGISTRY.read_text(encoding="utf-8"))
+    for name in MINI:
+        task = name.removesuffix("_s15_mini")
+        network = build_network(
+            {"type": "VHeatIR", "in_chans": 3 if "color" in task else 1, "embed_dim": 8,
+             "depths": [1], "downscale": 2}
+        )  # fmt: skip
+        info = {"name": name, "task": task, "level": 15.0, "training": {}}
+        path = save_weights(folder / f"{name}.safetensors", network, info)
+        entry = zoo.ModelEntry(
+            name=name, task=task, network="VHeatIR", level=15.0,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            params=sum(p.numel() for p in network.parameters()),
+            commercial_use=True, licence=zoo.CLEAN_LICENCE,
+        )  # fmt: skip
+        entries.insert(0, vars(entry))
+    (folder / "registry.json").write_text(json.dumps(entries), encoding="utf-8")
+    monkeypatch.setattr(zoo, "FOLDER", folder)
+    monkeypatch.setattr(zoo, "REGISTRY", folder / "registry.json")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -147,6 +147,19 @@ def test_published_rows_stand_beside_the_published_sets(tmp_path: Path) -> None:
     assert {r["published"] for r in records if r["method"] == "degraded"} == {False}
 
 
+@pytest.mark.usefixtures("zoo_with_mini")
+def test_the_papers_network_stands_beside_what_the_paper_says(tmp_path: Path) -> None:
+    photo = heldout_photographs()["chelsea"][:48, :48, 0]
+    write_image(tmp_path / "sets" / "Set12" / "1.png", photo)
+    assert run("--data", "sets", "--task", "denoise_gray", "--out", "o") == 0
+    text = (tmp_path / "o" / "benchmark.md").read_text()
+    rows = {line.split(" | ")[0]: line.split(" | ")[2:5] for line in text.splitlines()}
+    assert rows["| vHeatIR, as published"] == ["33.37", "-", "-"]
+    first, *others = rows["| vHeatIR flat mini, ours"]
+    assert float(first.split("/")[0]) > 20 and others == ["-", "-"]
+    assert "| denoise_gray_small" in rows
+
+
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     """A data folder with two small pairs under the name of a published set."""

@@ -10,14 +10,17 @@ import pytest
 import torch
 
 import vheatir
-from vheatir import zoo
+from vheatir import cli, zoo
 from vheatir.bundled import heldout_photographs
 from vheatir.colors import to_color_mode
 from vheatir.data.restoration_dataset import to_tensor
 from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError
+from vheatir.inference import AutoRestorer
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import TASKS, get_task
+from vheatir.weights import level_range
+from vheatir.zoo import listing
 
 NAMES = [entry.name for entry in zoo.list_models()]
 
@@ -40,6 +43,9 @@ def test_a_model_is_the_one_of_its_registry_entry_and_card(name):
     model = vheatir.load_model(name)
     assert model.sha256 == entry.sha256
     assert model.info["task"] == entry.task
+    assert vheatir.archs.network_config(model.network)["type"] == entry.network
+    low, high = level_range(model.info) or (None, 0)
+    assert entry.level == (low if low == high else None)
     assert sum(p.numel() for p in model.network.parameters()) == entry.params
     assert entry.sha256 in entry.card.read_text(encoding="utf-8")
 
@@ -47,8 +53,9 @@ def test_a_model_is_the_one_of_its_registry_entry_and_card(name):
 def test_the_registry_states_the_licence_of_the_card():
     for entry in zoo.list_models():
         card = entry.card.read_text(encoding="utf-8")
-        assert ("- licence: clean licence:" in card) == entry.has_clean_licence
-        assert entry.has_clean_licence or f"- licence: {entry.licence}\n" in card
+        assert ("- licence: clean licence:" in card) == entry.commercial_use
+        assert (entry.licence == zoo.CLEAN_LICENCE) == entry.commercial_use
+        assert entry.commercial_use or f"- licence: {entry.licence}\n" in card
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +63,8 @@ def test_a_model_restores_a_photograph_it_has_never_seen(name):
     model = vheatir.load_model(name)
     task = get_task(model.info["task"])
     clean = to_color_mode(heldout_photographs()["chelsea"], task.color)[:128, :128]
-    level = task.benchmark_levels[0] if task.has_level else None
+    single = next(entry.level for entry in zoo.list_models() if entry.name == name)
+    level = (single or task.benchmark_levels[0]) if task.has_level else None
     degraded = degrade_for_benchmark(np.ascontiguousarray(clean), task, level)
     with torch.no_grad():
         y = model.network(to_tensor(degraded)[None], level if model.network.takes_level else None)[
@@ -70,6 +78,44 @@ def test_a_model_restores_a_photograph_it_has_never_seen(name):
 def test_a_task_gives_its_first_model():
     for task in set(TASKS) - COMING:
         assert vheatir.load_model(task).path == zoo.list_models(task)[0].path
+
+
+@pytest.mark.usefixtures("zoo_with_mini")
+def test_nothing_takes_a_model_for_one_level_unasked() -> None:
+    assert [entry.level for entry in zoo.list_models()[-2:]] == [15.0, 15.0]
+    for task in ("denoise_gray", "denoise_color"):
+        assert vheatir.load_model(task).name.endswith("_medium")
+        assert vheatir.load_model(f"{task}_s15_mini").info["level"] == 15.0
+    noisy = heldout_photographs()["chelsea"][:96, :96] / 255.0
+    noisy = noisy + np.random.default_rng(0).normal(0, 15 / 255, noisy.shape)
+    _, restorer, level = AutoRestorer("cpu").choose(noisy.clip(0, 1).astype(np.float32))
+    assert restorer is not None and restorer.name == "denoise_color_medium"
+    assert level == pytest.approx(15, abs=3)
+
+
+def test_nc_names_the_best_model_that_is_not_for_commercial_use(
+    zoo_with_mini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert vheatir.load_model("photo").name == vheatir.load_model("photo_nc").name == "photo_small"
+    # the day a model that anyone may use becomes the default
+    registry = zoo_with_mini / "registry.json"
+    entries = json.loads(registry.read_text())
+    registry.write_text(json.dumps(entries[::-1]))
+    assert vheatir.load_model("photo").name == "photo_small_clean"
+    assert vheatir.load_model("photo_nc").name == "photo_small"
+
+
+def test_every_list_of_models_says_who_may_use_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for entry in zoo.list_models():
+        (line,) = (each for each in lines if each.split()[:1] == [entry.name])
+        assert entry.licence in line
+        assert (" yes " in line, " no " in line) == (entry.commercial_use, not entry.commercial_use)
+        assert f"| {entry.name} | {entry.task} | " in listing.markdown()
+    assert cli.main(["models", "photo"]) == 0
+    assert "denoise" not in capsys.readouterr().out
+    assert cli.main(["models", "foto"]) == 2
 
 
 def test_an_unknown_name_suggests_the_nearest():

@@ -1,7 +1,8 @@
 """Add trained weights to the zoo, and write the model cards.
 
 ``python tools/release.py add EXPORT.safetensors --history history.json --facts facts.yml`` stores
-the weights in half precision, if that costs less than 0.005 dB, and adds them to the registry.
+the weights in half precision, if that costs less than 0.005 dB, and adds them to the registry;
+``--default`` puts them before the other models of the task.
 ``python tools/release.py cards --results results/benchmark.json`` regenerates the cards of the
 models in these results, with their benchmark tables.
 """
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 import yaml
 
+from vheatir.archs import network_config
 from vheatir.bundled import heldout_photographs
 from vheatir.cli import report_error
 from vheatir.colors import to_color_mode
@@ -30,8 +32,8 @@ from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
 from vheatir.metrics import psnr, to_uint8
-from vheatir.tasks import get_task
-from vheatir.weights import LoadedModel, load_weights, save_weights
+from vheatir.tasks import format_levels, get_task
+from vheatir.weights import LoadedModel, level_range, load_weights, save_weights
 from vheatir.zoo import CLEAN_LICENCE, FOLDER, REGISTRY, ModelEntry, list_models
 
 LARGEST_LOSS_DB = 0.005
@@ -46,6 +48,8 @@ def main() -> int:
     add.add_argument("weights", type=Path)
     add.add_argument("--history", type=Path, required=True, help="the run's results/history.json")
     add.add_argument("--facts", type=Path, required=True, help="YAML file with data, hardware etc.")
+    add.add_argument("--name", help="name of the model (default: that of the run)")
+    add.add_argument("--default", action="store_true", help="make it the default of its task")
     add.set_defaults(run=add_model)
     cards = commands.add_parser("cards", help="write the model cards")
     cards.add_argument("--results", type=Path, nargs="+", required=True, help="benchmark.json")
@@ -66,8 +70,8 @@ def add_model(arguments: argparse.Namespace) -> None:
     clean = facts["licence"].startswith("clean licence:")
     licence = CLEAN_LICENCE if clean else facts["licence"]
     full = load_weights(arguments.weights)
-    name, task = full.info["name"], full.info["task"]
-    info = {key: full.info[key] for key in ("name", "task", "level", "training")}
+    name, task = arguments.name or full.info["name"], full.info["task"]
+    info = {"name": name, **{key: full.info[key] for key in ("task", "level", "training")}}
     path = save_weights(FOLDER / f"{name}.safetensors", full.network, info, dtype=torch.float16)
     half = load_weights(path)
     loss = bundled_psnr(full) - bundled_psnr(half)
@@ -78,25 +82,58 @@ def add_model(arguments: argparse.Namespace) -> None:
     facts["training"] = info["training"]
     write_bytes_atomically(CURVES / f"{name}.yml", yaml.safe_dump(facts, sort_keys=False).encode())
     plot(name, json.loads(arguments.history.read_text()))
-    params = sum(p.numel() for p in half.network.parameters())
-    entry = ModelEntry(name, task, half.sha256, params, licence)
-    entries = [m for m in list_models() if m.name != name]
-    entries = sorted([*entries, entry], key=lambda m: (m.task, -m.params))
+    entry = ModelEntry(
+        name=name,
+        task=task,
+        network=network_config(half.network)["type"],
+        level=only_level(half),
+        sha256=half.sha256,
+        params=sum(p.numel() for p in half.network.parameters()),
+        commercial_use=clean,
+        licence=licence,
+    )
+    entries = with_entry(list_models(), entry, arguments.default)
     text = json.dumps([vars(m) for m in entries], indent=1) + "\n"
     write_bytes_atomically(REGISTRY, text.encode())
     sys.stdout.write(f"{name}: half precision costs {loss:.4f} dB, {path.stat().st_size} bytes\n")
 
 
+def with_entry(models: list[ModelEntry], new: ModelEntry, is_default: bool) -> list[ModelEntry]:
+    """Return the registry with a new or changed model.
+
+    It takes the place of an entry of its name, or else follows the larger models of its task;
+    ``is_default`` puts it first.
+    """
+    names = [m.name for m in models]
+    if new.name in names and not is_default:
+        return [new if m.name == new.name else m for m in models]
+    others = [m for m in models if m.name != new.name]
+    own = [m for m in others if m.task == new.task]
+    place = 0 if is_default else sum(m.params >= new.params for m in own)
+    own.insert(place, new)
+    own.sort(key=lambda m: m.level is not None)
+    return sorted([*(m for m in others if m.task != new.task), *own], key=lambda m: m.task)
+
+
+def only_level(model: LoadedModel) -> float | None:
+    """Return the level of a model for a single one, else None."""
+    levels = level_range(model.info)
+    return levels[0] if levels is not None and levels[0] == levels[1] else None
+
+
 def bundled_psnr(model: LoadedModel) -> float:
     """Return the mean PSNR on the held-out bundled photographs, over the benchmark levels.
 
-    A task without a level is measured once, on its synthetic degradation.
+    A model for a single level is measured at that level, and a task without a level once, on its
+    synthetic degradation.
     """
     task = get_task(model.info["task"])
+    only = only_level(model) if task.has_level else None
     values = []
     for image in heldout_photographs().values():
         clean = to_color_mode(image, task.color)
-        for level in task.benchmark_levels or (None,):
+        levels = task.benchmark_levels or (None,)
+        for level in levels if only is None else (only,):
             x = to_tensor(degrade_for_benchmark(clean, task, level))[None]
             takes_level = level is not None and model.network.takes_level
             with torch.no_grad():
@@ -118,26 +155,25 @@ def write_cards(arguments: argparse.Namespace) -> None:
     records = [r for path in arguments.results for r in json.loads(path.read_text())]
     measured = {(r["task"], r["method"]) for r in records}
     for entry in list_models():
-        if (entry.task, entry.name) in measured:
+        if (entry.task, entry.label) in measured:
             write_bytes_atomically(entry.card, card(entry, records).encode())
 
 
 def card(entry: ModelEntry, records: list[dict[str, Any]]) -> str:
     """Return a model card as Markdown."""
-    from vheatir.archs import network_config
-
     facts = yaml.safe_load((CURVES / f"{entry.name}.yml").read_text())
     training = facts.pop("training")
     task = get_task(entry.task)
     model = load_weights(entry.path)
     config = network_config(model.network)
-    own = [r for r in records if r["task"] == entry.task and r["method"] == entry.name]
+    own = [r for r in records if r["task"] == entry.task and r["method"] == entry.label]
     inputs = {
         (r["dataset"], r["level"]): r
         for r in records
         if r["task"] == entry.task and r["method"] == "degraded"
     }
-    level = f", {task.level_name} {model.info['level']}" if task.has_level else ""
+    levels = format_levels(level_range(model.info))
+    level = f", {task.level_name} {levels}" if task.has_level else ""
     columns = [*([task.level_name] if task.has_level else []), "input PSNR", "PSNR", "SSIM"]
     lines = [
         f"# {entry.name}",
@@ -159,8 +195,9 @@ def card(entry: ModelEntry, records: list[dict[str, Any]]) -> str:
         "",
         "## Training",
         "",
-        f"- {training['iterations']} iterations, {training['samples']} crops, "
-        f"{training['minutes']:.1f} minutes, seed {training['seed']}",
+        f"- {training['iterations']} iterations, {training['samples']} crops, {work(training)}, "
+        f"seed {training['seed']}",
+        f"- commercial use: {'yes' if entry.commercial_use else 'no'}",
         *(f"- {key}: {value}" for key, value in facts.items()),
         f"- curve: [docs/results/zoo/{entry.name}.png](../../docs/results/zoo/{entry.name}.png)",
         "",
@@ -174,6 +211,15 @@ def card(entry: ModelEntry, records: list[dict[str, Any]]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def work(training: dict[str, Any]) -> str:
+    """Return what a training took; earlier ones have not recorded pixels and processor time."""
+    minutes = f"{training['minutes']:.1f} minutes"
+    if "pixels" not in training:
+        return minutes
+    hours = f"{training['processor_hours']:.1f} processor hours"
+    return f"{training['pixels'] / 1e9:.2f} gigapixels, {hours} ({minutes})"
 
 
 if __name__ == "__main__":

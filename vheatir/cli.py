@@ -12,6 +12,7 @@ from vheatir.errors import VHeatIRError, unknown_name
 
 _COMMANDS = {
     "restore": ("vheatir.restore", "restore photographs: files, folders, pipes"),
+    "models": ("vheatir.zoo.listing", "list the released models and their licences"),
     "explain": ("vheatir.explain", "visualise the heat conduction of a network"),
     "train": ("vheatir.train", "train a network from an option file"),
     "test": ("vheatir.test", "print benchmark tables"),

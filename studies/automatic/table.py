@@ -266,7 +266,7 @@ def _run(arguments: argparse.Namespace) -> int:
     every = max(1, len(source) // arguments.images)
     chosen = range(0, len(source), every)[: arguments.images]
     photos = [_centre(source[i], arguments.size) for i in chosen]
-    models = arguments.models or [entry.name for entry in list_models()]
+    models = arguments.models or [e.name for e in list_models() if e.level is None]
     study, results = Study(arguments.device, arguments.photo_model, arguments.levels), []
     console = Console()
     rows = arguments.rows or [*ROWS, GRAPHICS]

@@ -57,7 +57,8 @@ def test_every_released_model_is_detected() -> None:
     for entry in entries:
         network = load_model(entry.name).network
         expected = network_config(network)
-        expected["mixers"] = [name.replace("hco_spread", "hco") for name in expected["mixers"]]
+        if "mixers" in expected:
+            expected["mixers"] = [name.replace("hco_spread", "hco") for name in expected["mixers"]]
         found = network_config(build_network(detect_config(network.state_dict())))
         assert found == expected, entry.name
 

@@ -1,10 +1,14 @@
-"""The training comparison with SwinIR: equal shapes, and a tiny complete run, twice."""
+"""The training comparison with SwinIR: equal shapes, tiny complete runs, an interrupted one."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ from benchmarks.swinir import SwinIR
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
 from vheatir.tasks import get_task
+from vheatir.train import main as train_main
 
 
 @pytest.mark.parametrize("downscale", [1, 2])
@@ -46,26 +51,34 @@ def test_both_networks_have_the_same_shape() -> None:
         assert ours.get("downscale") == theirs.get("downscale")
 
 
-def test_a_comparison_is_made_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(against_swinir, "CROP", 32)
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
     rng = np.random.default_rng(0)
     for index in range(20):  # the twentieth is for validation
         image = rng.integers(0, 256, (40, 40, 3), np.uint8)
         write_image(tmp_path / "photographs" / f"{index}.png", image)
-    out = tmp_path / "out"
-    arguments = [
+    return [
         "--iterations", "2", "--validations", "2", "--crop", "16", "--batch", "1", "--device",
-        "cpu", "--data", str(tmp_path / "photographs"), "--test-set",
-        str(tmp_path / "photographs"), "--out", str(out),
+        "cpu", "--data", str(tmp_path / "photographs"), "--out", str(tmp_path / "out"),
     ]  # fmt: skip
+
+
+def test_a_comparison_is_made_once(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(against_swinir, "CROP", 32)
+    out = tmp_path / "out"
+    arguments += ["--test-set", str(tmp_path / "photographs")]
     assert against_swinir.main(arguments) == 0
     content = json.loads((out / "against_swinir.json").read_text())
     for method in against_swinir.NAMES:
         points = content["curves"][method]
         assert [point["iteration"] for point in points] == [1, 2]
         assert all(point["validation"] > 5 and point["seconds"] > 0 for point in points)
+        assert points[1]["processor_seconds"] > points[0]["processor_seconds"] > 0
         assert set(content["crops"]["coffee"]) == {"degraded", *against_swinir.NAMES}
     assert (out / "curves.png").stat().st_size > 1000
     files = {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
@@ -74,3 +87,73 @@ def test_a_comparison_is_made_once(
     assert against_swinir.main([*arguments, "--batch", "2"]) == 2
     assert "trainings with other settings" in capsys.readouterr().err
     assert "SwinIR" in sys.modules["vheatir.archs"].ARCHS
+
+
+def test_each_network_alone_interrupted_and_reported(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(against_swinir, "CROP", 32)
+    out = tmp_path / "out"
+    assert against_swinir.main(["vheatir", *arguments]) == 0
+    assert against_swinir.main(["report", *arguments]) == 2
+    assert "no validation of swinir yet" in capsys.readouterr().err
+
+    root = Path(__file__).resolve().parents[2]
+    long = [*arguments, "--iterations", "60", "--validations", "20"]
+    script = [sys.executable, str(root / "benchmarks" / "against_swinir.py"), "swinir"]
+    process = subprocess.Popen(
+        [*script, *long, "--out", str(tmp_path / "long")],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    state = tmp_path / "long" / "runs" / "swinir" / "training_states" / "12.state"
+    while not state.is_file() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    history = state.parents[1] / "results" / "history.json"
+    before = json.loads(history.read_text())
+    assert 12 <= before["work"][-1][0] < 60
+
+    # what is there is reported, here of networks trained for different times
+    (tmp_path / "long" / "runs" / "vheatir").symlink_to(out / "runs" / "vheatir")
+    assert against_swinir.main(["report", *long, "--out", str(tmp_path / "long")]) == 0
+    curve = json.loads((tmp_path / "long" / "against_swinir.json").read_text())["curves"]["swinir"]
+    assert [point["processor_seconds"] for point in curve] == [w[1] for w in before["work"]]
+
+    # resumed, the curve goes on where it was
+    more = before["work"][-1][0] + 6
+    options = tmp_path / "long" / "options" / "swinir.yml"
+    force = ["--force_yml", f"train:total_iter={more}"]
+    assert train_main(["-opt", str(options), "--auto_resume", *force]) == 0
+    after = json.loads(history.read_text())
+    assert after["work"][:-2] == before["work"] and after["work"][-1][0] == more
+    seconds = [work[1] for work in after["work"]]
+    assert seconds == sorted(seconds)
+
+    del after["work"]  # as an earlier release wrote it
+    history.write_text(json.dumps(after))
+    assert against_swinir.main(["report", *long, "--out", str(tmp_path / "long")]) == 2
+    assert "began with an earlier release" in capsys.readouterr().err
+
+
+def test_a_comparison_in_words() -> None:
+    def curve(*psnrs: float, pace: float) -> list[dict[str, float]]:
+        return [
+            {"iteration": 10 * i, "seconds": pace * i, "validation": psnr}
+            for i, psnr in enumerate(psnrs, 1)
+        ]
+
+    found = {"vheatir": curve(30, 32, 33, pace=10), "swinir": curve(29, 31, pace=30)}
+    assert against_swinir.comparison(found, "seconds") == [
+        "After 20 iterations: vHeatIR 32.00 dB, SwinIR 31.00 dB, difference +1.00 dB.",
+        "After 30 seconds: vHeatIR 33.00 dB, SwinIR 29.00 dB, difference +4.00 dB.",
+        "vHeatIR reached SwinIR's last 31.00 dB (after 20 iterations and 60 seconds) by the "
+        "validation after 20 iterations and 20 seconds.",
+    ]
+    table = against_swinir.markdown(found, "seconds", ["A line."]).splitlines()
+    assert table[4] == "| 30 | 30 | 33.00 |  |  |" and table[-1] == "A line."

@@ -25,7 +25,7 @@ TINY = ["--side", "16", "--repetitions", "1", "--device", "cpu", "--threads", "1
 
 @pytest.mark.parametrize("entry", list_models(), ids=lambda entry: entry.name)
 def test_every_card_has_the_psnr(entry: frontier.ModelEntry) -> None:
-    if entry.task in frontier.COLUMNS:
+    if entry.task in frontier.COLUMNS and entry.level in (None, frontier.COLUMNS[entry.task][1]):
         psnr = frontier.psnr_of_card(entry, *frontier.COLUMNS[entry.task])
         assert f"| {psnr:.2f} |" in entry.card.read_text()
         assert 25 < psnr < 40

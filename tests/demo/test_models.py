@@ -86,3 +86,25 @@ def test_a_level_is_needed_where_the_task_has_one(tmp_path: Path) -> None:
 def test_unknown_models_are_refused() -> None:
     with pytest.raises(VHeatIRError, match="unknown model 'x'"):
         Catalogue(device="cpu").entry("x")
+
+
+@pytest.mark.usefixtures("zoo_with_mini")
+def test_the_heat_tab_begins_with_the_papers_network(weights: dict[str, Path]) -> None:
+    catalogue = Catalogue(device="cpu")
+    labels = catalogue.labels_to_explain()
+    assert [label.split(" · ")[0].endswith("_mini") for label in labels[:3]] == [True, True, False]
+    assert sorted(labels) == sorted(catalogue.entries)
+    # and nothing else does
+    assert not catalogue.first().label.startswith("denoise_color_s15_mini")
+    for task in ("denoise_color", "denoise_gray"):
+        assert "_mini" not in catalogue.label_for(task)
+    given = Catalogue([weights["jpeg"]], "cpu")
+    assert given.labels_to_explain()[0].startswith("jpeg · ")
+
+
+def test_what_a_licence_restricts_is_shown(weights: dict[str, Path]) -> None:
+    catalogue = Catalogue([weights["jpeg"]], "cpu")
+    shown = {value.split(" · ")[0]: text for text, value in catalogue.choices(catalogue.entries)}
+    assert shown["photo_small"].endswith(" · non-commercial")
+    assert "non-commercial" not in shown["photo_small_clean"]
+    assert "non-commercial" not in shown["jpeg"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from vheatir import cli
+from vheatir import cli, zoo
 from vheatir.archs import build_network
 from vheatir.errors import VHeatIRError
 from vheatir.explain.influence import diffusivities, trace_influence
 from vheatir.image_io import write_image
 from vheatir.inference import Restorer
 from vheatir.weights import save_weights
+from vheatir.zoo import model_to_explain
 
 
 def restorer_of(tmp_path: Path, **config: object) -> Restorer:
@@ -119,3 +121,23 @@ def test_the_command_saves_figures(tmp_path: Path, capsys: pytest.CaptureFixture
             assert min(figure.size) > 200
     assert cli.main([*arguments, *model, "--point", "50", "4"]) == 2
     assert "50, 4 is outside the image" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("zoo_with_mini")
+def test_the_papers_network_comes_first(tmp_path: Path) -> None:
+    assert model_to_explain() == "denoise_color_s15_mini"
+    registry = zoo.REGISTRY
+    entries = json.loads(registry.read_text())
+    left = [each for each in entries if each["name"] != "denoise_color_s15_mini"]
+    registry.write_text(json.dumps(left))
+    assert model_to_explain() == "denoise_gray_s15_mini"
+    # which explains a photograph in colour too
+    rng = np.random.default_rng(0)
+    write_image(tmp_path / "a.png", rng.integers(0, 256, (40, 48, 3), np.uint8))
+    assert cli.main(["explain", str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_without_it_a_model_for_colour_denoising_does() -> None:
+    if not any(entry.is_flat for entry in zoo.list_models()):
+        assert model_to_explain() == zoo.list_models("denoise_color")[0].name

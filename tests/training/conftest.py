@@ -168,13 +168,13 @@ def difference(one: Any, other: Any, place: str = "") -> str | None:
     if isinstance(one, dict):
         if one.keys() != other.keys():
             return f"{place}: keys"
-        left_out = {"minutes", "experiments_root"}
+        left_out = {"minutes", "processor_seconds", "experiments_root"}
         pairs = [(key, one[key], other[key]) for key in one if key not in left_out]
     elif isinstance(one, list | tuple):
         if len(one) != len(other):
             return f"{place}: length"
-        # minutes are the second item in rows of losses and scores
-        skip = 1 if place in ("/losses", "/scores") else None
+        # times are the second item in rows of losses, scores and work
+        skip = 1 if place in ("/losses", "/scores", "/work") else None
         if skip is not None:
             return next(
                 (f"{place}/{i}" for i, (a, b) in enumerate(zip(one, other, strict=True))

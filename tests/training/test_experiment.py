@@ -40,6 +40,9 @@ def test_a_run_leaves_weights_curves_events_and_pictures(tiny: Any) -> None:
     history = json.loads((home / "results" / "history.json").read_text())
     assert [row[0] for row in history["losses"]] == [1, 2, 3, 4, 5, 6]
     assert [row[0] for row in history["scores"]] == [4, 6]
+    (_, first, _), (_, second, pixels) = history["work"]
+    assert [row[0] for row in history["work"]] == [4, 6]
+    assert 0 < first < second and pixels == tiny.state(6)["pixels_seen"]
 
     board = events(home / "tb_logger")
     assert [step for step, _ in board["loss"]] == [1, 2, 3, 4, 5, 6]
@@ -80,6 +83,10 @@ def test_stages_switch_crop_and_batch(tiny: Any) -> None:
     assert shapes == [(4, 3, 16, 16), (3, 3, 24, 24), (2, 3, 32, 32)]
     assert tiny.run(f"train:stages={stages}", "train:total_iter=10") == 0
     assert tiny.state(10)["samples_seen"] == 5 * 4 + 2 * 3 + 3 * 2
+    pixels = 5 * 4 * 16**2 + 2 * 3 * 24**2 + 3 * 2 * 32**2
+    assert tiny.state(10)["pixels_seen"] == pixels
+    model = load_weights(tiny.experiment() / "models" / "tiny.safetensors")
+    assert model.info["training"]["pixels"] == pixels
 
 
 def test_checkpointing_changes_no_weight(tiny: Any, helpers: Any) -> None:

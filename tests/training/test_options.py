@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vheatir.archs import ARCHS, build_network
+from vheatir.archs import ARCHS, VHeatIR, build_network
+from vheatir.data.names import NameList
 from vheatir.errors import VHeatIRError
-from vheatir.training.options import load_options
+from vheatir.training.options import Options, load_options
 from vheatir.training.sections import PhotoOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,7 @@ PAPER = {
     "jpeg_q30": ("jpeg_gray", 30, 1e-4, 800_000, "jpeg_q40"),
     "jpeg_q40": ("jpeg_gray", 40, 2e-4, 1_600_000, None),
 }
+MINI = ("denoise_gray_s15_mini", "denoise_color_s15_mini", "jpeg_q40_mini")
 TASK_RANGES = {
     "denoise_gray": (0, 55),
     "denoise_color": (0, 55),
@@ -63,12 +65,13 @@ def message(*force: str, path: Path = QUICKSTART) -> str:
 # --- the files themselves
 
 
-def test_there_are_26_files_and_no_other() -> None:
-    expected = {f"{name}.yml" for name in PAPER} | {"quickstart.yml"}
+def test_there_are_33_files_and_no_other() -> None:
+    expected = {f"{name}.yml" for name in (*PAPER, *MINI)} | {"quickstart.yml"}
     expected |= {f"{task}_{size}.yml" for task, size in ALL_LEVELS}
+    expected |= {f"{task}_small_clean.yml" for task in TASK_RANGES}
     expected |= {f"photo_{size}.yml" for size in ("small", "medium", "large")}
     assert {path.name for path in EVERY_FILE} == expected
-    assert len(EVERY_FILE) == 26
+    assert len(EVERY_FILE) == 33
 
 
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.stem)
@@ -81,6 +84,38 @@ def test_every_file_loads_builds_and_survives_a_dump(path: Path, tmp_path: Path)
     assert load_options(copy) == options
     # the first lines say what it is and how to run it
     assert f"-opt {path.relative_to(ROOT)}" in path.read_text(encoding="utf-8")
+
+
+def assert_clean(options: Options) -> None:
+    """Check that only photographs whose licence allows any use are trained and validated on."""
+    excluded = NameList(options.datasets.train.exclude)
+    validation = options.datasets.val_sets["val"]
+    assert "bsd400/97017.jpg" in excluded and "cid22_861443.jpg" in excluded
+    assert [Path(entry).name for entry in validation.include] == ["heldout_clean_licence.txt"]
+    assert validation.limit is None
+
+
+@pytest.mark.parametrize("task", TASK_RANGES)
+def test_the_clean_files_differ_in_the_photographs_alone(task: str) -> None:
+    folder = OPTIONS / "all_levels"
+    plain, clean = (load_options(folder / f"{task}_small{end}.yml") for end in ("", "_clean"))
+    assert_clean(clean)
+    for key in ("task", "level", "network_g", "train"):
+        assert getattr(clean, key) == getattr(plain, key)
+    for key in ("jpeg_grid", "subsampling", "double_compression", "gt_size"):
+        assert getattr(clean.datasets.train, key) == getattr(plain.datasets.train, key)
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_the_papers_network_for_cpus(name: str) -> None:
+    options, full = (load_options(OPTIONS / f"{n}.yml") for n in (name, name.removesuffix("_mini")))
+    assert (options.task, options.level) == (full.task, full.level)
+    assert options.datasets.train.jpeg_grid == full.datasets.train.jpeg_grid
+    network = options.network_g.kwargs
+    assert {**VHeatIR.SIZES["mini"], "mixer": "hco", "norm": "pre"}.items() <= network.items()
+    sizes = [(s.until, s.gt_size, s.batch_size) for s in options.stages]
+    assert sizes == [(0.5, 64, 8), (1, 96, 8)] and options.train.total_iter == 30_000
+    assert_clean(options)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -455,7 +490,7 @@ def test_options_cannot_be_changed_by_accident() -> None:
 
 def test_reading_options_needs_no_basicsr() -> None:
     code = (
-        "import sys; from vheatir.training.options import load_options; "
+        "import sys; from vheatir.training.options import Options, load_options; "
         f"load_options({str(QUICKSTART)!r}); "
         "sys.exit(bool({'basicsr', 'torchvision'} & set(sys.modules)))"
     )

@@ -25,6 +25,18 @@ def test_device_crops_and_stages_resume_exactly(tiny: Any, helpers: Any) -> None
     one, two = tiny.state(9, "straight"), tiny.state(9)
     assert helpers.difference(one["model"], two["model"]) is None
     assert one["samples_seen"] == two["samples_seen"]
+    assert one["pixels_seen"] == two["pixels_seen"]
+
+
+def test_work_adds_up_over_interruptions(tiny: Any, caplog: Any) -> None:
+    assert tiny.run() == 0
+    before = tiny.state(4)
+    (tiny.experiment() / "training_states" / "6.state").unlink()
+    assert tiny.run(resume=True) == 0
+    after = tiny.state(6)
+    assert after["processor_seconds"] > before["processor_seconds"] > 0
+    assert after["work"][:-1] == before["work"] and after["work"][-1][0] == 6
+    assert "earlier release" not in caplog.text
 
 
 def states(tiny: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""The "Benchmarks" tab: the tables and plots of docs/, as measured."""
+"""The "Benchmarks" tab: the released models, and the tables and plots of docs/, as measured."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from vheatir import _paths
 from vheatir.demo.shared import cached_png
 from vheatir.image_io import read_image
+from vheatir.zoo.listing import markdown
 
 _PAGES = ("results/README.md", "benchmarks.md")
 _PLOTS = ("results/compare/*.png", "results/zoo/*.png")
@@ -32,7 +33,8 @@ def load() -> tuple[str, list[tuple[str, str]]]:
              if (folder / name).is_file()]  # fmt: skip
     plots = [(cached_png(np.asarray(read_image(path)), path.name), path.stem) for pattern in _PLOTS
              for path in sorted(folder.glob(pattern))]  # fmt: skip
-    return "\n\n".join(pages) or "This copy of vHeatIR has no benchmark results.", plots
+    results = "\n\n".join(pages) or "This copy of vHeatIR has no benchmark results."
+    return f"# Released models\n\n{markdown()}\n\n{results}", plots
 
 
 def _page(text: str) -> str:

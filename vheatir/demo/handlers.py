@@ -54,7 +54,9 @@ class Handlers(Tab):
                     # All models at first, so that the API accepts each of them; the page shows
                     # those of the chosen task once it has loaded.
                     model = gr.Dropdown(
-                        [AUTOMATIC, *self.catalogue.entries, *self.catalogue.former_labels()],
+                        self.catalogue.choices([
+                            AUTOMATIC, *self.catalogue.entries, *self.catalogue.former_labels()
+                        ]),
                         value=entry.label if self.catalogue.given else AUTOMATIC,
                         label="Model", elem_id="model",
                     )  # fmt: skip
@@ -112,7 +114,8 @@ class Handlers(Tab):
         found = [label for label, e in self.catalogue.entries.items() if e.task.heading == title]
         labels = [AUTOMATIC] if title == AUTOMATIC else found
         label = next(iter(labels), None)
-        models = gr.Dropdown(choices=labels, value=label, visible=bool(labels))
+        choices = self.catalogue.choices(labels)
+        models = gr.Dropdown(choices=choices, value=label, visible=bool(labels))
         return models, *self.choose_model(label)
 
     def choose_model(self, label: str | None) -> tuple[Any, Any]:

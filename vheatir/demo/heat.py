@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from vheatir.colors import to_color_mode
 from vheatir.demo.shared import (
     Tab,
     cached_file,
@@ -19,12 +18,14 @@ from vheatir.demo.shared import (
     upload_image,
 )
 from vheatir.explain import figures
-from vheatir.explain.influence import SIDE, diffusivities, trace_influence
+from vheatir.explain.influence import SIDE, diffusivities, pixels_for, trace_influence
+from vheatir.zoo import FLAT
 
 _INTRO = f"""Click a point in the image. The maps show how a small change there spreads through the
 network (impulse response, log scale over four decades) and which pixels the result at this point
-depends on (effective receptive field), in a window of {SIDE} × {SIDE} pixels. The released networks
+depends on (effective receptive field), in a window of {SIDE} × {SIDE} pixels. The U-shaped networks
 conduct heat at the coarsest scale; before it, only convolutions spread information."""
+_FLAT = "The paper's network, first in the list, mixes by heat alone, in every block."
 _SWINIR = """SwinIR for comparison: 8 × 8 windows, shifted in every second layer, 24 layers; random
 weights, 128 × 128 pixels. There the influence of a pixel grows window by window."""
 
@@ -37,13 +38,14 @@ class HeatTab(Tab):
 
     def build(self, tab: gr.Tab) -> None:
         """Add the tab's components to the page under construction."""
-        gr.Markdown(_INTRO)
-        labels = list(self.catalogue.entries)
+        labels = self.catalogue.labels_to_explain()
+        first = self.catalogue.entries[labels[0]]
+        gr.Markdown(f"{_INTRO} {_FLAT}" if first.network == FLAT else _INTRO)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 image = upload_image("Click a point", "heat_upload")
-                first = self.catalogue.first().label
-                model = gr.Dropdown(labels, value=first, label="Model", elem_id="heat_model")
+                choices = self.catalogue.choices(labels)
+                model = gr.Dropdown(choices, value=labels[0], label="Model", elem_id="heat_model")
                 point = gr.Markdown("No point selected yet.", elem_id="heat_point")
             with gr.Column(scale=3, min_width=320):
                 maps = _figure("Influence of the point", "heat_maps")
@@ -85,9 +87,7 @@ class HeatTab(Tab):
     def _trace(self, image: str | None, model: str | None, x: int, y: int) -> tuple[str, str, str]:
         """Return the maps, the curves and a description of a point."""
         restorer = self.catalogue.restorer(model)
-        pixels = self.load(image, "Cat")
-        if restorer.task is not None and restorer.task.channels == 1 and pixels.ndim == 3:
-            pixels = to_color_mode(pixels, "gray")
+        pixels = pixels_for(restorer, self.load(image, "Cat"))
         influence = trace_influence(restorer, pixels, (y, x))
         stem = Path(image).stem if image else "cat"
         curves = figures.draw_diffusivity(diffusivities(restorer.network))

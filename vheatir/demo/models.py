@@ -33,6 +33,8 @@ class Entry:
         level_text: the levels as text, such as ``"sigma 15"``; ``"blind"`` without a level.
         takes_level: whether it takes the level as an input.
         params: number of weights.
+        network: type of its network, such as ``"VHeatIRUNet"``.
+        commercial_use: whether a released model is free for any use; None for other files.
     """
 
     label: str
@@ -42,6 +44,13 @@ class Entry:
     level_text: str
     takes_level: bool
     params: int
+    network: str
+    commercial_use: bool | None = None
+
+    @property
+    def shown(self) -> str:
+        """The label, and what a licence restricts."""
+        return f"{self.label} · non-commercial" if self.commercial_use is False else self.label
 
 
 class Catalogue:
@@ -72,11 +81,12 @@ class Catalogue:
             VHeatIRError: as for the class; the models found before stay.
         """
         found = {path.resolve(): _read_entry(path) for path in self.given}
-        for path in (*(entry.path for entry in zoo.list_models()), *_quickstart()):
+        released = {model.path: model.commercial_use for model in zoo.list_models()}
+        for path in (*released, *_quickstart()):
             if path.resolve() not in found:
                 # Not requested by name: a partly copied file must not stop the demo.
                 with suppress(VHeatIRError):
-                    found[path.resolve()] = _read_entry(path)
+                    found[path.resolve()] = _read_entry(path, released.get(path))
         if not found:
             raise VHeatIRError(
                 "no model found, since the weight files of this copy are missing or damaged: "
@@ -102,6 +112,24 @@ class Catalogue:
     def labels(self, task: Task) -> list[str]:
         """Return the labels of the models for ``task``."""
         return [label for label, entry in self.entries.items() if entry.task == task]
+
+    def labels_to_explain(self) -> list[str]:
+        """Return all labels, those first in whose networks heat alone mixes: the paper's.
+
+        Models given on the command line come before all others.
+        """
+        entries = self.entries.values()
+        own = {path.resolve() for path in self.given}
+        flat = [e.label for e in entries if e.network == zoo.FLAT and e.path.resolve() not in own]
+        given = [e.label for e in entries if e.path.resolve() in own]
+        return list(dict.fromkeys([*given, *flat, self.first().label, *self.entries]))
+
+    def choices(self, labels: Iterable[str]) -> list[tuple[str, str]]:
+        """Return what a list of models shows, and the label it stands for."""
+        return [
+            (self.entries[label].shown if label in self.entries else label, label)
+            for label in labels
+        ]
 
     def entry(self, label: str | None) -> Entry:
         """Return the model called ``label``.
@@ -165,7 +193,7 @@ def _quickstart() -> list[Path]:
     )
 
 
-def _read_entry(path: Path) -> Entry:
+def _read_entry(path: Path, commercial_use: bool | None = None) -> Entry:
     """Read a weights file's header, not its weights."""
     info = read_info(path)
     takes_level = info["network"].get("level_scale") is not None
@@ -182,4 +210,6 @@ def _read_entry(path: Path) -> Entry:
     name, count = info.get("name") or path.stem, info["params"]
     text = "blind" if levels is None else f"{task.level_name} {format_levels(levels)}"
     size = f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"
-    return Entry(f"{name} · {text} · {size} params", task, path, levels, text, takes_level, count)
+    label = f"{name} · {text} · {size} params"
+    network = str(info["network"].get("type"))
+    return Entry(label, task, path, levels, text, takes_level, count, network, commercial_use)

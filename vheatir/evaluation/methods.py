@@ -57,6 +57,7 @@ def model_method(
     model: LoadedModel,
     device: torch.device | str = "cpu",
     *,
+    name: str | None = None,
     self_ensemble: bool = False,
     tile: int | None = None,
 ) -> Method:
@@ -65,6 +66,7 @@ def model_method(
     Args:
         model: a model whose ``info`` names task and level.
         device: device to run on.
+        name: name in tables; None for that of the model.
         self_ensemble: average over the eight flips and rotations; appends
             ``", self-ensemble"`` to the name.
         tile: largest tile side in pixels; None restores whole images, as in published tables.
@@ -87,8 +89,9 @@ def model_method(
             f"{model.path} does not say for which level it is trained: "
             "give a file that training exported"
         )
+    name = name or model.name
     return Method(
-        name=f"{model.name}, self-ensemble" if self_ensemble else model.name,
+        name=f"{name}, self-ensemble" if self_ensemble else name,
         task=task.name,
         level_range=levels,
         params=sum(parameter.numel() for parameter in network.parameters()),

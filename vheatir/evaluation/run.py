@@ -228,15 +228,21 @@ def _find_methods(
     """Return the models to evaluate."""
     device = pick_device(arguments.device)
     import_modules(arguments.imports)
+    labels: dict[str, str] = {}
     if training is not None:
         models = [training.model]
     elif arguments.weights:
         models = [load_weights(path) for path in dict.fromkeys(map(Path, arguments.weights))]
     else:
         names = {task.name for task in requested or TASKS.values()}
-        models = [load_weights(entry.path) for entry in list_models() if entry.task in names]
+        released = [entry for entry in list_models() if entry.task in names]
+        models = [load_weights(entry.path) for entry in released]
+        labels = {entry.name: entry.label for entry in released}
     options = {"self_ensemble": arguments.self_ensemble, "tile": arguments.tile}
-    return tell_apart([(model_method(model, device, **options), model.path) for model in models])
+    methods = [
+        model_method(model, device, name=labels.get(model.name), **options) for model in models
+    ]
+    return tell_apart([(m, model.path) for m, model in zip(methods, models, strict=True)])
 
 
 def _tasks_with_level(

@@ -24,8 +24,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="column and row of the pixel to trace (default: the image centre)",
     )  # fmt: skip
     add(
-        "--model", default="denoise_color", metavar="NAME|FILE",
-        help="name of a released model or a .safetensors file (default: %(default)s)",
+        "--model", metavar="NAME|FILE",
+        help="name of a released model or a .safetensors file (default: the paper's network if "
+        "it is released, else the model for colour denoising)",
     )  # fmt: skip
     add("--level", type=float, help="sigma of the noise on 0..255 (default: estimated)")
     add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
@@ -42,13 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     # Imported after parsing, so that --help is fast.
     from vheatir.explain import figures
-    from vheatir.explain.influence import diffusivities, trace_influence
+    from vheatir.explain.influence import diffusivities, pixels_for, trace_influence
     from vheatir.image_io import write_bytes_atomically
     from vheatir.inference import Restorer
     from vheatir.inference.files import read_photograph_file
+    from vheatir.zoo import model_to_explain
 
-    restorer = Restorer(arguments.model, arguments.device)
+    restorer = Restorer(arguments.model or model_to_explain(), arguments.device)
     pixels = read_photograph_file(arguments.image).pixels
+    if arguments.model is None:
+        pixels = pixels_for(restorer, pixels)
     column, row = arguments.point or (pixels.shape[1] // 2, pixels.shape[0] // 2)
     influence = trace_influence(restorer, pixels, (row, column), arguments.level)
     written = {

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vheatir.archs.blocks import HeatGroup
 from vheatir.archs.vheatir_arch import VHeatIR
 from vheatir.archs.vheatir_unet_arch import VHeatIRUNet
+from vheatir.colors import to_color_mode
 from vheatir.errors import VHeatIRError
 from vheatir.inference import Restorer
 from vheatir.ops import HeatConduction2d
@@ -121,6 +122,12 @@ def trace_influence(
     shown = x[0].permute(1, 2, 0).cpu().numpy()
     seen = stage_map("receptive field of the output", field, x, here)
     return Influence(shown, here, tuple(maps), seen)
+
+
+def pixels_for(restorer: Restorer, pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return an image (H, W) or (H, W, C) as the model takes it: in gray for a gray model."""
+    is_gray = restorer.task is not None and restorer.task.channels == 1
+    return to_color_mode(pixels, "gray") if is_gray and pixels.ndim == 3 else pixels
 
 
 def diffusivities(network: nn.Module) -> list[Diffusivity]:

@@ -50,7 +50,7 @@ def manifest(source: Source, level: float | None = None) -> tuple[str, dict[str,
         raise VHeatIRError(
             f"{source.name} is for {shown}: darktable takes models for denoise_color and photo"
         )
-    if source.entry is not None and not source.entry.has_clean_licence:
+    if source.entry is not None and not source.entry.commercial_use:
         raise VHeatIRError(
             f"the licence of {source.name} does not allow a package for darktable "
             f"({source.licence}): take photo_small_clean, or train a model on free photographs"

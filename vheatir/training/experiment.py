@@ -129,9 +129,11 @@ class Experiment:
             log.info("validation at %d  %s: %s", iteration, name, text)
             self.scalars(iteration, {f"{name}/{key}": value for key, value in values.items()})
 
-    def write_history(self, losses: list[list[float]], scores: list[list[Any]]) -> None:
-        """Write losses and validation scores to ``history.json``."""
-        text = json.dumps({"losses": losses, "scores": scores}, indent=1)
+    def write_history(
+        self, losses: list[list[float]], scores: list[list[Any]], work: list[list[float]]
+    ) -> None:
+        """Write losses and validation scores, and the work done at each, to ``history.json``."""
+        text = json.dumps({"losses": losses, "scores": scores, "work": work}, indent=1)
         write_bytes_atomically(self.results / "history.json", text.encode())
 
 

@@ -42,6 +42,8 @@ log = logging.getLogger("vheatir")
 _SYNC_EVERY = 10
 # What a training state holds of the Trainer's own attributes.
 _COUNTED = ("iteration", "samples_seen", "minutes", "losses", "scores")
+# And what those of earlier releases do not hold.
+_WORK = ("processor_seconds", "pixels_seen", "work")
 
 
 class Trainer:
@@ -74,6 +76,12 @@ class Trainer:
         self.minutes = 0.0
         self.losses: list[list[float]] = []
         self.scores: list[list[Any]] = []
+        # Of the iterations alone, without validation and without the loader's workers; those of
+        # several processes are taken as equal.
+        self.processor_seconds = 0.0
+        self.pixels_seen = 0
+        # [iteration, processor seconds, pixels seen] at each validation.
+        self.work: list[list[float]] = []
         self.watch = LossWatch(experiment.states, self.feed.names)
         self.signals = StopSignals()
         self._stopping = False
@@ -104,7 +112,8 @@ class Trainer:
             if batches is None or current != stage:
                 stage, batches = current, self.feed.batches(current, self.samples_seen)
             rate = learning_rate(train, self.iteration, done)
-            loss, samples = self.forward_backward(batches)
+            before = time.process_time()
+            loss, samples, pixels = self.forward_backward(batches)
             # All that processes exchange precedes the step: if it fails because one of them died,
             # the state is that of the iteration before, complete with log and validation.
             can_step = not train.skip_nonfinite or self.model.can_step(loss)
@@ -113,7 +122,8 @@ class Trainer:
             if reported:
                 self.watch.check()
                 loss = self.processes.mean(loss)
-            self.step(can_step, rate, samples)
+            self.step(can_step, rate, samples, pixels)
+            self.processor_seconds += (time.process_time() - before) * self.processes.count
             last = self.done() >= 1
             if reported:
                 self.report(float(loss), rate, line)
@@ -133,30 +143,34 @@ class Trainer:
         """Return the fraction of the training that is done, 0 to 1."""
         return progress(self.options.train, self.iteration, self.minutes)
 
-    def forward_backward(self, batches: Iterator[dict[str, Any]]) -> tuple[torch.Tensor, int]:
-        """Accumulate the gradients of one iteration; return its mean loss and number of samples.
+    def forward_backward(self, batches: Iterator[dict[str, Any]]) -> tuple[torch.Tensor, int, int]:
+        """Accumulate the gradients of one iteration; return its mean loss, samples and pixels.
 
         Args:
             batches: the training batches, of which ``train: accumulate`` are taken.
         """
         accumulate = self.options.train.accumulate
-        losses, samples = [], 0
+        losses, samples, pixels = [], 0, 0
         for number in range(1, accumulate + 1):
             batch = self._next_batch(batches)
             last = number == accumulate
             losses.append(self.model.accumulate_gradients(batch, 1 / accumulate, last))
             self.watch.add(self.iteration + 1, losses[-1], batch)
-            samples += len(batch["gt"]) * self.processes.count
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean(), samples
+            count, _, height, width = batch["gt"].shape
+            samples += count * self.processes.count
+            pixels += count * height * width * self.processes.count
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        return loss, samples, pixels
 
-    def step(self, can_step: bool, rate: float, samples: int) -> None:
+    def step(self, can_step: bool, rate: float, samples: int, pixels: int) -> None:
         """Finish an iteration with an optimiser step.
 
         Args:
             can_step: whether loss and gradients are finite; otherwise the step is skipped, and its
                 samples count as seen.
             rate: learning rate.
-            samples: number of samples of the iteration.
+            samples: number of samples of the iteration, in all processes.
+            pixels: number of their pixels.
         """
         if can_step:
             self.model.step(rate, self.iteration)
@@ -165,6 +179,7 @@ class Trainer:
             self.watch.skip(self.iteration + 1, self.processes.is_main)
         self.iteration += 1
         self.samples_seen += samples
+        self.pixels_seen += pixels
 
     def report(self, loss: float, rate: float, line: ProgressLine) -> None:
         """Log the loss, over all processes, and the learning rate of the iteration."""
@@ -180,6 +195,7 @@ class Trainer:
             with line.watch(len(self.validator)) as tick:
                 scores = self.validator.run(self.model.net_g_ema, kept, tick)
             self.scores.append([self.iteration, self.minutes, scores])
+            self.work.append([self.iteration, round(self.processor_seconds, 3), self.pixels_seen])
             best = self.validator.best(self.scores)
             self.experiment.report_scores(self.iteration, scores, best)
         self.processes.barrier()
@@ -203,7 +219,7 @@ class Trainer:
         save_checkpoint(self.experiment.states, self.state_dict(), self.options.logger.keep_last)
         try:
             self.export(self.experiment.models / "net_g_latest.safetensors")
-            self.experiment.write_history(self.losses, self.scores)
+            self.experiment.write_history(self.losses, self.scores, self.work)
         except OSError as error:
             raise VHeatIRError(
                 f"weights and curves could not be written to {self.experiment.root} "
@@ -222,6 +238,8 @@ class Trainer:
                 "iterations": self.iteration,
                 "samples": self.samples_seen,
                 "minutes": round(self.minutes, 2),
+                "processor_hours": round(self.processor_seconds / 3600, 3),
+                "pixels": self.pixels_seen,
                 "seed": options.manual_seed,
                 **({"skipped": skipped} if skipped else {}),
                 "scores": self.scores[-1][2] if self.scores else {},
@@ -264,7 +282,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return the training state, except the random generators."""
         return {
-            **{name: getattr(self, name) for name in _COUNTED},
+            **{name: getattr(self, name) for name in (*_COUNTED, *_WORK)},
             "skipped": self.watch.skipped,
             "options": self.options.dump(),
             "model": self.model.state_dict(),
@@ -275,6 +293,10 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         for name in _COUNTED:
             setattr(self, name, state[name])
+        for name in _WORK:
+            setattr(self, name, state.get(name, getattr(self, name)))
+        if "work" not in state:
+            log.info("the state is of an earlier release: processor time counts from here on")
         self.watch.skipped = state.get("skipped", 0)
 
     # --- stopping and failures ---
