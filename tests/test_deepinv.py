@@ -18,7 +18,8 @@ from vheatir.weights import LoadedModel
 
 
 def test_without_deepinv_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "deepinv", None)
+    for name in ("deepinv", "deepinv.models"):  # the latter may be imported already
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "vheatir.deepinv", raising=False)
     with pytest.raises(ModuleNotFoundError) as caught:
         importlib.import_module("vheatir.deepinv")

@@ -81,7 +81,7 @@ def test_a_released_model_stays_the_released_one(name: str, tmp_path: Path) -> N
     entry = next(each for each in zoo.list_models() if each.name == name)
     assert loaded.sha256 == entry.sha256
     assert entry.sha256 in (tmp_path / name / "README.md").read_text()
-    assert (tmp_path / name / "NOTICE").exists() == entry.has_clean_licence
+    assert (tmp_path / name / "NOTICE").exists() == entry.commercial_use
     with pytest.raises(VHeatIRError, match="licence of .* is known"):
         save_pretrained(model, tmp_path / "other", licence="MIT")
     assert not (tmp_path / "other").exists()
@@ -359,7 +359,7 @@ def test_the_hub_reads_the_card_of_a_released_model(name: str) -> None:
     data = card.data
     assert (data.library_name, data.pipeline_tag) == ("vheatir", "image-to-image")
     assert "image-restoration" in data.tags and data.datasets is None
-    if entry.has_clean_licence:
+    if entry.commercial_use:
         assert data.license == "apache-2.0" and data.license_name is None
     else:
         assert data.license == "other" and data.license_name

@@ -27,8 +27,7 @@ SMALL = [entry for entry in list_models() if "small" in entry.name]
 NETWORKS: dict[str, dict[str, Any]] = {
     "flat": {"type": "VHeatIR", "embed_dim": 8, "depths": [1, 2], "level_scale": 255.0},
     "gray": {"type": "VHeatIR", "embed_dim": 12, "depths": [1], "in_chans": 1, "downscale": 2},
-    "beside": {"type": "VHeatIRUNet", "channels": [8, 16], "depths": [1, 1],
-               "mixers": ["conv", "hco"], "heat_placement": "beside"},
+    "U": {"type": "VHeatIRUNet", "channels": [8, 16], "depths": [1, 1], "mixers": ["conv", "hco"]},
     "convolutions": {"type": "VHeatIRUNet", "channels": [8, 8], "depths": [1, 1],
                      "mixers": ["conv", "conv"], "out_chans": 1},
 }  # fmt: skip

@@ -64,7 +64,7 @@ def model_entry(
         "name": f"vHeatIR {entry.name.replace('_', ' ')}",
         "author": AUTHOR,
         # an SPDX identifier, or null where the licences of training images restrict the use
-        "license": entry.licence if entry.has_clean_licence else None,
+        "license": entry.licence if entry.commercial_use else None,
         "tags": _TAGS[TASKS[entry.task].kind],
         "description": _description(entry, info),
         "date": published,

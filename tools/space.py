@@ -130,7 +130,7 @@ def readme() -> str:
         "short_description": "Image restoration by heat conduction",
         "tags": ["image-restoration", "denoising", "jpeg-artifact-removal"],
     }
-    names = [f"`{each.name}`" for each in list_models() if each.has_clean_licence]
+    names = [f"`{each.name}`" for each in list_models() if each.commercial_use]
     front = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n{README.format(free=', '.join(names))}"
 

@@ -82,7 +82,7 @@ def save_pretrained(
         config = {"format": _FORMAT, "sha256": sha256, **_header(target / WEIGHTS)}
         card = hub_card(model, network, sha256, entry, licence)
         write_bytes_atomically(target / "README.md", card.encode())
-        if entry is not None and entry.has_clean_licence and (notice := _notice()) is not None:
+        if entry is not None and entry.commercial_use and (notice := _notice()) is not None:
             write_bytes_atomically(target / "NOTICE", notice.encode())
         # last: a folder without it, or with that of other weights, is refused
         write_bytes_atomically(target / CONFIG, (json.dumps(config, indent=1) + "\n").encode())

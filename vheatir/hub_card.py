@@ -87,7 +87,7 @@ def _task(model: LoadedModel) -> Task | None:
 
 def _licence(entry: ModelEntry | None, licence: str | None) -> dict[str, str]:
     """Return the metadata on the licence; none if it is not known."""
-    if entry is not None and not entry.has_clean_licence:
+    if entry is not None and not entry.commercial_use:
         return {"license": "other", "license_name": _RESTRICTED}
     name = entry.licence if entry is not None else licence
     if name is None:

@@ -96,7 +96,6 @@ CASES: dict[str, tuple[Callable[[], nn.Module], ...]] = {
         lambda: unet(mixers=["hco", "none", "hco_spread"]),
         lambda: unet(mixers=["conv", "conv", "conv"]),
         lambda: unet(heat_ratio=0.25, channels=[32, 32, 64]),
-        lambda: unet(heat_placement="beside"),
         lambda: unet(fve_size=8, level_scale=255.0),
         lambda: unet(size="small"),
         lambda: unet(size="medium", in_chans=1, level_scale=255.0),

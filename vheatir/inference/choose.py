@@ -82,6 +82,7 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
             :func:`vheatir.inference.estimate.jpeg_quality`; None for other files.
 
     Example:
+        >>> import numpy as np
         >>> from vheatir.bundled import heldout_photographs
         >>> from vheatir.degradations import jpeg_compress
         >>> photograph = heldout_photographs()["coffee"]
