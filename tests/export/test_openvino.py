@@ -257,6 +257,36 @@ def test_records_of_torch_stay_valid(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("openvino")
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory as Linux does")
+def test_a_lack_of_memory_is_noticed(tmp_path: Path) -> None:
+    """OpenVINO's ``infer`` would return the output of the image before."""
+    model = tiny_model(CONVOLUTIONS, "photo", None)
+    save_weights(tmp_path / "tiny.safetensors", model.network, model.info)
+    program = """
+import resource, sys
+import torch
+from vheatir import Restorer
+from vheatir.hardware import _proc_bytes
+from vheatir.inference.restorer import _is_out_of_memory
+
+network = Restorer(sys.argv[1], backend="openvino").network
+small, large = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 2000, 2000)
+expected = network(small)
+limit = _proc_bytes("self/status", "VmSize") + 150_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    print(network(large).shape)
+except (RuntimeError, MemoryError) as error:
+    assert _is_out_of_memory(error), error
+    print("noticed")
+assert torch.equal(network(small), expected)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "tiny.safetensors")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == "noticed\n"
+
+
+@pytest.mark.usefixtures("openvino")
 def test_it_is_imported_without_telemetry(tmp_path: Path) -> None:
     program = """
 import sys

@@ -97,9 +97,12 @@ class OpenVinoNetwork(nn.Module):
             request = idle.pop()
         except IndexError:
             request = self._compile(*key)
-        results = request.infer({name: each.contiguous().numpy() for name, each in inputs.items()})
+        # Not infer(), which hides a lack of memory and returns the previous output.
+        request.start_async({name: each.contiguous().numpy() for name, each in inputs.items()})
+        request.wait()
+        result = torch.from_numpy(request.get_tensor("output").data.copy())
         idle.append(request)
-        return torch.from_numpy(results["output"])
+        return result
 
     def _compile(self, precision: str, threads: int) -> Any:
         settings = {

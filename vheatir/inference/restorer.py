@@ -46,6 +46,15 @@ _DEFAULT_CHANNELS = 32
 _PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch's dtypes
 _BACKENDS = ("torch", "openvino")
 
+# In messages of PyTorch and, the last two, of OpenVINO.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "failed to allocate",
+    "bad_alloc",
+)
+
 
 @dataclass(frozen=True)
 class Restoration:
@@ -618,5 +627,4 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
-    signs = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
-    return any(sign in text for sign in signs)
+    return any(sign in text for sign in _OUT_OF_MEMORY)
