@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +46,8 @@ _DEFAULT_CHANNELS = 32
 
 _PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch's dtypes
 _BACKENDS = ("torch", "openvino")
+# Imported by its name where it is asked for: a plug-in, whose package stands above this one.
+_OPENVINO = "vheatir.export.openvino_backend"
 
 # In messages of PyTorch and, the last two, of OpenVINO.
 _OUT_OF_MEMORY = (
@@ -147,9 +150,7 @@ class Restorer:
         self.model = open_model(model, imports)
         self.network: nn.Module = self.model.network.to(self.device).eval()
         if backend == "openvino":
-            from vheatir.export.openvino_backend import OpenVinoNetwork
-
-            self.network = OpenVinoNetwork(self.model)
+            self.network = import_module(_OPENVINO).OpenVinoNetwork(self.model)
         self.info: dict[str, Any] = dict(self.model.info)
         self.task: Task | None = TASKS.get(str(self.info.get("task")))
         self._dtype: torch.dtype = getattr(torch, precision)
@@ -572,9 +573,7 @@ def _pick_device(device: str | torch.device, backend: str) -> torch.device:
             f"the backend 'openvino' runs on the CPU alone, not on {str(device)!r}: give the "
             "device 'auto' or 'cpu', or the backend 'torch'"
         )
-    from vheatir.export.openvino_backend import require_openvino
-
-    require_openvino()
+    import_module(_OPENVINO).require_openvino()
     return torch.device("cpu")
 
 
