@@ -49,6 +49,8 @@ _HELP = {
     "--tile": "process in tiles of at most N x N pixels; auto chooses by image size and available "
     "memory (default)",
     "--device": "auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps",
+    "--backend": "openvino: faster on a CPU; exports each model on first use; needs pip install "
+    "'vheatir[openvino]' (default: torch)",
     "--self-ensemble": "average over the eight flips and rotations (8 times slower)",
     "--jobs": "number of images processed in parallel (default: 1; with --engine ray: one per GPU, "
     "or per CPU core without GPUs)",
@@ -88,6 +90,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--compare", action="store_true")
     add("--tile", type=_tile, default="auto", metavar="auto|none|N")
     add("--device", default="auto")
+    add("--backend", choices=["torch", "openvino"], default="torch")
     add("--self-ensemble", action="store_true")
     add("--jobs", type=positive_number, metavar="N")
     add("--resume", action="store_true")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 18
+#: Increase it when the graphs change, so that cached ones are exported again.
+GRAPH_VERSION = 1
 #: Size at which the network is traced: N, H, W, all different, and a multiple of nothing.
 _TRACED = (2, 19, 26)
 _AXES = {0: "batch", 2: "height", 3: "width"}

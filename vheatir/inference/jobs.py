@@ -186,6 +186,7 @@ class Settings:
         strength: strength of luma and chroma in percent, 0 to 150.
         tile: see :meth:`vheatir.Restorer.restore`.
         device: see :class:`vheatir.Restorer`.
+        backend: see :class:`vheatir.Restorer`.
         self_ensemble: average over the eight flips and rotations.
         model: name or file of one model for all images; None for the best of each task.
         overwrite: replace existing files.
@@ -198,6 +199,7 @@ class Settings:
     strength: tuple[float, float] = (100.0, 100.0)
     tile: Literal["auto"] | int | None = "auto"
     device: str = "auto"
+    backend: Literal["torch", "openvino"] = "torch"
     self_ensemble: bool = False
     model: str | None = None
     overwrite: bool = False
@@ -229,7 +231,9 @@ class Runner:
 
     def __init__(self, settings: Settings, load: Callable[[str], Restorer] | None = None) -> None:
         self.settings = settings
-        self._models = AutoRestorer(device=settings.device, imports=settings.imports, load=load)
+        self._models = AutoRestorer(
+            device=settings.device, backend=settings.backend, imports=settings.imports, load=load
+        )
         parse_strength(settings.strength)
         self._task: str = settings.task
         if settings.model is not None:

@@ -41,6 +41,8 @@ class Manifest:
         self._lock = threading.Lock()
         others = ("overwrite", "device", "imports")
         relevant = {k: v for k, v in asdict(settings).items() if k not in others}
+        if settings.backend == "torch":
+            del relevant["backend"]  # as in records from before there was a choice
         self._settings = hashlib.sha256(json.dumps(relevant).encode()).hexdigest()[:16]
         self._records: dict[str, dict[str, Any]] = {}
         for path in sorted(folder.glob(_NAME.format("*"))):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vheatir.colors import MATLAB_LUMA, RGB_PER_MATLAB_LUMA
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.hardware import available_memory, has_native_bf16, pick_device, tf32_products
 from vheatir.inference.choose import Choice, choose_model
 from vheatir.inference.estimate import estimate_sigma
@@ -44,6 +45,18 @@ _MEMORY_SHARE = 30
 _DEFAULT_CHANNELS = 32
 
 _PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch's dtypes
+_BACKENDS = ("torch", "openvino")
+# Imported by its name where it is asked for: a plug-in, whose package stands above this one.
+_OPENVINO = "vheatir.export.openvino_backend"
+
+# In messages of PyTorch and, the last two, of OpenVINO.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "failed to allocate",
+    "bad_alloc",
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,8 @@ class Restorer:
             faster on a GPU (and on a CPU with AMX or AVX-512 BF16); ``"auto"``: bfloat16 if the
             device supports it natively, else float32. Images of which at least 40 % is black or
             white always use float32.
+        backend: what computes the network: ``"torch"``, or ``"openvino"``, on the CPU alone, in
+            float32 or bfloat16; see docs/restore.md. It needs ``pip install 'vheatir[openvino]'``.
         imports: modules to import first, which register networks that are not part of the package;
             see :func:`vheatir.load_weights`.
 
@@ -96,7 +111,8 @@ class Restorer:
         takes_level: whether the model takes a level (a noise sigma); otherwise it is blind.
 
     Raises:
-        VHeatIRError: no such model, or no such device.
+        VHeatIRError: no such model, no such device, or a backend that is not installed or does
+            not support the model, the device or the precision.
 
     Example:
         >>> from vheatir.bundled import heldout_photographs
@@ -119,17 +135,22 @@ class Restorer:
         device: str | torch.device = "auto",
         *,
         precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32",
+        backend: Literal["torch", "openvino"] = "torch",
         imports: Sequence[str] = (),
     ) -> None:
         if precision not in ("auto", *_PRECISIONS):
             raise VHeatIRError(f"precision {precision!r}: allowed: auto, {', '.join(_PRECISIONS)}")
-        self.device = pick_device(device)
+        self.device = _pick_device(device, backend)
+        if backend == "openvino" and precision == "float16":
+            raise VHeatIRError("the backend 'openvino' has no float16: use float32 or bfloat16")
         if precision == "auto":
             precision = "bfloat16" if has_native_bf16(self.device) else "float32"
             log.info("precision auto: %s on this %s", precision, self.device.type)
         self.precision = precision
         self.model = open_model(model, imports)
         self.network: nn.Module = self.model.network.to(self.device).eval()
+        if backend == "openvino":
+            self.network = import_module(_OPENVINO).OpenVinoNetwork(self.model)
         self.info: dict[str, Any] = dict(self.model.info)
         self.task: Task | None = TASKS.get(str(self.info.get("task")))
         self._dtype: torch.dtype = getattr(torch, precision)
@@ -384,6 +405,7 @@ class AutoRestorer(Restorer):
         model: ``"auto"``.
         device: see :class:`Restorer`.
         precision: precision of every model; see :class:`Restorer`.
+        backend: backend of every model; see :class:`Restorer`.
         imports: modules to import; the released models need none.
         load: factory of the restorer for a task; ``Restorer`` by default.
 
@@ -403,16 +425,19 @@ class AutoRestorer(Restorer):
         device: str | torch.device = "auto",
         *,
         precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32",
+        backend: Literal["torch", "openvino"] = "torch",
         imports: Sequence[str] = (),
         load: Callable[[str], Restorer] | None = None,
     ) -> None:
-        self.device = pick_device(device)
+        self.device = _pick_device(device, backend)
         if imports:
             import_modules(imports)
         self.info = {"name": self.name}
         self.task = None
         self.takes_level = False
-        self._load = cache(load or partial(Restorer, device=self.device, precision=precision))
+        self._load = cache(
+            load or partial(Restorer, device=self.device, precision=precision, backend=backend)
+        )
         self._lock = threading.Lock()
 
     @property
@@ -533,6 +558,25 @@ def open_model(
     return load_model(text)
 
 
+def _pick_device(device: str | torch.device, backend: str) -> torch.device:
+    """Return the device for a backend, see :class:`Restorer`.
+
+    Raises:
+        VHeatIRError: the backend is unknown or not installed, or has no such device.
+    """
+    if backend not in _BACKENDS:
+        raise unknown_name("backend", backend, _BACKENDS)
+    if backend == "torch":
+        return pick_device(device)
+    if str(device) not in ("auto", "cpu"):
+        raise VHeatIRError(
+            f"the backend 'openvino' runs on the CPU alone, not on {str(device)!r}: give the "
+            "device 'auto' or 'cpu', or the backend 'torch'"
+        )
+    import_module(_OPENVINO).require_openvino()
+    return torch.device("cpu")
+
+
 def _without_equal_channels(colors: Tensor) -> Tensor:
     """Return one channel of (B, C, H, W) if all are equal in every image, else all channels."""
     first = colors[:, :1]
@@ -582,4 +626,4 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    return any(sign in text for sign in _OUT_OF_MEMORY)
