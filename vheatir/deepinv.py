@@ -41,7 +41,7 @@ class HeatDenoiser(Denoiser):
     Args:
         model: name of a released model or task, ``"denoise_color"`` or ``"denoise_gray"`` for
             the best; or another one with the level as an input, see
-            :func:`vheatir.inference.restorer.open_model`.
+            :class:`vheatir.Restorer`.
         device: device of the network.
         imports: see :func:`vheatir.load_weights`.
 
