@@ -5,13 +5,11 @@ Importing this module registers it with vHeatIR, in this process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from vheatir.archs import ARCHS, VHeatIRUNet
-from vheatir.archs.vheatir_unet_arch import NO_HEAT
+from vheatir.archs.vheatir_unet_arch import Stage
 from vheatir.ops.layer_norm import LayerNorm
 
 
@@ -62,6 +60,12 @@ def _over_channels(norm: LayerNorm, x: Tensor) -> Tensor:
     return norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class NAFStage(Stage):
+    """The blocks of one scale, with :class:`NAFBlock` for its convolution blocks."""
+
+    block = NAFBlock
+
+
 class NAFUNet(VHeatIRUNet):
     """:class:`vheatir.archs.VHeatIRUNet` with :class:`NAFBlock` for its convolution blocks.
 
@@ -69,26 +73,7 @@ class NAFUNet(VHeatIRUNet):
     """
 
     SIZES = {}
-
-    def __init__(
-        self,
-        in_chans: int = 3,
-        out_chans: int | None = None,
-        downscale: int = 2,
-        channels: Sequence[int] = (64, 64, 64),
-        depths: Sequence[int] = (2, 2, 2),
-        mixers: Sequence[str] = (NO_HEAT, NO_HEAT, "hco"),
-        heat_ratio: float = 0.5,
-        fve_size: int = 16,
-        level_scale: float | None = None,
-    ) -> None:
-        super().__init__(
-            in_chans, out_chans, downscale, channels, depths, mixers, heat_ratio,
-            fve_size=fve_size, level_scale=level_scale,
-        )  # fmt: skip
-        stages = (*self.encoder, self.body, *self.decoder)
-        for stage, dim in zip(stages, (*channels, *channels[:-1]), strict=True):
-            stage.blocks = nn.Sequential(*(NAFBlock(dim) for _ in stage.blocks))
+    stage = NAFStage
 
 
 ARCHS["NAFUNet"] = NAFUNet

@@ -24,11 +24,14 @@ NO_HEAT = "conv"
 class Stage(nn.Module):
     """The blocks of one scale in the encoder or decoder: convolutions, then heat if any."""
 
+    #: Builds a block from its number of channels; a plug-in may replace it.
+    block: ClassVar[type[nn.Module]] = ResidualConvBlock
+
     def __init__(
         self, dim: int, depth: int, mixer: str, heat_ratio: float, fve_size: int, index: int
     ) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(ResidualConvBlock(dim) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(self.block(dim) for _ in range(depth)))
         self.heat: HeatResidual | None = None
         if mixer != NO_HEAT:
             self.heat = HeatResidual(dim, mixer, max(8, round(dim * heat_ratio)), index)
