@@ -118,13 +118,13 @@ class Trainer:
             # the state is that of the iteration before, complete with log and validation.
             can_step = not train.skip_nonfinite or self.model.can_step(loss)
             self._synchronise(started)
-            reported = can_step and self._is_reported(self.iteration + 1)
+            last = progress(train, self.iteration + 1, self.minutes) >= 1
+            reported = can_step and (last or (self.iteration + 1) % logger.print_freq == 0)
             if reported:
                 self.watch.check()
                 loss = self.processes.mean(loss)
             self.step(can_step, rate, samples, pixels)
             self.processor_seconds += (time.process_time() - before) * self.processes.count
-            last = self.done() >= 1
             if reported:
                 self.report(float(loss), rate, line)
             else:
@@ -300,11 +300,6 @@ class Trainer:
         self.watch.skipped = state.get("skipped", 0)
 
     # --- stopping and failures ---
-
-    def _is_reported(self, iteration: int) -> bool:
-        """Whether the loss of an iteration is logged, as those of the last one are."""
-        at_end = progress(self.options.train, iteration, self.minutes) >= 1
-        return at_end or iteration % self.options.logger.print_freq == 0
 
     def _synchronise(self, started: float) -> None:
         """Update elapsed time and stop flag, synchronised over the processes."""
