@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from vheatir.archs import ARCHS, FOREIGN, build_network, network_config
 from vheatir.archs.detect import detect_config
 from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_bytes_atomically
 from vheatir.plugins import import_modules
 from vheatir.renamed import current_file
 
@@ -97,9 +98,6 @@ def save_weights(
         .clone(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
     }
-    # imports OpenCV, which reading weights can do without
-    from vheatir.image_io import write_bytes_atomically
-
     header = {"format": _FORMAT, "network": network_config(network), "info": dict(info)}
     data = safetensors.torch.save(state, {_KEY: json.dumps(header)})
     write_bytes_atomically(path, data)
