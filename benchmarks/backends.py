@@ -43,6 +43,7 @@ from vheatir.colors import to_color_mode
 from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.export.graph import to_onnx
+from vheatir.export.openvino_backend import import_openvino
 from vheatir.export.source import Source, open_source
 from vheatir.hardware import has_native_bf16
 from vheatir.inference.tiled import restore_tensor
@@ -260,9 +261,7 @@ def in_onnx_runtime(exported: Exported, precision: str, threads: int, side: int 
 
 def in_openvino(exported: Exported, precision: str, threads: int, side: int | None) -> Run:
     """Return the file in OpenVINO; ``side`` fixes the size of images."""
-    import openvino
-
-    core = openvino.Core()
+    core = import_openvino().Core()
     model = core.read_model(exported.files["int8" if precision == "int8" else "float32"])
     if side is not None:
         zeros = np.zeros((1, exported.task.channels, side, side), np.float32)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vheatir.archs.base import level_plane
 from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_bytes_atomically
 from vheatir.weights import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class OpenVinoNetwork(nn.Module):
         super().__init__()
         require_openvino()
         self.network = model.network
-        openvino = _import_openvino()
+        openvino = import_openvino()
         self._core = openvino.Core()
         self._graph = self._core.read_model(_graph(model))
         # By precision and number of threads. A call takes one, or makes one with a compiled model
@@ -128,7 +129,6 @@ def _graph(model: LoadedModel) -> bytes:
     """Return the ONNX graph of a model, from the cache if it is there and undamaged."""
     from vheatir.export.graph import GRAPH_VERSION, to_onnx
     from vheatir.export.source import open_source
-    from vheatir.image_io import write_bytes_atomically
 
     try:
         source = open_source(model)
@@ -162,7 +162,7 @@ def _file_name(stem: str, data: bytes) -> str:
     return f"{stem}{hashlib.sha256(data).hexdigest()[:16]}.onnx"
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
     """Import OpenVINO without its telemetry, which reports each import to Google Analytics."""
     name = "openvino_telemetry"
     loaded = name in sys.modules
