@@ -68,17 +68,17 @@ def save_pretrained(
     """
     target = Path(folder)
     network = network_config(model.network)  # refuses a network without one before any file exists
-    unchanged = _is_unchanged(model)
-    released = list_models() if unchanged else []
+    data = _unchanged_file(model)
+    released = list_models() if data is not None else []
     entry = next((each for each in released if each.sha256 == model.sha256), None)
     if entry is not None and licence is not None:
         raise VHeatIRError(f"the licence of {entry.name} is known: leave licence out")
     try:
-        if unchanged:
-            write_bytes_atomically(target / WEIGHTS, model.path.read_bytes())
+        if data is not None:
+            write_bytes_atomically(target / WEIGHTS, data)
         else:
-            save_weights(target / WEIGHTS, model.network, model.info)
-        sha256 = hashlib.sha256((target / WEIGHTS).read_bytes()).hexdigest()
+            data = save_weights(target / WEIGHTS, model.network, model.info).read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
         config = {"format": _FORMAT, "sha256": sha256, **_header(target / WEIGHTS)}
         card = hub_card(model, network, sha256, entry, licence)
         write_bytes_atomically(target / "README.md", card.encode())
@@ -195,18 +195,19 @@ def _header(file: Path) -> dict[str, Any]:
     return {"network": info.pop("network"), "info": info}
 
 
-def _is_unchanged(model: LoadedModel) -> bool:
-    """Whether the network still has the weights of its weight file."""
+def _unchanged_file(model: LoadedModel) -> bytes | None:
+    """Return the weight file of a model if the network still has its weights, else None."""
     try:
         data = model.path.read_bytes()
     except OSError:
-        return False
+        return None
     if model.path.suffix != ".safetensors" or hashlib.sha256(data).hexdigest() != model.sha256:
-        return False
+        return None
     now, stored = model.network.state_dict(), read_state_dict(model.path)
-    return now.keys() == stored.keys() and all(
+    same = now.keys() == stored.keys() and all(
         tensor.equal(now[name].to("cpu", tensor.dtype)) for name, tensor in stored.items()
     )
+    return data if same else None
 
 
 def _fetch(repository: str, file: str, revision: str | None) -> Path:
