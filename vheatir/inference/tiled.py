@@ -19,6 +19,7 @@ Progress = Callable[[int, int], None]
 _Area = tuple[EllipsisType] | tuple[EllipsisType, slice, slice]
 
 
+@torch.no_grad()
 def restore_tensor(
     net: nn.Module,
     x: Tensor,
@@ -52,8 +53,7 @@ def restore_tensor(
     """
     device = next((parameter.device for parameter in net.parameters()), x.device)
     if tile is None:
-        with torch.no_grad():
-            result = _run(net, x.to(device), _crop_level(level, x, (...,), device)).to(x.device)
+        result = _run(net, x.to(device), _crop_level(level, x, (...,), device)).to(x.device)
         if progress is not None:
             progress(1, 1)
         return result.to(x.dtype)
@@ -61,17 +61,16 @@ def restore_tensor(
     rows, columns = cover(height, width, tile, overlap)
     dtype = torch.promote_types(x.dtype, torch.float32)  # of the sum
     out: Tensor | None = None
-    with torch.no_grad():
-        for index, ((row, across), (column, down)) in enumerate(product(rows, columns)):
-            area: _Area = (..., row, column)
-            part = x[area].to(device)
-            result = _run(net, part, _crop_level(level, x, area, device)).to(x.device)
-            if out is None:
-                out = x.new_zeros((*result.shape[:-2], height, width), dtype=dtype)
-            weights = torch.from_numpy(np.outer(across, down))
-            out[area] += result.to(dtype) * weights.to(device=x.device, dtype=dtype)
-            if progress is not None:
-                progress(index + 1, len(rows) * len(columns))
+    for index, ((row, across), (column, down)) in enumerate(product(rows, columns)):
+        area: _Area = (..., row, column)
+        part = x[area].to(device)
+        result = _run(net, part, _crop_level(level, x, area, device)).to(x.device)
+        if out is None:
+            out = x.new_zeros((*result.shape[:-2], height, width), dtype=dtype)
+        weights = torch.from_numpy(np.outer(across, down))
+        out[area] += result.to(dtype) * weights.to(device=x.device, dtype=dtype)
+        if progress is not None:
+            progress(index + 1, len(rows) * len(columns))
     assert out is not None
     return out.to(x.dtype)
 
