@@ -357,7 +357,8 @@ def test_the_hub_reads_the_card_of_a_released_model(name: str) -> None:
     model = LoadedModel(torch.nn.Identity(), read_info(entry.path), entry.path, entry.sha256)
     card = hub.ModelCard(hub_card(model, {}, entry.sha256, entry))
     data = card.data
-    assert (data.library_name, data.pipeline_tag) == ("vheatir", "image-to-image")
+    facts = data.to_dict()
+    assert (facts["library_name"], facts["pipeline_tag"]) == ("vheatir", "image-to-image")
     assert "image-restoration" in data.tags and data.datasets is None
     if entry.commercial_use:
         assert data.license == "apache-2.0" and data.license_name is None
