@@ -45,7 +45,7 @@ from vheatir.degradations._filters import blur
 from vheatir.image_io import list_images, read_image
 from vheatir.inference import Restorer
 from vheatir.inference.choose import choose_model
-from vheatir.inference.estimate import estimate_blockiness, estimate_sigma
+from vheatir.inference.estimate import color_channels, estimate_blockiness, estimate_sigma
 from vheatir.inference.noise_estimate import estimate_noise
 from vheatir.metrics import psnr, to_uint8
 from vheatir.training.paths import resolve_list
@@ -176,13 +176,18 @@ ROWS: dict[str, Callable[[Pixels, np.random.Generator], Case]] = {
     "enlarged: camera noise 2, JPEG 90": _enlarged(jpeg(90, camera(2))),
     "enlarged: camera noise 4, JPEG 90": _enlarged(jpeg(90, camera(4))),
 }
-GRAPHICS = "clean graphics"
+#: Drawings, screenshots and text.
+GRAPHICS: dict[str, Callable[[Pixels], Case]] = {
+    "clean graphics": lambda clean: Case(clean, clean),
+    "graphics: JPEG 90": lambda clean: Case(jpeg_compress(clean, 90), clean, 90),
+    "graphics: JPEG 60": lambda clean: Case(jpeg_compress(clean, 60), clean, 60),
+}
 
 
 def cases(row: str, photos: list[Pixels]) -> Iterator[Case]:
     """Yield the images of a row; deterministic."""
-    if row == GRAPHICS:
-        yield from (Case(image, image) for image in clean_graphics().values())
+    if row in GRAPHICS:
+        yield from (GRAPHICS[row](color_channels(image)) for image in clean_graphics().values())
         return
     for index, clean in enumerate(photos):
         yield ROWS[row](clean, np.random.default_rng([list(ROWS).index(row), index]))
@@ -251,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--models", nargs="+", help="models to compare (default: all released ones)")
     add("--photo-model", metavar="FILE", help="weights for the task photo (the released ones)")
     add("--levels", nargs="+", type=float, default=LEVELS, metavar="N", help="sigmas to try")
-    add("--rows", nargs="+", help=f"degradations: {', '.join([*ROWS, GRAPHICS])} (all)")
+    add("--rows", nargs="+", help=f"degradations: {', '.join([*ROWS, *GRAPHICS])} (all)")
     add("--images", type=int, default=30, help="maximum number of photographs (30)")
     add("--size", type=int, default=256, help="side of the central square crop (256)")
     add("--device", default="auto")
@@ -269,7 +274,7 @@ def _run(arguments: argparse.Namespace) -> int:
     models = arguments.models or [e.name for e in list_models() if e.level is None]
     study, results = Study(arguments.device, arguments.photo_model, arguments.levels), []
     console = Console()
-    rows = arguments.rows or [*ROWS, GRAPHICS]
+    rows = arguments.rows or [*ROWS, *GRAPHICS]
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=len(rows))
         for row in rows:

@@ -95,6 +95,58 @@ def test_graphics_are_left_as_they_are() -> None:
     assert np.mean(kept) > 0.85
 
 
+def test_dithered_images_are_left_as_they_are() -> None:
+    photograph = Image.fromarray(PHOTOGRAPHS["coffee"])
+    row, column = np.indices((320, 320))
+    dither = Image.Dither.FLOYDSTEINBERG
+    images = {
+        "two levels": np.array(photograph.convert("1").convert("L")),
+        "sixteen colours": np.array(photograph.quantize(16, dither=dither).convert("RGB")),
+        "checkerboard": np.where((row + column) % 2, 255, 0).astype(np.uint8),
+        "halftone": np.where(
+            np.array(photograph.convert("L")) / 127.5 - 1
+            > np.cos(np.pi * (row + column) / 3) * np.cos(np.pi * (row - column) / 3),
+            255, 0,
+        ).astype(np.uint8),
+    }  # fmt: skip
+    for name, image in images.items():
+        assert choose_model(image).message == "no damage: few colours", name
+        deep = image.astype(np.uint16) * 257
+        assert choose_model(deep).model is None, name
+
+
+def test_isolated_points_are_not_noise() -> None:
+    stars = np.zeros((320, 320), np.uint8)
+    rng = np.random.default_rng(0)
+    stars[rng.integers(0, 320, 200), rng.integers(0, 320, 200)] = rng.integers(60, 256, 200)
+    assert choose_model(stars).model is None
+
+
+def test_dark_noise_is_found_although_half_of_it_is_clipped() -> None:
+    black = np.zeros((320, 320, 3), np.uint8)
+    assert choose_model(noisy(black, 25)).model == "denoise_color"
+    assert choose_model(noisy(black[..., 0], 25)).model == "denoise_gray"
+
+
+def test_drawings_and_text_in_good_jpeg_are_left_as_they_are() -> None:
+    images = [image[:320, :320] for name, image in clean_graphics().items() if "scikit" not in name]
+    for quality, expected in ((95, "None"), (85, "None"), (50, "jpeg")):
+        choices = [choose_model(jpeg_compress(image, quality), quality) for image in images]
+        assert np.mean([str(choice.model).startswith(expected) for choice in choices]) > 0.8
+    # noise on a page is removed, also in good JPEG
+    soft = [(40 + 0.7 * image).astype(np.uint8) for image in images]
+    for quality in (90, None):
+        pages = [noisy(image, 6) for image in soft]
+        pages = [jpeg_compress(page, quality) for page in pages] if quality else pages
+        assert all(choose_model(page, quality).model is not None for page in pages)
+
+
+def test_dark_photographs_are_not_taken_for_drawings() -> None:
+    for image in PHOTOGRAPHS.values():
+        dark = jpeg_compress(photographed((image * 0.2).astype(np.uint8), 3.0), 90)
+        assert choose_model(dark, 90).model is not None
+
+
 def test_gray_stored_as_rgb_and_alpha_do_not_change_the_choice() -> None:
     gray = noisy(to_color_mode(PHOTOGRAPHS["chelsea"], "gray"), 25)
     rgb = noisy(PHOTOGRAPHS["chelsea"], 25)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from vheatir.inference.estimate import (
@@ -18,6 +19,7 @@ from vheatir.inference.estimate import (
     estimate_sigma,
     estimate_white_sigma,
     flat_share,
+    luma_histogram,
 )
 from vheatir.inference.noise_estimate import NoiseEstimate, estimate_noise
 from vheatir.tasks import TASKS
@@ -40,6 +42,19 @@ _NOISY_SHARE_GRAY = 0.6
 # after JPEG of low quality: they have block borders and more colours.
 _FLAT = 0.5
 _FEW_COLORS = 0.03
+# White noise leaves no such share of an image flat, not even black, where it is clipped.
+_FLAT_WITHOUT_NOISE = 0.9
+# Dithered images have few levels of luma, far apart; noise would fill the gaps.
+_FEW_LEVELS = 16
+_FEW_OF_RANGE = 0.25
+# Drawings and text after JPEG: most pixels have one of two colours, which dark photographs have
+# too, but not the contrast; weak noise would make neighbours differ. At a good quality every model
+# changes their edges more than the compression did.
+_FLAT_AFTER_JPEG = 0.1
+_TWO_LEVELS = 0.5
+_CONTRAST = 100
+_RARE = 1e-3
+_GOOD_QUALITY_GRAPHICS = 80
 # Weaker noise is not visible, and cannot be distinguished from texture.
 _CLEAN_LUMA = 1.0
 _CLEAN_CHROMA = 0.85
@@ -69,11 +84,13 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
 
     The first rule that applies decides:
 
-    1. White noise: the denoiser, at the estimated level.
-    2. Screenshots, drawings and text, which are flat between their lines: left unchanged.
-    3. JPEG artifacts with little noise: the JPEG model.
-    4. Almost no noise: left unchanged.
-    5. Everything else: the model for the task ``photo``.
+    1. Few gray levels or colours, as in dithered images: left unchanged.
+    2. White noise: the denoiser, at the estimated level.
+    3. Screenshots, drawings and text, which are flat between their lines: left unchanged, as JPEG
+       from quality 80 on.
+    4. JPEG artifacts with little noise: the JPEG model.
+    5. Almost no noise: left unchanged.
+    6. Everything else: the model for the task ``photo``.
 
     Args:
         image: (H, W), (H, W, 3) RGB, or either with alpha (which is ignored), ``uint8`` or
@@ -95,20 +112,30 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     color = "gray" if colors.ndim == 2 else "color"
     estimate = estimate_noise(colors)
     blockiness = estimate_blockiness(colors)
+
+    def left(message: str) -> Choice:
+        return Choice(None, None, message, estimate, blockiness)
+
+    levels, flat = luma_histogram(colors), flat_share(colors)
+    if _has_few_levels(levels):
+        return left("no damage: few colours")
     sigma = _white_sigma(colors, estimate)
-    if sigma is not None:
+    if sigma is not None and flat < _FLAT_WITHOUT_NOISE:
         level = min(sigma, (TASKS[f"denoise_{color}"].level_range or (0.0, sigma))[1])
         message = f"white noise of sigma {sigma:.1f}"
         return Choice(f"denoise_{color}", level, message, estimate, blockiness)
     known = quality is not None and quality <= _GOOD_QUALITY
-    if not known and _is_drawn(colors, blockiness):
-        return Choice(None, None, "no damage: flat areas without noise", estimate, blockiness)
+    if not known and flat >= _FLAT and _is_drawn(colors, blockiness):
+        return left("no damage: flat areas without noise")
+    graphics = quality is not None and flat >= _FLAT_AFTER_JPEG and _has_two_levels(levels)
+    if graphics and quality >= _GOOD_QUALITY_GRAPHICS:
+        return left(f"graphics, JPEG of quality {quality}")
     compressed = known or blockiness >= _CLEAR_BLOCKS
-    if compressed and not _is_noisy_jpeg(estimate, color == "gray"):
+    if compressed and (graphics or not _is_noisy_jpeg(estimate, color == "gray")):
         message = f"JPEG of quality {quality}" if quality else f"JPEG blocks ({blockiness:.2f})"
         return Choice(f"jpeg_{color}", None, message, estimate, blockiness)
     if not compressed and estimate.luma <= _CLEAN_LUMA and estimate.chroma <= _CLEAN_CHROMA:
-        return Choice(None, None, "no damage", estimate, blockiness)
+        return left("no damage")
     message = f"noise ({estimate})" + (f", JPEG of quality {quality}" if quality else "")
     return Choice("photo", None, message, estimate, blockiness)
 
@@ -144,10 +171,23 @@ def _white_sigma(colors: NDArray[Any], estimate: NoiseEstimate) -> float | None:
     return sigma if sigma >= _WHITE_GRAY else None
 
 
+def _has_few_levels(levels: NDArray[np.float64]) -> bool:
+    """Whether a luma histogram has few levels, with gaps between them."""
+    used = np.flatnonzero(levels)
+    return 1 < used.size <= min(_FEW_LEVELS, _FEW_OF_RANGE * (used[-1] - used[0] + 1))
+
+
+def _has_two_levels(levels: NDArray[np.float64]) -> bool:
+    """Whether most pixels are near one of two levels of luma, in an image of high contrast."""
+    used = np.flatnonzero(levels >= _RARE)
+    near = np.convolve(levels, np.ones(5), "same")  # fraction of pixels within 2 of each level
+    first = int(near.argmax())
+    second = np.convolve(np.where(abs(np.arange(256) - first) > 2, levels, 0), np.ones(5)).max()
+    return bool(near[first] + second >= _TWO_LEVELS and used[-1] - used[0] >= _CONTRAST)
+
+
 def _is_drawn(colors: NDArray[Any], blockiness: float) -> bool:
-    """Whether an image is a screenshot, a drawing or text, with nothing to restore."""
-    if flat_share(colors) < _FLAT:
-        return False
+    """Whether a flat image is a screenshot, a drawing or text, with nothing to restore."""
     if blockiness < _CLEAR_BLOCKS:
         return True
     # Gray photographs have few colours too.

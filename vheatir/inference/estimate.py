@@ -8,10 +8,14 @@ which only one at a time is converted to floating point.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vheatir.colors import BT601_YCC
+
+_T = TypeVar("_T")
 
 _MAX_UNCROPPED_PIXELS = 4_000_000
 _CROP = 512
@@ -107,6 +111,20 @@ def color_share(image: NDArray[Any]) -> float:
     return _mean(measure, image)
 
 
+def luma_histogram(image: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the fraction of pixels at each of the 256 levels of luma (BT.601), (256,).
+
+    Other bit depths are rounded to 8 bits.
+    """
+
+    def measure(channels: NDArray[np.floating]) -> NDArray[np.float64]:
+        luma = channels @ BT601_YCC[0] if channels.shape[2] == 3 else channels[..., 0]
+        levels = np.rint(luma * 255).clip(0, 255).astype(np.uint8)
+        return np.bincount(levels.ravel(), minlength=256) / levels.size
+
+    return np.asarray(np.mean(_measure(measure, image), axis=0))
+
+
 def estimate_blockiness(image: NDArray[Any]) -> float:
     """Estimate the visibility of JPEG's 8 x 8 block borders.
 
@@ -174,15 +192,16 @@ def sample_areas(
 
 def _mean(measure: Callable[[NDArray[np.floating]], float], image: NDArray[Any]) -> float:
     """Return the mean of a measure over an image's crops, each (h, w, C) and floating."""
+    return float(np.mean(_measure(measure, image)))
+
+
+def _measure(measure: Callable[[NDArray[np.floating]], _T], image: NDArray[Any]) -> list[_T]:
+    """Return a measure of each of an image's crops; see :func:`_mean`."""
     channels = np.atleast_3d(image)
     white = np.float32(np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1)
     areas = sample_areas(channels.shape, _MAX_UNCROPPED_PIXELS, _CROP, _CROPS_PER_SIDE)
     parts = (channels[area] for area in areas)
-    return float(
-        np.mean(
-            [measure(p if p.dtype.kind == "f" else p.astype(np.float32) / white) for p in parts]
-        )
-    )
+    return [measure(p if p.dtype.kind == "f" else p.astype(np.float32) / white) for p in parts]
 
 
 def _table_sum(quality: int) -> int:
