@@ -127,11 +127,11 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     known = quality is not None and quality <= _GOOD_QUALITY
     if not known and flat >= _FLAT and _is_drawn(colors, blockiness):
         return left("no damage: flat areas without noise")
-    graphics = quality is not None and flat >= _FLAT_AFTER_JPEG and _has_two_levels(levels)
-    if graphics and quality >= _GOOD_QUALITY_GRAPHICS:
+    graphics = flat >= _FLAT_AFTER_JPEG and _has_two_levels(levels)
+    if quality is not None and quality >= _GOOD_QUALITY_GRAPHICS and graphics:
         return left(f"graphics, JPEG of quality {quality}")
     compressed = known or blockiness >= _CLEAR_BLOCKS
-    if compressed and (graphics or not _is_noisy_jpeg(estimate, color == "gray")):
+    if compressed and ((known and graphics) or not _is_noisy_jpeg(estimate, color == "gray")):
         message = f"JPEG of quality {quality}" if quality else f"JPEG blocks ({blockiness:.2f})"
         return Choice(f"jpeg_{color}", None, message, estimate, blockiness)
     if not compressed and estimate.luma <= _CLEAN_LUMA and estimate.chroma <= _CLEAN_CHROMA:
