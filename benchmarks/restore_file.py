@@ -56,7 +56,7 @@ def make_photograph(path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="photo_small")
+    parser.add_argument("--model", default="photo_small_clean")
     parser.add_argument("--out", type=Path, default=Path("results/restore_file"))
     arguments = parser.parse_args(argv)
     return run_entry_point(lambda: _run(arguments), "nothing was written")

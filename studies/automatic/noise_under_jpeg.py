@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     gray = arguments.gray
     source = ImageSource(arguments.photos, "gray" if gray else "rgb", heldout=True)
-    photo, jpeg = Restorer("photo_small"), Restorer(f"jpeg_{'gray' if gray else 'color'}_medium")
+    photo, jpeg = Restorer("photo"), Restorer(f"jpeg_{'gray' if gray else 'color'}_medium")
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / f"samples{'_gray' if gray else ''}.jsonl"
     lines = file.read_text().splitlines() if file.exists() else []

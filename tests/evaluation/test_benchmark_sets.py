@@ -87,6 +87,12 @@ def test_pairs_told_apart_by_their_endings(tmp_path: Path) -> None:
     assert (clean[0, 0, 0], noisy[0, 0, 0]) == (0, 2)
 
 
+def test_pairs_in_a_subfolder_as_prepare_leaves_those_of_polyu(tmp_path: Path) -> None:
+    add_images(tmp_path / "PolyU" / "repository" / "CroppedImages", "x_real.JPG", "x_mean.JPG")
+    (pairs,) = find_test_sets(tmp_path, get_task("photo"))
+    assert (pairs.name, pairs.names, pairs.is_paired) == ("PolyU", ("x",), True)
+
+
 def test_pairs_of_ones_own_and_clean_images(tmp_path: Path) -> None:
     add_images(tmp_path / "b" / "noisy", "1.png")
     add_images(tmp_path / "b" / "clean", "1.jpg")

@@ -122,8 +122,8 @@ def paired_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
     """Return the pairs in a folder, sorted by name, as a test set named after the folder.
 
     Args:
-        folder: contains ``noisy/`` and ``clean/``, or images ``*_real`` and ``*_mean``; other
-            files in the second layout are ignored.
+        folder: contains ``noisy/`` and ``clean/``, or images ``*_real`` and ``*_mean``, perhaps in
+            subfolders; other files in the second layout are ignored.
 
     Raises:
         VHeatIRError: there are no pairs, or an image has no counterpart.
@@ -228,9 +228,9 @@ def _looks_paired(folder: Path) -> bool:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the images directly in a folder, by name without suffix."""
+    """Return the images below a folder, by name without suffix."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(folder.rglob("*")):
         if _is_image(path) and path.is_file():
             if path.stem in found:
                 raise VHeatIRError(

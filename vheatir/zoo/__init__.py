@@ -93,7 +93,7 @@ def list_models(task: str | None = None) -> list[ModelEntry]:
 
     Example:
         >>> [entry.name for entry in list_models("photo")]
-        ['photo_small', 'photo_small_clean']
+        ['photo_small_clean', 'photo_small']
     """
     if task is not None:
         get_task(task)
