@@ -45,7 +45,7 @@ from vheatir.degradations._filters import blur
 from vheatir.image_io import list_images, read_image
 from vheatir.inference import Restorer
 from vheatir.inference.choose import choose_model
-from vheatir.inference.estimate import color_channels, estimate_blockiness, estimate_sigma
+from vheatir.inference.estimate import estimate_blockiness, estimate_sigma
 from vheatir.inference.noise_estimate import estimate_noise
 from vheatir.metrics import psnr, to_uint8
 from vheatir.training.paths import resolve_list
@@ -187,7 +187,7 @@ GRAPHICS: dict[str, Callable[[Pixels], Case]] = {
 def cases(row: str, photos: list[Pixels]) -> Iterator[Case]:
     """Yield the images of a row; deterministic."""
     if row in GRAPHICS:
-        yield from (GRAPHICS[row](color_channels(image)) for image in clean_graphics().values())
+        yield from (GRAPHICS[row](image) for image in clean_graphics().values())
         return
     for index, clean in enumerate(photos):
         yield ROWS[row](clean, np.random.default_rng([list(ROWS).index(row), index]))
