@@ -117,8 +117,9 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
         return Choice(None, None, message, estimate, blockiness)
 
     levels, flat = luma_histogram(colors), flat_share(colors)
+    flat_message = "no damage: flat areas without noise"
     if _has_few_levels(levels):
-        return left("no damage: few colours")
+        return left(flat_message if flat >= _FLAT else "no damage: few colours")
     sigma = _white_sigma(colors, estimate)
     if sigma is not None and flat < _FLAT_WITHOUT_NOISE:
         level = min(sigma, (TASKS[f"denoise_{color}"].level_range or (0.0, sigma))[1])
@@ -126,7 +127,7 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
         return Choice(f"denoise_{color}", level, message, estimate, blockiness)
     known = quality is not None and quality <= _GOOD_QUALITY
     if not known and flat >= _FLAT and _is_drawn(colors, blockiness):
-        return left("no damage: flat areas without noise")
+        return left(flat_message)
     graphics = flat >= _FLAT_AFTER_JPEG and _has_two_levels(levels)
     if quality is not None and quality >= _GOOD_QUALITY_GRAPHICS and graphics:
         return left(f"graphics, JPEG of quality {quality}")
