@@ -30,8 +30,7 @@ SMALL = [
     "datasets:train:gt_size=16",
     "datasets:train:batch_size_per_gpu=1",
     "datasets:train:num_worker_per_gpu=0",
-    # bundled photographs instead of data sets, and no weights of other runs
-    "datasets:train:dataroot_gt=bundled",
+    # no data sets (bundled photographs instead, below), and no weights of other runs
     "datasets:train:exclude=[]",
     "datasets:val=null",
     "path:pretrain_network_g=null",
@@ -43,9 +42,11 @@ SMALL = [
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.stem)
 def test_two_iterations(path: Path, tmp_path: Path) -> None:
     force = [*SMALL, f"path:experiments_root={tmp_path}"]
+    options = load_options(path)
+    for key in options.datasets.train_sets:  # rendered graphics: not in a clone either
+        force.append(f"datasets:{key}:dataroot_gt=bundled")
     assert main(["-opt", str(path), "--force_yml", *force]) == 0
 
-    options = load_options(path)
     model = load_weights(tmp_path / options.name / "models" / f"{options.name}.safetensors")
     assert type(model.network).__name__ == options.network_g.type
     assert model.network.in_chans == get_task(options.task).channels
