@@ -21,6 +21,9 @@ from PIL import Image
 
 from vheatir.errors import VHeatIRError, first_line
 
+#: Path of a file or folder.
+StrPath = str | os.PathLike[str]
+
 _CV2_SILENT = 0
 
 IMAGE_SUFFIXES = frozenset(
@@ -42,9 +45,7 @@ _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _PNG_SIGNATURE, _PNG_CHUNK_OVERHEAD = 8, 12
 
 
-def list_images(
-    folder: str | os.PathLike[str], more_suffixes: frozenset[str] = frozenset()
-) -> list[Path]:
+def list_images(folder: StrPath, more_suffixes: frozenset[str] = frozenset()) -> list[Path]:
     """Return every image file below ``folder``, sorted by path.
 
     Args:
@@ -188,7 +189,7 @@ def megapixels(pixels: int) -> str:
     return f"{pixels / 1e6:.3g} megapixels"
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.generic]:
+def read_image(path: StrPath) -> NDArray[np.generic]:
     """Read an image file with its original channels and bit depth.
 
     Returns:
@@ -220,7 +221,7 @@ def encode_image(image: NDArray[np.generic], suffix: str = ".png") -> bytes:
     return data.tobytes()
 
 
-def write_image(path: str | os.PathLike[str], image: NDArray[np.generic]) -> None:
+def write_image(path: StrPath, image: NDArray[np.generic]) -> None:
     """Write an image file atomically: a failure leaves no partial file.
 
     Args:
@@ -231,7 +232,7 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.generic]) -> Non
     write_bytes_atomically(target, encode_image(image, target.suffix.lower()))
 
 
-def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes_atomically(path: StrPath, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically: the file is either the old or the complete new one.
 
     File and directory entry are flushed to disk before returning, to survive a power failure.

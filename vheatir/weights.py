@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from vheatir.archs import ARCHS, FOREIGN, build_network, network_config
 from vheatir.archs.detect import detect_config
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import write_bytes_atomically
+from vheatir.image_io import StrPath, write_bytes_atomically
 from vheatir.plugins import import_modules
 from vheatir.renamed import current_file
 
@@ -61,11 +60,7 @@ class LoadedModel:
 
 
 def save_weights(
-    path: str | os.PathLike[str],
-    network: nn.Module,
-    info: Mapping[str, Any],
-    *,
-    dtype: torch.dtype | None = None,
+    path: StrPath, network: nn.Module, info: Mapping[str, Any], *, dtype: torch.dtype | None = None
 ) -> Path:
     """Write a self-contained weight file, which :func:`load_weights` can load on its own.
 
@@ -105,10 +100,7 @@ def save_weights(
 
 
 def load_weights(
-    path: str | os.PathLike[str],
-    device: torch.device | str = "cpu",
-    *,
-    imports: Sequence[str] = (),
+    path: StrPath, device: torch.device | str = "cpu", *, imports: Sequence[str] = ()
 ) -> LoadedModel:
     """Build a network from a weight file and load its weights, in float32.
 
@@ -174,7 +166,7 @@ def level_range(info: Mapping[str, Any]) -> tuple[float, float] | None:
         return None
 
 
-def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_info(path: StrPath) -> dict[str, Any]:
     """Read the metadata of a weight file without reading its weights.
 
     Returns:
@@ -196,7 +188,7 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {**header["info"], "network": header["network"], "params": params}
 
 
-def read_state_dict(path: str | os.PathLike[str], key: str | None = None) -> dict[str, Tensor]:
+def read_state_dict(path: StrPath, key: str | None = None) -> dict[str, Tensor]:
     """Read the state dict of a ``.safetensors`` file or of a BasicSR ``.pth`` checkpoint.
 
     Args:
@@ -275,7 +267,7 @@ def _is_real_and_dense(tensor: Tensor) -> bool:
     )
 
 
-def _read(path: str | os.PathLike[str], size: int = -1) -> tuple[Path, bytes]:
+def _read(path: StrPath, size: int = -1) -> tuple[Path, bytes]:
     """Return the path and the first ``size`` bytes, or all, of a weight file.
 
     For a missing released file with an old name, the one with its new name is read.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
@@ -12,9 +11,8 @@ from numpy.typing import NDArray
 from vheatir.data.names import read_lines
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.errors import VHeatIRError
+from vheatir.image_io import StrPath
 from vheatir.tasks import ColorMode
-
-Root = str | os.PathLike[str]
 
 
 class PairSource:
@@ -45,12 +43,12 @@ class PairSource:
 
     def __init__(
         self,
-        clean_roots: Sequence[Root],
-        degraded_roots: Sequence[Root],
+        clean_roots: Sequence[StrPath],
+        degraded_roots: Sequence[StrPath],
         color: ColorMode,
         *,
         template: str = "{}",
-        listed: Root | None = None,
+        listed: StrPath | None = None,
         cache: bool = False,
         limit: int | None = None,
         include: Sequence[str] = (),
@@ -114,7 +112,7 @@ class PairSource:
 
 
 def _match(
-    clean_root: Root, degraded_root: Root, template: str, listed: Root | None
+    clean_root: StrPath, degraded_root: StrPath, template: str, listed: StrPath | None
 ) -> dict[str, str]:
     """Return the name of the degraded image of each clean one.
 
@@ -154,7 +152,7 @@ def _match(
 
 
 def _refuse_missing(
-    wanted: Iterable[str], there: dict[str, str], root: Root, reason: str, remedy: str
+    wanted: Iterable[str], there: dict[str, str], root: StrPath, reason: str, remedy: str
 ) -> None:
     missing = [key for key in wanted if key not in there]
     if missing:
@@ -164,7 +162,7 @@ def _refuse_missing(
         )
 
 
-def _by_key(root: Root) -> dict[str, str]:
+def _by_key(root: StrPath) -> dict[str, str]:
     """Return the names of a root's images by path below the root, or LMDB key, without suffix."""
     found: dict[str, str] = {}
     for name in ImageSource([root], "rgb").names:

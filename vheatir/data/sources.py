@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vheatir.colors import to_color_mode
 from vheatir.data.names import NameList
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import decode_image, list_images, read_image
+from vheatir.image_io import StrPath, decode_image, list_images, read_image
 from vheatir.tasks import ColorMode
 
 #: Root name of the photographs bundled with scikit-image.
@@ -50,7 +50,7 @@ class ImageSource:
 
     def __init__(
         self,
-        roots: Sequence[str | os.PathLike[str]],
+        roots: Sequence[StrPath],
         color: ColorMode,
         *,
         cache: bool = False,
@@ -135,7 +135,7 @@ class ImageSource:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             self._cache = list(pool.map(self._load, self.names))
 
-    def _names(self, root: str | os.PathLike[str], heldout: bool) -> list[str]:
+    def _names(self, root: StrPath, heldout: bool) -> list[str]:
         if str(root) == BUNDLED:
             from vheatir.bundled import heldout_photographs, training_photographs
 

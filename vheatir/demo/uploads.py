@@ -13,6 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from vheatir.image_io import StrPath
 from vheatir.inference import Choice, choose_model
 from vheatir.inference.files import Photograph, read_photograph_file
 
@@ -20,7 +21,7 @@ from vheatir.inference.files import Photograph, read_photograph_file
 _MOST_CHOICES = 200
 
 
-def read_upload(path: str | os.PathLike[str], max_pixels: int) -> Photograph:
+def read_upload(path: StrPath, max_pixels: int) -> Photograph:
     """Read an uploaded image upright, keeping its channels and bit depth.
 
     Args:
@@ -39,7 +40,7 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> Photograph:
     return replace(photo, pixels=photo.pixels[:, :, [0, 0, 0, 1]]) if gray_and_alpha else photo
 
 
-def delete_old(folder: str | os.PathLike[str], tracked: Collection[set[Any]], age: float) -> None:
+def delete_old(folder: StrPath, tracked: Collection[set[Any]], age: float) -> None:
     """Delete old files that gradio's own deletion misses.
 
     Gradio's deletion stops permanently if a request adds a file while it runs, and it does not
@@ -70,9 +71,7 @@ class Choices:
         self._lock = threading.Lock()
         self._found: dict[tuple[str, int], Choice] = {}  # oldest first
 
-    def choose(
-        self, path: str | os.PathLike[str], image: NDArray[Any], quality: int | None = None
-    ) -> Choice:
+    def choose(self, path: StrPath, image: NDArray[Any], quality: int | None = None) -> Choice:
         """Return the choice for a file, whose pixels and quality :func:`read_upload` returned."""
         try:
             key = os.fspath(path), os.stat(path).st_mtime_ns

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vheatir.bundled import heldout_photographs
 from vheatir.colors import to_color_mode
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import IMAGE_SUFFIXES, list_images, read_image
+from vheatir.image_io import IMAGE_SUFFIXES, StrPath, list_images, read_image
 from vheatir.tasks import TASKS, Task
 
 BUNDLED = "bundled"
@@ -102,7 +102,7 @@ class BenchmarkSet:
         return replace(self, names=self.names[:limit])
 
 
-def folder_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
+def folder_test_set(folder: StrPath) -> BenchmarkSet:
     """Return the images below a folder, sorted by path, as a test set named after the folder.
 
     Raises:
@@ -118,7 +118,7 @@ def folder_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
     return BenchmarkSet(root.resolve().name, names, _Files(paths))
 
 
-def paired_test_set(folder: str | os.PathLike[str]) -> BenchmarkSet:
+def paired_test_set(folder: StrPath) -> BenchmarkSet:
     """Return the pairs in a folder, sorted by name, as a test set named after the folder.
 
     Args:
@@ -185,7 +185,7 @@ def default_data_folder() -> Path | None:
     return None
 
 
-def find_test_sets(folder: str | os.PathLike[str], task: Task) -> list[BenchmarkSet]:
+def find_test_sets(folder: StrPath, task: Task) -> list[BenchmarkSet]:
     """Return the test sets for ``task`` below ``folder``.
 
     If the folder contains any of the published test sets, the result is those of the task.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -20,7 +19,7 @@ from rich.text import Text
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation.published import protocols, sources
 from vheatir.evaluation.records import Record
-from vheatir.image_io import write_bytes_atomically
+from vheatir.image_io import StrPath, write_bytes_atomically
 from vheatir.metrics import CONVENTIONS
 from vheatir.tasks import get_task
 
@@ -153,7 +152,7 @@ def to_json(records: Iterable[Record]) -> str:
 
 
 def save_results(
-    folder: str | os.PathLike[str],
+    folder: StrPath,
     records: Sequence[Record],
     remarks: dict[str, list[str]] | None = None,
     footer: str = "",

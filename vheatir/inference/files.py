@@ -8,7 +8,6 @@ resolution are kept with the pixels, which stay in the RGB colour space of the f
 from __future__ import annotations
 
 import io
-import os
 import re
 import struct
 import zlib
@@ -25,6 +24,7 @@ from vheatir.errors import UnsupportedImageError, VHeatIRError
 from vheatir.image_io import (
     HEIF_SUFFIXES,
     MAX_PIXELS,
+    StrPath,
     decode_image,
     decode_with_opencv,
     encode_image,
@@ -137,7 +137,7 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
 
 
 def read_photograph_file(
-    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, name: str | None = None
+    path: StrPath, max_pixels: int = MAX_PIXELS, name: str | None = None
 ) -> Photograph:
     """Read an image file; see :func:`read_photograph`.
 
@@ -159,7 +159,7 @@ def read_photograph_file(
     return read_photograph(data, shown, max_pixels)
 
 
-def default_suffix(path: str | os.PathLike[str]) -> str:
+def default_suffix(path: StrPath) -> str:
     """Return the default suffix of the output file.
 
     The suffix of the input if that format can be written; ``".jpg"`` for HEIF and AVIF of 8 bits

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vheatir.colors import MATLAB_LUMA, RGB_PER_MATLAB_LUMA
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.hardware import available_memory, has_native_bf16, pick_device, tf32_products
+from vheatir.image_io import StrPath
 from vheatir.inference.choose import Choice, choose_model
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.files import read_photograph_file
@@ -131,7 +132,7 @@ class Restorer:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | LoadedModel,
+        model: StrPath | LoadedModel,
         device: str | torch.device = "auto",
         *,
         precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32",
@@ -526,9 +527,7 @@ def describe_restoration(
     return f"{done} -> {restorer.name}{tile}{share}, {result.seconds:.1f} s"
 
 
-def open_model(
-    model: str | os.PathLike[str] | LoadedModel, imports: Sequence[str] = ()
-) -> LoadedModel:
+def open_model(model: StrPath | LoadedModel, imports: Sequence[str] = ()) -> LoadedModel:
     """Load a model that is given by its name, by a file or folder or by an address on the Hub.
 
     Args:

@@ -8,7 +8,6 @@ executed. Errors are one line each: the file, the option, the nearest valid name
 from __future__ import annotations
 
 import inspect
-import os
 import re
 from collections.abc import Hashable, Sequence
 from difflib import get_close_matches
@@ -22,6 +21,7 @@ from vheatir._paths import options_folder
 from vheatir.archs import ARCHS, FOREIGN
 from vheatir.data.names import read_text
 from vheatir.errors import VHeatIRError
+from vheatir.image_io import StrPath
 from vheatir.plugins import adopt_registered, import_modules
 from vheatir.training.basicsr_options import OptionError, section_in, translate
 from vheatir.training.option_errors import validate
@@ -34,9 +34,7 @@ _Key = tuple[str, ...]
 _FORCE = "--force_yml"
 
 
-def load_options(
-    path: str | os.PathLike[str], force: Sequence[str] = (), imports: Sequence[str] = ()
-) -> Options:
+def load_options(path: StrPath, force: Sequence[str] = (), imports: Sequence[str] = ()) -> Options:
     """Read an option file, and import the modules that it or the caller names.
 
     Args:
@@ -155,7 +153,7 @@ def _parse_yaml(text: str, source: str) -> Any:
         raise VHeatIRError(f"{source}: not valid YAML: {reason}") from None
 
 
-def _find_file(path: str | os.PathLike[str]) -> Path:
+def _find_file(path: StrPath) -> Path:
     given = Path(path).expanduser()
     own = options_folder().parent / given
     for candidate in (given, own):
