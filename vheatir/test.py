@@ -11,13 +11,10 @@ if __name__ == "__main__":
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from vheatir.cli import add_import_option, run_entry_point
 from vheatir.errors import VHeatIRError
-
-if TYPE_CHECKING:
-    from vheatir.evaluation.records import Record
+from vheatir.evaluation.records import Record
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -61,23 +58,18 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")
     add("--limit", type=int, metavar="N", help="use only the first N images of each set")
-    add(
-        "--tile", type=int, metavar="N", help="restore in tiles of at most N pixels, to save memory"
-    )
-    add(
-        "--self-ensemble", action="store_true", help="average over eight flips and rotations (slow)"
-    )
+    add("--tile", type=int, metavar="N", help="restore in tiles of at most N pixels: less memory")
+    add("--self-ensemble", action="store_true", help="average over 8 flips and rotations (slow)")
     add("--save-images", action="store_true", help="save the restored images in OUT/images")
     add("--bm3d", action="store_true", help="also measure BM3D/CBM3D (slow; pip install bm3d)")
-    return parser.parse_args(argv)  # fmt: skip
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print and save the tables; return the exit status."""
-    arguments = parse_arguments(argv)
 
     def command() -> None:
-        measure(arguments)
+        measure(parse_arguments(argv))
 
     return run_entry_point(command, "results measured so far are saved", extra="train")
 

@@ -29,16 +29,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="vheatir train", description="Train a restoration network from an option file."
     )
-    parser.add_argument("-opt", required=True, metavar="FILE", help="option file (YAML)")
-    parser.add_argument(
-        "--launcher", choices=("none", "pytorch"), default="none", help="pytorch: under torchrun"
-    )
-    parser.add_argument(
-        "--auto_resume",
-        action="store_true",
-        help="continue from the newest complete training state",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("-opt", required=True, metavar="FILE", help="option file (YAML)")
+    add("--launcher", choices=("none", "pytorch"), default="none", help="pytorch: under torchrun")
+    add("--auto_resume", action="store_true", help="continue from the newest complete state")
+    add(
         "--force_yml",
         nargs="+",
         default=[],
@@ -46,7 +41,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="options to override, such as train:total_iter=1000",
     )
     add_import_option(parser, "networks or losses, as the option 'imports' does")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    add("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
