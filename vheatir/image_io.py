@@ -198,11 +198,24 @@ def read_image(path: StrPath) -> NDArray[np.generic]:
     Raises:
         VHeatIRError: the file is missing or not a readable image, see :func:`decode_image`.
     """
+    name = repr(str(path))
+    return decode_image(read_file(path, name), name)
+
+
+def read_file(path: StrPath, name: str) -> bytes:
+    """Return the contents of a file.
+
+    Args:
+        path: the file.
+        name: name of the file in the error message.
+
+    Raises:
+        VHeatIRError: the file cannot be opened.
+    """
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
-        raise VHeatIRError(f"{str(path)!r} cannot be opened: {error.strerror}") from None
-    return decode_image(data, repr(str(path)))
+        raise VHeatIRError(f"{name} cannot be opened: {error.strerror}") from None
 
 
 def encode_image(image: NDArray[np.generic], suffix: str = ".png") -> bytes:
@@ -264,27 +277,22 @@ def remove_unfinished(folder: Path, name: str = "*") -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Flush the directory entries of a folder to disk, where the platform supports it."""
-    try:
+    with contextlib.suppress(OSError):  # Windows cannot open folders
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows cannot open folders
-        return
-    try:
-        with contextlib.suppress(OSError):
+        try:
             os.fsync(handle)
-    finally:
-        os.close(handle)
+        finally:
+            os.close(handle)
 
 
 def _swap_red_and_blue(image: NDArray[Any]) -> NDArray[Any]:
     """Convert between OpenCV's B, G, R(, A) order and R, G, B(, A)."""
     cv2 = _import_opencv()
-    if image.ndim == 3 and image.shape[2] == 1:
-        return image[:, :, 0]
-    if image.ndim == 3 and image.shape[2] == 3:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    if image.ndim == 3 and image.shape[2] == 4:
-        return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
-    return image
+    codes = {(3,): cv2.COLOR_BGR2RGB, (4,): cv2.COLOR_BGRA2RGBA}
+    channels = image.shape[2:]
+    if channels in codes:
+        return cv2.cvtColor(image, codes[channels])
+    return image[:, :, 0] if channels == (1,) else image
 
 
 def _import_opencv() -> Any:

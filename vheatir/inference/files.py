@@ -30,6 +30,7 @@ from vheatir.image_io import (
     encode_image,
     open_header,
     png_chunks,
+    read_file,
 )
 from vheatir.inference.estimate import jpeg_quality
 from vheatir.inference.heif import (
@@ -152,11 +153,7 @@ def read_photograph_file(
     shown = repr(str(path)) if name is None else name
     if Path(path).suffix.lower() in RAW_SUFFIXES:
         raise _raw_error(shown)
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise VHeatIRError(f"{shown} cannot be opened: {error.strerror}") from None
-    return read_photograph(data, shown, max_pixels)
+    return read_photograph(read_file(path, shown), shown, max_pixels)
 
 
 def default_suffix(path: StrPath) -> str:
