@@ -16,7 +16,7 @@ from typing import Any
 
 from vheatir._paths import PACKAGE
 from vheatir.archs import adopt
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, first_line
 
 
 def import_modules(names: Sequence[str], folders: Sequence[Path] = ()) -> None:
@@ -105,7 +105,5 @@ def _import(name: str, folders: Sequence[Path]) -> None:
             f"module {name!r} needs the package {error.name!r}, which is not installed: install it"
         ) from error
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        line = (str(error).splitlines() or [""])[0]
-        raise VHeatIRError(
-            f"module {name!r} cannot be imported: {type(error).__name__}: {line}"
-        ) from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise VHeatIRError(f"module {name!r} cannot be imported: {reason}") from error

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vheatir.archs import check_arguments
 from vheatir.basicsr_import import import_basicsr
 from vheatir.colors import MATLAB_LUMA
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, first_line
 
 import_basicsr()
 
@@ -81,10 +81,8 @@ def build_pixel_loss(options: Mapping[str, Any], channels: int, size: int) -> nn
     except VHeatIRError:
         raise
     except Exception as error:  # the loss may raise anything
-        line = (str(error).splitlines() or [""])[0]
-        raise VHeatIRError(
-            f"loss type {name} cannot be used ({type(error).__name__}: {line}): {usable}"
-        ) from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise VHeatIRError(f"loss type {name} cannot be used ({reason}): {usable}") from error
     if not gap > 0:
         raise VHeatIRError(
             f"loss type {name} does not compare two images, as it is not smallest for equal ones: "
@@ -112,5 +110,4 @@ def _gap(loss: nn.Module, channels: int, size: int) -> float:
             raise TypeError(f"it returns {kind}")
         if not value.requires_grad:
             raise TypeError("it returns a number without a gradient")
-    difference = values[0].detach() - values[1].detach()
-    return float(difference)
+    return float(values[0].detach() - values[1].detach())
