@@ -39,10 +39,10 @@ class Task:
     title: str
     kind: Kind
     color: ColorMode
-    level_name: Literal["sigma", "quality"] | None
-    level_range: tuple[float, float] | None
-    benchmark_levels: tuple[int, ...]
-    benchmark_sets: tuple[str, ...]
+    level_name: Literal["sigma", "quality"] | None = None
+    level_range: tuple[float, float] | None = None
+    benchmark_levels: tuple[int, ...] = ()
+    benchmark_sets: tuple[str, ...] = ()
 
     @property
     def heading(self) -> str:
@@ -81,17 +81,17 @@ TASKS: dict[str, Task] = {
             (5.0, 95.0), (10, 20, 30, 40), ("LIVE1",),
         ),
         Task(
-            "photo", "real photographs (blind)", "photo", "rgb", None,
-            None, (), ("Nam25", "CC15", "PolyU"),
+            "photo", "real photographs (blind)", "photo", "rgb",
+            benchmark_sets=("Nam25", "CC15", "PolyU"),
         ),
     )
 }  # fmt: skip
 
 
 PAIRED_TASKS: dict[ColorMode, Task] = {
-    "rgb": Task("pairs", "pairs of images", "pairs", "rgb", None, None, (), ()),
-    "gray": Task("pairs_gray", "pairs of images, gray", "pairs", "gray", None, None, (), ()),
-    "luma": Task("pairs_luma", "pairs of images, luma", "pairs", "luma", None, None, (), ()),
+    "rgb": Task("pairs", "pairs of images", "pairs", "rgb"),
+    "gray": Task("pairs_gray", "pairs of images, gray", "pairs", "gray"),
+    "luma": Task("pairs_luma", "pairs of images, luma", "pairs", "luma"),
 }
 """Tasks of networks that are trained on pairs of images alone, without a level, by colour mode.
 
