@@ -27,10 +27,7 @@ TRAINING_FILES = {
     "tissue": "ihc.png",
 }
 # Lossless files with low noise, suitable as references.
-HELDOUT_FILES = {
-    "chelsea": "chelsea.png",
-    "coffee": "coffee.png",
-}
+HELDOUT_FILES = {"chelsea": "chelsea.png", "coffee": "coffee.png"}
 
 
 def training_photographs() -> dict[str, NDArray[np.uint8]]:
@@ -71,5 +68,4 @@ def _read(file: str) -> NDArray[np.uint8]:
             f"the installed scikit-image does not contain {file}: "
             "install scikit-image 0.22 or newer from its wheel, or give a folder of images"
         )
-    image = read_image(path)
-    return np.ascontiguousarray(image[..., :3], dtype=np.uint8)
+    return np.ascontiguousarray(read_image(path)[..., :3], dtype=np.uint8)

@@ -31,11 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status of the command: 0, or 2 for an error that the user can fix.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command in ("-h", "--help"):
         sys.stdout.write(_usage())
         return 0
-    command, rest = arguments[0], arguments[1:]
     if command == "--version":
         sys.stdout.write(f"vheatir {vheatir.__version__}\n")
         return 0
@@ -46,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(command: str, arguments: Sequence[str]) -> int | None:
     if command not in _COMMANDS:
         raise unknown_name("command", command, _COMMANDS)
-    status: int | None = import_module(_COMMANDS[command][0]).main(arguments)
-    return status
+    return import_module(_COMMANDS[command][0]).main(arguments)
 
 
 def _usage() -> str:

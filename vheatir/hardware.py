@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -23,13 +23,11 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     available = [*(kind for kind, usable in found.items() if usable), "cpu"]
     if device == "auto":
         return torch.device(available[0])
-    try:
+    with suppress(RuntimeError, AssertionError):
         requested = torch.device(device)
         if requested.type in available:
             torch.empty(1, device=requested)  # raises if the device index is out of range
             return requested
-    except (RuntimeError, AssertionError):
-        pass
     raise VHeatIRError(
         f"device {str(device)!r} is not available here: choose {', '.join(['auto', *available])}"
     )

@@ -176,9 +176,8 @@ def _blocking_effect(image: NDArray[np.float64], block: int) -> float:
     height, width = image.shape
     across_columns = np.sum(np.diff(image, axis=1) ** 2, axis=0)  # between columns j and j + 1
     across_rows = np.sum(np.diff(image, axis=0) ** 2, axis=1)
-    on_edges = float(
-        across_columns[block - 1 :: block].sum() + across_rows[block - 1 :: block].sum()
-    )
+    edge = slice(block - 1, None, block)
+    on_edges = float(across_columns[edge].sum() + across_rows[edge].sum())
     elsewhere = float(across_columns.sum() + across_rows.sum()) - on_edges
     edges = height * max(width // block - 1, 0) + width * max(height // block - 1, 0)
     others = height * (width - 1) + width * (height - 1) - edges

@@ -94,8 +94,7 @@ def save_weights(
         for name, tensor in network.state_dict().items()
     }
     header = {"format": _FORMAT, "network": network_config(network), "info": dict(info)}
-    data = safetensors.torch.save(state, {_KEY: json.dumps(header)})
-    write_bytes_atomically(path, data)
+    write_bytes_atomically(path, safetensors.torch.save(state, {_KEY: json.dumps(header)}))
     return Path(path)
 
 
@@ -334,7 +333,7 @@ def _check_fit(file: Path, config: Mapping[str, Any], state: Mapping[str, Tensor
                 f"{file} does not match its own configuration: weight {name} is wrong"
             )
     if extra := state.keys() - expected.keys():
-        raise VHeatIRError(f"{file} contains weights its network does not have: {sorted(extra)[0]}")
+        raise VHeatIRError(f"{file} contains weights its network does not have: {min(extra)}")
 
 
 def _build_empty(config: Mapping[str, Any]) -> nn.Module:

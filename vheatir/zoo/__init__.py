@@ -107,8 +107,7 @@ def model_to_explain() -> str:
 
     That is the paper's network, if it is in the zoo, else a model for colour denoising.
     """
-    entries = sorted(list_models(), key=lambda m: (not m.is_flat, m.task != "denoise_color"))
-    return entries[0].name
+    return min(list_models(), key=lambda m: (not m.is_flat, m.task != "denoise_color")).name
 
 
 def load_model(name: str, device: torch.device | str = "cpu") -> LoadedModel:
