@@ -159,6 +159,5 @@ class ImagePool:
         rows = first[:, None] + steps * down[:, None]
         place = (rows[:, :, None] + steps * right[:, None, None])[:, None]
         if self.channels > 1:
-            channel = torch.arange(self.channels, device=self.device)
-            place = place + channel[:, None, None]
+            place = place + torch.arange(self.channels, device=self.device)[:, None, None]
         return self.pixels[place]

@@ -67,5 +67,4 @@ def recolor_array(
     if image.ndim == 2 or float(uniform[0, 0]) >= share:
         return image
     matrix = color_matrices(share, uniform)[0].numpy()
-    changed = np.clip(image @ matrix.T, 0, 255)
-    return np.rint(changed).astype(np.uint8)
+    return np.rint(np.clip(image @ matrix.T, 0, 255)).astype(np.uint8)

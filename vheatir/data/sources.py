@@ -89,9 +89,7 @@ class ImageSource:
                 f"image(s), of which {' and '.join(filter(None, used))} selects none; change or "
                 "omit it (holdout_every: n selects every n-th image of a folder)"
             )
-        self._cache: list[NDArray[np.uint8]] | None = None
-        if cache:
-            self._decode_all()
+        self._cache = self._decode_all() if cache else None
 
     def chosen(self, names: Sequence[str], cache: bool) -> ImageSource:
         """Return the source of some of the images, in the order of ``names``.
@@ -101,9 +99,8 @@ class ImageSource:
             cache: see above.
         """
         other = copy.copy(self)
-        other.names, other._cache = list(names), None
-        if cache:
-            other._decode_all()
+        other.names = list(names)
+        other._cache = other._decode_all() if cache else None
         return other
 
     def __len__(self) -> int:
@@ -131,9 +128,9 @@ class ImageSource:
         height, width = self[index].shape[:2]
         return height, width
 
-    def _decode_all(self) -> None:
+    def _decode_all(self) -> list[NDArray[np.uint8]]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            self._cache = list(pool.map(self._load, self.names))
+            return list(pool.map(self._load, self.names))
 
     def _names(self, root: StrPath, heldout: bool) -> list[str]:
         if str(root) == BUNDLED:

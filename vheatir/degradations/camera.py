@@ -277,8 +277,7 @@ def _relative_strength(linear: FloatImage, slope: FloatImage, camera: CameraNois
     """Return the noise at gray levels 0..255 relative to that at :data:`REFERENCE_GRAY`, (256,)."""
     # The raw channels of a gray pixel differ only by the gains; green represents all three.
     noise = slope * np.sqrt(camera.shot * linear + np.float32(camera.read))
-    relative = noise / noise[REFERENCE_GRAY]
-    return np.minimum(relative, np.float32(_MAX_RELATIVE))
+    return np.minimum(noise / noise[REFERENCE_GRAY], np.float32(_MAX_RELATIVE))
 
 
 @cache
