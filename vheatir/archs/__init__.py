@@ -99,10 +99,9 @@ def complete_config(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     Defaults of other types, such as the ``norm_layer`` of a foreign network, are left out.
     """
     parameters = inspect.signature(ARCHS[name]).parameters
-    defaults = {key: parameter.default for key, parameter in parameters.items()}
-    values = {**{k: v for k, v in defaults.items() if _is_json(v)}, **arguments}
-    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
-    return {"type": name, **plain}
+    defaults = {key: each.default for key, each in parameters.items() if _is_json(each.default)}
+    values = {**defaults, **arguments}.items()
+    return {"type": name, **{key: list(v) if isinstance(v, tuple) else v for key, v in values}}
 
 
 def _is_json(value: object) -> bool:

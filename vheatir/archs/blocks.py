@@ -127,8 +127,7 @@ class HeatResidual(nn.Module):
         """Return a feature map of the same shape; ``level`` (B,) is passed on if needed."""
         tokens = x.permute(0, 2, 3, 1)
         extra = {"level": level} if getattr(self.mixer, "needs_level", False) else {}
-        mixed = self.mixer(self.norm(tokens), frequency_embedding, **extra)
-        return x + mixed.permute(0, 3, 1, 2)
+        return x + self.mixer(self.norm(tokens), frequency_embedding, **extra).permute(0, 3, 1, 2)
 
 
 def frequency_embedding_for(module: nn.Module, dim: int, size: int) -> nn.Parameter | None:

@@ -110,5 +110,4 @@ class VHeatIR(ImageNetwork):
         """Return the normalised features (B, C, H, W) as tokens (B, H, W, C)."""
         # The residual stream of the blocks stays in float32 under autocast.
         with torch.autocast(features.device.type, enabled=False):
-            y = features.permute(0, 2, 3, 1).to(self.norm_first.weight.dtype)
-            return self.norm_first(y)
+            return self.norm_first(features.permute(0, 2, 3, 1).to(self.norm_first.weight.dtype))

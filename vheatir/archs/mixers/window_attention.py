@@ -59,8 +59,7 @@ class WindowAttention2d(GatedMixer):
         outside = ~self.windows.inside(height, width, u.device).transpose(1, 2).reshape(n * m, -1)
         # -inf would give NaN in windows that contain only padding
         mask = torch.zeros_like(outside, dtype=q.dtype).masked_fill(outside, -1e4)
-        mask = bias.to(q.dtype)[None] + mask[:, None, None, :]
-        mask = mask.repeat(batch, 1, 1, 1)
+        mask = (bias.to(q.dtype)[None] + mask[:, None, None, :]).repeat(batch, 1, 1, 1)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         y = y.transpose(1, 2).reshape(batch, n, m, side, side, channels).transpose(2, 3)
         return self.windows.join(y, height, width)

@@ -44,5 +44,4 @@ class Windows:
 
     def inside(self, height: int, width: int, device: torch.device) -> Tensor:
         """Return a mask (n, side, m, side): whether a token of a window lies inside the image."""
-        ones = torch.ones(1, height, width, 1, device=device)
-        return self.cut(ones, "constant")[0, ..., 0] > 0
+        return self.cut(torch.ones(1, height, width, 1, device=device), "constant")[0, ..., 0] > 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 
 import torch
@@ -124,7 +124,9 @@ def for_each(parts: Sequence[Band], work: Callable[[Band], None]) -> None:
         ):
             work(part)
 
-    futures = _submit(with_callers_modes, parts)
+    with _lock:
+        pool = _pool(torch.get_num_threads())
+        futures = [pool.submit(with_callers_modes, part) for part in parts]
     wait(futures)
     for future in futures:
         future.result()
@@ -166,12 +168,6 @@ def add_convolution(
 
 
 _lock = threading.Lock()
-
-
-def _submit(work: Callable[[Band], None], parts: Sequence[Band]) -> list[Future[None]]:
-    with _lock:
-        pool = _pool(torch.get_num_threads())
-        return [pool.submit(work, part) for part in parts]
 
 
 # A pool that is dropped for another number of threads still completes the work submitted so far.
