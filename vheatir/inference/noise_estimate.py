@@ -127,54 +127,52 @@ def estimate_noise(image: NDArray[Any]) -> NoiseEstimate:
     channels = np.atleast_3d(image)
     most = (_CROP * _CROPS_PER_SIDE) ** 2
     areas = sample_areas(channels.shape, most, _CROP, _CROPS_PER_SIDE)
-    planes = _planes([channels[area] for area in areas], 255 / white)
-    luma, luma_scales, detail = _measure_noise([planes.luma], planes, _LUMA)
-    chroma, chroma_scales = 0.0, (0.0, 0.0, 0.0)
-    if planes.chroma:
-        chroma, chroma_scales, _ = _measure_noise(planes.chroma, planes, _CHROMA)
-    correlated = luma >= _MIN_VISIBLE and luma_scales[0] < _WHITE_FRACTION * luma
-    return NoiseEstimate(luma, chroma, correlated, luma_scales, chroma_scales, detail)
+    crops = [_planes(channels[area], 255 / white) for area in areas]
+    gradient, clipped, luma, *chroma = (np.stack(planes) for planes in zip(*crops, strict=True))
+    guides = gradient, clipped, luma
+    luma_std, luma_scales, detail = _measure_noise([luma], guides, _LUMA)
+    chroma_std, chroma_scales = 0.0, (0.0, 0.0, 0.0)
+    if chroma:
+        chroma_std, chroma_scales, _ = _measure_noise(chroma, guides, _CHROMA)
+    correlated = luma_std >= _MIN_VISIBLE and luma_scales[0] < _WHITE_FRACTION * luma_std
+    return NoiseEstimate(luma_std, chroma_std, correlated, luma_scales, chroma_scales, detail)
 
 
-@dataclass(frozen=True)
-class _Planes:
-    """The measured planes, each (crops, h, w)."""
+def _planes(crop: NDArray[Any], scale: float) -> tuple[NDArray[np.float32], ...]:
+    """Return the planes of a crop that are measured.
 
-    luma: NDArray[np.float32]
-    chroma: tuple[NDArray[np.float32], ...]  # every fourth row and column; empty for gray
-    gradient: NDArray[np.float32]  # of the blurred luma
-    clipped: NDArray[np.float32]  # 1 where a channel is black or white
+    Args:
+        crop: (h, w, 1) or (h, w, 3).
+        scale: factor that gives values 0..255.
 
-
-def _planes(crops: Sequence[NDArray[Any]], scale: float) -> _Planes:
-    lumas, gradients, clipped = [], [], []
-    chroma: tuple[list[Any], ...] = ([], []) if crops[0].shape[2] == 3 else ()
-    for crop in crops:
-        pixels = np.array(crop, np.float32, order="C")
-        pixels *= np.float32(scale)
-        clipped.append(((pixels <= 0) | (pixels >= 255)).any(axis=2).astype(np.float32))
-        if pixels.shape[2] == 3:
-            luma = pixels @ BT601_YCC[0]
-            every = pixels[::_CHROMA_STEP, ::_CHROMA_STEP]
-            for planes, weights in zip(chroma, BT601_YCC[1:], strict=True):
-                planes.append(every @ weights)
-        else:
-            luma = pixels[..., 0]
-        lumas.append(luma)
-        blurred = gaussian_filter(luma, _GRADIENT_BLUR, mode="mirror")
-        rows, columns = (sobel(blurred, axis, mode="mirror") for axis in (0, 1))
-        gradients.append(np.sqrt(rows * rows + columns * columns))
-    stacked = tuple(np.stack(planes) for planes in chroma)
-    return _Planes(np.stack(lumas), stacked, np.stack(gradients), np.stack(clipped))
+    Returns:
+        Gradient of the blurred luma; 1 where a channel is black or white, else 0; luma; for colour
+        also Cb and Cr, of every fourth row and column.
+    """
+    pixels = np.array(crop, np.float32, order="C")
+    pixels *= np.float32(scale)
+    colored = pixels.shape[2] == 3
+    luma = pixels @ BT601_YCC[0] if colored else pixels[..., 0]
+    blurred = gaussian_filter(luma, _GRADIENT_BLUR, mode="mirror")
+    rows, columns = (sobel(blurred, axis, mode="mirror") for axis in (0, 1))
+    clipped = ((pixels <= 0) | (pixels >= 255)).any(axis=2).astype(np.float32)
+    every = pixels[::_CHROMA_STEP, ::_CHROMA_STEP]
+    chroma = [every @ weights for weights in BT601_YCC[1:]] if colored else []
+    return np.sqrt(rows * rows + columns * columns), clipped, luma, *chroma
 
 
 def _measure_noise(
-    measured: Sequence[NDArray[np.float32]], planes: _Planes, method: _Method
+    measured: Sequence[NDArray[np.float32]], guides: Sequence[NDArray[np.float32]], method: _Method
 ) -> tuple[float, tuple[float, float, float], float]:
     """Return the standard deviation of the noise, total and per scale, and of noise and content.
 
     Each is the root mean square over the planes. The last one is that of the median block, at the
     coarsest stride.
+
+    Args:
+        measured: the planes, each (crops, h, w).
+        guides: gradient, clipped pixels and luma, which select the blocks, see :func:`_planes`.
+        method: parameters of the measurement.
     """
     margin = _STRIDES[-1]  # of the grid of blocks, for the differences
     height, width = (length - 2 * margin for length in measured[0].shape[1:])
@@ -188,12 +186,8 @@ def _measure_noise(
         split = inside.reshape(len(plane), rows, long, columns, long)
         return np.asarray(split.sum(axis=4).mean(axis=2) / long).ravel()
 
-    groups, weights = _group_smooth_blocks(
-        *(
-            block_means(plane, margin, method.step)
-            for plane in (planes.gradient, planes.clipped, planes.luma)
-        )
-    )
+    means = (block_means(plane, margin, method.step) for plane in guides)
+    groups, weights = _group_smooth_blocks(*means)
     variances = np.zeros(len(_STRIDES))
     medians = []
     for plane in measured:
