@@ -487,10 +487,9 @@ def _encode_deep_tiff(pixels: NDArray[Any], metadata: Metadata) -> bytes:
     """Encode 16-bit colours, which Pillow cannot; keeps only the descriptive texts of EXIF."""
     import tifffile
 
-    exif = _load_exif(metadata.exif)
     tags: list[tuple[int, str, int, Any, bool]] = [
         (tag, "s", 0, value, True)
-        for tag, value in exif.items()
+        for tag, value in _load_exif(metadata.exif).items()
         if tag in _DESCRIPTIVE_TAGS and isinstance(value, str)
     ]
     if metadata.xmp:

@@ -92,7 +92,7 @@ def _unpack_array(image: NDArray[Any]) -> Unpacked:
     planes = image if image.ndim == 3 else image[:, :, None]
     count = 3 if planes.shape[2] >= 3 else 1
     alpha = planes[:, :, count:]
-    white = _white(image.dtype.name)
+    white = {"uint8": 255, "uint16": 65535}.get(image.dtype.name, 1)
     # A new C-contiguous array (C, H, W), which torch wraps without a further copy.
     scaled = np.array(planes[:, :, :count].transpose(2, 0, 1), dtype=np.float32, order="C")
     if white != 1:
@@ -157,8 +157,7 @@ def _unpack_tensor(image: Tensor) -> Unpacked:
         plain = (plain.round() if white != 1 else plain).to(image.dtype)
         if strength != _FULL_STRENGTH:
             pairs = zip(planes[:, :count], plain, strict=True)
-            mixed = [_apply_tensor_strength(*pair, strength) for pair in pairs]
-            plain = torch.stack(mixed)
+            plain = torch.stack([_apply_tensor_strength(*pair, strength) for pair in pairs])
         return torch.cat([plain, planes[:, count:]], dim=1).reshape(image.shape)
 
     return Unpacked(colors, repack)
@@ -171,10 +170,6 @@ def _apply_tensor_strength(before: Tensor, restored: Tensor, strength: Strength)
     arrays = [each.permute(1, 2, 0).to("cpu", dtype).numpy() for each in (before, restored)]
     mixed = torch.from_numpy(apply_strength(arrays[0], arrays[1], *strength))
     return mixed.permute(2, 0, 1).to(before)
-
-
-def _white(dtype: str) -> int:
-    return {"uint8": 255, "uint16": 65535}.get(dtype, 1)
 
 
 def _check_values(colors: Tensor, dtype: str) -> None:

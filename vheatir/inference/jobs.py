@@ -295,16 +295,13 @@ class Runner:
             restored = result.image
             estimated = replace(result, estimated=settings.level is None)
             message = describe_restoration(estimated, restorer, settings.strength, found)
-        if job.target is not None:
-            fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
-        else:
-            fmt = job.format or default_format(photo)
-        encoded = encode_photograph(restored, fmt, photo.metadata)
         if job.target is None:
-            sys.stdout.buffer.write(encoded)
+            fmt = job.format or default_format(photo)
+            sys.stdout.buffer.write(encode_photograph(restored, fmt, photo.metadata))
             sys.stdout.buffer.flush()
         else:
-            write_bytes_atomically(job.target, encoded)
+            fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
+            write_bytes_atomically(job.target, encode_photograph(restored, fmt, photo.metadata))
         if job.compare is not None:
             beside = side_by_side(pixels, restored)
             icc = Metadata(icc=photo.metadata.icc)

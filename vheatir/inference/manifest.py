@@ -86,18 +86,19 @@ class Manifest:
         return os.path.relpath(job.target, self._folder).replace(os.sep, "/")
 
     def _record(self, job: Job, state: str) -> dict[str, Any]:
+        assert job.source is not None
+        status = job.source.stat()
         return {
             "target": self._key(job),
             "state": state,
             "settings": self._settings,
-            "source": _fingerprint(job),
+            "source": [os.path.abspath(job.source), status.st_size, status.st_mtime_ns],
         }
 
     def _write(self, job: Job, state: str) -> None:
         record = self._record(job, state)
-        line = json.dumps(record).encode() + b"\n"
         with self._lock:
-            self._file.write(line)
+            self._file.write(json.dumps(record).encode() + b"\n")
             os.fsync(self._file.fileno())
             self._records[record["target"]] = record
 
@@ -116,11 +117,3 @@ def pick_shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
     """
     ordered = sorted(jobs, key=lambda job: job.target.as_posix() if job.target else "")
     return ordered[index - 1 :: count]
-
-
-def _fingerprint(job: Job) -> list[Any]:
-    """Return path, size and modification time of the source file."""
-    if job.source is None:
-        return []
-    status = job.source.stat()
-    return [os.path.abspath(job.source), status.st_size, status.st_mtime_ns]

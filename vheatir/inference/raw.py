@@ -7,6 +7,7 @@ photograph.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Literal
 
 #: Suffixes of raw files.
@@ -44,7 +45,7 @@ def is_raw(data: bytes) -> bool:
         return False
     if (data[:4] == b"II*\0" and data[8:10] == _CR2) or data[8:12] in _IIQ:
         return True
-    try:
+    with suppress(IndexError):  # the TIFF reader reports the damage
         for number, tags in enumerate(_directories(data)):
             if _DNG_VERSION in tags or tags.get(_COMPRESSION, [1])[0] in _RAW_COMPRESSIONS:
                 return True
@@ -52,8 +53,6 @@ def is_raw(data: bytes) -> bool:
                 return True
             if number == 0 and tags.get(_SUBFILE, [0])[0] & 1 and _SUBIFDS in tags:
                 return True
-    except IndexError:
-        pass  # the TIFF reader reports the damage
     return False
 
 

@@ -77,8 +77,7 @@ def run_ray(
         yield outcome
     for index, job in enumerate(jobs):
         if index not in seen:
-            message = f"failed: its worker died {_MAX_ATTEMPTS} times"
-            yield Outcome(job, "failed", message)
+            yield Outcome(job, "failed", f"failed: its worker died {_MAX_ATTEMPTS} times")
 
 
 class _Worker:
@@ -89,6 +88,5 @@ class _Worker:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Restore the image of a row."""
-        job = pickle.loads(row["job"])
-        outcome = self._runner.attempt(job, may_replace=row["replace"])
+        outcome = self._runner.attempt(pickle.loads(row["job"]), may_replace=row["replace"])
         return {"index": row["index"], "state": outcome.state, "message": outcome.message}

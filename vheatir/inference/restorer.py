@@ -307,8 +307,7 @@ class Restorer:
             return (clipped[0] if len(clipped) == 1 else torch.tensor(clipped)), True
         given: float | Tensor
         if isinstance(level, (np.ndarray, Tensor)) and level.ndim > 0:
-            given = torch.as_tensor(level, dtype=torch.float32)
-            given = _as_level_tensor(given, colors)
+            given = _as_level_tensor(torch.as_tensor(level, dtype=torch.float32), colors)
             lowest, highest = float(given.min()), float(given.max())
         else:
             try:
@@ -593,10 +592,8 @@ def _as_level_tensor(level: Tensor, colors: Tensor) -> Tensor:
     batch, _, height, width = colors.shape
     if tuple(level.shape) == (batch,):
         return level
-    if tuple(level.shape[-2:]) == (height, width) and level.numel() in (
-        height * width,
-        batch * height * width,
-    ):
+    pixels = height * width
+    if level.shape[-2:] == (height, width) and level.numel() in (pixels, batch * pixels):
         return level.reshape(-1, 1, height, width).expand(batch, -1, -1, -1)
     raise VHeatIRError(
         f"levels of shape {tuple(level.shape)} do not fit the image: "
@@ -606,8 +603,7 @@ def _as_level_tensor(level: Tensor, colors: Tensor) -> Tensor:
 
 def _halve(side: int | None, x: Tensor) -> int | None:
     """Halve the tile size (or the longer side of the image); None if that would be too small."""
-    half = (side or max(x.shape[-2:])) // 2
-    half = min(half, AUTO_TILE) // 8 * 8
+    half = min((side or max(x.shape[-2:])) // 2, AUTO_TILE) // 8 * 8
     return half if half >= _SMALLEST_AUTO_TILE else None
 
 

@@ -156,8 +156,7 @@ class _DifferenceStats:
     def at(self, luma: _Plane) -> _Plane:
         """Return the typical deviation where Y is ``luma``."""
         steps = (luma * np.float32((_STEPS - 1) / self.white)).clip(0, _STEPS - 1)
-        deviations: _Plane = self.deviations[steps.astype(np.uint8)]
-        return deviations
+        return self.deviations[steps.astype(np.uint8)]
 
 
 def _mix(
