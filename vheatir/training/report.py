@@ -58,12 +58,10 @@ def draw_curves(
         scores: [iteration, minutes, :data:`vheatir.training.validation.Scores`] each.
         psnr: name of the metric to plot.
     """
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
     scale = "log"
     if losses:
         iterations, _, values, _ = zip(*losses, strict=True)
@@ -82,7 +80,6 @@ def draw_curves(
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
     return path
 
 
@@ -90,10 +87,9 @@ def _before_after(trainer: Trainer, results: Path) -> list[Path]:
     """Write degraded | restored | clean for the first image of each set, at its middle level."""
     written = []
     assert trainer.validator is not None
-    network = trainer.model.net_g_ema
     for test_set, levels in trainer.validator.sets:
         level = levels[len(levels) // 2]
-        shown = next(trainer.validator.images(network, test_set.first(1), level))
+        shown = next(trainer.validator.images(trainer.model.net_g_ema, test_set.first(1), level))
         gap = np.full((shown.clean.shape[0], 8, *shown.clean.shape[2:]), 255, np.uint8)
         path = results / f"before_after_{test_set.name}.png"
         parts = [shown.degraded, gap, shown.output, gap, shown.clean]
