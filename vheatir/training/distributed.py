@@ -110,8 +110,7 @@ def start_processes(launcher: str, backend: str = "auto", device: str = "auto") 
             "torchrun --nproc_per_node=2 vheatir/train.py -opt FILE --launcher pytorch"
         )
     if backend == "auto":
-        on_gpu = device in ("auto", "cuda") and torch.cuda.is_available()
-        backend = "nccl" if on_gpu else "gloo"
+        backend = "nccl" if device in ("auto", "cuda") and torch.cuda.is_available() else "gloo"
     if backend == "nccl" and torch.cuda.is_available():
         # before anything is put on a GPU, so that not every process has a context on the first
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())

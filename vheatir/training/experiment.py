@@ -67,8 +67,7 @@ class Experiment:
             return
         stamp = time.strftime("%Y%m%d_%H%M%S")
         if self.root.exists() and not resuming:
-            aside = self.root.with_name(f"{self.root.name}_archived_{stamp}")
-            self.root.rename(aside)
+            self.root.rename(self.root.with_name(f"{self.root.name}_archived_{stamp}"))
         for folder in (self.states, self.models, self.results):
             folder.mkdir(parents=True, exist_ok=True)
             remove_unfinished(folder)

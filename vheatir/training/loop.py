@@ -196,8 +196,7 @@ class Trainer:
                 scores = self.validator.run(self.model.net_g_ema, kept, tick)
             self.scores.append([self.iteration, self.minutes, scores])
             self.work.append([self.iteration, round(self.processor_seconds, 3), self.pixels_seen])
-            best = self.validator.best(self.scores)
-            self.experiment.report_scores(self.iteration, scores, best)
+            self.experiment.report_scores(self.iteration, scores, self.validator.best(self.scores))
         self.processes.barrier()
 
     def save(self) -> None:

@@ -278,8 +278,7 @@ class RestorationModel:
         for name, p in self.net_g.named_parameters():
             is_matrix = p.ndim >= 2 and not _is_heat_parameter(name)
             (decayed if is_matrix else others).append(p)
-        groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-        return kind(groups, **options)
+        return kind([{"params": decayed}, {"params": others, "weight_decay": 0.0}], **options)
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -112,8 +112,7 @@ def _invalid_value(option: str, details: list[Any]) -> str:
         return f"option {option!r} is missing: add it"
     if first["type"] == "value_error":
         message = str(first["ctx"]["error"])
-        about_value = message.startswith("must ")
-        value = f" is {_shorten(first['input'])}: it " if about_value else ": "
+        value = f" is {_shorten(first['input'])}: it " if message.startswith("must ") else ": "
         return f"option {option!r}{value}{message}" if option else message
     if len(details) == 1 and first["type"] in ("literal_error", "enum"):
         allowed = re.findall(r"'([^']+)'", first["ctx"]["expected"])

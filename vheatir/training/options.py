@@ -23,14 +23,13 @@ from vheatir.data.names import read_text
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import StrPath
 from vheatir.plugins import adopt_registered, import_modules
-from vheatir.training.basicsr_options import OptionError, section_in, translate
+from vheatir.training.basicsr_options import Key, OptionError, section_in, translate
 from vheatir.training.option_errors import validate
 from vheatir.training.schema import Options
 from vheatir.training.sections import as_list
 
 __all__ = ["Options", "load_options"]
 
-_Key = tuple[str, ...]
 _FORCE = "--force_yml"
 
 
@@ -53,7 +52,7 @@ def load_options(path: StrPath, force: Sequence[str] = (), imports: Sequence[str
         ('denoise_color', 100)
     """
     file = _find_file(path)
-    origins: dict[_Key, str] = {}
+    origins: dict[Key, str] = {}
     data = _read(file, origins, ())
     for override in force:
         _apply_override(data, origins, override)
@@ -149,8 +148,7 @@ def _parse_yaml(text: str, source: str) -> Any:
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise VHeatIRError(f"{source}{where}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise VHeatIRError(f"{source}: not valid YAML: {reason}") from None
+        raise VHeatIRError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _find_file(path: StrPath) -> Path:
@@ -169,7 +167,7 @@ def _missing_file(path: Path, folder: Path, kind: str) -> VHeatIRError:
     return VHeatIRError(f"{kind} {str(path)!r} does not exist: {hint}")
 
 
-def _read(file: Path, origins: dict[_Key, str], chain: tuple[Path, ...]) -> dict[str, Any]:
+def _read(file: Path, origins: dict[Key, str], chain: tuple[Path, ...]) -> dict[str, Any]:
     """Read ``file`` and what it extends; record the file of each option in ``origins``."""
     this = file.resolve()
     if this in chain:
@@ -213,7 +211,7 @@ def merge(base: dict[str, Any], own: dict[str, Any]) -> None:
             base[key] = value
 
 
-def _record_origins(value: Any, key: _Key, file: str, origins: dict[_Key, str]) -> None:
+def _record_origins(value: Any, key: Key, file: str, origins: dict[Key, str]) -> None:
     origins[key] = file
     if isinstance(value, dict):
         for name, item in value.items():
@@ -223,7 +221,7 @@ def _record_origins(value: Any, key: _Key, file: str, origins: dict[_Key, str]) 
 # --- overrides -----------------------------------------------------------------------------------
 
 
-def _apply_override(data: dict[str, Any], origins: dict[_Key, str], override: str) -> None:
+def _apply_override(data: dict[str, Any], origins: dict[Key, str], override: str) -> None:
     source = f"{_FORCE} {override!r}"
     key_text, equals, value_text = override.partition("=")
     key = tuple(part.strip() for part in key_text.split(":"))

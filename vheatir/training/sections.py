@@ -455,10 +455,9 @@ class LossOptions(Section):
         name = data.get("type", "L1Loss") if isinstance(data, dict) else None
         if not isinstance(name, str) or name not in _PIXEL_LOSSES:
             return data
-        allowed = {"type", *_PIXEL_LOSSES[name], *cls.model_fields}
+        known = {"type", *_PIXEL_LOSSES[name]}
         for key in data:
-            if key not in allowed:
-                known = {"type", *_PIXEL_LOSSES[name]}
+            if key not in known and key not in cls.model_fields:
                 raise ValueError(str(unknown_name("option", key, known)))
         return {**_PIXEL_LOSSES[name], **data}
 

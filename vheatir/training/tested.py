@@ -7,9 +7,7 @@ from pathlib import Path
 
 from vheatir.data.sources import BUNDLED
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation.benchmark_sets import BenchmarkSet
 from vheatir.evaluation.run import TrainingRun
-from vheatir.tasks import Task
 from vheatir.training.experiment import Experiment
 from vheatir.training.options import load_options
 from vheatir.training.schema import Options
@@ -33,15 +31,11 @@ def open_training_run(
     """
     options = load_options(path, force, imports)
     val_sets = options.datasets.val_sets.values()
-    roots = [root for data in val_sets for root in data.dataroot_gt]
-
-    def open_pairs(task: Task) -> list[BenchmarkSet]:
-        return [validation_set(data, task) for data in val_sets if data.is_paired]
-
+    pairs = [data for data in val_sets if data.is_paired]
     return TrainingRun(
         model=load_experiment(options),
-        is_bundled=bool(roots) and all(root == BUNDLED for root in roots),
-        open_pairs=open_pairs,
+        is_bundled={root for data in val_sets for root in data.dataroot_gt} == {BUNDLED},
+        open_pairs=lambda task: [validation_set(data, task) for data in pairs],
     )
 
 
