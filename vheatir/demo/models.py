@@ -180,9 +180,8 @@ class Catalogue:
 
     def restorer(self, label: str | None) -> Restorer:
         """Return the model called ``label``, loaded; the last two used stay in memory."""
-        entry = self.entry(label)
         with self._lock:  # so that two requests do not load it twice
-            return self._load(entry.path)
+            return self._load(self.entry(label).path)
 
 
 def _quickstart() -> list[Path]:

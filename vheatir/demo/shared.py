@@ -76,8 +76,7 @@ class _LocalFiles:
     async def async_move_resource_to_block_cache(self, source: Any) -> str | None:
         if "://" in str(source):
             raise ValueError("upload the file itself: URLs are not fetched")
-        moved: str | None = await super().async_move_resource_to_block_cache(source)  # type: ignore[misc]
-        return moved
+        return await super().async_move_resource_to_block_cache(source)  # type: ignore[misc]
 
 
 def _path_of(self: gr.Image, file: Any) -> str | None:

@@ -34,8 +34,7 @@ def read_upload(path: StrPath, max_pixels: int) -> Photograph:
     Raises:
         VHeatIRError: not an image, damaged, or too large; names the file, not its folder.
     """
-    name = repr(Path(path).name)
-    photo = read_photograph_file(path, max_pixels, name)
+    photo = read_photograph_file(path, max_pixels, repr(Path(path).name))
     gray_and_alpha = photo.pixels.ndim == 3 and photo.pixels.shape[2] == 2
     return replace(photo, pixels=photo.pixels[:, :, [0, 0, 0, 1]]) if gray_and_alpha else photo
 

@@ -107,8 +107,7 @@ def _task_of(model: LoadedModel) -> Task:
     if model.info["task"] is not None:
         return get_task(str(model.info["task"]))
     # Trained on pairs alone.
-    channels = int(getattr(model.network, "in_chans", 3))
-    by_channels: ColorMode = "rgb" if channels == 3 else "gray"
+    by_channels: ColorMode = "rgb" if getattr(model.network, "in_chans", 3) == 3 else "gray"
     return PAIRED_TASKS.get(model.info.get("color", by_channels), PAIRED_TASKS[by_channels])
 
 

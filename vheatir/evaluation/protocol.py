@@ -22,8 +22,6 @@ from vheatir.evaluation.records import DEGRADED, Record
 from vheatir.metrics import psnr, psnrb, ssim, to_uint8
 from vheatir.tasks import Task
 
-OnImage = Callable[["Measured"], None]
-
 METRICS = {"psnr": psnr, "ssim": ssim, "psnrb": psnrb}
 
 
@@ -95,7 +93,7 @@ def measure(
     test_set: BenchmarkSet,
     level: float | None,
     method: Method | None = None,
-    on_image: OnImage | None = None,
+    on_image: Callable[[Measured], None] | None = None,
 ) -> Record:
     """Evaluate a method on a test set at one level.
 

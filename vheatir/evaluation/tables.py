@@ -147,8 +147,7 @@ def to_csv(records: Iterable[Record]) -> str:
 
 def to_json(records: Iterable[Record]) -> str:
     """Return the records as a JSON list; unknown or infinite values are null."""
-    rows = [record.as_dict() for record in records]
-    return json.dumps(rows, indent=1, allow_nan=False) + "\n"
+    return json.dumps([each.as_dict() for each in records], indent=1, allow_nan=False) + "\n"
 
 
 def save_results(
