@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -67,12 +67,14 @@ InputPath = Annotated[str, AfterValidator(_resolve)]
 
 _OutputPath = Annotated[str, AfterValidator(lambda path: str(resolve_output(path)))]
 
-NameEntries = Annotated[
-    list[Annotated[str, AfterValidator(_resolve_list)]], BeforeValidator(as_list)
-]
+_NameEntry = Annotated[str, AfterValidator(_resolve_list)]
+
+NameEntries = Annotated[list[_NameEntry], BeforeValidator(as_list)]
 """File names, patterns and list files: see :class:`vheatir.data.names.NameList`."""
 
-Roots = Annotated[list[InputPath], BeforeValidator(as_list), Field(min_length=1)]
+_T = TypeVar("_T")
+OneOrMore = Annotated[list[_T], BeforeValidator(as_list), Field(min_length=1)]
+"""A list of at least one item, which may be given alone."""
 
 
 class Section(BaseModel):
@@ -146,8 +148,8 @@ class ImageSet(Section):
     """
 
     type: Literal["RestorationDataset", "PairedImageDataset"] = "RestorationDataset"
-    dataroot_gt: Roots
-    dataroot_lq: Roots | None = None
+    dataroot_gt: OneOrMore[InputPath]
+    dataroot_lq: OneOrMore[InputPath] | None = None
     filename_tmpl: Annotated[str, AfterValidator(_check_template)] | None = None
     meta_info_file: InputPath | None = None
     color: Literal["y"] | None = None
@@ -215,9 +217,7 @@ class TrainSet(ImageSet):
     augment: bool | Literal["flip", "rotate"] = True
     recolor: Fraction = 0.0
     jpeg_grid: JpegGrid = "aligned"
-    subsampling: Annotated[list[Subsampling], BeforeValidator(as_list), Field(min_length=1)] = [
-        "4:2:0"
-    ]
+    subsampling: OneOrMore[Subsampling] = ["4:2:0"]
     double_compression: Fraction = 0.0
     photo: PhotoOptions = PhotoOptions()
     dataset_enlarge_ratio: PositiveInt = 1
@@ -252,7 +252,7 @@ class ValSet(ImageSet):
 
     phase: Literal["val"] = "val"
     name: str = "val"
-    level: Annotated[list[float], BeforeValidator(as_list), Field(min_length=1)] | None = None
+    level: OneOrMore[float] | None = None
     holdout_every: Annotated[int, Field(ge=2)] | None = None
 
     @model_validator(mode="after")
@@ -576,9 +576,7 @@ class ValOptions(Section):
     suffix: str | None = None
     tile: Annotated[int, Field(ge=16)] | None = None
     pbar: bool = False
-    metrics: Annotated[
-        list[Literal["psnr", "ssim", "psnrb"]], BeforeValidator(as_list), Field(min_length=1)
-    ] = ["psnr", "ssim"]
+    metrics: OneOrMore[Literal["psnr", "ssim", "psnrb"]] = ["psnr", "ssim"]
     named_metrics: Annotated[dict[str, MetricOptions], Field(min_length=1)] | None = None
     use_image: bool = True
 
