@@ -115,9 +115,8 @@ def run_entry_point(
     except ModuleNotFoundError as error:
         if extra is None or error.name is None or error.name.split(".")[0] == "vheatir":
             raise  # no package that the user could install
-        return report_error(
-            f"the package {error.name!r} is not installed: pip install 'vheatir[{extra}]'"
-        )
+        remedy = f"pip install 'vheatir[{extra}]'"
+        return report_error(f"the package {error.name!r} is not installed: {remedy}")
 
 
 if __name__ == "__main__":

@@ -48,11 +48,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; return the exit status."""
     arguments = parse_arguments(argv)
-    return run_entry_point(
-        lambda: train(arguments),
-        f"earlier training states are kept; continue with: {resume_command(arguments)}",
-        extra="train",
-    )
+    advice = f"earlier training states are kept; continue with: {resume_command(arguments)}"
+    return run_entry_point(lambda: train(arguments), advice, extra="train")
 
 
 def train(arguments: argparse.Namespace) -> int:

@@ -135,9 +135,8 @@ def _match(
         wanted = list(dict.fromkeys(_without_suffix(PurePath(name)) for name in names))
         _refuse_missing(wanted, clean, clean_root, f"which {listed} lists", "another list")
     expected = {key: _fill(template, key) for key in wanted}
-    counterparts = f"which {clean_root} needs" + (
-        f" with filename_tmpl {template!r}" if template != "{}" else ""
-    )
+    named = f" with filename_tmpl {template!r}" if template != "{}" else ""
+    counterparts = f"which {clean_root} needs{named}"
     _refuse_missing(expected.values(), degraded, degraded_root, counterparts, "a filename_tmpl")
     if listed is None:
         needed = set(expected.values())

@@ -239,9 +239,7 @@ def _find_methods(
         models = [load_weights(entry.path) for entry in released]
         labels = {entry.name: entry.label for entry in released}
     options = {"self_ensemble": arguments.self_ensemble, "tile": arguments.tile}
-    methods = [
-        model_method(model, device, name=labels.get(model.name), **options) for model in models
-    ]
+    methods = [model_method(each, device, name=labels.get(each.name), **options) for each in models]
     return tell_apart([(m, model.path) for m, model in zip(methods, models, strict=True)])
 
 

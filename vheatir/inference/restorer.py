@@ -435,9 +435,8 @@ class AutoRestorer(Restorer):
         self.info = {"name": self.name}
         self.task = None
         self.takes_level = False
-        self._load = cache(
-            load or partial(Restorer, device=self.device, precision=precision, backend=backend)
-        )
+        own = partial(Restorer, device=self.device, precision=precision, backend=backend)
+        self._load = cache(load or own)
         self._lock = threading.Lock()
 
     @property

@@ -57,15 +57,9 @@ class TrainingFeed:
         self.processes = processes
         self.on_device = _makes_crops_on_device(options)
         largest = max(stage.gt_size for stage in options.stages)
+        task, levels, seed = options.task_info, options.level_range, options.manual_seed
         self._sets = [
-            open_crops(
-                data,
-                options.task_info,
-                options.level_range,
-                largest,
-                options.manual_seed,
-                cache=data.cache or self.on_device,
-            )  # fmt: skip
+            open_crops(data, task, levels, largest, seed, cache=data.cache or self.on_device)
             for data in options.datasets.train_sets.values()
         ]
         for each in self._sets:

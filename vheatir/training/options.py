@@ -257,10 +257,5 @@ def signature_model(network_type: str) -> type[BaseModel]:
     }
     if hasattr(ARCHS[network_type], "SIZES"):
         fields["size"] = (str | None, None)
-    return create_model(
-        "network_g",
-        __config__=ConfigDict(
-            extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()
-        ),
-        **fields,
-    )
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    return create_model("network_g", __config__=config, **fields)

@@ -72,10 +72,9 @@ class ProgressLine:
         speed = (samples - self._last_samples) / max(now - self._last, 1e-9)
         self._last, self._last_samples = now, samples
         fraction = done - self._done_before
-        left = (now - self._started) * (1 - done) / fraction if fraction > 0 else 0.0
-        text = (
-            f"loss {loss:.5f}  lr {rate:.2e}  {speed:.1f} images/s  {_format_duration(left)} left"
-        )
+        seconds = (now - self._started) * (1 - done) / fraction if fraction > 0 else 0.0
+        left = _format_duration(seconds)
+        text = f"loss {loss:.5f}  lr {rate:.2e}  {speed:.1f} images/s  {left} left"
         self.bar.update(self.task, completed=iteration, text=text)
         if self.experiment.is_main:
             log.info("iteration %d/%d  %s", iteration, self.options.train.total_iter, text)
