@@ -187,9 +187,7 @@ class Catalogue:
 def _quickstart() -> list[Path]:
     """Return the weights trained by the quickstart, newest first."""
     folder = (_paths.checkout_root() or Path.cwd()) / "experiments" / "quickstart"
-    return sorted(
-        folder.rglob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True
-    )
+    return sorted(folder.rglob("*.safetensors"), key=lambda p: p.stat().st_mtime, reverse=True)
 
 
 def _read_entry(path: Path, commercial_use: bool | None = None) -> Entry:

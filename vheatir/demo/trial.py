@@ -52,9 +52,7 @@ class TrialTab(Tab):
                 )  # fmt: skip
                 level = gr.Slider(**_RANGES[_NOISE], step=1, elem_id="try_level", buttons=[])
                 methods = [_NLM] + ([_BM3D] if importlib.util.find_spec("bm3d") else [])
-                baseline = gr.Radio(
-                    methods, value=_NLM, label="Compare with", elem_id="try_baseline"
-                )
+                method = gr.Radio(methods, value=_NLM, label="Compare with", elem_id="try_baseline")
                 button = gr.Button("Try it", variant="primary", elem_id="try")
             with gr.Column(scale=3, min_width=320):
                 slider = gr.ImageSlider(
@@ -70,7 +68,7 @@ class TrialTab(Tab):
             api_visibility="private", queue=False,
         )  # fmt: skip
         button.click(
-            self.run, [image, chosen, kind, level, baseline], [slider, table, other, clean],
+            self.run, [image, chosen, kind, level, method], [slider, table, other, clean],
             api_name="try_clean", show_progress_on=slider, **self.compute,
             api_description="Degrade a clean image, restore it, and measure both.",
         )  # fmt: skip
@@ -135,10 +133,9 @@ class TrialTab(Tab):
         lines += ["", f"Automatic: {found}."]
         lines += ["", f"{damage}{strength}, {reference.shape[1]} × {len(reference)}"]
         stem = Path(image).stem if image else sample
-        images = (shown, restored, classic, reference)
+        images = {"degraded": shown, "restored": restored, "classic": classic, "clean": reference}
         before, after, other, clean = (
-            cached_png(each, f"{stem}_{name}.png")
-            for name, each in zip(("degraded", "restored", "classic", "clean"), images, strict=True)
+            cached_png(each, f"{stem}_{name}.png") for name, each in images.items()
         )
         return (before, after), "\n".join(lines), other, clean
 

@@ -268,13 +268,12 @@ def _pad(plane: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def _filter_and_halve(padded: NDArray[np.floating], taps: Sequence[float]) -> NDArray[np.floating]:
     """Filter rows and columns with four taps and keep every second result of each."""
+    a, b, c, d = taps
     for _ in range(2):
         even, odd = padded[::2], padded[1::2]
         # From the last tap to the first, as in PyWavelets: on flat areas the result is the rounding
         # error. Transposed, so that the second pass filters along the other axis.
-        padded = (
-            taps[3] * odd[1:] + taps[2] * even[1:] + taps[1] * odd[:-1] + taps[0] * even[:-1]
-        ).T
+        padded = (d * odd[1:] + c * even[1:] + b * odd[:-1] + a * even[:-1]).T
     return padded
 
 

@@ -141,8 +141,7 @@ def _transform(image: Tensor | float | None, index: int) -> Tensor:
 
 
 def _undo_transform(image: Tensor, index: int) -> Tensor:
-    unflipped = image.flip(-1) if index >= 4 else image
-    return torch.rot90(unflipped, -(index % 4), (-2, -1))
+    return torch.rot90(image.flip(-1) if index >= 4 else image, -(index % 4), (-2, -1))
 
 
 def _is_level_map(level: Level, x: Tensor) -> bool:

@@ -28,15 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         VHeatIRError: unknown task; ``vheatir models`` reports it.
     """
-    arguments = parse_arguments(argv)
-    rows = models(arguments.task)
+    header, *rows = models(parse_arguments(argv).task)
     # Imported after parsing, so that --help is fast.
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*rows[0], box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows[1:]:
+    table = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
         table.add_row(*row)
     out = Console()
     if not out.is_terminal:
