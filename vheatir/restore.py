@@ -112,11 +112,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from vheatir.inference.manifest import Manifest, pick_shard
 
     jobs = plan(arguments.inputs, arguments.output, arguments.format, arguments.compare)
-    whole = arguments.strength
-    arguments.strength = (
-        whole if arguments.luma is None else arguments.luma,
-        whole if arguments.chroma is None else arguments.chroma,
-    )
+    whole, given = arguments.strength, (arguments.luma, arguments.chroma)
+    arguments.strength = tuple(whole if each is None else each for each in given)
     settings = Settings(**{each.name: getattr(arguments, each.name) for each in fields(Settings)})
     if arguments.shard:
         jobs = pick_shard(jobs, *arguments.shard)

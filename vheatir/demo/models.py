@@ -126,10 +126,8 @@ class Catalogue:
 
     def choices(self, labels: Iterable[str]) -> list[tuple[str, str]]:
         """Return what a list of models shows, and the label it stands for."""
-        return [
-            (self.entries[label].shown if label in self.entries else label, label)
-            for label in labels
-        ]
+        shown = {label: entry.shown for label, entry in self.entries.items()}
+        return [(shown.get(label, label), label) for label in labels]
 
     def entry(self, label: str | None) -> Entry:
         """Return the model called ``label``.

@@ -418,12 +418,10 @@ class SchedulerOptions(Section):
         return self
 
 
+_OF_BASICSR = {"loss_weight": 1.0, "reduction": "mean", "eps": 1e-9}
 #: BasicSR's pixel losses and NAFNet's, with the defaults of their options.
 _PIXEL_LOSSES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(
-        ("L1Loss", "MSELoss", "CharbonnierLoss"),
-        {"loss_weight": 1.0, "reduction": "mean", "eps": 1e-9},
-    ),
+    **dict.fromkeys(("L1Loss", "MSELoss", "CharbonnierLoss"), _OF_BASICSR),
     "PSNRLoss": {"loss_weight": 1.0, "reduction": "mean", "toY": False},
 }
 
