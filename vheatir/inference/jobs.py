@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -34,9 +34,6 @@ from vheatir.inference.raw import RAW_SUFFIXES
 from vheatir.inference.restorer import AutoRestorer, Restorer, describe_restoration
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Progress
-
-if TYPE_CHECKING:
-    from vheatir.inference.manifest import Manifest
 
 STREAM = "-"
 # Raw files are reported as skipped; files with other unknown suffixes are ignored.
@@ -342,11 +339,21 @@ class TargetExistsError(VHeatIRError):
     """The output file exists and overwriting is not allowed."""
 
 
+class Record(Protocol):
+    """What :func:`run_local` needs of a :class:`vheatir.inference.manifest.Manifest`."""
+
+    def begin(self, job: Job) -> bool:
+        """Record the start of a job; return whether its target may be replaced."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """Record the end of a job."""
+
+
 def run_local(
     runner: Runner,
     jobs: Sequence[Job],
     workers: int = 1,
-    manifest: Manifest | None = None,
+    manifest: Record | None = None,
     report: Report | None = None,
 ) -> Iterator[Outcome]:
     """Run jobs in this process, ``workers`` at a time, and yield outcomes as they complete.
