@@ -157,9 +157,12 @@ class Trainings:
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def start(self, arguments: list[str], fault: dict[str, Any] | None = None) -> int:
-        """Start a training; return its process ID."""
-        job = {"arguments": arguments, "output": str(self._log), "fault": fault}
+    def start(
+        self, arguments: list[str], fault: dict[str, Any] | None = None, processes: int = 1
+    ) -> int:
+        """Start a training, several processes under torchrun; return its process ID."""
+        job = {"arguments": arguments, "output": str(self._log), "fault": fault,
+               "processes": processes}  # fmt: skip
         assert self._parent.stdin is not None and self._parent.stdout is not None
         self._parent.stdin.write(json.dumps(job) + "\n")
         self._parent.stdin.flush()
@@ -170,19 +173,21 @@ class Trainings:
         assert self._parent.stdout is not None
         return int(self._parent.stdout.readline())
 
-    def run(self, arguments: list[str], fault: dict[str, Any] | None = None) -> int:
+    def run(
+        self, arguments: list[str], fault: dict[str, Any] | None = None, processes: int = 1
+    ) -> int:
         """Start a training and wait for it to end."""
-        self.start(arguments, fault)
+        self.start(arguments, fault, processes)
         return self.wait()
 
-    def stop_at(self, arguments: list[str], marker: str, number: int) -> int:
+    def stop_at(self, arguments: list[str], marker: str, number: int, processes: int = 1) -> int:
         """Send a signal once the output contains ``marker``; return the exit status."""
-        pid = self.start(arguments)
+        pid = self.start(arguments, processes=processes)
         end = time.monotonic() + 60
         while marker not in self.output:
             assert time.monotonic() < end, self.output
             time.sleep(0.002)
-        os.kill(pid, number)
+        (os.kill if processes == 1 else os.killpg)(pid, number)
         return self.wait()
 
     @property
@@ -198,7 +203,7 @@ class Trainings:
         self._parent.stdout.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
     if _training.NO_BASICSR:
         pytest.skip("training needs basicsr")

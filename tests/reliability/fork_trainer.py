@@ -1,9 +1,10 @@
 """Fork a training process for each line of standard input, to save the time for imports.
 
-A line is JSON: ``arguments`` of the training command, ``output``, a file, and ``fault``, None or
-``{"kind": "kill" | "full", "after": n}``: a storage layer that accepts n bytes, over all atomic
-writes, and then kills the process or reports a full disk. Kind ``count`` writes the number of bytes
-to the file ``to``. Prints the process ID, and the exit status when the process ends.
+A line is JSON: ``arguments`` of the training command, ``output``, a file, ``processes``, and
+``fault``, None or ``{"kind": "kill" | "full", "after": n}``: a storage layer that accepts n bytes,
+over all atomic writes, and then kills the process or reports a full disk. Kind ``count`` writes the
+number of bytes to the file ``to``. Several processes are forked by torchrun, and are a process
+group with it. Prints the process ID, and the exit status when the process ends.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from vheatir.train import main
 import_basicsr()
 import matplotlib.pyplot  # noqa: E402, F401  for the curves of each finished training
 import torch  # noqa: E402
+import torch.distributed.run  # noqa: E402
 
+import vheatir.train  # noqa: E402
 import vheatir.training.loop  # noqa: E402, F401
 import vheatir.training.report  # noqa: E402, F401
 
@@ -73,6 +76,14 @@ def run(job: dict[str, Any]) -> int:
     output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    if job["processes"] > 1:
+        os.setpgid(0, 0)
+        torch.distributed.run.main(
+            ["--standalone", f"--nproc_per_node={job['processes']}", "--run-path",
+             "--start-method=fork", vheatir.train.__file__, *job["arguments"],
+             "--launcher", "pytorch"]
+        )  # fmt: skip
+        return 0
     storage = Storage(job["fault"]) if job["fault"] else None
     status = main(job["arguments"])
     if storage and storage.fault["kind"] == "count":

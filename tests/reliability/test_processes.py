@@ -1,4 +1,9 @@
-"""Promise 3: two gloo processes under torchrun, one of them killed."""
+"""Promise 3: two gloo processes under torchrun, one of them killed.
+
+The runs that others are compared with, and those of which one process is killed, are started by the
+real command, the others by a process that has everything imported: three imports take most of the
+time of a run.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +98,7 @@ def workers(parent: int) -> dict[int, int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
 @pytest.mark.parametrize("rank", [1, 0])
 def test_a_killed_rank_ends_the_job(
-    tiny: Any, helpers: Any, ledger: Any, full: bool, rank: int
+    tiny: Any, helpers: Any, trainings: Any, ledger: Any, full: bool, rank: int
 ) -> None:
     if rank == 0 and not full:
         pytest.skip("in the long form: pytest -m reliability")
@@ -126,8 +131,8 @@ def test_a_killed_rank_ends_the_job(
         row.case(newest % 10 == 0 if rank == 0 else newest >= 23, f"the newest is {newest}")
         total = (newest // 10 + 2) * 10
         again = (*long, f"train:total_iter={total}")
-        resumed = helpers.finish(torchrun(tiny, *again, root="runs", resume=True), tiny.folder)
-        row.case(resumed.returncode == 0, resumed.stderr[-2000:])
+        status = trainings.run(tiny.arguments(*FORCE, *again, resume=True), processes=2)
+        row.case(status == 0, trainings.output[-2000:])
         left = [p.name for p in tiny.experiment().rglob(".*")]
         row.case(not left, f"left behind: {left}")
         if full:
@@ -142,7 +147,13 @@ def test_a_killed_rank_ends_the_job(
     ("number", "accumulate"), [(signal.SIGINT, 1), (signal.SIGKILL, 1), (signal.SIGINT, 2)]
 )
 def test_interrupted_processes_resume_exactly(
-    trained: Any, helpers: Any, ledger: Any, full: bool, number: signal.Signals, accumulate: int
+    trained: Any,
+    helpers: Any,
+    trainings: Any,
+    ledger: Any,
+    full: bool,
+    number: signal.Signals,
+    accumulate: int,
 ) -> None:
     if (number, accumulate) != (signal.SIGINT, 1) and not full:
         pytest.skip("in the long form: pytest -m reliability")
@@ -152,14 +163,16 @@ def test_interrupted_processes_resume_exactly(
         straight = f"straight_{accumulate}"
         result = helpers.finish(torchrun(tiny, force, root=straight), tiny.folder)
         assert result.returncode == 0, result.stderr
-    command = torchrun(tiny, force, root=root)
+    stopped = tiny.arguments(*FORCE, force, root=root)
+    resumed = tiny.arguments(*FORCE, force, root=root, resume=True)
     with ledger(2, f"{number.name} to two gloo processes, accumulate {accumulate}") as row:
-        status, output = helpers.stop_at(command, tiny.folder, "iteration 23/", number, True)
+        status = trainings.stop_at(stopped, "iteration 23/", number, processes=2)
+        output = trainings.output
         row.case(status != 0, "it said that all was well")
         if number == signal.SIGINT:
             once = output.count("continue with: torchrun --nproc_per_node=2") == 1
             row.case(once and "--launcher pytorch" in output, output)
-        resumed = helpers.finish(torchrun(tiny, force, root=root, resume=True), tiny.folder)
-        row.case(resumed.returncode == 0 and "resumed from" in resumed.stdout, resumed.stderr)
+        status = trainings.run(resumed, processes=2)
+        row.case(status == 0 and "resumed from" in trainings.output, trainings.output)
         same = helpers.difference(tiny.state(60, straight), tiny.state(60, root))
         row.case(same is None, f"the end differs in {same}")
