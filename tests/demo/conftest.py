@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,8 @@ def photograph() -> np.ndarray[Any, Any]:
 Serve = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Return a function that runs ``python app.py FLAGS`` in a subprocess and returns its URL."""
+@contextmanager
+def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
     running: list[subprocess.Popen[str]] = []
     readers: list[threading.Thread] = []
@@ -126,6 +126,13 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         assert process.stdout is not None
         process.stdout.close()
         assert status == 0
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Return a function that runs ``python app.py FLAGS`` in a subprocess and returns its URL."""
+    with _servers(tmp_path_factory) as start:
+        yield start
 
 
 def _free_port() -> int:
@@ -169,26 +176,39 @@ def browser() -> Iterator[Any]:
         instance.close()
 
 
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Path]) -> Iterator[str]:
+    """Return the URL of a demo for all tests that do without flags of their own."""
+    with _servers(tmp_path_factory) as start:
+        yield start("--weights", *weights.values(), "--max-pixels", "100000")
+
+
 @pytest.fixture(scope="module")
-def address(serve: Any, weights: dict[str, Path]) -> str:
-    return serve("--weights", *weights.values(), "--max-pixels", "100000")
-
-
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+def only_page(browser: Any, address: str) -> Iterator[Any]:
+    """Return the page that all tests of a file load anew: its process has the scripts compiled."""
+    context = browser.new_context(accept_downloads=True, reduced_motion="reduce")
     page = context.new_page()
     page.set_default_timeout(SLOW)
+    page.shot = lambda name: _save_screenshot(page, name)
     page.foreign = []
     page.on(
         "request",
         lambda r: None if r.url.startswith((address, "data:", "blob:")) else page.foreign.append(r),
     )
-    page.shot = lambda name: _save_screenshot(page, name)
-    page.goto(address)
-    page.wait_for_selector("#restore:not([disabled])")
     yield page
     context.close()
+
+
+@pytest.fixture
+def page(only_page: Any, address: str) -> Any:
+    """Return a page with the demo as a new visitor gets it, in a session of its own."""
+    page = only_page
+    page.foreign.clear()
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.emulate_media(color_scheme="light")
+    page.goto(address)
+    page.wait_for_selector("#restore:not([disabled])")
+    return page
 
 
 def _save_screenshot(page: Any, name: str) -> None:

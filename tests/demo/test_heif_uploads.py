@@ -49,12 +49,11 @@ def test_the_missing_package_is_named(
 
 
 def test_the_batch_writes_what_the_command_line_would(
-    files: dict[str, Path], serve: Any, weights: dict[str, Path], tmp_path: Path
+    files: dict[str, Path], address: str, tmp_path: Path
 ) -> None:
     client_module = pytest.importorskip("gradio_client")
     (tmp_path / "raw.dng").write_bytes(b"II*\0")
     given = [client_module.handle_file(path) for path in (*files.values(), tmp_path / "raw.dng")]
-    address = serve("--weights", *weights.values())
     client = client_module.Client(address, verbose=False, download_files=tmp_path / "got")
     try:
         archive, report = client.predict(given, api_name="/restore_batch")

@@ -116,11 +116,10 @@ def test_a_port_in_use_ends_with_one_line(tmp_path: Path, weights: dict[str, Pat
 
 
 def test_the_api_from_a_client(
-    serve: Any, tmp_path: Path, weights: dict[str, Path], photograph: np.ndarray[Any, Any]
+    address: str, tmp_path: Path, weights: dict[str, Path], photograph: np.ndarray[Any, Any]
 ) -> None:
     client_module = pytest.importorskip("gradio_client")
     write_image(tmp_path / "photo.png", photograph)
-    address = serve("--weights", weights["all_levels"])
     client = client_module.Client(address, verbose=False, download_files=tmp_path / "got")
     try:
         label = next(iter(_labels(client)))
@@ -150,13 +149,12 @@ def test_the_api_from_a_client(
 
 
 def test_the_snippet_of_the_documentation(
-    serve: Any, tmp_path: Path, weights: dict[str, Path], photograph: np.ndarray[Any, Any]
+    address: str, tmp_path: Path, photograph: np.ndarray[Any, Any]
 ) -> None:
     pytest.importorskip("gradio_client")
     write_image(tmp_path / "photo.png", photograph[:64, :64])
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/restore.md").read_text("utf-8"), re.S)
     snippet = next(block for block in blocks if "gradio_client" in block)
-    address = serve("--weights", weights["all_levels"])
     assert "http://127.0.0.1:7860" in snippet
     code = snippet.replace("http://127.0.0.1:7860", address) + "\nprint(png)"
     result = run("-c", code, cwd=tmp_path)
