@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-RUN = ("train:total_iter=400", "logger:save_checkpoint_freq=3", "logger:keep_last=2",
+LENGTH = 200
+RUN = (f"train:total_iter={LENGTH}", "logger:save_checkpoint_freq=3", "logger:keep_last=2",
        "datasets:val=null")  # fmt: skip
 SHORT = ("train:total_iter=6", "logger:keep_last=1", "datasets:val=null")
 
@@ -52,7 +53,7 @@ def test_sigkill_at_random_moments(
     rng = random.Random(1)
     states = tiny.experiment() / "training_states"
     assert trainings.run(tiny.arguments(*RUN, root="straight")) == 0
-    straight = tiny.state(400, "straight")
+    straight = tiny.state(LENGTH, "straight")
     wanted, kills, inside = 50 if full else 4, 0, 0
     with ledger(1, "SIGKILL at a random moment of the run, saves included") as row:
         # On a busy machine a save may end before the signal arrives: go on until one was hit.
@@ -64,25 +65,25 @@ def test_sigkill_at_random_moments(
                 while not list(states.glob(".*.state.*")) and is_running(pid):
                     pass
             else:
-                time.sleep(rng.uniform(0.05, 1.2))
+                time.sleep(rng.uniform(0.05, 0.8))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             status = trainings.wait()
             if status == 0:  # it finished before the kill: start over
-                same = helpers.difference(straight, tiny.state(400))
+                same = helpers.difference(straight, tiny.state(LENGTH))
                 row.case(same is None, f"after {kills} kills the end differs in {same}")
                 shutil.rmtree(tiny.experiment())
                 continue
             assert status == -signal.SIGKILL, trainings.output
             kills += 1
             inside += bool(list(states.glob(".*.state.*")))
-            said = [int(n) for n in re.findall(r"iteration (\d+)/400", trainings.output)]
+            said = [int(n) for n in re.findall(rf"iteration (\d+)/{LENGTH}", trainings.output)]
             done = max(said, default=before)
             # the state due before the last logged iteration exists and loads
             due = max(before, (done - 1) // 3 * 3)
             row.case(newest(states) >= due, f"kill {kills}: {newest(states)} of {due}")
         assert trainings.run(tiny.arguments(*RUN, resume=True)) == 0, trainings.output
-        same = helpers.difference(straight, tiny.state(400))
+        same = helpers.difference(straight, tiny.state(LENGTH))
         row.case(same is None, f"the end differs in {same}")
         left = [p.name for p in tiny.experiment().rglob(".*")]
         row.case(not left, f"left behind: {left}")
