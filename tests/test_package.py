@@ -15,6 +15,11 @@ ROOT = Path(__file__).parents[1]
 HEAVY = ("basicsr", "torchvision", "gradio", "matplotlib")
 
 
+STATEMENTS = ["import vheatir", "import vheatir.cli"] + [
+    f"from vheatir import {name}" for name in ("VHeatIR", "Restorer", "load_model", "psnr")
+]
+
+
 def python(code: str) -> str:
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -27,14 +32,18 @@ def python(code: str) -> str:
     return result.stdout.strip()
 
 
-@pytest.mark.parametrize(
-    "statement",
-    ["import vheatir", "import vheatir.cli"]
-    + [f"from vheatir import {name}" for name in ("VHeatIR", "Restorer", "load_model", "psnr")],
-)
-def test_import_is_light(statement: str) -> None:
-    code = f"import sys; {statement}; print([m for m in {HEAVY} if m in sys.modules])"
-    assert python(code) == "[]"
+@pytest.fixture(scope="module")
+def heavy() -> dict[str, str]:
+    """Return which heavy packages are loaded after each statement, in one process for all."""
+    loaded = f"print([m for m in {HEAVY} if m in sys.modules])"
+    lines = [f"{statement}; {loaded}" for statement in STATEMENTS]
+    printed = python("\n".join(["import sys", *lines])).splitlines()
+    return dict(zip(STATEMENTS, printed, strict=True))
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_import_is_light(heavy: dict[str, str], statement: str) -> None:
+    assert heavy[statement] == "[]"
 
 
 def test_import_alone_does_not_load_torch() -> None:
