@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -19,6 +20,44 @@ from vheatir.weights import save_weights
 
 # Set by libraries on first use.
 LIBRARIES = ("TORCHINDUCTOR_", "_TORCH", "TRITON_", "KMP_", "GRADIO_", "MPL")
+
+
+# Looking for garbage as often as by default takes several percent of the time.
+gc.set_threshold(10_000, 20, 20)
+
+# Files that take long, begun first so that no process is left with one at the end. Neighbours share
+# a demo server or a process that forks trainings, if they are run by the same process.
+LONGEST = (
+    "training/test_every_option_file_trains.py",
+    "demo/test_page.py",
+    "demo/test_tabs.py",
+    "reliability/test_processes.py",
+    "demo/test_heif_uploads.py",
+    "demo/test_main.py",
+    "reliability/test_kills.py",
+    "reliability/test_exact_resume.py",
+    "training/test_mistakes.py",
+    "test_shadowing.py",
+    "demo/test_panel.py",
+    "reliability/test_demo_load.py",
+    "training/test_model.py",
+    "test_basicsr.py",
+    "benchmarks/test_compare.py",
+    "training/test_pairs.py",
+    "export/test_graph.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist keep the order of files; it would begin with those of most tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    here = Path(__file__).parent
+    place = {here / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
 def process_state() -> dict[str, Any]:
