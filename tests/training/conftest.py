@@ -77,8 +77,7 @@ class Tiny:
         """Train in this process."""
         from vheatir.train import main
 
-        with simple_curves():
-            return main(self.arguments(*force, root=root, resume=resume))
+        return main(self.arguments(*force, root=root, resume=resume))
 
     def experiment(self, root: str = "runs") -> Path:
         """Return the experiment's folder."""
@@ -122,13 +121,6 @@ def make_tiny(folder: Path) -> Tiny:
 def helpers() -> Any:
     """Return this module, which tests cannot import."""
     return sys.modules[__name__]
-
-
-def simple_curves() -> Any:
-    """Draw the curves of trainings without labels at the ticks, which take most of the time."""
-    import matplotlib
-
-    return matplotlib.rc_context({"xtick.labelbottom": False, "ytick.labelleft": False})
 
 
 def finish(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:

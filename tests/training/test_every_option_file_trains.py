@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -42,13 +41,12 @@ SMALL = [
 
 
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.stem)
-def test_an_iteration(path: Path, tmp_path: Path, helpers: Any) -> None:
+def test_an_iteration(path: Path, tmp_path: Path) -> None:
     force = [*SMALL, f"path:experiments_root={tmp_path}"]
     options = load_options(path)
     for key in options.datasets.train_sets:  # rendered graphics: not in a clone either
         force.append(f"datasets:{key}:dataroot_gt=bundled")
-    with helpers.simple_curves():
-        assert main(["-opt", str(path), "--force_yml", *force]) == 0
+    assert main(["-opt", str(path), "--force_yml", *force]) == 0
 
     model = load_weights(tmp_path / options.name / "models" / f"{options.name}.safetensors")
     assert type(model.network).__name__ == options.network_g.type
