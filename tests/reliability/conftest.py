@@ -187,7 +187,8 @@ class Trainings:
         while marker not in self.output:
             assert time.monotonic() < end, self.output
             time.sleep(0.002)
-        (os.kill if processes == 1 else os.killpg)(pid, number)
+        # torchrun passes other signals on: with one from here too, a process would get two.
+        (os.killpg if processes > 1 and number == signal.SIGKILL else os.kill)(pid, number)
         return self.wait()
 
     @property
