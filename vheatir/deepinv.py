@@ -8,7 +8,6 @@ denoiser as prior. ``examples/plot_deepinv_pnp.py`` shows one.
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vheatir.errors import VHeatIRError
+from vheatir.image_io import StrPath
 from vheatir.inference.restorer import open_model
 from vheatir.tasks import TASKS
 from vheatir.weights import LoadedModel, level_range
@@ -54,7 +54,7 @@ class HeatDenoiser(Denoiser):
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | LoadedModel = "denoise_color",
+        model: StrPath | LoadedModel = "denoise_color",
         device: str | torch.device = "cpu",
         *,
         imports: Sequence[str] = (),

@@ -26,7 +26,7 @@ from vheatir._paths import checkout_root
 from vheatir.archs import network_config
 from vheatir.errors import VHeatIRError, first_line
 from vheatir.hub_card import hub_card
-from vheatir.image_io import write_bytes_atomically
+from vheatir.image_io import StrPath, read_file, write_bytes_atomically
 from vheatir.plugins import import_modules
 from vheatir.weights import LoadedModel, build_model, read_info, read_state_dict, save_weights
 from vheatir.zoo import list_models
@@ -44,9 +44,7 @@ _MAX_CONFIG_BYTES = 1_000_000
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def save_pretrained(
-    model: LoadedModel, folder: str | os.PathLike[str], *, licence: str | None = None
-) -> Path:
+def save_pretrained(model: LoadedModel, folder: StrPath, *, licence: str | None = None) -> Path:
     """Write a model as a folder that :func:`from_pretrained` loads and the Hub can host.
 
     The weight file is copied where the network still has its weights, so that a released model
@@ -94,7 +92,7 @@ def save_pretrained(
 
 
 def from_pretrained(
-    name: str | os.PathLike[str],
+    name: StrPath,
     device: torch.device | str = "cpu",
     *,
     revision: str | None = None,
@@ -141,10 +139,7 @@ def from_address(address: str, *, imports: Sequence[str] = ()) -> LoadedModel:
 def _load(config_file: Path, file: Path, device: torch.device | str) -> LoadedModel:
     """Load a weight file that has the SHA-256 and the header of ``config.json``."""
     config = _read_config(config_file)
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise VHeatIRError(f"{file} cannot be opened: {error.strerror}") from None
+    data = read_file(file, str(file))
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != config["sha256"]:
         raise VHeatIRError(

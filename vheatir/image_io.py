@@ -26,7 +26,9 @@ StrPath = str | os.PathLike[str]
 
 _CV2_SILENT = 0
 
-IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp .ppm .pgm".split())
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+)
 
 #: Suffixes of formats that only :mod:`vheatir.inference` reads, not the training data readers.
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})

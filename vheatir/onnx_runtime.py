@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from vheatir.colors import RGB_PER_MATLAB_LUMA, matlab_luma
 from vheatir.errors import VHeatIRError, first_line, unknown_name
-from vheatir.image_io import write_bytes_atomically
+from vheatir.image_io import StrPath, read_file, write_bytes_atomically
 from vheatir.inference.estimate import color_channels, estimate_sigma
 from vheatir.inference.files import FORMAT_OF_SUFFIX, encode_photograph, read_photograph_file
 from vheatir.tasks import TASKS, format_levels
@@ -51,7 +50,7 @@ class _Model:
     level_range: tuple[float, float]
 
 
-def open_session(path: str | os.PathLike[str]) -> InferenceSession:
+def open_session(path: StrPath) -> InferenceSession:
     """Open an ONNX file of ``vheatir export`` on the CPU.
 
     Raises:
@@ -61,10 +60,7 @@ def open_session(path: str | os.PathLike[str]) -> InferenceSession:
         import onnxruntime
     except ModuleNotFoundError:
         raise VHeatIRError("onnxruntime is not installed: pip install onnxruntime") from None
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise VHeatIRError(f"{str(path)!r} cannot be opened: {error.strerror}") from None
+    data = read_file(path, repr(str(path)))
     try:
         return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises exceptions of many types
@@ -121,8 +117,8 @@ def restore(
 
 def restore_file(
     session: InferenceSession,
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
+    source: StrPath,
+    target: StrPath,
     level: float | None = None,
     tile: int | None = AUTO_TILE,
 ) -> None:

@@ -21,7 +21,7 @@ from vheatir.basicsr_import import import_basicsr
 from vheatir.train import main
 
 import_basicsr()
-import matplotlib.pyplot  # noqa: E402, F401  for the curves of each finished training
+import matplotlib.backends.backend_agg  # noqa: E402, F401  for the curves of each finished training
 import torch  # noqa: E402
 import torch.distributed.run  # noqa: E402
 

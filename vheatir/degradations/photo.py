@@ -127,7 +127,8 @@ def degrade_photo(
     """
     gray = rng.random() < what.gray
     source = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY) if gray else clean
-    target = source.astype(np.float32) / np.float32(255)
+    target = source.astype(np.float32)
+    target /= np.float32(255)
     sample = _Sample(target, target, scale, what, rng)
     if rng.random() >= what.clean:
         for step in _draw_steps(sample):
@@ -230,5 +231,6 @@ def _jpeg(sample: _Sample) -> None:
     subsampling = _SUBSAMPLINGS[int(rng.integers(len(_SUBSAMPLINGS)))]
     compressed = jpeg_compress(to_uint8(sample.input), quality, subsampling)
     top, left = (int(v) for v in rng.integers(JPEG_UNIT // 2, size=2))
-    sample.input = compressed[top:, left:].astype(np.float32) / np.float32(255)
+    sample.input = compressed[top:, left:].astype(np.float32)
+    sample.input /= np.float32(255)
     sample.target = sample.target[top:, left:]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vheatir import inference
 from vheatir.data.restoration_dataset import to_tensor
 from vheatir.errors import VHeatIRError
+from vheatir.image_io import StrPath
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.tasks import PAIRED_TASKS, ColorMode, Task, get_task
 from vheatir.weights import LoadedModel, level_range
@@ -179,7 +180,7 @@ def nlm_method(task: Task) -> Method:
     return Method("non-local means", task.name, level_range, None, restore)
 
 
-def tell_apart(methods: Sequence[tuple[Method, str | os.PathLike[str]]]) -> list[Method]:
+def tell_apart(methods: Sequence[tuple[Method, StrPath]]) -> list[Method]:
     """Append the file path to the names of methods with the same name and task."""
     counts = Counter((method.task, method.name) for method, _ in methods)
     return [

@@ -12,7 +12,6 @@ docs/export.md describes the files and how they were compared with the network.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,14 +21,15 @@ from vheatir.cli import run_entry_point
 from vheatir.errors import VHeatIRError, unknown_name
 
 if TYPE_CHECKING:
+    from vheatir.image_io import StrPath
     from vheatir.weights import LoadedModel
 
 FORMATS = ("onnx", "dtmodel", "pth")
 
 
 def export_model(
-    model: str | os.PathLike[str] | LoadedModel,
-    path: str | os.PathLike[str],
+    model: StrPath | LoadedModel,
+    path: StrPath,
     format: str | None = None,
     *,
     level: float | None = None,
@@ -82,7 +82,7 @@ def export_model(
 
 
 def _encode(
-    model: str | os.PathLike[str] | LoadedModel,
+    model: StrPath | LoadedModel,
     format: str,
     level: float | None,
     half: bool,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vheatir.archs import VHeatIR, VHeatIRUNet, network_config
 from vheatir.errors import VHeatIRError
+from vheatir.image_io import StrPath
 from vheatir.inference.restorer import open_model
 from vheatir.tasks import TASKS, Task, format_levels
 from vheatir.weights import LoadedModel, level_range, read_info
@@ -66,7 +66,7 @@ class Source:
             raise VHeatIRError(f"level {level:g}: {self.name} is trained for sigma {trained}")
 
 
-def open_source(model: str | os.PathLike[str] | LoadedModel, licence: str | None = None) -> Source:
+def open_source(model: StrPath | LoadedModel, licence: str | None = None) -> Source:
     """Load a model to export, and find its licence.
 
     Args:

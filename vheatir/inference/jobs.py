@@ -292,13 +292,16 @@ class Runner:
             restored = result.image
             estimated = replace(result, estimated=settings.level is None)
             message = describe_restoration(estimated, restorer, settings.strength, found)
-        if job.target is None:
+        if job.target is not None:
+            fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
+        else:
             fmt = job.format or default_format(photo)
-            sys.stdout.buffer.write(encode_photograph(restored, fmt, photo.metadata))
+        encoded = encode_photograph(restored, fmt, photo.metadata)
+        if job.target is None:
+            sys.stdout.buffer.write(encoded)
             sys.stdout.buffer.flush()
         else:
-            fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
-            write_bytes_atomically(job.target, encode_photograph(restored, fmt, photo.metadata))
+            write_bytes_atomically(job.target, encoded)
         if job.compare is not None:
             beside = side_by_side(pixels, restored)
             icc = Metadata(icc=photo.metadata.icc)
@@ -339,7 +342,7 @@ class TargetExistsError(VHeatIRError):
     """The output file exists and overwriting is not allowed."""
 
 
-class Record(Protocol):
+class JobRecord(Protocol):
     """What :func:`run_local` needs of a :class:`vheatir.inference.manifest.Manifest`."""
 
     def begin(self, job: Job) -> bool:
@@ -353,7 +356,7 @@ def run_local(
     runner: Runner,
     jobs: Sequence[Job],
     workers: int = 1,
-    manifest: Record | None = None,
+    manifest: JobRecord | None = None,
     report: Report | None = None,
 ) -> Iterator[Outcome]:
     """Run jobs in this process, ``workers`` at a time, and yield outcomes as they complete.

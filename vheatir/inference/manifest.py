@@ -97,8 +97,9 @@ class Manifest:
 
     def _write(self, job: Job, state: str) -> None:
         record = self._record(job, state)
+        line = json.dumps(record).encode() + b"\n"
         with self._lock:
-            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.write(line)
             os.fsync(self._file.fileno())
             self._records[record["target"]] = record
 
