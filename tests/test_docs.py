@@ -6,11 +6,11 @@ import ast
 import contextlib
 import doctest
 import inspect
-import pkgutil
 import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,7 +137,28 @@ def documented_objects(names: set[str]) -> list[object]:
     found = []
     for name in names:
         with contextlib.suppress(ModuleNotFoundError):
-            found.append(pkgutil.resolve_name(name))
+            found.append(resolve(name))
+    return found
+
+
+def resolve(name: str) -> Any:
+    """Return what a name stands for; unlike ``pkgutil``, say if a module lacks a package.
+
+    Raises:
+        ModuleNotFoundError: a module needs a package that is not installed.
+        AttributeError: a module lacks the attribute.
+    """
+    module = name
+    while True:
+        try:
+            found = import_module(module)
+            break
+        except ModuleNotFoundError as error:
+            if error.name != module or "." not in module:
+                raise
+            module = module.rpartition(".")[0]  # the rest are attributes
+    for attribute in filter(None, name.removeprefix(module).split(".")):
+        found = getattr(found, attribute)
     return found
 
 
