@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from rich.console import Console
 from rich.progress import track
 
@@ -38,6 +38,7 @@ Color = tuple[int, int, int]
 # About as frequent as in English.
 _LETTERS = "eeeeetttaaaooiinnsshhrrddllcuumwfgypbvk"
 _SMALLEST_SIDE = 128
+_SCANNED = 0.3  # fraction of the images
 
 
 def find_fonts() -> list[Path]:
@@ -52,15 +53,18 @@ def find_fonts() -> list[Path]:
 
 
 def render(rng: np.random.Generator, side: int, fonts: Sequence[Path] = ()) -> NDArray[np.uint8]:
-    """Render one image, of a kind drawn at random.
+    """Render one image, (side, side, 3) RGB: :func:`draw`, and three times of ten :func:`scan`."""
+    image = draw(rng, side, fonts)
+    return scan(image, rng) if rng.random() < _SCANNED else np.asarray(image)
+
+
+def draw(rng: np.random.Generator, side: int, fonts: Sequence[Path] = ()) -> Image.Image:
+    """Draw one image, of a random kind.
 
     Args:
         rng: random generator.
         side: height and width in pixels.
         fonts: font files to draw from, besides Pillow's own font.
-
-    Returns:
-        (side, side, 3), RGB.
     """
     back, ink = _two_colors(rng)
     image = Image.new("RGB", (side, side), back)
@@ -69,7 +73,28 @@ def render(rng: np.random.Generator, side: int, fonts: Sequence[Path] = ()) -> N
         canvas.draw.fontmode = "1"  # text without antialiasing
     kinds = (_page, _page, _interface, _chart, _pixel_art)
     kinds[int(rng.integers(len(kinds)))](canvas)
-    return np.asarray(image)
+    return image
+
+
+def scan(image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Make an image look scanned: soft, of low contrast, unevenly lit, on rough paper.
+
+    Args:
+        image: a square image, RGB.
+        rng: random generator.
+
+    Returns:
+        (side, side, 3), RGB.
+    """
+    soft = np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.3))), np.float32)
+    side = image.width
+    slopes = rng.uniform(-0.4, 0.4, (2, 1)) * np.linspace(-0.5, 0.5, side)
+    light = 1 + slopes[0][:, None] + slopes[1]
+    black, white = rng.uniform(0, 70), rng.uniform(170, 255)
+    lit = (black + soft * ((white - black) / 255)) * (light / light.max())[..., None]
+    # The same in all channels: coloured grain is noise, and is to be removed.
+    paper = rng.standard_normal((side, side, 1)) * rng.uniform(0, 2)
+    return np.asarray(np.clip(np.rint(lit + paper), 0, 255), np.uint8)
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,14 @@ def message(*force: str, path: Path = QUICKSTART) -> str:
 # --- the files themselves
 
 
-def test_there_are_33_files_and_no_other() -> None:
+def test_there_are_35_files_and_no_other() -> None:
     expected = {f"{name}.yml" for name in (*PAPER, *MINI)} | {"quickstart.yml"}
     expected |= {f"{task}_{size}.yml" for task, size in ALL_LEVELS}
     expected |= {f"{task}_small_clean.yml" for task in TASK_RANGES}
+    expected |= {f"jpeg_{color}_medium_finetune.yml" for color in ("gray", "color")}
     expected |= {f"photo_{size}.yml" for size in ("small", "medium", "large")}
     assert {path.name for path in EVERY_FILE} == expected
-    assert len(EVERY_FILE) == 33
+    assert len(EVERY_FILE) == 35
 
 
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.stem)
@@ -104,6 +105,20 @@ def test_the_clean_files_differ_in_the_photographs_alone(task: str) -> None:
         assert getattr(clean, key) == getattr(plain, key)
     for key in ("jpeg_grid", "subsampling", "double_compression", "gt_size"):
         assert getattr(clean.datasets.train, key) == getattr(plain.datasets.train, key)
+
+
+@pytest.mark.parametrize("color", ["gray", "color"])
+def test_fine_tuning_starts_from_the_released_weights_and_adds_graphics(color: str) -> None:
+    folder, name = OPTIONS / "all_levels", f"jpeg_{color}_medium"
+    plain, tuned = (load_options(folder / f"{name}{end}.yml") for end in ("", "_finetune"))
+    assert tuned.network_g == plain.network_g and tuned.level == plain.level
+    released = ROOT / "vheatir" / "zoo" / f"{name}.safetensors"
+    assert tuned.path.pretrain_network_g == str(released)
+    photographs, graphics = tuned.datasets.train_sets.values()
+    assert (photographs.weight, graphics.weight) == (0.85, 0.15)
+    for key in ("jpeg_grid", "subsampling", "double_compression"):
+        assert getattr(photographs, key) == getattr(graphics, key)
+        assert getattr(photographs, key) == getattr(plain.datasets.train, key)
 
 
 @pytest.mark.parametrize("name", MINI)
