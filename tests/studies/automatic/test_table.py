@@ -53,3 +53,8 @@ def test_the_table_says_what_automatic_loses(tmp_path: Path) -> None:
     assert real["row"] == "pairs (real)" and real["input"] == pytest.approx(48.13, abs=0.01)
     assert len((tmp_path / "automatic.md").read_text().splitlines()) == 5
     assert len((tmp_path / "automatic.csv").read_text().splitlines()) == 4
+
+
+def test_the_page_that_was_a_jpeg_file_is_no_reference_for_compression() -> None:
+    count = {row: sum(1 for _ in automatic.cases(row, [])) for row in automatic.GRAPHICS}
+    assert count == {"clean graphics": 26, "graphics: JPEG 90": 25, "graphics: JPEG 60": 25}
