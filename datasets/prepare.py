@@ -43,8 +43,8 @@ from downloads import Lock, Report, download, extract, is_rar
 from vheatir.cli import run_entry_point
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.image_io import (
-    IMAGE_SUFFIXES,
     encode_image,
+    is_image_name,
     list_images,
     read_image,
     write_bytes_atomically,
@@ -104,7 +104,7 @@ class DataSet:
         place = PurePosixPath(path)
         return (
             fnmatch.fnmatch(path, self.members)
-            and place.suffix.lower() in IMAGE_SUFFIXES
+            and is_image_name(place)
             and place.stem not in self.exclude
         )
 
@@ -338,7 +338,7 @@ def _subfolders(source: Path) -> Iterator[Path]:
 
 
 def _count(folder: Path) -> int:
-    return sum(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*"))
+    return sum(is_image_name(path) for path in folder.rglob("*"))
 
 
 def _remove_if_empty(staging: Path) -> None:

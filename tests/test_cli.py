@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -49,6 +50,26 @@ def test_user_errors_end_with_status_2(
     monkeypatch.setitem(sys.modules, "vheatir.test", module)
     assert cli.main(["test"]) == 2
     assert capsys.readouterr().err == "error: no such folder\n"
+
+
+def test_files_that_cannot_be_written_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+
+    def write() -> None:
+        (tmp_path / "file" / "figure.png").write_bytes(b"")
+
+    assert cli.run_entry_point(write, "") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / 'file' / 'figure.png'} cannot be read or written (")
+    assert said.count("\n") == 1
+
+    def break_off() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):  # not about a file
+        cli.run_entry_point(break_off, "")
 
 
 def test_a_missing_package_names_the_extra(

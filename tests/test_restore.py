@@ -281,6 +281,20 @@ def test_patterns(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert files == ["x/1.png", "y/2.png"]
 
 
+def test_results_that_match_the_pattern_are_not_inputs(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "p/a.png", CLEAN)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        status, said = run("**/*.png", "-o", "restored", "--overwrite")
+        assert status == 0 and "1 restored in" in said
+    # but an output folder that contains the input folder hides nothing
+    assert run("p/*.png", "-o", ".")[0] == 0
+    assert (tmp_path / "a.png").is_file()
+    assert run("p", "-o", ".", "--overwrite")[0] == 0
+
+
 def test_compare_shows_before_and_after(tmp_path: Path, run: Any) -> None:
     write_image(tmp_path / "a.png", CLEAN)
     assert run(tmp_path / "a.png", "-o", tmp_path / "out.png", "--compare")[0] == 0

@@ -303,3 +303,14 @@ def test_mistakes_are_one_line_and_status_2(arguments, message, capsys, tmp_path
     assert len(lines) == 1 and message in lines[0], error
     assert "Traceback" not in error
     assert not (tmp_path / "results").exists()
+
+
+def test_a_test_that_fails_keeps_the_earlier_results(crops: Path, tmp_path: Path, capsys) -> None:
+    tiny(tmp_path / "w.safetensors")
+    command = ("--weights", "w.safetensors", "--data", crops, "--out", "o", "--device", "cpu")
+    assert run(*command) == 0
+    before = {path.name: path.read_bytes() for path in Path("o").glob("benchmark.*")}
+    assert before
+    min(crops.iterdir()).write_bytes(b"no image")
+    assert run(*command) == 2
+    assert {path.name: path.read_bytes() for path in Path("o").glob("benchmark.*")} == before

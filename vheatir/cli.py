@@ -102,8 +102,8 @@ def run_entry_point(
         extra: extra of the package with the dependencies of the script, such as ``"train"``.
 
     Returns:
-        The status returned by ``function``; 2 after a VHeatIRError or if a dependency is not
-        installed, 130 after Ctrl-C.
+        The status returned by ``function``; 2 after a VHeatIRError, if a file cannot be read or
+        written, or if a dependency is not installed, 130 after Ctrl-C.
     """
     try:
         return function() or 0
@@ -112,6 +112,13 @@ def run_entry_point(
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted: {interrupted}\n")
         return 130
+    except OSError as error:  # a file in place of a folder, or no permission
+        if error.filename is None:
+            raise
+        return report_error(
+            f"{error.filename} cannot be read or written ({error.strerror}): "
+            "give another path, or change its permissions"
+        )
     except ModuleNotFoundError as error:
         if extra is None or error.name is None or error.name.split(".")[0] == "vheatir":
             raise  # no package that the user could install

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
+import re
+import secrets
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,14 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 #: Default limit on the size of decoded images, in pixels.
 MAX_PIXELS = 150_000_000
 
-_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_END = b"\xd9"
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # no stuffed zero, no restart
+_PNM_HEADER = re.compile(rb"P[2356](?:\s|#[^\n\r]*[\n\r])+" + rb"(\d+)(?:\s|#[^\n\r]*[\n\r])+" * 3)
+_TEMPORARY_START = 200  # bytes of the target's name in that of a temporary file
+# TIFF tags, and the values of theirs that OpenCV ignores.
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_PLANES, _SEPARATE = 284, 2
+_EXTRA_SAMPLES, _PREMULTIPLIED = 338, (1,)
 # Sizes in bytes: the signature before the first chunk; length, type and CRC of a chunk.
 _PNG_SIGNATURE, _PNG_CHUNK_OVERHEAD = 8, 12
 
@@ -61,8 +69,8 @@ def list_images(folder: StrPath, more_suffixes: frozenset[str] = frozenset()) ->
             f"image folder {str(root)!r} does not exist: give an existing folder, "
             "or download the data sets with datasets/prepare.py"
         )
-    wanted = IMAGE_SUFFIXES | more_suffixes
-    images = sorted(path for path in root.rglob("*") if path.suffix.lower() in wanted)
+    found = (path for path in root.rglob("*") if is_image_name(path, more_suffixes))
+    images = sorted(path for path in found if not path.is_dir())
     if not images:
         supported = sorted(IMAGE_SUFFIXES | (more_suffixes & HEIF_SUFFIXES))
         raise VHeatIRError(
@@ -70,6 +78,13 @@ def list_images(folder: StrPath, more_suffixes: frozenset[str] = frozenset()) ->
             f"{', '.join(supported)}"
         )
     return images
+
+
+def is_image_name(path: PurePath, more_suffixes: frozenset[str] = frozenset()) -> bool:
+    """Whether a path is called like an image file; see :func:`list_images`."""
+    # macOS writes a file ._NAME beside each NAME on other file systems.
+    known = path.suffix.lower() in IMAGE_SUFFIXES | more_suffixes
+    return known and not path.name.startswith("._")
 
 
 def decode_image(
@@ -89,9 +104,10 @@ def decode_image(
         VHeatIRError: not an image of a supported format, damaged, truncated or too large, or its
             pixels have neither 8 nor 16 bits.
     """
-    truncated = True
+    truncated, tags = True, dict[int, Any]()
     try:
         with open_header(data, name, max_pixels) as header:
+            tags = dict(getattr(header, "tag_v2", {}))
             truncated = _is_truncated(data, header.format)
     except VHeatIRError:
         raise
@@ -105,6 +121,30 @@ def decode_image(
         )
     if image.dtype not in (np.uint8, np.uint16):
         raise VHeatIRError(f"{name} has {image.dtype} pixels: convert it to 8 or 16 bits")
+    if image.dtype == np.uint16 and image.ndim == 3 and tags.get(_PLANES) == _SEPARATE:
+        # OpenCV reads one plane, and returns uninitialised memory for the others.
+        raise VHeatIRError(
+            f"{name} is a 16-bit TIFF with separate colour planes, which is not supported: save it "
+            "with interleaved channels, or as PNG"
+        )
+    return _to_full_range(image, data, tags)
+
+
+def _to_full_range(
+    image: NDArray[np.generic], data: bytes, tags: dict[int, Any]
+) -> NDArray[np.generic]:
+    """Apply what OpenCV ignores: the maximum value of PNM, inverted and premultiplied TIFF."""
+    white = 255 if image.dtype == np.uint8 else 65_535
+    header = _PNM_HEADER.match(data)
+    if header is not None and 0 < (largest := int(header[3])) != white:
+        scaled = (image.astype(np.uint64) * white + largest // 2) // largest
+        return scaled.clip(0, white).astype(image.dtype)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and image.dtype == np.uint16:
+        return white - image
+    if tags.get(_EXTRA_SAMPLES) == _PREMULTIPLIED and image.shape[2:] == (4,):
+        colors, alpha = image[..., :3].astype(np.uint64), image[..., 3:].astype(np.uint64)
+        colors = (colors * white + alpha // 2) // np.maximum(alpha, 1)
+        return np.concatenate([colors.clip(0, white).astype(image.dtype), image[..., 3:]], axis=2)
     return image
 
 
@@ -130,12 +170,22 @@ def _is_truncated(data: bytes, fmt: str | None) -> bool:
     OpenCV pads a truncated JPEG with gray (before release 5), and allocates the stated length of a
     PNG chunk, up to 4 GB, before it notices that the file is shorter.
     """
-    if fmt == "JPEG":
-        return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
+    if fmt in ("JPEG", "MPO"):
+        return not _has_jpeg_end(data)
     if fmt != "PNG":
         return False
     kind, _, end = [(b"", 0, 0), *png_chunks(data)][-1]
     return kind != b"IEND" or end > len(data)
+
+
+def _has_jpeg_end(data: bytes) -> bool:
+    """Whether a JPEG's own end marker is there; other data, such as a video, may follow it."""
+    at = 2
+    while (found := _JPEG_MARKER.search(data, at)) is not None:
+        if found[1] == _JPEG_END:
+            return True
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return False
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -252,15 +302,17 @@ def write_bytes_atomically(path: StrPath, data: bytes) -> None:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    # The longest file names have 255 bytes. Not mkstemp, whose files have another mode: reading the
+    # umask to correct it would change the umask of other threads.
+    start = os.fsdecode(os.fsencode(target.name)[:_TEMPORARY_START])
+    temporary = target.with_name(f".{start}.{secrets.token_hex(6)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    handle = os.open(temporary, flags, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)

@@ -42,6 +42,8 @@ Pixels = NDArray[np.uint8]
 _LARGEST_SCALE = 4.5
 _SCALED, _NOISY, _RECOMPRESSED, _WEAK_JPEG = 0.8, 0.6, 0.15, 0.8
 _INTERPOLATIONS = (cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_LINEAR)
+THRESHOLDS_COLOR = (0.1, 0.15, 0.2, 0.23, 0.3, 0.4, 0.5, 0.8)
+THRESHOLDS_GRAY = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 HEADER = ["threshold", "mean regret", "to photo", "regret, no noise", "regret, noise"]
 
 
@@ -84,7 +86,7 @@ def rows(samples: Sequence[dict[str, Any]], gray: bool) -> list[list[str]]:
     gain = np.array([sample["photo"] - sample["jpeg"] for sample in samples])  # of photo, in dB
     noisy = np.array([sample["strength"] > 0 for sample in samples])
     found = []
-    for threshold in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8) if gray else (0.1, 0.15, 0.2, 0.23, 0.3, 0.4, 0.5, 0.8):
+    for threshold in THRESHOLDS_GRAY if gray else THRESHOLDS_COLOR:
         chosen = scores >= threshold
         regret = np.where(chosen, np.maximum(-gain, 0), np.maximum(gain, 0))
         parts = [regret[m].sum() / max(m.sum(), 1) for m in (~noisy, noisy)]

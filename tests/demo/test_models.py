@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,17 @@ def test_only_the_last_two_stay_in_memory(weights: dict[str, Path]) -> None:
     for label in ours[1:]:
         catalogue.restorer(label)
     assert catalogue.restorer(ours[0]) is not first
+
+
+def test_a_file_that_was_replaced_is_loaded_again(weights: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(weights["sigma15"].read_bytes())
+    catalogue = Catalogue([path], "cpu")
+    label = next(label for label, entry in catalogue.entries.items() if entry.path == path)
+    first = catalogue.restorer(label)
+    assert catalogue.restorer(label) is first
+    os.utime(path, ns=(1, 1))
+    assert catalogue.restorer(label) is not first
 
 
 def test_the_same_file_is_listed_once(weights: dict[str, Path]) -> None:

@@ -66,6 +66,15 @@ def test_an_image_without_damage_comes_back_as_it_was(auto: AutoRestorer) -> Non
     result = auto.restore_detailed(flat)
     assert result.choice is not None and result.choice.model is None
     assert np.array_equal(result.image, flat)
+    result.image[:] = 0  # a copy, as all results
+    assert flat.min() == 90
+    tensor = torch.full((1, 3, 64, 64), 0.5)
+    auto.restore(tensor).zero_()
+    assert tensor.min() == 0.5
+    with pytest.raises(VHeatIRError, match="strength"):
+        auto.restore(flat, strength=999)
+    with pytest.raises(VHeatIRError, match="precision 'fp16': allowed: auto, float32"):
+        Restorer("auto", "cpu", precision="fp16")  # type: ignore[arg-type]
 
 
 def test_a_file_tells_its_jpeg_quality(auto: AutoRestorer, tmp_path: Path) -> None:

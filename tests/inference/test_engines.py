@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -17,7 +18,7 @@ from vheatir.image_io import read_image, write_image
 from vheatir.inference.jobs import Settings, plan
 from vheatir.inference.manifest import Manifest
 from vheatir.inference.ray_engine import run_ray
-from vheatir.weights import save_weights
+from vheatir.weights import load_weights, save_weights
 
 NAMES = [f"{index:02}.png" for index in range(16)]
 
@@ -165,3 +166,37 @@ def test_ray_loses_nothing_when_a_worker_is_killed(folder: Path, model: str) -> 
     states = {outcome.job.name.rpartition("/")[2]: outcome.state for outcome in outcomes}
     assert states == {**dict.fromkeys(NAMES, "restored"), "bad.png": "failed"}
     assert_restored(folder / "out", NAMES)
+
+
+def test_resume_with_a_file_that_is_gone(folder: Path, run: Any) -> None:
+    assert run("--resume")[0] == 0
+    (folder / "in/03.png").unlink()
+    (folder / "in/03.png").symlink_to(folder / "nowhere.png")
+    status, said = run("--resume")
+    assert status == 1 and "03.png: failed: cannot be opened: No such file" in said
+    assert "15 already done, 1 failed" in said
+
+
+def test_resume_on_a_full_disk_fails_image_by_image(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Manifest, "begin", full)
+    status, said = run("--resume")
+    assert status == 1 and "00.png: failed: No space left on device" in said and "16 failed" in said
+
+
+def test_resume_with_other_weights_of_the_same_name(
+    folder: Path, run: Any, model: str, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(Path(model).read_bytes())
+    assert "16 restored" in run("--resume", "--model", str(own))[1]
+    assert "16 already done" in run("--resume", "--model", str(own))[1]
+    loaded = load_weights(own)
+    loaded.network.conv_last.bias.data.fill_(0)  # type: ignore[union-attr]
+    save_weights(own, loaded.network, {"task": "denoise_gray", "level": [0, 55], "name": "tiny"})
+    assert "16 restored" in run("--resume", "--model", str(own))[1]
+    assert read_image(folder / "out/05.png").max() <= 51

@@ -150,6 +150,13 @@ def test_pil_images_keep_their_mode_and_metadata(mode: str) -> None:
     np.testing.assert_array_equal(np.asarray(out), array)
 
 
+def test_inks_come_back_as_rgb_without_their_profile() -> None:
+    image = Image.new("CMYK", (40, 40), (10, 20, 30, 0))
+    image.info["icc_profile"] = b"a profile for four inks"
+    out = make_restorer(Plain(3)).restore(image)
+    assert out.mode == "RGB" and "icc_profile" not in out.info
+
+
 def test_palettes_come_back_as_colours() -> None:
     rgb = Image.fromarray(np.full((4, 6, 3), (10, 200, 30), np.uint8))
     out = make_restorer(Plain(3)).restore(rgb.convert("P", palette=Image.Palette.ADAPTIVE))

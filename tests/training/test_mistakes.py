@@ -165,6 +165,9 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_damaged_image_is_named(tiny: Any, capfd: pytest.CaptureFixture[str]) -> None:
     (tiny.folder / "clean" / "x.png").write_bytes(b"no image")
-    assert "x.png' cannot be read as an image" in error(tiny, capfd)
+    for workers in (0, 1):
+        said = error(tiny, capfd, f"datasets:train:num_worker_per_gpu={workers}")
+        assert "x.png' cannot be read as an image" in said
+        assert "Traceback" not in said and said.count("error: ") == 1
     write_image(tiny.folder / "clean" / "x.png", np.zeros((45, 55), np.uint8))
     assert tiny.run("train:total_iter=1") == 0  # a gray image among colour images

@@ -268,6 +268,18 @@ def test_a_mistake_is_blamed_on_the_file_it_is_in(tmp_path: Path) -> None:
 # --- YAML
 
 
+def test_mappings_merged_twice(tmp_path: Path) -> None:
+    text = (
+        f"extends: {QUICKSTART}\nname: merged\n"
+        "train:\n  optim_g: &adam {type: Adam, lr: 1e-3}\n"
+        "  scheduler: &cosine {type: Cosine, lr_min: 0}\n"
+        "datasets:\n  train: &set {dataroot_gt: bundled}\n"
+        "  val: {<<: *set, name: a}\n  val_2: {<<: *set, name: b}\n"
+    )
+    options = load_options(write(tmp_path / "merged.yml", text))
+    assert [each.name for each in options.datasets.val_sets.values()] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -86,6 +86,15 @@ def test_changed_options_are_named(tiny: Any, capfd: Any) -> None:
     assert text.count(" changed: ") == 2
 
 
+def test_changed_options_of_the_optimiser_are_used(tiny: Any) -> None:
+    assert tiny.run("train:total_iter=2") == 0
+    changed = ("train:optim_g:weight_decay=0.3", "train:optim_g:betas=[0.5,0.9]")
+    assert tiny.run("train:total_iter=4", *changed, resume=True) == 0
+    groups = tiny.state(4)["model"]["optimizer"]["param_groups"]
+    assert {tuple(group["betas"]) for group in groups} == {(0.5, 0.9)}
+    assert 0.3 in {group["weight_decay"] for group in groups}
+
+
 def test_state_of_another_network_is_refused(tiny: Any, capfd: Any) -> None:
     assert tiny.run("train:total_iter=2") == 0
     assert tiny.run("network_g:embed_dim=16", resume=True) == 2

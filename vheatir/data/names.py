@@ -30,10 +30,11 @@ class NameList:
         for entry in entries:
             is_list = entry.endswith(".txt")
             for item in read_lines(Path(entry), "list of file names") if is_list else [entry]:
-                if _WILDCARDS & set(item):
-                    self._patterns.append(item)
+                name = PurePath(item).name
+                if _WILDCARDS & set(name):
+                    self._patterns.append(name)
                 else:
-                    self._names.update((item, PurePath(item).stem))
+                    self._names.update((name, PurePath(name).stem))
 
     def __contains__(self, name: str) -> bool:
         """Whether an image is listed, given its path or its LMDB key, which has no suffix."""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 from vheatir import _paths, zoo
@@ -69,7 +69,8 @@ class Catalogue:
         #: Weights given on the command line, which are listed first.
         self.given = [Path(path) for path in weights]
         self._lock = threading.Lock()
-        self._load = lru_cache(_KEPT_IN_MEMORY)(partial(Restorer, device=device))
+        # by path and time of change: a training may replace the file
+        self._load = lru_cache(_KEPT_IN_MEMORY)(lambda path, changed: Restorer(path, device))
         self._speeds: dict[Path, float] = {}
         self.entries: dict[str, Entry] = {}
         self.refresh()
@@ -179,7 +180,8 @@ class Catalogue:
     def restorer(self, label: str | None) -> Restorer:
         """Return the model called ``label``, loaded; the last two used stay in memory."""
         with self._lock:  # so that two requests do not load it twice
-            return self._load(self.entry(label).path)
+            path = self.entry(label).path
+            return self._load(path, path.stat().st_mtime_ns if path.exists() else None)
 
 
 def _quickstart() -> list[Path]:

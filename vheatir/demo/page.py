@@ -12,6 +12,7 @@ from pathlib import Path
 
 import gradio as gr
 from gradio import processing_utils
+from PIL import Image
 from starlette.middleware import Middleware
 
 from vheatir.demo import Settings, benchmarks
@@ -42,6 +43,8 @@ def serve(settings: Settings) -> None:
         VHeatIRError: bad or no weight files, or an address that cannot be bound.
     """
     folder = _upload_folder()
+    # max_pixels may be larger than Pillow's own limit.
+    Image.MAX_IMAGE_PIXELS = max(settings.max_pixels, Image.MAX_IMAGE_PIXELS or 0)
     panel = ResultPanel(settings)
     page = build_page(settings, panel)
     page.queue(max_size=settings.queue)

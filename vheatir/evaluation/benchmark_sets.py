@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vheatir.bundled import heldout_photographs
 from vheatir.colors import to_color_mode
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import IMAGE_SUFFIXES, StrPath, list_images, read_image
+from vheatir.image_io import StrPath, is_image_name, list_images, read_image
 from vheatir.tasks import TASKS, Task
 
 BUNDLED = "bundled"
@@ -207,7 +207,7 @@ def find_test_sets(folder: StrPath, task: Task) -> list[BenchmarkSet]:
         folders = [root / name for name in task.benchmark_sets if _has_images(root / name)]
     elif root.name in PUBLISHED_SETS:
         folders = [root] if root.name in task.benchmark_sets else []
-    elif (can_be_paired and _looks_paired(root)) or any(map(_is_image, root.iterdir())):
+    elif (can_be_paired and _looks_paired(root)) or any(map(is_image_name, root.iterdir())):
         folders = [root]
     elif not (folders := [path for path in sorted(root.iterdir()) if _has_images(path)]):
         raise VHeatIRError(f"data folder {str(root)!r} contains no images: give one with {advice}")
@@ -221,7 +221,7 @@ def find_test_sets(folder: StrPath, task: Task) -> list[BenchmarkSet]:
 
 
 def _looks_paired(folder: Path) -> bool:
-    names = [path.stem.lower() for path in folder.iterdir() if _is_image(path)]
+    names = [path.stem.lower() for path in folder.iterdir() if is_image_name(path)]
     return (folder / _NOISY).is_dir() or all(
         any(name.endswith(end) for name in names) for end in (_REAL, _MEAN)
     )
@@ -231,7 +231,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     """Return the images below a folder, by name without suffix."""
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if _is_image(path) and path.is_file():
+        if is_image_name(path) and path.is_file():
             if path.stem in found:
                 raise VHeatIRError(
                     f"{str(folder)!r} contains two images called {path.stem!r}: remove one of them"
@@ -241,8 +241,4 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _has_images(folder: Path) -> bool:
-    return folder.is_dir() and any(map(_is_image, folder.rglob("*")))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    return folder.is_dir() and any(map(is_image_name, folder.rglob("*")))

@@ -27,7 +27,7 @@ from vheatir.evaluation.methods import Method, bm3d_method, model_method, tell_a
 from vheatir.evaluation.protocol import Measured, measure
 from vheatir.evaluation.published import published_records
 from vheatir.evaluation.records import Record
-from vheatir.evaluation.tables import print_task, save_results
+from vheatir.evaluation.tables import check_writable, print_task, save_results
 from vheatir.hardware import pick_device
 from vheatir.image_io import write_image
 from vheatir.plugins import import_modules
@@ -104,7 +104,8 @@ def run(arguments: argparse.Namespace, training: TrainingRun | None = None) -> l
     records: list[Record] = []
     remarks = {plan.task.name: plan.remarks for plan in plans}
     footer = _footer(arguments)
-    files = save_results(folder, records, remarks, footer)  # check now that the folder is writable
+    check_writable(folder)
+    files: list[Path] = []
     total = sum(len(test_set) * len(plan.rows()) for plan in plans for test_set in plan.test_sets)
     with progress.Progress(
         progress.TextColumn("{task.description}", markup=False),
@@ -119,7 +120,7 @@ def run(arguments: argparse.Namespace, training: TrainingRun | None = None) -> l
         for plan in plans:
             own = measure_plan(plan, images, bar)
             records += own
-            save_results(folder, records, remarks, footer)
+            files = save_results(folder, records, remarks, footer)
             bar.stop()  # keeps it out of the table
             print_task(out, own, plan.remarks)
             bar.start()

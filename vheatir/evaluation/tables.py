@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -148,6 +149,17 @@ def to_csv(records: Iterable[Record]) -> str:
 def to_json(records: Iterable[Record]) -> str:
     """Return the records as a JSON list; unknown or infinite values are null."""
     return json.dumps([each.as_dict() for each in records], indent=1, allow_nan=False) + "\n"
+
+
+def check_writable(folder: StrPath) -> None:
+    """Raise VHeatIRError unless files can be written to ``folder``, which is created."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise VHeatIRError(
+            f"results cannot be written to {str(folder)!r} ({error.strerror}): give another --out"
+        ) from None
 
 
 def save_results(

@@ -57,6 +57,7 @@ FORMAT_OF_SUFFIX = {
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L"})
 _JPEG_START, _PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _JPEG_QUALITY = 95
+_JPEG_LARGEST = {"exif": 65_533, "xmp": 65_504}  # bytes that fit into a segment of a JPEG file
 _ORIENTATION = 0x0112
 _WIDTH, _HEIGHT = 0xA002, 0xA003  # of the image, in the EXIF block
 # The first directory of a TIFF also has the layout of its strips: keep descriptive tags only.
@@ -218,6 +219,9 @@ def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> byt
         kept = {"exif": metadata.exif, "xmp": metadata.xmp}
         if fmt == "webp":
             return _encode_with_pillow(pixels, "WEBP", metadata, lossless=True, exact=True, **kept)
+        kept = {
+            key: value for key, value in kept.items() if len(value or b"") <= _JPEG_LARGEST[key]
+        }
         return _encode_with_pillow(
             pixels, "JPEG", metadata, quality=_JPEG_QUALITY, subsampling=0, **kept
         )
@@ -340,8 +344,10 @@ def _decode(
         pixels = decode_image(data, name, max_pixels)
         if mode in ("LA", "PA") and pixels.ndim == 3 and pixels.shape[2] == 4:
             pixels = np.ascontiguousarray(pixels[:, :, [0, 3]])
-    elif mode in ("1", "P", "PA"):
-        target = "L" if mode == "1" else "RGBA" if image.has_transparency_data else "RGB"
+    elif mode in ("1", "P", "PA") or (mode in ("L", "RGB") and image.has_transparency_data):
+        target = "L" if mode == "1" else "RGB"
+        if image.has_transparency_data:
+            target = "LA" if mode == "L" else "RGBA"
         pixels = np.array(image.convert(target))
     else:
         pixels = np.array(image)
@@ -487,6 +493,8 @@ def _encode_deep_tiff(pixels: NDArray[Any], metadata: Metadata) -> bytes:
     """Encode 16-bit colours, which Pillow cannot; keeps only the descriptive texts of EXIF."""
     import tifffile
 
+    if pixels.shape[2] == 2:  # neither Pillow nor OpenCV reads gray with alpha of 16 bits
+        pixels = pixels[:, :, [0, 0, 0, 1]]
     tags: list[tuple[int, str, int, Any, bool]] = [
         (tag, "s", 0, value, True)
         for tag, value in _load_exif(metadata.exif).items()
@@ -498,9 +506,9 @@ def _encode_deep_tiff(pixels: NDArray[Any], metadata: Metadata) -> bytes:
     tifffile.imwrite(
         out,
         pixels,
-        photometric="minisblack" if pixels.shape[2] == 2 else "rgb",
+        photometric="rgb",
         planarconfig="contig",
-        extrasamples=["unassalpha"] if pixels.shape[2] in (2, 4) else None,
+        extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
         compression="zlib",
         predictor=False,
         iccprofile=metadata.icc,

@@ -125,7 +125,10 @@ def _unpack_pil(image: Image.Image) -> Unpacked:
     def repack(restored: Tensor, strength: Strength = _FULL_STRENGTH) -> Image.Image:
         result = Image.fromarray(parts.repack(restored, strength))
         # EXIF (including the orientation, which is not applied), ICC profile, resolution.
-        result.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        dropped = {"transparency"}
+        if image.mode in ("CMYK", "LAB"):  # the result is RGB
+            dropped.add("icc_profile")
+        result.info = {key: value for key, value in image.info.items() if key not in dropped}
         return result
 
     return Unpacked(parts.colors, repack)

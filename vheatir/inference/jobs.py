@@ -17,7 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from vheatir.errors import UnsupportedImageError, VHeatIRError
-from vheatir.image_io import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images, write_bytes_atomically
+from vheatir.image_io import (
+    HEIF_SUFFIXES,
+    IMAGE_SUFFIXES,
+    is_image_name,
+    list_images,
+    write_bytes_atomically,
+)
 from vheatir.inference.estimate import color_channels
 from vheatir.inference.files import (
     FORMAT_OF_SUFFIX,
@@ -156,21 +162,26 @@ def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]
     path = Path(given)
     if path.is_dir():
         below = Path() if alone else Path(path.resolve().name)
-        resolved_out, root = out.resolve(), path.resolve()
-        # Earlier results inside the input folder are not inputs.
-        own = resolved_out if resolved_out != root else None
-        images = [p for p in list_images(path, _EXTRA_SUFFIXES) if own not in p.resolve().parents]
+        images = _without_results(list_images(path, _EXTRA_SUFFIXES), path, out)
         return [(each, below / each.relative_to(path)) for each in images]
     if path.exists():
         return [(path, Path(path.name))]
     if glob.has_magic(given):
         root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
-        files = [p for p in matches if p.is_file() and p.suffix.lower() in _SUFFIXES]
-        if files:
+        files = [p for p in matches if p.is_file() and is_image_name(p, _EXTRA_SUFFIXES)]
+        if files := _without_results(files, root, out):
             return [(each, each.relative_to(root)) for each in files]
         raise VHeatIRError(f"{given!r} matches no image: check the pattern")
     raise VHeatIRError(f"{given!r} does not exist: give a file, a folder, a pattern or -")
+
+
+def _without_results(images: list[Path], root: Path, out: Path) -> list[Path]:
+    """Leave out earlier results, where the output folder is inside the input folder."""
+    results = out.resolve()
+    if root.resolve() not in results.parents:
+        return images
+    return [path for path in images if results not in path.resolve().parents]
 
 
 @dataclass(frozen=True)
@@ -365,11 +376,14 @@ def run_local(
     """
 
     def work(job: Job) -> Outcome:
-        may_replace = manifest is not None and manifest.begin(job)
         each = None if report is None else lambda done, total: report(job, done, total)
-        outcome = runner.attempt(job, each, may_replace)
-        if manifest is not None:
-            manifest.finish(outcome)
+        try:
+            may_replace = manifest is not None and manifest.begin(job)
+            outcome = runner.attempt(job, each, may_replace)
+            if manifest is not None:
+                manifest.finish(outcome)
+        except OSError as error:  # of the manifest: a full disk, for example
+            return Outcome(job, "failed", f"failed: {error.strerror or error}")
         return outcome
 
     if workers == 1:

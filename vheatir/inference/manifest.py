@@ -41,6 +41,8 @@ class Manifest:
         self._lock = threading.Lock()
         others = ("overwrite", "device", "imports")
         relevant = {k: v for k, v in asdict(settings).items() if k not in others}
+        if settings.model is not None and os.path.isfile(settings.model):
+            relevant["weights"] = hashlib.sha256(Path(settings.model).read_bytes()).hexdigest()
         if settings.backend == "torch":
             del relevant["backend"]  # as in records from before there was a choice
         self._settings = hashlib.sha256(json.dumps(relevant).encode()).hexdigest()[:16]
@@ -59,6 +61,8 @@ class Manifest:
     def is_done(self, job: Job) -> bool:
         """Whether the unchanged source was restored with these settings and the output exists."""
         found = self._records.get(self._key(job))
+        if found is None or job.source is None or not job.source.is_file():
+            return False
         return found == self._record(job, "done") and all(path.is_file() for path in job.outputs)
 
     def begin(self, job: Job) -> bool:

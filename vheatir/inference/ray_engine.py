@@ -7,6 +7,8 @@ import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from PIL import Image
+
 from vheatir.errors import VHeatIRError
 from vheatir.inference.jobs import Job, Outcome, Runner, Settings
 from vheatir.inference.manifest import Manifest
@@ -84,6 +86,7 @@ class _Worker:
     """Ray actor that holds one model."""
 
     def __init__(self, settings: Settings) -> None:
+        Image.MAX_IMAGE_PIXELS = None  # settings.max_pixels applies instead
         self._runner = Runner(settings)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

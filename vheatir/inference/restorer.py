@@ -429,6 +429,8 @@ class AutoRestorer(Restorer):
         imports: Sequence[str] = (),
         load: Callable[[str], Restorer] | None = None,
     ) -> None:
+        if precision not in ("auto", *_PRECISIONS):
+            raise VHeatIRError(f"precision {precision!r}: allowed: auto, {', '.join(_PRECISIONS)}")
         self.device = _pick_device(device, backend)
         if imports:
             import_modules(imports)
@@ -461,6 +463,7 @@ class AutoRestorer(Restorer):
         began = time.perf_counter()
         if level is not None:
             raise VHeatIRError("Restorer('auto') takes no level: name a model, or omit the level")
+        parse_strength(options.get("strength", 100))  # also where nothing is to be restored
         quality = None
         if isinstance(image, (str, os.PathLike)):
             photograph = read_photograph_file(image)
@@ -474,7 +477,8 @@ class AutoRestorer(Restorer):
         choice, restorer, level = self.choose(colors[0].permute(1, 2, 0).cpu().numpy(), quality)
         if restorer is None:
             seconds = time.perf_counter() - began
-            return Restoration(image, None, False, None, seconds, False, choice)
+            copied = image.clone() if isinstance(image, Tensor) else image.copy()
+            return Restoration(copied, None, False, None, seconds, False, choice)
         result = restorer.restore_detailed(image, level, **options)
         seconds = time.perf_counter() - began
         estimated = result.level is not None

@@ -74,7 +74,8 @@ class Experiment:
         remove_unfinished(self.root)
         logs = sorted(self.root.glob(f"train_{self.options.name}_*.log"))
         new = self.root / f"train_{self.options.name}_{stamp}.log"
-        handler = logging.FileHandler(logs[-1] if logs else new)  # a resumed run appends to its log
+        # a resumed run appends to its log
+        handler = logging.FileHandler(logs[-1] if logs else new, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
         log.addHandler(handler)
         text = yaml.safe_dump(self.options.dump(), sort_keys=False, allow_unicode=True)

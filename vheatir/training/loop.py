@@ -315,6 +315,8 @@ class Trainer:
     def _next_batch(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
         try:
             return next(batches)
+        except VHeatIRError as error:  # from a loader worker: after its traceback
+            raise VHeatIRError(str(error).strip().rpartition("VHeatIRError: ")[2]) from None
         except RuntimeError as error:
             # A job scheduler's SIGTERM may reach the loader workers before this process.
             time.sleep(0.5)

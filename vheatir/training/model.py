@@ -202,7 +202,11 @@ class RestorationModel:
         """Load the result of :meth:`state_dict`."""
         self.net_g.load_state_dict(state["network"])
         self.net_g_ema.load_state_dict(state["ema"])
+        groups = self.optimizer.param_groups
+        options = [{k: v for k, v in g.items() if k not in ("params", "lr")} for g in groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, options, strict=True):
+            group.update(own)  # the options of this run, which may differ from those saved
 
     def _image(self, image: Tensor) -> Tensor:
         image = in_unit_range(image.to(self.device, non_blocking=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -112,7 +112,9 @@ class _Loader(yaml.SafeLoader):
     PyYAML follows YAML 1.1, where ``1e-3`` is a string and ``4:2:0`` the number 14520.
     """
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    # While composing: constructing a mapping that is merged (<<) elsewhere may add its keys twice.
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -124,7 +126,7 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
                 )
             seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 _NUMBERS = {
