@@ -281,6 +281,39 @@ def test_patterns(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert files == ["x/1.png", "y/2.png"]
 
 
+def test_an_unchanged_jpeg_is_not_compressed_again(tmp_path: Path, tiny: str, capsys) -> None:
+    page = np.full((96, 128, 3), 255, np.uint8)
+    page[20:24, 10:100] = 0
+    write_image(tmp_path / "page.png", page)
+    with Image.open(tmp_path / "page.png") as image:
+        image.save(tmp_path / "page.jpg", quality=85)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image.save(tmp_path / "turned.jpg", quality=85, exif=exif)
+    for name in ("page", "turned"):
+        given = ["restore", str(tmp_path / f"{name}.jpg"), "-o", str(tmp_path / f"{name}_out.jpg")]
+        assert cli.main([*given, "--device", "cpu"]) == 0
+        assert "left unchanged" in capsys.readouterr().err
+    assert (tmp_path / "page_out.jpg").read_bytes() == (tmp_path / "page.jpg").read_bytes()
+    assert read_image(tmp_path / "turned_out.jpg").shape == (128, 96, 3)
+
+
+def test_names_are_printed_without_control_characters(tmp_path: Path, run: Any) -> None:
+    write_image(tmp_path / "in" / "a\x1b[31m.png", CLEAN)
+    assert run(tmp_path / "in", "-o", tmp_path / "out")[0] == 0
+    status, said = run(tmp_path / "in", "-o", tmp_path / "out")
+    assert status == 1 and "a?[31m.png exists" in said and "\x1b" not in said
+
+
+def test_a_shard_without_an_image_makes_no_folder_of_the_output(tmp_path: Path, run: Any) -> None:
+    write_image(tmp_path / "a.png", CLEAN)
+    target = tmp_path / "out.png"
+    assert run(tmp_path / "a.png", "-o", target, "--resume", "--shard", "2/2")[0] == 0
+    assert not target.exists()
+    assert run(tmp_path / "a.png", "-o", target, "--resume", "--shard", "1/2")[0] == 0
+    assert_brightened(target, CLEAN)
+
+
 def test_results_that_match_the_pattern_are_not_inputs(
     tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,8 +135,8 @@ def _to_full_range(
 ) -> NDArray[np.generic]:
     """Apply what OpenCV ignores: the maximum value of PNM, inverted and premultiplied TIFF."""
     white = 255 if image.dtype == np.uint8 else 65_535
-    header = _PNM_HEADER.match(data)
-    if header is not None and 0 < (largest := int(header[3])) != white:
+    largest = largest_of_pnm(data)
+    if largest not in (None, 0, white):
         scaled = (image.astype(np.uint64) * white + largest // 2) // largest
         return scaled.clip(0, white).astype(image.dtype)
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and image.dtype == np.uint16:
@@ -146,6 +146,12 @@ def _to_full_range(
         colors = (colors * white + alpha // 2) // np.maximum(alpha, 1)
         return np.concatenate([colors.clip(0, white).astype(image.dtype), image[..., 3:]], axis=2)
     return image
+
+
+def largest_of_pnm(data: bytes) -> int | None:
+    """Return the value that means white in a PGM or PPM file; None for other data."""
+    header = _PNM_HEADER.match(data)
+    return int(header[3]) if header is not None else None
 
 
 def decode_with_opencv(data: bytes) -> NDArray[np.generic] | None:
@@ -304,7 +310,9 @@ def write_bytes_atomically(path: StrPath, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # The longest file names have 255 bytes. Not mkstemp, whose files have another mode: reading the
     # umask to correct it would change the umask of other threads.
-    start = os.fsdecode(os.fsencode(target.name)[:_TEMPORARY_START])
+    start = target.name
+    while len(os.fsencode(start)) > _TEMPORARY_START:  # whole characters
+        start = start[:-1]
     temporary = target.with_name(f".{start}.{secrets.token_hex(6)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     handle = os.open(temporary, flags, 0o666)

@@ -43,7 +43,8 @@ _HELP = {
     ".safetensors file, a .pth file from BasicSR, a folder in the Hub's form, or hf://org/name on "
     "the Hugging Face Hub (default: the default for the task, gray or colour)",
     "--format": "output format (default: that of the input if it can be written; jpg for 8-bit "
-    "HEIC and AVIF; else png); jpg has quality 95, the others are lossless",
+    "HEIC and AVIF; else png, as for standard input into a folder); jpg has quality 95, the others "
+    "are lossless",
     "--overwrite": "replace existing files (default: skip them)",
     "--compare": "also write NAME.compare.png with before and after side by side",
     "--tile": "process in tiles of at most N x N pixels; auto chooses by image size and available "
@@ -112,6 +113,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from vheatir.inference.manifest import Manifest, pick_shard
 
     jobs = plan(arguments.inputs, arguments.output, arguments.format, arguments.compare)
+    to_file = [job.target for job in jobs] == [Path(arguments.output)]
     whole, given = arguments.strength, (arguments.luma, arguments.chroma)
     arguments.strength = tuple(whole if each is None else each for each in given)
     settings = Settings(**{each.name: getattr(arguments, each.name) for each in fields(Settings)})
@@ -123,7 +125,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if any(job.source is None or job.target is None for job in jobs):
             raise VHeatIRError("--resume requires files, not the standard input or output")
         out = Path(arguments.output)
-        folder = out.parent if [job.target for job in jobs] == [out] else out
+        folder = out.parent if to_file else out
         manifest = Manifest(folder, settings, arguments.shard)
         left = [job for job in jobs if not manifest.is_done(job)]
         done, jobs = len(jobs) - len(left), left

@@ -38,3 +38,26 @@ def test_strength_of_a_batch(
     )
     with pytest.raises(gr.Error, match="0 .*150"):
         tab.run([str(tmp_path / "a.png")], luma=151)
+
+
+def test_names_in_the_archive_differ_in_more_than_case(
+    tmp_path: Path, weights: dict[str, Path], photograph: np.ndarray[Any, Any]
+) -> None:
+    for name in ("a/IMG.png", "b/img.PNG"):
+        write_image(tmp_path / "x.png", photograph[:16, :16])
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / "x.png").rename(tmp_path / name)
+    tab = BatchTab(Catalogue([weights["all_levels"]], "cpu"), 10**6)
+    archive, _ = tab.run([str(tmp_path / "a/IMG.png"), str(tmp_path / "b/img.PNG")], "Noise", "PNG")
+    assert archive is not None
+    with zipfile.ZipFile(archive) as opened:
+        assert opened.namelist() == ["IMG.png", "img_2.png"]
+
+
+def test_advice_is_about_the_page(
+    tmp_path: Path, weights: dict[str, Path], photograph: np.ndarray[Any, Any]
+) -> None:
+    write_image(tmp_path / "a.png", np.dstack([photograph, photograph[..., 0]])[:16, :16])
+    tab = BatchTab(Catalogue([weights["all_levels"]], "cpu"), 10**6)
+    archive, report = tab.run([str(tmp_path / "a.png")], "Noise", "JPEG")
+    assert archive is None and "choose the output format png" in report

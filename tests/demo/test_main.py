@@ -113,6 +113,9 @@ def test_a_port_in_use_ends_with_one_line(tmp_path: Path, weights: dict[str, Pat
     assert result.returncode == 2
     assert f"error: cannot listen on 127.0.0.1, port {port}" in result.stderr
     assert "Traceback" not in result.stderr
+    result = run(ROOT / "app.py", "--no-browser", "--port", "99999", cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("Traceback")) == (2, 0)
+    assert "error: cannot listen on 127.0.0.1, port 99999" in result.stderr
 
 
 def test_the_api_from_a_client(
@@ -136,6 +139,11 @@ def test_the_api_from_a_client(
                 client_module.handle_file(tmp_path / "photo.png"), label, luma=151,
                 api_name="/restore",
             )  # fmt: skip
+        _, table, _, _ = client.predict(
+            client_module.handle_file(tmp_path / "photo.png"), "Cat", "JPEG", 80, "Non-local means",
+            api_name="/try_clean",
+        )  # fmt: skip
+        assert "quality 80" in table
         endpoints = client.view_api(return_format="dict")["named_endpoints"]
     finally:
         client.close()

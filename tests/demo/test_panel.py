@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from tests.demo.test_page import downloaded, restore, upload
 from tests.demo.test_tabs import open_tab
@@ -27,11 +28,14 @@ from vheatir.demo import Settings  # noqa: E402
 from vheatir.demo.panel import LOUPE, ResultPanel  # noqa: E402
 
 
-def request_of(session: str | None, path: str = "/gradio_api/queue/join") -> Any:
+def request_of(session: str | None, path: str = "/gradio_api/queue/join", user: str = "app") -> Any:
     from starlette.requests import Request
 
-    scope = {"type": "http", "path": path, "headers": [], "server": ("demo", 80), "scheme": "http",
-             "query_string": b""}  # fmt: skip
+    headers = [(b"x-gradio-user", user.encode())]
+    scope = {
+        "type": "http", "path": path, "headers": headers, "server": ("demo", 80), "scheme": "http",
+        "query_string": b"",
+    }  # fmt: skip
     return gr.Request(Request(scope), session_hash=session)
 
 
@@ -93,8 +97,44 @@ def test_calls_without_a_session_keep_nothing(
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     panel = ResultPanel(Settings())
     panel.show(request_of("an event", "/gradio_api/call/restore"), *images, (100, 100), "photo")
+    panel.show(request_of("a client", user="api"), *images, (100, 100), "photo")
     panel.show(None, *images, (100, 100), "photo")
     assert panel.store.size == 0
+
+
+def test_the_colour_profile_is_in_every_file(images: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    panel, mine = ResultPanel(Settings()), request_of("mine")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    files = [*panel.show(mine, *images, (100, 100), "photo", profile)]
+    (_, adjusted), _ = panel.adjust("details", 50, 50, mine)
+    loupes = panel.look(gr.SelectData(None, {"index": [9, 9], "value": None}), mine)
+    for file in (*files, adjusted, *loupes):
+        with Image.open(file) as image:
+            assert image.info["icc_profile"] == profile
+
+
+def test_a_slider_moved_while_restoring_counts(
+    images: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    before, restored = images
+    panel, mine = ResultPanel(Settings()), request_of("mine")
+    panel.show(mine, before, restored, (100, 100), "photo")
+    (_, shown), _ = panel.sync(0, 0, mine)
+    np.testing.assert_array_equal(decode_image(Path(shown).read_bytes()), before)
+    unmoved, button = panel.sync(0, 0, mine)
+    assert "value" not in unmoved and button.interactive
+
+    # A strength applied to a result that has been replaced meanwhile is not shown.
+    def restored_anew(*arguments: Any) -> Any:
+        panel.show(mine, before, restored.copy(), (100, 100), "new")
+        return apply_strength(*arguments)
+
+    monkeypatch.setattr("vheatir.demo.panel.apply_strength", restored_anew)
+    skipped = panel.adjust("details", 50, 50, mine)
+    assert all("value" not in each for each in skipped)
+    assert panel.store.get("mine").shown_file.endswith("new_restored.png")
 
 
 def test_the_loupe_takes_points_only(images: Any, tmp_path: Path, monkeypatch: Any) -> None:

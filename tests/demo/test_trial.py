@@ -17,7 +17,7 @@ from vheatir.inference import AutoRestorer, Restorer
 from vheatir.metrics import to_uint8
 from vheatir.tasks import TASKS
 
-pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
+gradio = pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
 
 from vheatir.demo.models import Catalogue  # noqa: E402
 from vheatir.demo.samples import DAMAGED, camera_noise  # noqa: E402
@@ -145,3 +145,13 @@ def test_the_samples_are_as_cameras_and_phones_write_them() -> None:
         assert image.format == "JPEG" and jpeg_quality(image.quantization) == 80
         assert image.size == photographs["coffee"].shape[1::-1]
     assert DAMAGED["Phone JPEG"]() == phone  # deterministic
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 64, 3), (5, 5)])
+def test_a_very_small_image_is_one_line(
+    tmp_path: Path, weights: dict[str, Path], shape: tuple[int, ...]
+) -> None:
+    write_image(tmp_path / "small.png", np.full(shape, 90, np.uint8))
+    tab = TrialTab(Catalogue(weights.values(), "cpu"), 10_000)
+    with pytest.raises(gradio.Error, match="too small to compare methods: give 8 × 8 pixels"):
+        tab.run(str(tmp_path / "small.png"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import tempfile
 import zipfile
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from vheatir.demo.shared import Tab, cached_file, reports_errors, strength_sliders, upload_files
+from vheatir.demo.shared import Tab, cached_path, reports_errors, strength_sliders, upload_files
 from vheatir.errors import VHeatIRError
 from vheatir.inference.files import default_suffix
 from vheatir.inference.jobs import Job, Runner, Settings
@@ -73,7 +72,9 @@ class BatchTab(Tab):
             max_pixels=self.max_pixels,
         )
         runner = Runner(settings, self.catalogue.for_task)
-        out, lines, done = io.BytesIO(), [], 0
+        lines, done = [], 0
+        # On disk: the results of a batch may need gigabytes.
+        out = cached_path("restored.zip")
         with (
             tempfile.TemporaryDirectory() as folder,
             zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive,  # images are compressed
@@ -87,6 +88,7 @@ class BatchTab(Tab):
                     message = runner.run(Job(path, target, label=path.name))
                 except (VHeatIRError, OSError, MemoryError) as error:
                     reason = str(error) if isinstance(error, VHeatIRError) else "cannot be read"
+                    reason = reason.replace("use --format", "choose the output format")
                     message = f"failed: {reason.removeprefix(path.name).strip()}"
                 else:
                     archive.write(target, _free_name(path.stem, suffix, archive.namelist()))
@@ -94,12 +96,14 @@ class BatchTab(Tab):
                     done += 1
                 lines.append(f"- {_escape(path.name)}: {_escape(message)}")
         summary = f"**{done} of {len(files)} restored.**\n\n" + "\n".join(lines)
-        return (cached_file(out.getvalue(), "restored.zip") if done else None), summary
+        return (str(out) if done else None), summary
 
 
 def _free_name(stem: str, suffix: str, taken: list[str]) -> str:
     numbers = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
-    return next(name for n in numbers if (name := f"{stem}{n}{suffix}") not in taken)
+    used = {name.casefold() for name in taken}  # Windows and macOS ignore case
+    names = (f"{stem}{number}{suffix}" for number in numbers)
+    return next(name for name in names if name.casefold() not in used)
 
 
 def _escape(text: str) -> str:

@@ -96,8 +96,8 @@ class Handlers(Tab):
             api_description="Restore one image. Returns before and after, details, and the PNG "
             "file. luma and chroma: strength in percent, from 0 (the input) to 150.",
         ).success(
-            lambda: gr.DownloadButton(interactive=True), outputs=panel.download,
-            api_visibility="private", queue=False,
+            panel.sync, [panel.luma, panel.chroma], [panel.slider, panel.download],
+            api_visibility="private", show_progress="hidden",
         )  # fmt: skip
         panel.refresh_after(restored.then)
         page.unload(panel.leave)
@@ -175,13 +175,13 @@ class Handlers(Tab):
         strength = parse_strength((luma, chroma))
         progress(0, desc="Reading the image")
         photo = read_upload(image, self.max_pixels)
-        pixels, choice = photo.pixels, None
+        pixels, icc, choice = photo.pixels, photo.metadata.icc, None
         if model == AUTOMATIC:
             choice = self.choices.choose(image, pixels, photo.quality)
         label = self._resolve(model, choice)
         stem = Path(image).stem
         if label is None:
-            before, after = self.panel.show(request, pixels, pixels, strength, stem)
+            before, after = self.panel.show(request, pixels, pixels, strength, stem, icc)
             about = f"{describe(pixels)} · nothing to restore: left unchanged"
             return (before, after), about, after
         entry = self.catalogue.entry(label)
@@ -196,8 +196,9 @@ class Handlers(Tab):
             self_ensemble=ensemble,
             progress=lambda done, total: progress((done, total), desc="Restoring", unit="tiles"),
         )
-        self.catalogue.measured(label, pixels.shape[0] * pixels.shape[1], result.seconds)
-        before, after = self.panel.show(request, pixels, result.image, strength, stem)
+        runs = 8 if ensemble else 1
+        self.catalogue.measured(label, runs * pixels.shape[0] * pixels.shape[1], result.seconds)
+        before, after = self.panel.show(request, pixels, result.image, strength, stem, icc)
         if result.level is None:
             level_text = entry.level_text
         else:

@@ -64,7 +64,7 @@ def serve(settings: Settings) -> None:
             state_session_capacity=_SESSIONS,
             app_kwargs={"middleware": [Middleware(HideFolder, folder=folder)]},
         )  # fmt: skip
-    except OSError:
+    except (OSError, OverflowError):  # OverflowError: no port number
         raise VHeatIRError(
             f"cannot listen on {settings.host}, port {settings.port or '7860 to 7959'}: "
             "it is in use or not an address of this machine; give another --port or --host"
@@ -147,7 +147,7 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
                 panel = panel or ResultPanel(settings)
                 Handlers(catalogue, settings.max_pixels, panel).build(page)
             with gr.Tab("Try it on a clean image", elem_id="tab_try"):
-                TrialTab(catalogue, settings.max_pixels).build()
+                TrialTab(catalogue, settings.max_pixels).build(page)
             with gr.Tab("Where the heat flows", elem_id="tab_heat") as tab:
                 HeatTab(catalogue, settings.max_pixels).build(tab)
             with gr.Tab("Batch", elem_id="tab_batch"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
@@ -79,14 +80,16 @@ class ResultPanel:
         restored: NDArray[Any],
         strength: tuple[float, float],
         stem: str,
+        icc: bytes | None = None,
     ) -> tuple[str, str]:
         """Store a new result; returns the files of before and after."""
         shown = _at_strength(before, restored, strength)
-        before_file = cached_png(before, f"{stem}_before.png")
-        shown_file = cached_png(shown, f"{stem}_restored.png")
+        before_file = cached_png(before, f"{stem}_before.png", icc)
+        shown_file = cached_png(shown, f"{stem}_restored.png", icc)
         height, width = before.shape[:2]
         centre = (width // 2, height // 2)
-        result = Result(before, restored, shown, before_file, shown_file, stem, centre)
+        files = before_file, shown_file
+        result = Result(before, restored, shown, *files, stem, centre, strength, icc)
         self.store.put(_owner(request), result)
         return before_file, shown_file
 
@@ -100,9 +103,19 @@ class ResultPanel:
         owner = _owner(request)
         result = self.store.get(owner)
         shown = _at_strength(result.before, result.restored, (luma, chroma))
-        file = cached_png(shown, f"{result.stem}_restored.png")
-        self.store.change(owner, result, shown=shown, shown_file=file)
+        file = cached_png(shown, f"{result.stem}_restored.png", result.icc)
+        self.store.change(owner, result, shown=shown, shown_file=file, strength=(luma, chroma))
+        if self.store.get(owner).restored is not result.restored:  # restored anew meanwhile
+            return gr.skip(), gr.skip()
         return (result.before_file, file), gr.DownloadButton(value=file, interactive=True)
+
+    def sync(self, luma: float, chroma: float, request: gr.Request) -> tuple[Any, Any]:
+        """Apply the sliders as they are now, if they were moved during the restoration."""
+        with suppress(VHeatIRError):  # too large to be stored
+            if self.store.get(_owner(request)).strength != (luma, chroma):
+                adjusted: tuple[Any, Any] = self.adjust("restored", luma, chroma, request)
+                return adjusted
+        return gr.skip(), gr.DownloadButton(interactive=True)
 
     @reports_errors()
     def refresh(self, details: str, view: str, request: gr.Request) -> tuple[Any, ...]:
@@ -137,6 +150,8 @@ def _owner(request: gr.Request | None) -> str | None:
     """Return the session of a request; None for API calls, which have no session."""
     if request is None or "/call/" in request.url.path:
         return None
+    if request.headers.get("x-gradio-user") == "api":  # gradio_client
+        return None
     return request.session_hash
 
 
@@ -152,6 +167,6 @@ def _loupes(result: Result) -> tuple[str, str]:
 
     def shown(image: NDArray[Any], name: str) -> str:
         part: NDArray[np.generic] = magnified(image, result.point, LOUPE, scale)
-        return cached_png(part, f"{result.stem}_{name}_loupe.png")
+        return cached_png(part, f"{result.stem}_{name}_loupe.png", result.icc)
 
     return shown(result.before, "before"), shown(result.shown, "restored")

@@ -35,6 +35,8 @@ class Result:
         shown_file: ``shown``, likewise.
         stem: name of the upload, without its suffix.
         point: column and row of the loupe's centre.
+        strength: of luma and chroma in ``shown``, in percent.
+        icc: colour profile of the upload.
         made: time of the restoration, in seconds of :func:`time.monotonic`.
     """
 
@@ -45,6 +47,8 @@ class Result:
     shown_file: str
     stem: str
     point: tuple[int, int]
+    strength: tuple[float, float] = (100, 100)
+    icc: bytes | None = None
     made: float = field(default_factory=time.monotonic)
 
     @property

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import secrets
 from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gradio as gr
@@ -17,7 +19,8 @@ from vheatir.bundled import heldout_photographs
 from vheatir.demo.models import Catalogue
 from vheatir.demo.uploads import read_upload
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import encode_image
+from vheatir.image_io import encode_image, write_bytes_atomically
+from vheatir.inference.files import Metadata, encode_photograph
 from vheatir.inference.strength import STRONGEST
 
 #: Photographs of scikit-image, by subject.
@@ -119,12 +122,22 @@ def strength_sliders(prefix: str = "", **options: Any) -> list[gr.Slider]:
 def cached_file(data: bytes, name: str) -> str:
     """Write a file to gradio's cache, which gradio serves and empties (``delete_cache``)."""
     folder = processing_utils.utils.get_upload_folder()
-    return processing_utils.save_bytes_to_cache(data, name, folder)
+    path = Path(folder, processing_utils.hash_bytes(data), name)
+    write_bytes_atomically(path, data)  # another visitor may be reading the same file
+    return str(path.resolve())
 
 
-def cached_png(image: np.ndarray[Any, Any], name: str) -> str:
-    """Write an image to gradio's cache as PNG."""
-    return cached_file(encode_image(image, ".png"), name)
+def cached_path(name: str) -> Path:
+    """Return the path of a new file in gradio's cache, in a folder that nobody can guess."""
+    folder = Path(processing_utils.utils.get_upload_folder(), secrets.token_hex(32))
+    folder.mkdir(parents=True)
+    return folder.resolve() / name
+
+
+def cached_png(image: np.ndarray[Any, Any], name: str, icc: bytes | None = None) -> str:
+    """Write an image to gradio's cache as PNG, with its colour profile."""
+    data = encode_photograph(image, "png", Metadata(icc)) if icc else encode_image(image, ".png")
+    return cached_file(data, name)
 
 
 def sample(title: str | None) -> np.ndarray[Any, Any]:

@@ -24,6 +24,7 @@ from vheatir.tasks import get_task
 
 #: Side of the central crop that is used, for results within seconds.
 SIDE = 512
+_SMALLEST = 8  # side of an image that all methods take
 _NOISE, _JPEG, _CAMERA = "Noise", "JPEG", "Camera noise"
 _NLM, _BM3D = "Non-local means", "BM3D (slower)"
 _RANGES: dict[str, dict[str, Any]] = {
@@ -36,8 +37,8 @@ _RANGES: dict[str, dict[str, Any]] = {
 class TrialTab(Tab):
     """Builds the tab and handles its events."""
 
-    def build(self) -> None:
-        """Add the tab's components to the page under construction."""
+    def build(self, page: gr.Blocks) -> None:
+        """Add the tab's components to ``page``, which is under construction."""
         gr.Markdown(
             "Add noise or JPEG artifacts to a clean image, restore it, and compare the result with "
             "the original, beside that of the model that Automatic chooses. Without an upload, a "
@@ -50,7 +51,9 @@ class TrialTab(Tab):
                 kind = gr.Radio(
                     list(_RANGES), value=_NOISE, label="Degradation", elem_id="try_kind"
                 )  # fmt: skip
-                level = gr.Slider(**_RANGES[_NOISE], step=1, elem_id="try_level", buttons=[])
+                # API calls are checked by the range given here; the page narrows it when it opens.
+                widest = {**_RANGES[_NOISE], "maximum": _RANGES[_JPEG]["maximum"]}
+                level = gr.Slider(**widest, step=1, elem_id="try_level", buttons=[])
                 methods = [_NLM] + ([_BM3D] if importlib.util.find_spec("bm3d") else [])
                 method = gr.Radio(methods, value=_NLM, label="Compare with", elem_id="try_baseline")
                 button = gr.Button("Try it", variant="primary", elem_id="try")
@@ -63,6 +66,10 @@ class TrialTab(Tab):
                 with gr.Row():
                     other = shown_image("Classic method")
                     clean = shown_image("Clean")
+        page.load(
+            lambda: gr.Slider(**_RANGES[_NOISE]), outputs=level, api_visibility="private",
+            queue=False,
+        )  # fmt: skip
         kind.input(
             lambda name: gr.Slider(**{"visible": True, **_RANGES[name]}), kind, level,
             api_visibility="private", queue=False,
@@ -87,6 +94,11 @@ class TrialTab(Tab):
         if damage not in _RANGES:
             raise VHeatIRError(f"unknown degradation {damage!r}: give one of {', '.join(_RANGES)}")
         pixels = self.load(image, sample)
+        if min(pixels.shape[:2]) < _SMALLEST:
+            raise VHeatIRError(
+                f"the image is too small to compare methods: give {_SMALLEST} × {_SMALLEST} pixels "
+                "or more"
+            )
         is_gray = pixels.ndim == 2
         reference = np.ascontiguousarray(
             to_color_mode(_centre(pixels), "gray" if is_gray else "rgb")

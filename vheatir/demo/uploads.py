@@ -36,7 +36,11 @@ def read_upload(path: StrPath, max_pixels: int) -> Photograph:
     """
     photo = read_photograph_file(path, max_pixels, repr(Path(path).name))
     gray_and_alpha = photo.pixels.ndim == 3 and photo.pixels.shape[2] == 2
-    return replace(photo, pixels=photo.pixels[:, :, [0, 0, 0, 1]]) if gray_and_alpha else photo
+    if not gray_and_alpha:
+        return photo
+    # The profile of a gray image does not fit RGB.
+    metadata = replace(photo.metadata, icc=None)
+    return replace(photo, pixels=photo.pixels[:, :, [0, 0, 0, 1]], metadata=metadata)
 
 
 def delete_old(folder: StrPath, tracked: Collection[set[Any]], age: float) -> None:

@@ -28,6 +28,7 @@ from vheatir.image_io import (
     decode_image,
     decode_with_opencv,
     encode_image,
+    largest_of_pnm,
     open_header,
     png_chunks,
     read_file,
@@ -97,12 +98,14 @@ class Photograph:
         format: format of the file, such as ``"JPEG"``.
         quality: JPEG quality, 1 to 100; None for other formats.
         metadata: everything else.
+        upright: whether the file stores its pixels upright too.
     """
 
     pixels: NDArray[Any]
     format: str
     quality: int | None = None
     metadata: Metadata = Metadata()
+    upright: bool = True
 
 
 def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
@@ -362,7 +365,8 @@ def _decode(
     metadata = _read_metadata(data, image, exif, pixels.shape)
     if orientation in (5, 6, 7, 8) and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
-    return Photograph(pixels, str(image.format), jpeg_quality(tables) if tables else None, metadata)
+    quality = jpeg_quality(tables) if tables else None
+    return Photograph(pixels, str(image.format), quality, metadata, upright=orientation == 1)
 
 
 def _is_deep(data: bytes, image: Image.Image) -> bool:
@@ -371,7 +375,8 @@ def _is_deep(data: bytes, image: Image.Image) -> bool:
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
         return max(bits if isinstance(bits, tuple) else (bits,)) > 8
-    return image.format == "PPM" and image.mode != "1"
+    # Pillow rounds differently if white is not 255.
+    return image.format == "PPM" and image.mode != "1" and largest_of_pnm(data) != 255
 
 
 def _read_exif(image: Image.Image) -> Image.Exif:

@@ -20,8 +20,10 @@ from vheatir.errors import UnsupportedImageError, VHeatIRError
 from vheatir.image_io import (
     HEIF_SUFFIXES,
     IMAGE_SUFFIXES,
+    StrPath,
     is_image_name,
     list_images,
+    read_file,
     write_bytes_atomically,
 )
 from vheatir.inference.estimate import color_channels
@@ -73,7 +75,7 @@ class Job:
     def name(self) -> str:
         """Name of the source for messages, with unprintable characters replaced."""
         name = self.label or ("standard input" if self.source is None else str(self.source))
-        return "".join(c if c.isprintable() else "?" for c in name)
+        return _printable(name)
 
     @property
     def outputs(self) -> list[Path]:
@@ -146,9 +148,11 @@ def plan(
         beside = target.with_name(f"{target.stem}.compare.png") if compare else None
         job = Job(source, target, beside)
         for path in job.outputs:
-            if taken.setdefault(path, job.name) != job.name:
+            # macOS ignores case as Windows does, but its paths are compared with it.
+            key = Path(str(path).casefold()) if sys.platform == "darwin" else path
+            if taken.setdefault(key, job.name) != job.name:
                 raise VHeatIRError(
-                    f"{taken[path]} and {job.name} would both be written to {path}: "
+                    f"{taken[key]} and {job.name} would both be written to {path}: "
                     "restore them into different folders"
                 )
         jobs.append(job)
@@ -174,6 +178,11 @@ def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]
             return [(each, each.relative_to(root)) for each in files]
         raise VHeatIRError(f"{given!r} matches no image: check the pattern")
     raise VHeatIRError(f"{given!r} does not exist: give a file, a folder, a pattern or -")
+
+
+def _printable(name: StrPath) -> str:
+    """Replace the characters of a file name that a terminal may interpret."""
+    return "".join(c if c.isprintable() else "?" for c in os.fspath(name))
 
 
 def _without_results(images: list[Path], root: Path, out: Path) -> list[Path]:
@@ -280,9 +289,12 @@ class Runner:
         """
         for path in job.outputs:
             if path.exists() and not (may_replace or self.settings.overwrite):
-                raise TargetExistsError(f"{path} exists: give --overwrite to replace it")
+                raise TargetExistsError(
+                    f"{_printable(path)} exists: give --overwrite to replace it"
+                )
+        data = sys.stdin.buffer.read() if job.source is None else b""
         if job.source is None:
-            photo = read_photograph(sys.stdin.buffer.read(), job.name, self.settings.max_pixels)
+            photo = read_photograph(data, job.name, self.settings.max_pixels)
         else:
             photo = read_photograph_file(job.source, self.settings.max_pixels, job.name)
         pixels = photo.pixels
@@ -307,7 +319,11 @@ class Runner:
             fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
         else:
             fmt = job.format or default_format(photo)
-        encoded = encode_photograph(restored, fmt, photo.metadata)
+        if restorer is None and photo.upright and (photo.format, fmt) == ("JPEG", "jpg"):
+            # Compressed again, it would change.
+            encoded = data if job.source is None else read_file(job.source, job.name)
+        else:
+            encoded = encode_photograph(restored, fmt, photo.metadata)
         if job.target is None:
             sys.stdout.buffer.write(encoded)
             sys.stdout.buffer.flush()
