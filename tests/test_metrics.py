@@ -132,6 +132,8 @@ def test_to_uint8_clips_and_rounds() -> None:
     every = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(to_uint8(every.astype(np.float32) / 255), every)
     assert to_uint8(every) is every
+    halves = np.arange(15_361, dtype=np.uint16).view(np.float16)  # all of 0 to 1
+    np.testing.assert_array_equal(to_uint8(halves), to_uint8(halves.astype(np.float64)))
     with pytest.raises(TypeError):
         to_uint8(np.arange(3))
 

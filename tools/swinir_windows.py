@@ -49,7 +49,7 @@ def main() -> None:
     for index, axis in enumerate(figure.subplots(1, 4)):
         before, after = seen[index]
         change = (after - before)[0].square().sum(-1).sqrt().reshape(_SIDE, _SIDE)
-        draw_map(axis, stage_map(f"SwinIR group {index + 1}", change, x, here), (_SIDE, _SIDE))
+        draw_map(axis, stage_map(f"SwinIR group {index + 1}", change, here), (_SIDE, _SIDE))
         axis.axis("off")
     write_bytes_atomically(SWINIR_FIGURE, to_png(figure))
 

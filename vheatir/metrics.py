@@ -65,7 +65,9 @@ def to_uint8(image: Image) -> NDArray[np.uint8]:
         return image
     if not np.issubdtype(image.dtype, np.floating):
         raise TypeError(f"to_uint8 takes floating-point images in [0, 1], not {image.dtype}")
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    # float16 would round the product before it is rounded to 8 bits.
+    exact = image.astype(np.float32) if image.dtype == np.float16 else image
+    return np.rint(np.clip(exact, 0, 1) * 255).astype(np.uint8)
 
 
 def psnr(image: Image, reference: Image, *, border: int = 0, data_range: float = 255) -> float:

@@ -147,6 +147,7 @@ def test_input_that_does_not_fit_is_refused(config: dict[str, Any]) -> None:
         image(1, 4, 8, 8),
         image(3, 8, 8),
         image(1, 3, 0, 8),
+        image(0, 3, 8, 8),
         torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
     ):
         with pytest.raises(VHeatIRError, match=r"input of shape .* does not fit this model"):

@@ -59,6 +59,17 @@ def test_convolutions_reach_as_far_as_their_kernels_and_heat_everywhere(tmp_path
     assert heat.stages[1].radius > heat.stages[0].radius
 
 
+@pytest.mark.parametrize("side", [(9, 9), (5, 3), (49, 49), (64, 40)])
+def test_the_side_of_a_token_does_not_depend_on_the_image(
+    tmp_path: Path, side: tuple[int, int]
+) -> None:
+    restorer = unet(tmp_path, "conv")
+    traced = trace_influence(restorer, np.full(side, 99, np.uint8), (1, 1), 25)
+    large = trace_influence(restorer, np.full((128, 128), 99, np.uint8), (1, 1), 25)
+    assert [each.pixel for each in traced.stages] == [each.pixel for each in large.stages]
+    assert traced.stages[-1].pixel == traced.receptive_field.pixel == 1
+
+
 def test_the_receptive_field_is_the_gradient(tmp_path: Path) -> None:
     restorer = unet(tmp_path, "hco")
     image = np.random.default_rng(1).random((24, 24))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import scipy.fft
 import torch
 
 from vheatir.archs.base import pad_to_multiple
@@ -26,6 +27,16 @@ def test_products_with_cosine_matrices_are_the_dct(shape: tuple[int, ...]) -> No
     back = matmul_transform(transformed, (-3, -2), inverse=True)
     assert torch.allclose(back, idct2(transformed, (1, 2)), atol=1e-5)
     assert torch.allclose(back, x, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims"), [((1, 3, 8, 8), (-2, -1)), ((2, 5, 7), (0, 2)), ((4, 6), (1,))]
+)
+def test_other_dimensions_are_transformed(shape: tuple[int, ...], dims: tuple[int, ...]) -> None:
+    x = torch.rand(shape)
+    expected = torch.from_numpy(scipy.fft.dctn(x.double().numpy(), axes=dims, norm="ortho")).float()
+    assert torch.allclose(matmul_transform(x, dims), expected, atol=1e-5)
+    assert torch.allclose(matmul_transform(expected, dims, inverse=True), x, atol=1e-5)
 
 
 @pytest.mark.parametrize("multiple", [1, 2, 4, 8])

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from studies.automatic.graphics import clean_graphics
 from vheatir.bundled import heldout_photographs, training_photographs
@@ -180,6 +180,24 @@ def test_small_and_flat_images_are_left_as_they_are(shape: tuple[int, ...]) -> N
     choice = choose_model(np.full(shape, 99, np.uint8))
     assert (choice.model, choice.level, choice.blockiness) == (None, None, 1)
     assert estimate_blockiness(np.full(shape, 0.4)) == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_page_with_blank_areas_and_small_gray_images_are_no_noise(mode: str) -> None:
+    page = Image.new("L", (640, 480), 255)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(10)
+    for row in range(22):  # the upper half
+        draw.text((4, 11 * row), "heat flows from warm to cold; " * 5, 0, font)
+    choice = choose_model(np.asarray(page.convert(mode)))
+    assert choice.model is None, choice.message
+    gray = to_color_mode(heldout_photographs()["coffee"], "gray")
+    for side in (32, 47):
+        for top in range(0, gray.shape[0] - side, 60):
+            for left in range(0, gray.shape[1] - side, 60):
+                crop = gray[top : top + side, left : left + side]
+                crop = crop if mode == "L" else np.repeat(crop[..., None], 3, axis=2)
+                found = choose_model(np.ascontiguousarray(crop)).model
+                assert found in (None, "jpeg_gray"), (side, top, left)
 
 
 def test_the_level_stays_within_the_models_range() -> None:

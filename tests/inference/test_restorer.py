@@ -150,6 +150,15 @@ def test_pil_images_keep_their_mode_and_metadata(mode: str) -> None:
     np.testing.assert_array_equal(np.asarray(out), array)
 
 
+@pytest.mark.parametrize("dtype", [">u2", "<u2", ">f4"])
+@pytest.mark.parametrize("strength", [100, 50, 0])
+def test_the_byte_order_is_kept(dtype: str, strength: int) -> None:
+    image = np.random.default_rng(0).integers(0, 2, (5, 8, 3)).astype(dtype)
+    out = make_restorer(Plain(3)).restore(image, strength=strength)
+    assert out.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(out, image)
+
+
 def test_inks_come_back_as_rgb_without_their_profile() -> None:
     image = Image.new("CMYK", (40, 40), (10, 20, 30, 0))
     image.info["icc_profile"] = b"a profile for four inks"

@@ -49,6 +49,17 @@ def luma_of(image: Array) -> Array:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_alpha_is_that_of_the_input(dtype: str) -> None:
+    before, restored = pair(dtype, (4,))
+    other = restored.copy()
+    other[..., 3] = 0
+    for strength in (0, 60, 100, 120):
+        out = apply_strength(before, other, strength, strength)
+        np.testing.assert_array_equal(out[..., 3], before[..., 3])
+        np.testing.assert_array_equal(out, apply_strength(before, restored, strength, strength))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", SHAPES)
 def test_the_ends_are_exact_and_shape_dtype_alpha_stay(
     dtype: str, channels: tuple[int, ...]

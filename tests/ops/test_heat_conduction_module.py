@@ -92,6 +92,14 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(of_weights, values)
 
 
+def test_an_empty_batch() -> None:
+    module, fve = module_and_embedding()
+    x = torch.rand(0, 5, 7, 6, dtype=torch.float64)
+    assert module(x, fve).shape == x.shape
+    with torch.no_grad():
+        assert module.eval()(x, fve).shape == x.shape
+
+
 def test_weights_in_half_precision(device: torch.device) -> None:
     module, fve = module_and_embedding()
     x = torch.rand(1, 9, 7, 6, device=device)

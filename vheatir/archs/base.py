@@ -77,11 +77,11 @@ class ImageNetwork(nn.Module):
         Raises:
             VHeatIRError: the input or the level does not fit the model.
         """
-        fits = x.ndim == 4 and x.shape[1] == self.in_chans and 0 not in x.shape[2:]
+        fits = x.ndim == 4 and x.shape[1] == self.in_chans and 0 not in x.shape
         if not (fits and x.is_floating_point()):
             raise VHeatIRError(
                 f"input of shape {tuple(x.shape)} and {x.dtype} does not fit this model: it "
-                f"expects floating point, (batch, {self.in_chans}, height >= 1, width >= 1)"
+                f"expects floating point, (batch >= 1, {self.in_chans}, height >= 1, width >= 1)"
             )
         own = x if x.shape[1] == self.out_chans else x.mean(dim=1, keepdim=True)
         return own + self.residual(x, level)

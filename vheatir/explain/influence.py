@@ -114,13 +114,16 @@ def trace_influence(
     stepped[0, :, here[0], here[1]] += -_STEP if bright else _STEP
     with torch.no_grad():
         before, after = _record_features(network, x, used), _record_features(network, stepped, used)
+    sides = {title: side for title, _, side in stages(network)}
     maps = [
-        stage_map(title, (after[title] - before[title]).square().sum(0).sqrt(), x, here)
+        stage_map(
+            title, (after[title] - before[title]).square().sum(0).sqrt(), here, sides.get(title, 1)
+        )
         for title in before
     ]
     field = _receptive_field(network, x, used, here)
     shown = x[0].permute(1, 2, 0).cpu().numpy()
-    seen = stage_map("receptive field of the output", field, x, here)
+    seen = stage_map("receptive field of the output", field, here)
     return Influence(shown, here, tuple(maps), seen)
 
 
@@ -189,10 +192,8 @@ def _receptive_field(network: nn.Module, x: Tensor, level: Any, here: tuple[int,
     return gradient[0].abs().sum(0)
 
 
-def stage_map(title: str, values: Tensor, x: Tensor, here: tuple[int, int]) -> StageMap:
-    """Describe the influence (h, w) of the pixel ``here`` of an image x (..., H, W)."""
-    # The network may pad its input, by less than one token.
-    pixel = max(1, -(-x.shape[-2] // values.shape[0]), -(-x.shape[-1] // values.shape[1]))
+def stage_map(title: str, values: Tensor, here: tuple[int, int], pixel: int = 1) -> StageMap:
+    """Describe the influence (h, w) of the pixel ``here``, for tokens of ``pixel`` image pixels."""
     rows = (torch.arange(values.shape[0], device=values.device) + 0.5) * pixel - here[0] - 0.5
     columns = (torch.arange(values.shape[1], device=values.device) + 0.5) * pixel - here[1] - 0.5
     distance = (rows[:, None].square() + columns.square()).sqrt().flatten()

@@ -25,14 +25,19 @@ def matmul_transform(
     """:func:`vheatir.ops.dct.transform` as products with cosine matrices, whatever the backend.
 
     Args:
-        x: (B, H, W, C), float32.
-        dims: some of 1 and 2, or of -3 and -2.
+        x: float32; in the networks (B, H, W, C).
+        dims: the dimensions to transform; in the networks some of 1 and 2.
         backend: not used.
         inverse: whether to apply the inverse transform.
 
     Returns:
         Tensor of the shape of x.
     """
+    if x.ndim != 4 or not {dim % 4 for dim in dims} <= {1, 2}:
+        for dim in dims:
+            matrix = float32_cosine_matrix(x.shape[dim], inverse)
+            x = torch.matmul(x.movedim(dim, -1), matrix.T).movedim(-1, dim)
+        return x
     planes = x.permute(0, 3, 1, 2)
     for dim in dims:
         matrix = float32_cosine_matrix(x.shape[dim], inverse)

@@ -166,7 +166,8 @@ def _white_sigma(colors: NDArray[Any], estimate: NoiseEstimate) -> float | None:
         if differences < _WHITE:
             return None
         return min(estimate_sigma(colors), _MOST_OVER_DIFFERENCES * differences)
-    if estimate.luma_scales[0] < _WHITE_SHARE * estimate.luma:
+    # Both are 0 in small images, which are not measured, and on pages with blank areas.
+    if estimate.luma_scales[0] <= _WHITE_SHARE * estimate.luma:
         return None
     sigma = estimate_sigma(colors)
     return sigma if sigma >= _WHITE_GRAY else None

@@ -104,7 +104,8 @@ def _unpack_array(image: NDArray[Any]) -> Unpacked:
         # In-place: avoid a copy of a large photograph at each step.
         scaled = restored[0].clamp(0, 1).mul_(white)
         plain = (scaled.round_() if white != 1 else scaled).permute(1, 2, 0).cpu().numpy()
-        result = np.concatenate([plain.astype(image.dtype), alpha], axis=2)
+        # With the dtype: by default, big-endian arrays become native.
+        result = np.concatenate([plain.astype(image.dtype), alpha], axis=2, dtype=image.dtype)
         result = result.reshape(image.shape)
         return result if strength == _FULL_STRENGTH else apply_strength(image, result, *strength)
 

@@ -118,10 +118,11 @@ def apply_strength(
     count = 3 if before.ndim == 3 and before.shape[2] >= 3 else 1
     if count == 1:
         chroma = luma
-    if luma == chroma and luma in (0, 100):
-        return (before if luma == 0 else restored).copy()
     out = before.copy()
     old, new, target = (np.atleast_3d(each)[:, :, :count] for each in (before, restored, out))
+    if luma == chroma and luma in (0, 100):
+        target[...] = old if luma == 0 else new
+        return out
     white = np.iinfo(before.dtype).max if before.dtype.kind == "u" else 1
     stats = _measure_stats(old, new, white)
     height, width = old.shape[:2]

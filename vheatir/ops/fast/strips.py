@@ -64,6 +64,7 @@ def strips(band: Band, across: int, device: torch.device) -> Iterator[Band]:
         device: that processes the strips.
     """
     first, last = band
+    across = max(1, across)  # an empty batch has no tokens
     if on_cpu(device):
         tokens = _STRIP_TOKENS * (_MULTITHREADED_FACTOR if torch.get_num_threads() > 1 else 1)
         step = max(_MIN_ROWS, tokens // across)
