@@ -315,6 +315,20 @@ def test_basicsrs_files_are_read(key: str | None, tmp_path: Path) -> None:
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".PT", ".ckpt"])
+def test_checkpoints_of_parallel_training_and_in_half_precision(
+    suffix: str, tmp_path: Path
+) -> None:
+    net = network()
+    halves = {f"module.{name}": tensor.half() for name, tensor in net.state_dict().items()}
+    path = tmp_path / f"net_g{suffix}"
+    torch.save({"params": halves}, path)
+    loaded = load_weights(path).network.state_dict()
+    for name, tensor in net.state_dict().items():
+        assert loaded[name].dtype == torch.float32
+        assert torch.equal(loaded[name], tensor.half().float())
+
+
 def test_the_average_is_preferred(tmp_path: Path) -> None:
     path = tmp_path / "net_g.pth"
     torch.save({"params": {"a": torch.zeros(1)}, "params_ema": {"a": torch.ones(1)}}, path)

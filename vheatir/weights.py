@@ -33,7 +33,7 @@ from vheatir.renamed import current_file
 _KEY = "vheatir"
 _FORMAT = 1
 _MAX_NAME_LENGTH = 64
-_CHECKPOINTS = (".pth", ".pt")
+_CHECKPOINTS = (".pth", ".pt", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def build_model(
     Raises:
         VHeatIRError: see :func:`load_weights`.
     """
-    if file.suffix in _CHECKPOINTS:
+    if file.suffix.lower() in _CHECKPOINTS:
         state = read_state_dict(file)
         header = _deduced_header(file, state)
     else:
@@ -230,7 +230,11 @@ def read_state_dict(path: StrPath, key: str | None = None) -> dict[str, Tensor]:
             raise VHeatIRError(
                 f"{file} contains an unsupported tensor, {key}: weights must be real and dense"
             )
-    return loaded
+    # The prefix of DistributedDataParallel; half precision as from a .safetensors file.
+    return {
+        name.removeprefix("module."): value.float() if value.is_floating_point() else value
+        for name, value in loaded.items()
+    }
 
 
 def load_pickle(path: Path) -> Any:

@@ -28,6 +28,7 @@ CONFIGS: list[dict[str, Any]] = [
     {**UNET, "mixers": ["hco", "attention", "none"]},
     {**UNET, "mixers": ["hco", "hco", "hco"], "heat_ratio": 0.37, "out_chans": 1, "downscale": 3},
     {"type": "VHeatIRUNet", "channels": [8], "depths": [1], "mixers": ["hco"], "fve_size": 3},
+    {**UNET, "channels": [24, 48, 96], "mixers": ["hco", "hco", "hco"], "heat_ratio": 0.56},
 ]  # fmt: skip
 
 

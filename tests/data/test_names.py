@@ -9,6 +9,12 @@ import pytest
 from vheatir.data.names import NameList
 
 
+def test_patterns_match_lmdb_keys_without_their_suffix() -> None:
+    names = NameList(["a*.png", "b.jpg", "c*"])
+    assert all(f"set.lmdb::{key}" in names for key in ("a1", "b", "cc"))
+    assert "set.lmdb::ba" not in names and "a1.jpg" not in names and "a1.png" in names
+
+
 @pytest.mark.parametrize("entry", ["12003.jpg", "train/12003.jpg", "/data/12003.jpg", "a/12*.jpg"])
 def test_folders_are_ignored(entry: str, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"# held out\n{entry}\n")

@@ -246,3 +246,14 @@ def test_mixed_batches_are_of_one_scale_and_repeat(folder: Path) -> None:
 def test_one_set_alone_has_weight_one(folder: Path) -> None:
     data = mixture(folder, (1e-12, 1))
     assert all(data[epoch, index]["level"] == 0 for epoch in range(10) for index in range(6))
+
+
+def test_one_clean_folder_with_two_degraded_ones(tmp_path: Path) -> None:
+    for folder, value in (("gt", 0), ("lq1", 1), ("lq2", 2)):
+        for name in ("a.png", "b.png"):
+            write_image(tmp_path / folder / name, np.full((8, 8, 3), value, np.uint8))
+    roots = [tmp_path / "gt"] * 2, [tmp_path / "lq1", tmp_path / "lq2"]
+    source = PairSource(*roots, "rgb")
+    assert len(source) == 4
+    assert sorted(int(source[index][0].max()) for index in range(4)) == [1, 1, 2, 2]
+    assert len(PairSource(*roots, "rgb", limit=3)) == 3

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import inspect
 import logging
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,12 @@ def test_basicsrs_file(folder: Path) -> None:
     )
     bare = load_options(file)
     assert bare.train.ema_decay == 0 and bare.train.scheduler.gamma == 0.1
+    bare = load_options(
+        file, ["train:pixel_opt={type: CharbonnierLoss}", "train:optim_g={type: AdamW, lr: 1e-3}"]
+    )
+    assert bare.train.pixel_opt.config()["eps"] == 1e-12  # BasicSR's
+    default = inspect.signature(torch.optim.AdamW).parameters["weight_decay"].default
+    assert bare.train.optim_g.weight_decay == default == 0.01
 
 
 def test_every_key_of_hats_files(folder: Path) -> None:

@@ -103,3 +103,14 @@ def test_several_processes_of_torchrun_need_the_launcher(
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(tiny.arguments()) == 2
     assert "--launcher pytorch is missing" in capfd.readouterr().err
+
+
+def test_processes_draw_random_numbers_of_their_own(tiny: Any) -> None:
+    def draw(rank: int) -> list[float]:
+        options = load_options(tiny.file, tiny.arguments(root="drawn")[3:])
+        loop.Trainer(options, Experiment(options), OneDies(rank=rank))
+        return torch.rand(3).tolist()
+
+    first, second, third = draw(0), draw(1), draw(2)
+    assert first != second != third != first
+    assert draw(1) == second

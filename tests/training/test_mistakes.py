@@ -54,6 +54,15 @@ def error(tiny: Any, capfd: pytest.CaptureFixture[str], *force: str) -> str:
         (["path:pretrain_network_g=none.safetensors"], "does not exist"),
         (["path:resume_state=none.state"], "does not exist"),
         (["network_g:in_chans=1"], "have 3 channel(s)"),
+        (["network_g:type=[VHeatIR]"], "network_g:type"),
+        (["task=jpeg_color", "level=12.5"], "a JPEG quality is a whole number"),
+        (["task=jpeg_color", "level=10", "datasets:val:level=[12.5]"], "is a whole number"),
+        (["datasets:val:dataroot_gt={folder}/small"], "SSIM"),
+        (["datasets:train:exclude_every=2"], "set val:holdout_every to 2"),
+        (
+            ["datasets:val_2={{dataroot_gt: {folder}/clean, name: val}}"],
+            "two validation sets have the same name",
+        ),
         (["device=mps"], "is not available here"),
         (["logger:wandb={{project: p}}"], "use_tb_logger=true"),
         (["train:compile=fast"], "reduce-overhead"),
@@ -68,6 +77,7 @@ def test_one_line_before_training(
         pytest.skip("this machine has MPS")
     (tiny.folder / "empty").mkdir()
     (tiny.folder / "no.lmdb").mkdir()
+    write_image(tiny.folder / "small" / "a.png", np.zeros((9, 40, 3), np.uint8))
     config = {"type": "VHeatIR", "embed_dim": 8, "depths": [1], "downscale": 2}
     gray = build_network({**config, "in_chans": 1, "out_chans": 1}).state_dict()
     torch.save({"params": gray}, tiny.folder / "gray.pth")

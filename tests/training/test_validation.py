@@ -16,7 +16,7 @@ from vheatir.archs import build_network
 from vheatir.evaluation.benchmark_sets import bundled_test_set
 from vheatir.evaluation.methods import Method, network_restorer
 from vheatir.evaluation.protocol import measure
-from vheatir.image_io import read_image
+from vheatir.image_io import read_image, write_image
 from vheatir.tasks import get_task
 from vheatir.training.options import load_options
 from vheatir.training.validation import Validator
@@ -42,3 +42,17 @@ def test_it_measures_what_the_benchmark_measures(tmp_path: Path) -> None:
     (file,) = tmp_path.rglob("*.png")
     assert file.name == f"{bundled.names[0]}_15.png"
     np.testing.assert_array_equal(read_image(file), shown[0].output)
+
+
+def test_sets_without_names_and_images_of_one_name_stay_apart(tmp_path: Path) -> None:
+    network = build_network({"type": "VHeatIR", "embed_dim": 8, "depths": [1]}).eval()
+    photo = bundled_test_set().load(0, get_task("denoise_color"))
+    for number, path in enumerate(("v1/a/1.png", "v1/b/1.png", "v2/1.png")):
+        write_image(tmp_path / path, photo[:24, 24 * number : 24 * (number + 1)])
+    force = [f"datasets:val={{dataroot_gt: {tmp_path}/v1}}",
+             f"datasets:val_2={{dataroot_gt: {tmp_path}/v2}}"]  # fmt: skip
+    options = load_options(OPTIONS, force)
+    scores = Validator(options).run(network, tmp_path / "out")
+    assert list(scores) == ["val 15", "val_2 15"]
+    files = sorted(str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/*/*.png"))
+    assert files == ["val/1_1_15.png", "val/1_2_15.png", "val_2/1_15.png"]

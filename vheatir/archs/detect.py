@@ -108,7 +108,10 @@ def _unet(state: _State) -> dict[str, Any]:
 
 def _heat_ratio(scales: list[tuple[int, int]]) -> float:
     """Return the ratio that gives the mixed channels of all scales: (channels, mixed channels)."""
-    for ratio in sorted((mixed / dim for dim, mixed in scales), reverse=True):
+    exact = sorted((mixed / dim for dim, mixed in scales), reverse=True)
+    lowest = max(0.0 if mixed == 8 else (mixed - 0.5) / dim for dim, mixed in scales)
+    highest = min((mixed + 0.5) / dim for dim, mixed in scales)
+    for ratio in (*exact, (lowest + highest) / 2):
         if all(max(8, round(dim * ratio)) == mixed for dim, mixed in scales):
             return ratio
     raise ValueError("no heat_ratio gives the channels")

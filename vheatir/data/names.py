@@ -38,8 +38,10 @@ class NameList:
 
     def __contains__(self, name: str) -> bool:
         """Whether an image is listed, given its path or its LMDB key, which has no suffix."""
+        is_key = "::" in name
         own = PurePath(name.rpartition("::")[2]).name
-        return own in self._names or any(fnmatchcase(own, each) for each in self._patterns)
+        patterns = [PurePath(each).stem if is_key else each for each in self._patterns]
+        return own in self._names or any(fnmatchcase(own, each) for each in patterns)
 
 
 def read_lines(path: Path, kind: str) -> list[str]:

@@ -56,22 +56,26 @@ class PairSource:
         exclude_every: int | None = None,
         holdout_every: int | None = None,
     ) -> None:
-        partner: dict[str, str] = {}
+        # A clean root may be given several times, with several degraded versions.
+        partners: dict[str, list[str]] = {}
         for clean_root, degraded_root in zip(clean_roots, degraded_roots, strict=True):
-            partner |= _match(clean_root, degraded_root, template, listed)
+            for name, other in _match(clean_root, degraded_root, template, listed).items():
+                partners.setdefault(name, []).append(other)
         clean = ImageSource(
             clean_roots, color, include=include, exclude=exclude,
             exclude_every=exclude_every, holdout_every=holdout_every,
         )  # fmt: skip
-        names = [name for name in clean.names if name in partner][:limit]
-        if not names:
+        left = {name: iter(others) for name, others in partners.items()}
+        pairs = [(name, next(left[name])) for name in clean.names if name in left][:limit]
+        if not pairs:
+            count = sum(map(len, partners.values()))
             raise VHeatIRError(
-                f"no pair is left of {len(partner)} in {', '.join(map(str, clean_roots))}: change "
-                "or omit include, exclude, exclude_every and holdout_every"
+                f"no pair is left of {count} in {', '.join(map(str, clean_roots))}: change or omit "
+                "include, exclude, exclude_every and holdout_every"
             )
-        self.clean = clean.chosen(names, cache)
+        self.clean = clean.chosen([name for name, _ in pairs], cache)
         degraded = ImageSource(degraded_roots, color)
-        self.degraded = degraded.chosen([partner[name] for name in names], cache)
+        self.degraded = degraded.chosen([other for _, other in pairs], cache)
 
     @property
     def names(self) -> list[str]:

@@ -47,6 +47,10 @@ STOCK_NAMES: dict[Key, tuple[str, ...]] = {
     ("train", "scheduler"): ("eta_min",),
 }
 
+# Where the defaults of BasicSR and torch differ from this package's.
+_STOCK_DEFAULTS = (
+    ("pixel_opt", "CharbonnierLoss", "eps", 1e-12), ("optim_g", "AdamW", "weight_decay", 0.01)
+)  # fmt: skip
 _STOCK_MODELS = ("SRModel", "SwinIRModel", "HATModel", "ImageRestorationModel")
 
 # Real-ESRGAN's degradation and its discriminator's training have no counterpart here.
@@ -178,6 +182,9 @@ def _translate_train(result: Translation) -> None:
     if model in _STOCK_MODELS:
         # the defaults of these models; NAFNet's has no average of the weights at all
         train.setdefault("ema_decay", 0)
+        for section, of_type, option, default in _STOCK_DEFAULTS:
+            if section_in(train, section).get("type") == of_type:
+                section_in(train, section).setdefault(option, default)
         if scheduler.get("type") in ("MultiStepLR", "MultiStepRestartLR"):
             scheduler.setdefault("gamma", _BASICSR_GAMMA)
     kind = scheduler.get("type")

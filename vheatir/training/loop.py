@@ -72,6 +72,7 @@ class Trainer:
         self.validator = Validator(options) if processes.is_main else None
         self.model = RestorationModel(options, self.device, processes)
         self.iteration = 0
+        self._seed_process()
         self.samples_seen = 0
         self.minutes = 0.0
         self.losses: list[list[float]] = []
@@ -275,8 +276,15 @@ class Trainer:
             reason = first_line(error)
             raise VHeatIRError(f"{path} does not fit this option file: {reason}") from None
         restore_rng(state["rng"])
+        self._seed_process()
         log.info("resumed from %s at iteration %d", path, self.iteration)
         return True
+
+    def _seed_process(self) -> None:
+        """Give each process random numbers of its own, for networks with dropout."""
+        if not self.processes.is_main:  # the generators of the main process are saved
+            entropy = (self.options.manual_seed, self.processes.rank, self.iteration)
+            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the training state, except the random generators."""

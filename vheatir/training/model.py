@@ -62,7 +62,8 @@ class RestorationModel:
         # Cached: traversing the modules at every iteration takes longer than a small step.
         self._weights: list[Tensor] = list(self.net_g.parameters())
         self._ema_weights: list[Tensor] = list(self.net_g_ema.parameters())
-        self._statistics = _statistics(self.net_g_ema), _statistics(self.net_g)
+        # Not averaged but copied, such as the running statistics of batch normalisation.
+        self._buffers = list(self.net_g_ema.buffers()), list(self.net_g.buffers())
 
     def load_pretrained(self) -> None:
         """Load ``path: pretrain_network_g``, if given.
@@ -173,7 +174,7 @@ class RestorationModel:
         decay = min(train.ema_decay, (1 + iteration) / (10 + iteration))
         with torch.no_grad():
             torch._foreach_lerp_(self._ema_weights, self._weights, 1.0 - decay)
-            for average, current in zip(*self._statistics, strict=True):
+            for average, current in zip(*self._buffers, strict=True):
                 average.copy_(current)
 
     def unsound(self) -> str | None:
@@ -296,12 +297,6 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "bf16" or (precision == "auto" and has_native_bf16(device)):
         return torch.bfloat16
     return None
-
-
-def _statistics(net: nn.Module) -> list[Tensor]:
-    """Return the running statistics of batch normalisation, which foreign networks use."""
-    norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._NormBase)]
-    return [buffer for norm in norms for buffer in norm.buffers()]
 
 
 def _shape_mismatch(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> str:

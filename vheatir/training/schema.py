@@ -126,7 +126,9 @@ class Options(Section):
         if not isinstance(data, dict) or not isinstance(data.get("network_g"), dict):
             return data
         network, task = data["network_g"], TASKS.get(str(data.get("task")))
-        if network.get("type") in FOREIGN or (task is None and data.get("task") is not None):
+        if not isinstance(network.get("type"), str):
+            return data  # reported with the other invalid options
+        if network["type"] in FOREIGN or (task is None and data.get("task") is not None):
             return data
         is_luma = section_in(section_in(data, "datasets"), "train").get("color") == "y"
         channels = task.channels if task else 1 if is_luma or _takes_gray(network) else 3
@@ -158,6 +160,8 @@ class Options(Section):
                     f"level {level:g} is out of range: "
                     f"{task.level_name} of {task.name} lies in {low:g} to {high:g}"
                 )
+            if task.kind == "jpeg" and level != int(level):
+                raise ValueError(f"level {level:g}: a JPEG quality is a whole number")
         for key in () if self.network_g.type in FOREIGN else ("in_chans", "out_chans"):
             channels = self.network_g.kwargs.get(key)
             if channels != task.channels:

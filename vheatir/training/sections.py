@@ -293,7 +293,8 @@ class Datasets(Section):
                 if phase == "val":
                     shared = _IMAGES if value.get("dataroot_gt") is None else ()
                 taken = {name: first[name] for name in shared if name in first}
-                value = {**(taken if value is not first else {}), **value, "phase": phase}
+                own = taken if value is not first else {}
+                value = {"name": str(key), **own, **value, "phase": phase}
             completed[key] = value
         return completed
 
@@ -303,6 +304,17 @@ class Datasets(Section):
             for name in _SHARED:
                 if getattr(data, name) != getattr(self.train, name):
                     raise ValueError(f"{key}:{name} is that of train: leave it out")
+        names = [data.name for data in self.val_sets.values()]
+        if len(set(names)) < len(names):
+            raise ValueError("two validation sets have the same name: give each a name of its own")
+        every = self.train.exclude_every
+        for key, val_set in self.val_sets.items():
+            of_train = val_set.dataroot_gt == self.train.dataroot_gt != [BUNDLED]
+            if every and of_train and not val_set.include and val_set.holdout_every != every:
+                raise ValueError(
+                    f"{key} would contain images of train: set {key}:holdout_every to {every}, as "
+                    "train:exclude_every"
+                )
         return self
 
     @property

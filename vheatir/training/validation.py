@@ -14,7 +14,7 @@ from vheatir.colors import matlab_luma
 from vheatir.data.sources import ImageSource
 from vheatir.evaluation.benchmark_sets import BenchmarkSet
 from vheatir.evaluation.methods import Method, network_restorer
-from vheatir.evaluation.protocol import Measured, measure_images
+from vheatir.evaluation.protocol import METRICS, Measured, measure_images
 from vheatir.image_io import write_image
 from vheatir.metrics import psnr, ssim
 from vheatir.tasks import Task
@@ -43,6 +43,18 @@ class Validator:
             (validation_set(data, self.task), self._levels(data))
             for data in options.datasets.val_sets.values()
         ]
+        for test_set, _ in self.sets:
+            self._check_metrics(test_set)
+
+    def _check_metrics(self, test_set: BenchmarkSet) -> None:
+        """Raise the error of a metric that the smallest image is too small for, before training."""
+        shapes = [test_set.load(index, self.task).shape for index in range(len(test_set))]
+        blank = np.zeros(min(shapes, key=lambda shape: min(shape[:2])), np.uint8)
+        val = self.options.val
+        for name in val.metrics if val.named_metrics is None else ():
+            METRICS[name](blank, blank)
+        for metric in (val.named_metrics or {}).values():
+            measure_named(metric, blank, blank)
 
     def run(
         self,
@@ -132,7 +144,12 @@ def validation_set(data: ValSet, task: Task) -> BenchmarkSet:
         VHeatIRError: a folder is missing or empty, or pairs do not match.
     """
     source = open_source(data, task.color, cache=True, heldout=True)
-    names = tuple(Path(name).stem for name in source.names)
+    stems = [Path(name).stem for name in source.names]
+    # Images of several folders may have the same name.
+    names = tuple(
+        stem if stems.count(stem) == 1 else f"{stem}_{number}"
+        for number, stem in enumerate(stems, 1)
+    )
     if isinstance(source, ImageSource):
         return BenchmarkSet(data.name, names, source)
     for index in range(len(source)):
