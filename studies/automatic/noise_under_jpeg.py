@@ -42,7 +42,7 @@ Pixels = NDArray[np.uint8]
 _LARGEST_SCALE = 4.5
 _SCALED, _NOISY, _RECOMPRESSED, _WEAK_JPEG = 0.8, 0.6, 0.15, 0.8
 _INTERPOLATIONS = (cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_LINEAR)
-THRESHOLDS_COLOR = (0.1, 0.15, 0.2, 0.23, 0.3, 0.4, 0.5, 0.8)
+THRESHOLDS_COLOR = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.8)
 THRESHOLDS_GRAY = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 HEADER = ["threshold", "mean regret", "to photo", "regret, no noise", "regret, noise"]
 

@@ -36,7 +36,7 @@ _GOOD_QUALITY = 92
 _CLEAR_BLOCKS = 1.2
 # Noise under JPEG. The JPEG model is better where the noise is weak, or weak beside the content.
 # Chroma noise times the square of the noise's share of the details separates the two best.
-_NOISY_CHROMA = 0.23
+_NOISY_CHROMA = 0.25
 _NOISY_SHARE_GRAY = 0.6
 # Drawings and text are flat between their lines and have few colours. Photographs are flat only
 # after JPEG of low quality: they have block borders and more colours.
