@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,7 +72,8 @@ def test_a_comparison_is_made_once(
 ) -> None:
     monkeypatch.setattr(against_swinir, "CROP", 32)
     out = tmp_path / "out"
-    arguments += ["--test-set", str(tmp_path / "photographs")]
+    shutil.copytree(tmp_path / "photographs", tmp_path / "test")
+    arguments += ["--test-set", str(tmp_path / "test")]
     assert against_swinir.main(arguments) == 0
     content = json.loads((out / "against_swinir.json").read_text())
     for method in against_swinir.NAMES:
