@@ -157,9 +157,7 @@ def check_writable(folder: StrPath) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise VHeatIRError(
-            f"results cannot be written to {str(folder)!r} ({error.strerror}): give another --out"
-        ) from None
+        raise _not_written(folder, error) from None
 
 
 def save_results(
@@ -196,9 +194,7 @@ def save_results(
         for file, text in contents.items():
             write_bytes_atomically(file, text.encode())
     except OSError as error:
-        raise VHeatIRError(
-            f"results cannot be written to {str(folder)!r} ({error.strerror}): give another --out"
-        ) from None
+        raise _not_written(folder, error) from None
     return list(contents)
 
 
@@ -241,3 +237,9 @@ def _count(params: int) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _not_written(folder: StrPath, error: OSError) -> VHeatIRError:
+    return VHeatIRError(
+        f"results cannot be written to {str(folder)!r} ({error.strerror}): give another --out"
+    )

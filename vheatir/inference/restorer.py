@@ -139,8 +139,7 @@ class Restorer:
         backend: Literal["torch", "openvino"] = "torch",
         imports: Sequence[str] = (),
     ) -> None:
-        if precision not in ("auto", *_PRECISIONS):
-            raise VHeatIRError(f"precision {precision!r}: allowed: auto, {', '.join(_PRECISIONS)}")
+        _check_precision(precision)
         self.device = _pick_device(device, backend)
         if backend == "openvino" and precision == "float16":
             raise VHeatIRError("the backend 'openvino' has no float16: use float32 or bfloat16")
@@ -429,8 +428,7 @@ class AutoRestorer(Restorer):
         imports: Sequence[str] = (),
         load: Callable[[str], Restorer] | None = None,
     ) -> None:
-        if precision not in ("auto", *_PRECISIONS):
-            raise VHeatIRError(f"precision {precision!r}: allowed: auto, {', '.join(_PRECISIONS)}")
+        _check_precision(precision)
         self.device = _pick_device(device, backend)
         if imports:
             import_modules(imports)
@@ -557,6 +555,11 @@ def open_model(model: StrPath | LoadedModel, imports: Sequence[str] = ()) -> Loa
     if is_path or os.path.isfile(text):
         return load_weights(text, imports=imports)
     return load_model(text)
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in ("auto", *_PRECISIONS):
+        raise VHeatIRError(f"precision {precision!r}: allowed: auto, {', '.join(_PRECISIONS)}")
 
 
 def _pick_device(device: str | torch.device, backend: str) -> torch.device:

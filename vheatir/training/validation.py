@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,10 +146,9 @@ def validation_set(data: ValSet, task: Task) -> BenchmarkSet:
     """
     source = open_source(data, task.color, cache=True, heldout=True)
     stems = [Path(name).stem for name in source.names]
-    # Images of several folders may have the same name.
+    count = Counter(stems)  # images of several folders may have the same name
     names = tuple(
-        stem if stems.count(stem) == 1 else f"{stem}_{number}"
-        for number, stem in enumerate(stems, 1)
+        stem if count[stem] == 1 else f"{stem}_{number}" for number, stem in enumerate(stems, 1)
     )
     if isinstance(source, ImageSource):
         return BenchmarkSet(data.name, names, source)
