@@ -65,14 +65,14 @@ def message(*force: str, path: Path = QUICKSTART) -> str:
 # --- the files themselves
 
 
-def test_there_are_35_files_and_no_other() -> None:
+def test_there_are_36_files_and_no_other() -> None:
     expected = {f"{name}.yml" for name in (*PAPER, *MINI)} | {"quickstart.yml"}
     expected |= {f"{task}_{size}.yml" for task, size in ALL_LEVELS}
     expected |= {f"{task}_small_clean.yml" for task in TASK_RANGES}
     expected |= {f"jpeg_{color}_medium_finetune.yml" for color in ("gray", "color")}
-    expected |= {f"photo_{size}.yml" for size in ("small", "medium", "large")}
+    expected |= {f"photo_{size}.yml" for size in ("small", "medium", "medium_finetune", "large")}
     assert {path.name for path in EVERY_FILE} == expected
-    assert len(EVERY_FILE) == 35
+    assert len(EVERY_FILE) == 36
 
 
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.stem)
@@ -119,6 +119,20 @@ def test_fine_tuning_starts_from_the_released_weights_and_adds_graphics(color: s
     for key in ("jpeg_grid", "subsampling", "double_compression"):
         assert getattr(photographs, key) == getattr(graphics, key)
         assert getattr(photographs, key) == getattr(plain.datasets.train, key)
+
+
+def test_photo_medium_starts_from_the_denoiser_and_adds_graphics() -> None:
+    folder = OPTIONS / "all_levels"
+    plain, tuned = (load_options(folder / f"photo_medium{end}.yml") for end in ("", "_finetune"))
+    assert tuned.network_g == plain.network_g
+    photographs, graphics = tuned.datasets.train_sets.values()
+    assert (photographs.weight, graphics.weight) == (0.95, 0.05)
+    assert photographs.photo == graphics.photo == plain.datasets.train.photo
+    # The folded denoiser, which the first command of the file writes, has the same network.
+    denoiser = load_options(folder / "denoise_color_medium.yml").network_g.kwargs
+    assert {k: v for k, v in denoiser.items() if k != "level_scale"} == {
+        k: v for k, v in tuned.network_g.kwargs.items() if k != "level_scale"
+    }
 
 
 @pytest.mark.parametrize("name", MINI)
