@@ -66,3 +66,4 @@ for axis, (title, image) in zip(axes, panels.items(), strict=True):
     axis.imshow(to_uint8(0.5 + 4 * image / 255))
     axis.axis("off")
     axis.set_title(title, fontsize=9)
+plt.show()

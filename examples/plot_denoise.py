@@ -73,3 +73,4 @@ show(
         for luma, chroma in ((100, 100), (70, 100), (40, 100))
     }
 )
+plt.show()

@@ -74,3 +74,4 @@ axes[0].plot(frequency, np.exp(-k * (np.pi * frequency[:, None]) ** 2), color="#
 axes[0].set(xlabel="frequency / pi", ylabel="what remains", title="all channels")
 axes[1].hist(learned.spread, bins=24, color="#d9480f")
 axes[1].set(xlabel="spread at zero frequency, pixels", ylabel="channels", title="how far")
+plt.show()

@@ -49,3 +49,4 @@ for metric, line in ((psnr, "-"), (psnrb, "--")):
 axis.set(xlabel="JPEG quality", ylabel="dB", xticks=qualities)
 axis.grid(alpha=0.3)
 axis.legend(frameon=False)
+plt.show()

@@ -87,3 +87,4 @@ for axis, (title, image) in zip(axes, panels.items(), strict=True):
     axis.set_title(
         f"{title}\n{psnr(pixels, clean):.2f} dB, SSIM {ssim(pixels, clean):.3f}", fontsize=9
     )
+plt.show()

@@ -52,6 +52,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
+def test_an_example_that_is_run_shows_its_figures() -> None:
+    for path in EXAMPLES:
+        text = path.read_text("utf-8")
+        assert ("plt.subplots" in text) == text.rstrip().endswith("plt.show()"), path.name
+
+
 @pytest.mark.parametrize(
     "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES],
     ids=lambda page: str(page.relative_to(ROOT)),

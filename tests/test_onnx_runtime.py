@@ -17,6 +17,7 @@ from tests.export.networks import CONVOLUTIONS, tiny_model
 from vheatir import onnx_runtime
 from vheatir.bundled import heldout_photographs
 from vheatir.colors import to_color_mode
+from vheatir.errors import VHeatIRError
 from vheatir.inference import Restorer
 from vheatir.onnx_runtime import open_session, restore
 
@@ -119,6 +120,8 @@ def test_a_file_stays_upright_with_its_profile_and_transparency(
         ("{image} {image} -o {out}.png", "is not an ONNX file"),
         ("{out} {image} -o {out}.png", "cannot be opened"),
         ("{color} {color} -o {out}.png", "is not an image"),
+        ("{foreign} {image} -o {out}.png", "not a model of this package"),
+        ("{color} {clear} -o {out}.jpg", "write PNG"),
     ],
 )
 def test_mistakes_get_one_line(
@@ -133,13 +136,46 @@ def test_mistakes_get_one_line(
     color, luma = (pairs[task].file for task in ("denoise_color", "jpeg_gray"))
     gray = tmp_path / "gray.onnx"  # another task by its metadata alone
     model = onnx.load(luma)
-    onnx.helper.set_model_props(model, {"task": "denoise_gray"})
+    fields = {each.key: each.value for each in model.metadata_props}
+    onnx.helper.set_model_props(model, {**fields, "task": "denoise_gray"})
     onnx.save(model, gray)
-    paths = {"color": color, "luma": luma, "gray": gray, "image": image, "out": tmp_path / "out"}
+    foreign = tmp_path / "foreign.onnx"  # a graph of another program, with the same input
+    onnx.helper.set_model_props(model, {"task": "denoise_gray"})
+    onnx.save(model, foreign)
+    clear = tmp_path / "clear.png"
+    Image.fromarray(np.concatenate([PHOTOGRAPH, ALPHA], axis=2)).save(clear)
+    files = [gray, foreign, image, clear]
+    names = ("gray", "foreign", "image", "clear")
+    paths = dict(zip(names, files, strict=True))
+    paths |= {"color": color, "luma": luma, "out": tmp_path / "out"}
     assert onnx_runtime.main(arguments.format(**paths).split()) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
-    assert sorted(tmp_path.iterdir()) == [gray, image]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 50), (8, 8, 5), (8,), (0, 8)])
+def test_other_arrays_are_refused(pairs: dict[str, Pair], shape: tuple[int, ...]) -> None:
+    with pytest.raises(VHeatIRError, match="cannot be restored: give uint8"):
+        restore(pairs["denoise_color"].session, np.zeros(shape, np.uint8))
+
+
+def test_a_luma_model_trained_on_pairs_keeps_the_chroma(tmp_path: Path) -> None:
+    model = tiny_model({**CONVOLUTIONS, "in_chans": 1}, None, None)
+    model.info["color"] = "luma"
+    session = open_session(export_model(model, tmp_path / "luma.onnx"))
+    expected = Restorer(model, "cpu").restore(PHOTOGRAPH).astype(int)
+    np.testing.assert_allclose(restore(session, PHOTOGRAPH), expected, rtol=0, atol=1)
+
+
+def test_a_quality_is_not_estimated(tmp_path: Path) -> None:
+    model = tiny_model({**CONVOLUTIONS, "level_scale": 100.0}, "jpeg_color", (5, 95))
+    session = open_session(export_model(model, tmp_path / "jpeg.onnx"))
+    with pytest.raises(VHeatIRError, match="needs the JPEG quality"):
+        restore(session, PHOTOGRAPH)
+    with pytest.raises(VHeatIRError, match="quality 3: this model is trained for quality 5 to 95"):
+        restore(session, PHOTOGRAPH, 3)
+    assert restore(session, PHOTOGRAPH, 40).shape == PHOTOGRAPH.shape
 
 
 def test_the_small_distribution_holds_all_that_it_imports() -> None:

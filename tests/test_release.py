@@ -75,6 +75,17 @@ def test_a_default_comes_before_the_other_models_of_its_task(own_zoo: Path, tmp_
     assert len({m.name for m in zoo.list_models()}) == len(zoo.list_models())
 
 
+def test_a_refused_release_leaves_the_zoo_as_it_was(
+    own_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {"type": "VHeatIRUNet", "channels": [8], "depths": [1], "mixers": ["conv"]}
+    before = {path.name: path.read_bytes() for path in own_zoo.iterdir() if path.is_file()}
+    monkeypatch.setattr(release, "LARGEST_LOSS_DB", -1)
+    with pytest.raises(VHeatIRError, match="store it in float32"):
+        add(tmp_path, "jpeg_gray_small", shape, [5.0, 95.0])
+    assert {path.name: path.read_bytes() for path in own_zoo.iterdir() if path.is_file()} == before
+
+
 def test_the_others_keep_their_places() -> None:
     models = zoo.list_models()
     changed = replace(models[3], params=1)

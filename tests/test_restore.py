@@ -222,7 +222,7 @@ def test_skipped_files_of_a_folder_are_reported_with_a_reason(
     lines = dict(line.split(": ", 1) for line in said.splitlines() if ": " in line)
     assert status == 1
     assert "skipped: is HDR (PQ)" in lines[str(folder / "hdr.heic")]
-    assert "pip install 'vheatir[heif]'" in lines[str(folder / "plain.heic")]
+    assert "pip install pillow-heif" in lines[str(folder / "plain.heic")]
     for name in ("a.NEF", "sub/b.dng"):
         assert lines[str(folder / name)].startswith("skipped: is a raw file")
     assert "notes.txt" not in said

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -101,6 +102,13 @@ def test_low_precision(dtype: torch.dtype, own: ModuleType, image: Tensor) -> No
     assert low.dtype == dtype
     error = (low.float() - expected).square().mean()
     assert -10 * torch.log10(error) > (70 if dtype == torch.float16 else 50)
+
+
+@pytest.mark.parametrize("level", [25, np.float32(25), torch.tensor(25.0)])
+def test_a_level_may_be_any_number(level: Any, own: ModuleType) -> None:
+    model = own.LevelModelDescriptor.__new__(own.LevelModelDescriptor)
+    model.level = level
+    assert model.level == 25 and type(model.level) is float
 
 
 @pytest.mark.parametrize("level", [-1, float("nan"), float("inf"), "15", None])

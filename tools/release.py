@@ -17,6 +17,7 @@ sys.path[0] = str(ROOT)
 
 import argparse
 import json
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -67,21 +68,24 @@ def add_model(arguments: argparse.Namespace) -> None:
     facts = yaml.safe_load(arguments.facts.read_text())
     if "licence" not in facts:
         raise VHeatIRError(f"{arguments.facts} names no licence: add the fact 'licence'")
+    history = json.loads(arguments.history.read_text())
     clean = facts["licence"].startswith("clean licence:")
     licence = CLEAN_LICENCE if clean else facts["licence"]
     full = load_weights(arguments.weights)
     name, task = arguments.name or full.info["name"], full.info["task"]
     info = {"name": name, **{key: full.info[key] for key in ("task", "level", "training")}}
-    path = save_weights(FOLDER / f"{name}.safetensors", full.network, info, dtype=torch.float16)
-    half = load_weights(path)
+    path = FOLDER / f"{name}.safetensors"
+    # The released file is replaced once nothing can fail any more.
+    with tempfile.TemporaryDirectory() as folder:
+        draft = save_weights(Path(folder) / path.name, full.network, info, dtype=torch.float16)
+        half, data = load_weights(draft), draft.read_bytes()
     loss = bundled_psnr(full) - bundled_psnr(half)
     if loss > LARGEST_LOSS_DB:
-        path.unlink()
         raise VHeatIRError(f"half precision costs {name} {loss:.4f} dB: store it in float32")
     facts["half precision costs"] = f"{loss:.4f} dB on the bundled photographs"
     facts["training"] = info["training"]
     write_bytes_atomically(CURVES / f"{name}.yml", yaml.safe_dump(facts, sort_keys=False).encode())
-    plot(name, json.loads(arguments.history.read_text()))
+    plot(name, history)
     entry = ModelEntry(
         name=name,
         task=task,
@@ -94,6 +98,7 @@ def add_model(arguments: argparse.Namespace) -> None:
     )
     entries = with_entry(list_models(), entry, arguments.default)
     text = json.dumps([vars(m) for m in entries], indent=1) + "\n"
+    write_bytes_atomically(path, data)
     write_bytes_atomically(REGISTRY, text.encode())
     sys.stdout.write(f"{name}: half precision costs {loss:.4f} dB, {path.stat().st_size} bytes\n")
 

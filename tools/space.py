@@ -20,7 +20,7 @@ import tomllib
 import yaml
 
 from vheatir.cli import report_error
-from vheatir.errors import VHeatIRError
+from vheatir.errors import VHeatIRError, first_line
 from vheatir.image_io import write_bytes_atomically
 from vheatir.zoo import list_models
 
@@ -62,7 +62,7 @@ Removes noise and JPEG artifacts from photographs. Written by `python tools/spac
 To run it elsewhere: `pip install -r requirements.txt`, then `python app.py`.
 
 The code is under Apache-2.0. The card of each model, in `vheatir/zoo/`, says what it was trained
-on: some of these images are for non-commercial use only, except for {free}.
+on. All models but {free} have seen images that are for non-commercial use only.
 """
 
 
@@ -103,7 +103,9 @@ def write_space(out: Path) -> None:
             write_bytes_atomically(out / name, text.encode())
     except OSError as error:
         shutil.rmtree(out, ignore_errors=True)
-        raise VHeatIRError(f"{out} cannot be written: {error.strerror}: give another") from None
+        raise VHeatIRError(
+            f"{out} cannot be written: {error.strerror or first_line(error)}: give another"
+        ) from None
 
 
 def copy(source: Path, target: Path) -> None:

@@ -30,6 +30,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from vheatir.archs import build_network
+from vheatir.archs.detect import HIDDEN
 from vheatir.basicsr_import import import_basicsr
 from vheatir.cli import run_entry_point
 from vheatir.data.restoration_dataset import in_unit_range, to_tensor
@@ -39,6 +40,7 @@ from vheatir.errors import VHeatIRError
 from vheatir.tasks import get_task
 from vheatir.training.feed import open_crops
 from vheatir.training.option_errors import validate
+from vheatir.training.schema import check_levels, parse_level
 from vheatir.training.sections import TrainSet
 
 import_basicsr()
@@ -51,8 +53,6 @@ _LOADER_OPTIONS = (
     "persistent_workers", "num_prefetch_queue", "batch_size_per_gpu", "num_worker_per_gpu",
     "dataset_enlarge_ratio",
 )  # fmt: skip
-# Arguments that no weight shows, and their defaults: see vheatir/archs/detect.py.
-_HIDDEN = {"norm": "pre", "img_range": 1.0}
 
 
 def _network(name: str) -> Callable[..., nn.Module]:
@@ -64,7 +64,7 @@ def _network(name: str) -> Callable[..., nn.Module]:
                 f"BasicSR's models pass no level to a network, but this {name} has level_scale "
                 f"{arguments['level_scale']}: leave it out, or train with vheatir/train.py"
             )
-        for key, default in _HIDDEN.items():
+        for key, default in HIDDEN.items():
             if arguments.get(key, default) != default:
                 raise VHeatIRError(
                     f"BasicSR's weight files do not show {key} {arguments[key]!r}, so that this "
@@ -99,15 +99,19 @@ class RestorationDataset(Dataset[dict[str, Any]]):
         where = f"datasets:{opt.get('name', 'train')}"
         options = {key: value for key, value in opt.items() if key not in _LOADER_OPTIONS}
         self.task = get_task(str(options.pop("task", None)))
-        level = options.pop("level", None)
+        given = options.pop("level", None)
         data = validate(TrainSet, options, where, {})
-        low, high = level if isinstance(level, (list, tuple)) else (level, level)
         self.in_training = opt.get("phase", "train") == "train"
-        if (low is not None) != self.task.has_level or not (self.in_training or low == high):
-            wanted = "a number" if self.task.has_level else "none"
+        try:
+            level = parse_level(given)
+            low, high = level if isinstance(level, tuple) else (level, level)
+            check_levels(self.task, [] if low is None else [low, high])
+        except ValueError as error:
+            raise VHeatIRError(f"{where}: level: {error}") from None
+        if self.task.has_level and (low is None or not (self.in_training or low == high)):
+            wanted = "a number" + (" or [lowest, highest]" if self.in_training else "")
             raise VHeatIRError(
-                f"{where}: level {level!r} does not fit task {self.task.name}: give {wanted}"
-                + (", or [lowest, highest]" if low is not None and self.in_training else "")
+                f"{where}: level {given!r} does not fit task {self.task.name}: give {wanted}"
             )
         self.level = low
         self.crops = open_crops(

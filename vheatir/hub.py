@@ -28,8 +28,8 @@ from vheatir.errors import VHeatIRError, first_line
 from vheatir.hub_card import hub_card
 from vheatir.image_io import StrPath, read_file, write_bytes_atomically
 from vheatir.plugins import import_modules
-from vheatir.weights import LoadedModel, build_model, read_info, read_state_dict, save_weights
-from vheatir.zoo import list_models
+from vheatir.weights import LoadedModel, build_model, read_info, save_weights, unchanged_file
+from vheatir.zoo import released_entry
 
 if TYPE_CHECKING:
     import torch
@@ -66,9 +66,8 @@ def save_pretrained(model: LoadedModel, folder: StrPath, *, licence: str | None 
     """
     target = Path(folder)
     network = network_config(model.network)  # refuses a network without one before any file exists
-    data = _unchanged_file(model)
-    released = list_models() if data is not None else []
-    entry = next((each for each in released if each.sha256 == model.sha256), None)
+    data = unchanged_file(model) if model.path.suffix == ".safetensors" else None
+    entry = released_entry(model)
     if entry is not None and licence is not None:
         raise VHeatIRError(f"the licence of {entry.name} is known: leave licence out")
     try:
@@ -188,21 +187,6 @@ def _header(file: Path) -> dict[str, Any]:
     info = read_info(file)
     del info["params"]
     return {"network": info.pop("network"), "info": info}
-
-
-def _unchanged_file(model: LoadedModel) -> bytes | None:
-    """Return the weight file of a model if the network still has its weights, else None."""
-    try:
-        data = model.path.read_bytes()
-    except OSError:
-        return None
-    if model.path.suffix != ".safetensors" or hashlib.sha256(data).hexdigest() != model.sha256:
-        return None
-    now, stored = model.network.state_dict(), read_state_dict(model.path)
-    same = now.keys() == stored.keys() and all(
-        tensor.equal(now[name].to("cpu", tensor.dtype)) for name, tensor in stored.items()
-    )
-    return data if same else None
 
 
 def _fetch(repository: str, file: str, revision: str | None) -> Path:

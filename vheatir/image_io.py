@@ -301,6 +301,20 @@ def write_image(path: StrPath, image: NDArray[np.generic]) -> None:
     write_bytes_atomically(target, encode_image(image, target.suffix.lower()))
 
 
+def write_output(path: StrPath, data: bytes) -> None:
+    """Write a file that the user named, see :func:`write_bytes_atomically`.
+
+    Raises:
+        VHeatIRError: it cannot be written.
+    """
+    try:
+        write_bytes_atomically(path, data)
+    except OSError as error:
+        raise VHeatIRError(
+            f"{path} cannot be written: {error.strerror}: choose another folder"
+        ) from None
+
+
 def write_bytes_atomically(path: StrPath, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically: the file is either the old or the complete new one.
 

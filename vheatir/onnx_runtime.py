@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vheatir.colors import RGB_PER_MATLAB_LUMA, matlab_luma
 from vheatir.errors import VHeatIRError, first_line, unknown_name
-from vheatir.image_io import StrPath, read_file, write_bytes_atomically
+from vheatir.image_io import StrPath, read_file, write_output
 from vheatir.inference.estimate import color_channels, estimate_sigma
 from vheatir.inference.files import FORMAT_OF_SUFFIX, encode_photograph, read_photograph_file
 from vheatir.tasks import TASKS, format_levels
@@ -40,13 +40,15 @@ class _Model:
         channels: channels of input and output, 1 or 3.
         is_luma: whether the one channel is Y of MATLAB's ``rgb2ycbcr``.
         takes_level: whether it has the input ``sigma``.
-        level_range: smallest and largest sigma on 0..255.
+        level_name: what the level is: ``sigma`` on 0..255, or ``quality`` of JPEG.
+        level_range: smallest and largest level.
     """
 
     session: InferenceSession
     channels: int
     is_luma: bool
     takes_level: bool
+    level_name: str
     level_range: tuple[float, float]
 
 
@@ -83,7 +85,7 @@ def restore(
         image: ``uint8`` or ``uint16``, (H, W) or (H, W, C), C = 1 to 4 for gray, gray and alpha,
             RGB, RGBA. Alpha is kept unchanged; gray stored as RGB is treated as gray.
         level: sigma of the noise on 0..255, for a file with the input ``sigma``; None to estimate
-            it from the image.
+            it from the image. The quality, for a model that was trained with that of JPEG.
         tile: largest side of the tiles in pixels; None for the whole image at once.
 
     Returns:
@@ -94,7 +96,8 @@ def restore(
             exported by ``vheatir export``, or one that cannot be run.
     """
     model = _describe(session)
-    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or image.size == 0:
+    fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] <= 4)
+    if image.dtype not in (np.uint8, np.uint16) or not fits or image.size == 0:
         raise VHeatIRError(
             f"an array of {image.dtype} {image.shape} cannot be restored: give uint8 or uint16, "
             "(H, W) or (H, W, C), C = 1 to 4"
@@ -141,25 +144,23 @@ def restore_file(
     photo = read_photograph_file(source)
     pixels = restore(session, photo.pixels, level, tile)
     data = encode_photograph(pixels, FORMAT_OF_SUFFIX[suffix], photo.metadata)
-    try:
-        write_bytes_atomically(target, data)
-    except OSError as error:
-        raise VHeatIRError(
-            f"{target} cannot be written: {error.strerror}: choose another folder"
-        ) from None
+    write_output(target, data)
 
 
 def _describe(session: InferenceSession) -> _Model:
     inputs = {each.name: each.shape for each in session.get_inputs()}
     shape = inputs.get("input", ())
-    if inputs.keys() - {"sigma"} != {"input"} or len(shape) != 4 or shape[1] not in (1, 3):
-        raise VHeatIRError("not a model of this package: write one with 'vheatir export'")
     fields = session.get_modelmeta().custom_metadata_map
+    # Any network may have an input of this name: the metadata tells.
+    is_own = inputs.keys() - {"sigma"} == {"input"} and {"licence", "weights"} <= fields.keys()
+    if not is_own or len(shape) != 4 or shape[1] not in (1, 3):
+        raise VHeatIRError("not a model of this package: write one with 'vheatir export'")
     task = TASKS.get(fields.get("task", ""))
     low, _, high = fields.get("level_range", "").partition(" to ")
     trained = (float(low), float(high)) if high else (0.0, float("inf"))
-    is_luma = task is not None and task.color == "luma"
-    return _Model(session, shape[1], is_luma, "sigma" in inputs, trained)
+    is_luma = (task.color if task else fields.get("color")) == "luma"
+    level_name = fields.get("level_name", "sigma")
+    return _Model(session, shape[1], is_luma, "sigma" in inputs, level_name, trained)
 
 
 def _level(model: _Model, level: float | None, colors: _Array) -> float | None:
@@ -170,10 +171,13 @@ def _level(model: _Model, level: float | None, colors: _Array) -> float | None:
             raise VHeatIRError("this model takes no level, or has one built in: omit the level")
         return None
     if level is None:
+        if model.level_name != "sigma":
+            raise VHeatIRError("this model needs the JPEG quality: give a level, 1 to 100")
         return min(max(estimate_sigma(colors), low), high)
     if not low <= level <= high:  # also rejects NaN
+        name = model.level_name
         raise VHeatIRError(
-            f"sigma {level:g}: this model is trained for sigma {format_levels((low, high))}"
+            f"{name} {level:g}: this model is trained for {name} {format_levels((low, high))}"
         )
     return level
 

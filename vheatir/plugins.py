@@ -90,7 +90,7 @@ def _import(name: str, folders: Sequence[Path]) -> None:
         )
     if not all(part.isidentifier() for part in name.split(".")):
         raise VHeatIRError(
-            f"{name!r} is no name of a module to import: give one such as my_archs or my.archs"
+            f"{name!r} is not the name of a module: give one such as my_archs or my.archs"
         )
     try:
         importlib.import_module(name)

@@ -75,9 +75,13 @@ class LevelModelDescriptor(ImageModelDescriptor[nn.Module]):
 
     @level.setter
     def level(self, level: float) -> None:
-        if not (isinstance(level, (int, float)) and 0 <= level < math.inf):  # also rejects NaN
+        try:
+            value = math.nan if isinstance(level, str) else float(level)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not 0 <= value < math.inf:  # also rejects NaN
             raise VHeatIRError(f"level {level!r}: give the sigma of the noise, a number from 0")
-        self._level = float(level)
+        self._level = value
 
     def _restore(self, model: nn.Module, image: Tensor) -> Tensor:
         restored: Tensor = model(image, self._level)

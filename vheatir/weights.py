@@ -151,6 +151,21 @@ def build_model(
     return LoadedModel(network, header["info"], file, sha256)
 
 
+def unchanged_file(model: LoadedModel) -> bytes | None:
+    """Return the contents of a model's weight file; None if the network has other weights now."""
+    try:
+        data = model.path.read_bytes()
+    except OSError:
+        return None
+    if hashlib.sha256(data).hexdigest() != model.sha256:
+        return None
+    now, stored = model.network.state_dict(), read_state_dict(model.path)
+    same = now.keys() == stored.keys() and all(
+        tensor.equal(now[name].to("cpu", tensor.dtype)) for name, tensor in stored.items()
+    )
+    return data if same else None
+
+
 def level_range(info: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return the lowest and highest level a model is trained for; None if its info names none.
 

@@ -60,4 +60,4 @@ def test_advice_is_about_the_page(
     write_image(tmp_path / "a.png", np.dstack([photograph, photograph[..., 0]])[:16, :16])
     tab = BatchTab(Catalogue([weights["all_levels"]], "cpu"), 10**6)
     archive, report = tab.run([str(tmp_path / "a.png")], "Noise", "JPEG")
-    assert archive is None and "choose the output format png" in report
+    assert archive is None and "write PNG" in report

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.export.networks import tiny_model
+from tests.export.networks import CONVOLUTIONS, tiny_model
 from vheatir import cli, export
 from vheatir.archs import adopt
 from vheatir.errors import VHeatIRError
@@ -58,6 +58,12 @@ def test_mistakes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert message in error_of(arguments, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_holds_no_licence(tmp_path: Path) -> None:
+    with pytest.raises(VHeatIRError, match="holds no licence: leave --licence out"):
+        export_model(tiny_model(CONVOLUTIONS), tmp_path / "a.pth", licence="MIT")
     assert not list(tmp_path.iterdir())
 
 

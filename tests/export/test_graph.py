@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.export.conftest import ONNX
 from tests.export.networks import CONVOLUTIONS, tiny_model
-from vheatir import __version__
+from vheatir import __version__, load_model
 from vheatir.errors import VHeatIRError
 from vheatir.export.source import Source, open_source
 
@@ -18,7 +18,7 @@ onnx = pytest.importorskip("onnx", reason=ONNX)
 onnxruntime = pytest.importorskip("onnxruntime", reason=ONNX)
 pytest.importorskip("onnxscript", reason=ONNX)
 
-from vheatir.export.graph import half_precision_psnr, to_onnx  # noqa: E402
+from vheatir.export.graph import describe, half_precision_psnr, to_onnx  # noqa: E402
 
 SIZES = [(1, 1), (1, 7), (7, 300), (97, 101), (40, 64)]
 TOLERANCE = 1e-5
@@ -105,6 +105,15 @@ def test_the_file_says_what_it_is_and_nothing_about_this_machine(
     model = onnx.load_model_from_string(denoiser[1])
     assert (model.producer_name, model.producer_version) == ("vheatir", __version__)
     assert b".py" not in denoiser[1]
+
+
+def test_changed_weights_are_no_released_model() -> None:
+    model = load_model("photo_small_clean")
+    model.network.conv_last.bias += 0.25
+    source = open_source(model, "MIT")
+    assert (source.entry, source.licence) == (None, "MIT")
+    fields = describe(source, None)
+    assert "sha256" not in fields and fields["licence"] == "MIT"
 
 
 def test_a_level_built_in_leaves_one_input_and_float16_halves_the_file() -> None:

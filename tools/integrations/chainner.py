@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from tools.integrations.clones import commit_of
 from vheatir.bundled import heldout_photographs
 from vheatir.cli import report_error
+from vheatir.errors import VHeatIRError
 from vheatir.export.graph import to_onnx
 from vheatir.export.source import Source, open_source
 
@@ -45,7 +46,10 @@ def main() -> int:
     if not backend.is_dir():
         return report_error(f"{arguments.clone} is not a checkout of chaiNNer: no backend/src")
     sys.path.insert(1, str(backend))
-    source = open_source(arguments.model)
+    try:
+        source = open_source(arguments.model)
+    except VHeatIRError as error:
+        return report_error(error)
     level = arguments.level if source.takes_level else None
     return compare(source, level, commit_of(arguments.clone))
 

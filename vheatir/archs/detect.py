@@ -1,9 +1,9 @@
 """Deduce the configuration of a network of the package from its weights alone.
 
 A checkpoint of BasicSR holds no configuration. The names and shapes of its weights determine all
-arguments but these, which get the defaults of the class: ``norm`` and ``img_range``, of
-:class:`vheatir.archs.VHeatIR`. A level input has the scale of denoisers, 255. The mixer
-``hco_spread`` differs from ``hco`` only in its initial weights.
+arguments but :data:`HIDDEN`, of :class:`vheatir.archs.VHeatIR`, which get their defaults. A level
+input has the scale of denoisers, 255. The mixer ``hco_spread`` differs from ``hco`` only in its
+initial weights.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from torch import Tensor
 
 from vheatir.archs.vheatir_unet_arch import NO_HEAT
 from vheatir.errors import VHeatIRError
+
+#: Arguments that no weight shows, and their defaults.
+HIDDEN = {"norm": "pre", "img_range": 1.0}
 
 _State = Mapping[str, Tensor]
 _MAX_NAME_LENGTH = 256

@@ -88,7 +88,6 @@ class BatchTab(Tab):
                     message = runner.run(Job(path, target, label=path.name))
                 except (VHeatIRError, OSError, MemoryError) as error:
                     reason = str(error) if isinstance(error, VHeatIRError) else "cannot be read"
-                    reason = reason.replace("use --format", "choose the output format")
                     message = f"failed: {reason.removeprefix(path.name).strip()}"
                 else:
                     archive.write(target, _free_name(path.stem, suffix, archive.namelist()))

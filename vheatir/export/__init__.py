@@ -69,15 +69,10 @@ def export_model(
     if chosen != "pth":
         _require_onnx()
 
-    from vheatir.image_io import write_bytes_atomically
+    from vheatir.image_io import write_output
 
     data = _encode(model, chosen, level, half, licence)
-    try:
-        write_bytes_atomically(target, data)
-    except OSError as error:
-        raise VHeatIRError(
-            f"{target} cannot be written: {error.strerror}: choose another folder"
-        ) from None
+    write_output(target, data)
     return target
 
 
@@ -96,6 +91,8 @@ def _encode(
     if format == "pth":
         if level is not None or half:
             raise VHeatIRError("--level and --float16 are for onnx and dtmodel: leave them out")
+        if licence is not None:
+            raise VHeatIRError("a .pth file holds no licence: leave --licence out")
         return checkpoint.to_checkpoint(source)
     if format == "dtmodel":
         return darktable.to_package(source, level, half)

@@ -11,12 +11,9 @@ import io
 import torch
 
 from vheatir.archs import complete_config
-from vheatir.archs.detect import detect_config
+from vheatir.archs.detect import HIDDEN, detect_config
 from vheatir.errors import VHeatIRError
 from vheatir.export.source import Source
-
-#: Arguments that leave no trace in the weights.
-_TRACELESS = ("norm", "img_range", "level_scale")
 
 
 def to_checkpoint(source: Source) -> bytes:
@@ -31,7 +28,7 @@ def to_checkpoint(source: Source) -> bytes:
     }
     deduced = detect_config(state)
     expected = complete_config(deduced.pop("type"), deduced)
-    for name in _TRACELESS:
+    for name in (*HIDDEN, "level_scale"):
         if source.config.get(name) != expected.get(name):
             raise VHeatIRError(
                 f"{source.name} has {name} {source.config.get(name)!r}, which leaves no trace in "

@@ -7,8 +7,9 @@ The opset is 18, without custom operators. The DCT consists of products with cos
 :mod:`vheatir.export.forms`.
 
 The metadata of the file (``metadata_props``): ``name``, ``task``, ``level_name`` (``sigma``, or
-``quality`` of JPEG), ``level_range``, ``level`` (the one built in), ``licence``, ``sha256`` of the
-source weights, ``weights`` (``float32`` or ``float16``).
+``quality`` of JPEG), ``color`` (of a model trained on pairs alone), ``level_range``, ``level`` (the
+one built in), ``licence``, ``sha256`` of the weight file (unless the weights were changed after
+loading), ``weights`` (``float32`` or ``float16``), ``float16_psnr``.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from vheatir.archs import build_network
 from vheatir.bundled import heldout_photographs
 from vheatir.errors import VHeatIRError
 from vheatir.export import forms  # noqa: F401  registers the forms that can be traced
-from vheatir.export.source import Source
-from vheatir.weights import level_range
+from vheatir.export.source import SIGMA_SCALE, Source
+from vheatir.weights import level_range, unchanged_file
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +38,6 @@ GRAPH_VERSION = 1
 #: Size at which the network is traced: N, H, W, all different, and a multiple of nothing.
 _TRACED = (2, 19, 26)
 _AXES = {0: "batch", 2: "height", 3: "width"}
-_SIGMA_SCALE = 255.0
 #: Number of values from which a tensor is stored in float16.
 _SMALLEST_HALVED = 256
 
@@ -51,7 +51,7 @@ class _Graph(nn.Module):
         self.level = level
 
     def forward(self, image: Tensor, sigma: Tensor | None = None) -> Tensor:
-        level = self.level if sigma is None else sigma * _SIGMA_SCALE
+        level = self.level if sigma is None else sigma * SIGMA_SCALE
         result: Tensor = self.network(image, level)
         return result
 
@@ -97,13 +97,16 @@ def describe(source: Source, level: float | None) -> dict[str, str]:
         fields["task"] = source.task.name
         if source.task.level_name is not None:
             fields["level_name"] = source.task.level_name
+    elif "color" in source.model.info:  # trained on pairs alone
+        fields["color"] = str(source.model.info["color"])
     trained = level_range(source.model.info)
     if trained is not None:
         fields["level_range"] = "{:g} to {:g}".format(*trained)
     if level is not None:
         fields["level"] = f"{level:g}"
     fields["licence"] = source.licence or "not stated"
-    fields["sha256"] = source.model.sha256
+    if unchanged_file(source.model) is not None:
+        fields["sha256"] = source.model.sha256
     return fields
 
 

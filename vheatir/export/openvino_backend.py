@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from vheatir.archs.base import level_plane
 from vheatir.errors import VHeatIRError
+from vheatir.export.source import SIGMA_SCALE
 from vheatir.image_io import write_bytes_atomically
 from vheatir.weights import LoadedModel
 
 log = logging.getLogger(__name__)
 
 _PACKAGES = ("openvino", "onnx", "onnxscript")
-_SIGMA_SCALE = 255.0
 
 
 def require_openvino() -> None:
@@ -87,7 +87,7 @@ class OpenVinoNetwork(nn.Module):
         Raises:
             VHeatIRError: the level does not fit the model.
         """
-        planes = level_plane(x.detach().float(), level, _SIGMA_SCALE if self.takes_level else None)
+        planes = level_plane(x.detach().float(), level, SIGMA_SCALE if self.takes_level else None)
         inputs = {"input": planes[:, : self.in_chans]}
         if self.takes_level:
             inputs["sigma"] = planes[:, self.in_chans :]

@@ -13,8 +13,10 @@ from vheatir.image_io import StrPath
 from vheatir.inference.restorer import open_model
 from vheatir.tasks import TASKS, Task, format_levels
 from vheatir.weights import LoadedModel, level_range, read_info
-from vheatir.zoo import ModelEntry, list_models
+from vheatir.zoo import ModelEntry, released_entry
 
+#: Sigma on 0..255 divided by the input ``sigma`` of a graph.
+SIGMA_SCALE = 255.0
 #: Mixers that a graph and a checkpoint can hold.
 _MIXERS = frozenset({"conv", "none", "hco", "hco_spread"})
 _OWN = ("VHeatIR", "VHeatIRUNet")
@@ -63,7 +65,8 @@ class Source:
         low, high = level_range(self.model.info) or (0.0, math.inf)
         if not (low <= level <= high and math.isfinite(level)):  # also rejects NaN
             trained = format_levels((low, high))
-            raise VHeatIRError(f"level {level:g}: {self.name} is trained for sigma {trained}")
+            name = self.task.level_name if self.task and self.task.level_name else "sigma"
+            raise VHeatIRError(f"level {level:g}: {self.name} is trained for {name} {trained}")
 
 
 def open_source(model: StrPath | LoadedModel, licence: str | None = None) -> Source:
@@ -85,7 +88,7 @@ def open_source(model: StrPath | LoadedModel, licence: str | None = None) -> Sou
         _check_network(str(loaded.path), {"type": type(loaded.network).__name__})
     config = network_config(loaded.network)
     _check_network(str(loaded.path), config)
-    entry = next((each for each in list_models() if each.sha256 == loaded.sha256), None)
+    entry = released_entry(loaded)
     if entry is not None and licence is not None:
         raise VHeatIRError(f"the licence of {entry.name} is known: leave --licence out")
     return Source(loaded, config, entry, entry.licence if entry else licence)

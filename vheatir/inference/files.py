@@ -209,7 +209,7 @@ def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> byt
     """
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if fmt == "jpg" and channels in (2, 4):
-        raise VHeatIRError("JPEG does not support transparency: use --format png, webp or tiff")
+        raise VHeatIRError("JPEG does not support transparency: write PNG, WebP or TIFF")
     if fmt in ("jpg", "webp"):
         pixels = to_8_bits(pixels)
     try:
@@ -229,7 +229,7 @@ def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> byt
             pixels, "JPEG", metadata, quality=_JPEG_QUALITY, subsampling=0, **kept
         )
     except (OSError, ValueError, RuntimeError, struct.error) as error:
-        raise VHeatIRError(f"cannot be written as {fmt} ({error}): use --format png") from None
+        raise VHeatIRError(f"cannot be written as {fmt} ({error}): write PNG") from None
 
 
 def to_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:

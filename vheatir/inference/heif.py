@@ -123,7 +123,7 @@ def decode_heif(data: bytes, name: str) -> tuple[NDArray[Any], dict[str, Any]]:
         import pillow_heif
     except ImportError:
         raise UnsupportedImageError(
-            f"{name} is HEIC/HEIF, which needs another package: pip install 'vheatir[heif]'"
+            f"{name} is HEIC/HEIF, which needs another package: pip install pillow-heif"
         ) from None
     file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
     image = file[file.primary_index]

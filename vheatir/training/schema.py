@@ -7,7 +7,7 @@ a silent default. :mod:`vheatir.training.options` reads the files and formats th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
@@ -33,7 +33,12 @@ from vheatir.training.sections import (
 Level = float | tuple[float, float]
 
 
-def _check_level(value: Any) -> Any:
+def parse_level(value: Any) -> Any:
+    """Return a level as a number, a range as a pair (lowest, highest), and None as it is.
+
+    Raises:
+        ValueError: it is none of these.
+    """
     if value is None:
         return None
     numbers = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
@@ -42,6 +47,21 @@ def _check_level(value: Any) -> Any:
         raise ValueError("must be one number or a range [lowest, highest]")
     levels = [float(number) for number in numbers]
     return check_range((levels[0], levels[1])) if len(levels) == 2 else levels[0]
+
+
+def check_levels(task: Task, levels: Sequence[float]) -> None:
+    """Raise ValueError unless images can be degraded at these levels of a task."""
+    if not task.has_level and levels:
+        raise ValueError(f"task {task.name} has no level: leave level out")
+    low, high = (0.0, 255.0) if task.kind == "denoise" else (1.0, 100.0)
+    for level in levels:
+        if not low <= level <= high:
+            raise ValueError(
+                f"level {level:g} is out of range: "
+                f"{task.level_name} of {task.name} lies in {low:g} to {high:g}"
+            )
+        if task.kind == "jpeg" and level != int(level):
+            raise ValueError(f"level {level:g}: a JPEG quality is a whole number")
 
 
 def _check_name(name: str) -> str:
@@ -102,7 +122,7 @@ class Options(Section):
     num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     manual_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     task: Annotated[str, AfterValidator(_check_task)] | None = None
-    level: Annotated[Level | None, BeforeValidator(_check_level)] = None
+    level: Annotated[Level | None, BeforeValidator(parse_level)] = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     print_network: bool = False
     imports: Annotated[list[str], BeforeValidator(as_list)] | None = None
@@ -146,22 +166,12 @@ class Options(Section):
         levels = [*(self.level_range or ())]
         for val_set in self.datasets.val_sets.values():
             levels += val_set.level or []
-        if not task.has_level and levels:
-            raise ValueError(f"task {task.name} has no level: leave level out")
+        check_levels(task, levels)
         made = not all(data.is_paired for data in self.datasets.image_sets.values())
         if task.has_level and self.level is None and made:
             raise ValueError(
                 f"'level' is missing: give a {task.level_name} or a range [lowest, highest]"
             )
-        low, high = (0.0, 255.0) if task.kind == "denoise" else (1.0, 100.0)
-        for level in levels:
-            if not low <= level <= high:
-                raise ValueError(
-                    f"level {level:g} is out of range: "
-                    f"{task.level_name} of {task.name} lies in {low:g} to {high:g}"
-                )
-            if task.kind == "jpeg" and level != int(level):
-                raise ValueError(f"level {level:g}: a JPEG quality is a whole number")
         for key in () if self.network_g.type in FOREIGN else ("in_chans", "out_chans"):
             channels = self.network_g.kwargs.get(key)
             if channels != task.channels:

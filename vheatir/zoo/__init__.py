@@ -144,6 +144,14 @@ def load_model(name: str, device: torch.device | str = "cpu") -> LoadedModel:
     return build_model(entry.path, data, entry.sha256, device)
 
 
+def released_entry(model: LoadedModel) -> ModelEntry | None:
+    """Return the entry of a released model; None for others, also if the weights were changed."""
+    from vheatir.weights import unchanged_file
+
+    entry = next((each for each in list_models() if each.sha256 == model.sha256), None)
+    return entry if entry is not None and unchanged_file(model) is not None else None
+
+
 def _find(name: str) -> ModelEntry:
     """Return the model of this name, or the model for the task of this name."""
     named: dict[str, ModelEntry] = {}
