@@ -34,7 +34,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.contenders import GRID, SIZES, check_parameters, parameters
@@ -48,9 +47,9 @@ from vheatir.cli import run_entry_point
 from vheatir.colors import to_color_mode
 from vheatir.degradations import degrade_for_benchmark
 from vheatir.errors import VHeatIRError
+from vheatir.evaluation.methods import network_restorer
 from vheatir.hardware import pick_device
 from vheatir.image_io import write_bytes_atomically, write_image
-from vheatir.inference.tiled import restore_tensor
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import Task, get_task
 from vheatir.weights import load_weights
@@ -317,19 +316,12 @@ def crops(options: argparse.Namespace, task: Task, path: Path) -> dict[str, dict
         shown = [clean, to_uint8(degraded)]
         found[name] = {"degraded": psnr(shown[1], clean)}
         for method, network in restorers.items():
-            restored = _restore(network, degraded)
+            restored = to_uint8(network_restorer(network, None)(degraded, None))
             found[name][method] = psnr(restored, clean)
             shown.append(restored)
         rows.append(np.concatenate(shown, axis=1))
     write_image(path, np.concatenate(rows))
     return found
-
-
-def _restore(network: Any, degraded: NDArray[np.float32]) -> NDArray[np.uint8]:
-    from vheatir.data.restoration_dataset import to_tensor
-
-    planes = restore_tensor(network, to_tensor(degraded)[None])[0].numpy()
-    return to_uint8(planes[0] if degraded.ndim == 2 else planes.transpose(1, 2, 0))
 
 
 def report(options: argparse.Namespace, task: Task, configs: dict[str, dict[str, Any]]) -> None:

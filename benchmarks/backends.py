@@ -117,18 +117,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def numbers(option: str, text: str) -> list[int]:
-    """Read positive numbers, comma-separated.
-
-    Raises:
-        VHeatIRError: something else.
-    """
-    parts = text.split(",")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise VHeatIRError(f"{option} {text!r}: give positive numbers, such as 256,1024")
-    return [int(part) for part in parts]
-
-
 def choose_precisions(text: str | None) -> list[str]:
     """Return the precisions to measure; by default those that the processor has."""
     if text is not None:
@@ -361,7 +349,8 @@ def as_markdown(found: Sequence[Measurement]) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print, and write the files."""
-    sizes, threads = numbers("--sizes", options.sizes), numbers("--threads", options.threads)
+    sizes = report.numbers("--sizes", options.sizes)
+    threads = report.numbers("--threads", options.threads)
     if options.rounds < 1:
         raise VHeatIRError(f"--rounds {options.rounds}: give at least 1")
     names = options.models.split(",")
@@ -400,7 +389,8 @@ def run(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     options = parse(arguments)
-    return report.exit_status(lambda: run(options), "what was measured before is written")
+    kept = "what was measured before is written"
+    return report.exit_status(lambda: run(options), kept, "integrations")
 
 
 if __name__ == "__main__":

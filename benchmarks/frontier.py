@@ -246,7 +246,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    return report.exit_status(lambda: run(parse(arguments)))
+    return report.exit_status(lambda: run(parse(arguments)), extra="bench")
 
 
 if __name__ == "__main__":

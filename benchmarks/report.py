@@ -20,6 +20,7 @@ from rich.table import Table
 
 from benchmarks.measure import OK, Result, pairwise_ratio
 from vheatir.cli import run_entry_point
+from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
 
 
@@ -197,14 +198,28 @@ def write(folder: Path, stem: str, content: object, texts: Mapping[str, str]) ->
         write_bytes_atomically(folder / f"{stem}{suffix}", text.encode())
 
 
-def exit_status(work: Callable[[], None], interrupted: str = "nothing was written") -> int:
+def numbers(option: str, text: str) -> list[int]:
+    """Read positive numbers, comma-separated.
+
+    Raises:
+        VHeatIRError: something else.
+    """
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise VHeatIRError(f"{option} {text!r}: give positive numbers, such as 256,1024")
+    return [int(part) for part in parts]
+
+
+def exit_status(
+    work: Callable[[], None], interrupted: str = "nothing was written", extra: str = "train"
+) -> int:
     """Run a benchmark's command line; see :func:`vheatir.cli.run_entry_point`."""
 
     def status() -> int:
         work()
         return 0
 
-    return run_entry_point(status, interrupted, extra="train")
+    return run_entry_point(status, interrupted, extra)
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from vheatir.image_io import write_bytes_atomically
 from vheatir.inference.choose import choose_model
 from vheatir.inference.files import encode_photograph, read_photograph_file
 from vheatir.inference.strength import apply_strength
+from vheatir.metrics import to_uint8
 
 HEIGHT, WIDTH = 3000, 4000
 
@@ -50,7 +51,7 @@ def make_photograph(path: Path) -> None:
     noisy = add_camera_noise(
         image[:HEIGHT, :WIDTH].astype(np.float32) / np.float32(255), camera, rng
     )
-    path.write_bytes(jpeg_bytes(np.rint(noisy.clip(0, 1) * 255).astype(np.uint8), 92))
+    path.write_bytes(jpeg_bytes(to_uint8(noisy), 92))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import json
@@ -23,6 +24,13 @@ from vheatir.image_io import write_bytes_atomically
 
 Report = Callable[[int, "int | None"], None]
 """Progress callback: bytes done and bytes in total, None if unknown."""
+
+# HTTP statuses of requests below 500 that succeed later: timeout, too many requests.
+_TEMPORARY = (408, 429)
+# The disk is at fault, not the archive: no space, quota, or largest file.
+_DISK_IS_FULL = {
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)
+}
 
 
 def file_hash(path: Path) -> str:
@@ -72,7 +80,7 @@ def download(
             error.close()
             if error.code == 416:  # range not satisfiable: the part is not from this file
                 part.unlink(missing_ok=True)
-            elif error.code < 500:
+            elif error.code < 500 and error.code not in _TEMPORARY:
                 raise VHeatIRError(
                     f"{url} cannot be downloaded: {error.code} {error.reason}; get it elsewhere "
                     "and use --source"
@@ -182,10 +190,12 @@ class Lock:
     def _entries(self) -> dict[str, Any]:
         if not self.path.exists():
             return {}
-        entries = _read_json(self.path)
-        if not entries:
-            raise VHeatIRError(f"lock file {str(self.path)!r} is damaged: restore or delete it")
-        return entries
+        try:
+            return dict(json.loads(self.path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise VHeatIRError(
+                f"lock file {str(self.path)!r} is damaged: restore or delete it"
+            ) from None
 
 
 # -- archives -------------------------------------------------------------------------------------
@@ -202,6 +212,7 @@ def extract(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
     Raises:
         VHeatIRError: the archive is damaged, names a path outside itself, contains two selected
             files of the same name, or is a RAR file without a program to open it.
+        OSError: the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -224,6 +235,8 @@ def extract(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
         else:
             raise VHeatIRError(f"{archive.name} is not an archive, or damaged: download it again")
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
         raise VHeatIRError(f"{archive.name} is damaged ({error}): download it again") from error
 
 

@@ -145,6 +145,7 @@ def test_published_rows_stand_beside_the_published_sets(tmp_path: Path) -> None:
     swinir = [r["psnr"] for r in records if r["method"] == "SwinIR" and r["published"]]
     assert swinir == [35.61, 33.20, 30.22]
     assert {r["published"] for r in records if r["method"] == "degraded"} == {False}
+    assert "McMaster has 1 of its 18 images" in Path("o/benchmark.md").read_text()
 
 
 @pytest.mark.usefixtures("zoo_with_mini")

@@ -61,6 +61,9 @@ class Task:
 
 
 #: The tasks by name.
+# Published test sets of pairs.
+_PAIRS = ("Nam25", "CC15", "PolyU")
+
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
@@ -82,16 +85,16 @@ TASKS: dict[str, Task] = {
         ),
         Task(
             "photo", "real photographs (blind)", "photo", "rgb",
-            benchmark_sets=("Nam25", "CC15", "PolyU"),
+            benchmark_sets=_PAIRS,
         ),
     )
 }  # fmt: skip
 
 
 PAIRED_TASKS: dict[ColorMode, Task] = {
-    "rgb": Task("pairs", "pairs of images", "pairs", "rgb"),
-    "gray": Task("pairs_gray", "pairs of images, gray", "pairs", "gray"),
-    "luma": Task("pairs_luma", "pairs of images, luma", "pairs", "luma"),
+    "rgb": Task("pairs", "pairs of images", "pairs", "rgb", benchmark_sets=_PAIRS),
+    "gray": Task("pairs_gray", "pairs of images, gray", "pairs", "gray", benchmark_sets=_PAIRS),
+    "luma": Task("pairs_luma", "pairs of images, luma", "pairs", "luma", benchmark_sets=_PAIRS),
 }
 """Tasks of networks that are trained on pairs of images alone, without a level, by colour mode.
 

@@ -33,6 +33,8 @@ from benchmarks import report
 from vheatir.cli import run_entry_point
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise, jpeg_compress
+from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_bytes_atomically
 from vheatir.inference import NoiseEstimate, Restorer, estimate_noise
 from vheatir.inference.choose import noise_beside_content
 from vheatir.metrics import psnr, to_uint8
@@ -114,8 +116,13 @@ def _run(arguments: argparse.Namespace) -> int:
     photo, jpeg = Restorer("photo"), Restorer(f"jpeg_{'gray' if gray else 'color'}_medium")
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / f"samples{'_gray' if gray else ''}.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
-    samples = [json.loads(line) for line in lines]
+    text = file.read_text() if file.exists() else ""
+    text = text[: text.rfind("\n") + 1]  # a kill may have left half a line
+    samples = [json.loads(line) for line in text.splitlines()]
+    drawn_from = {"photos": [str(folder) for folder in arguments.photos], "side": arguments.side}
+    if any(sample.get("from") != drawn_from for sample in samples):
+        raise VHeatIRError(f"{file} holds samples of other photos or sizes: give another --out")
+    write_bytes_atomically(file, text.encode())
     remaining = range(len(samples), arguments.samples)
     with file.open("a") as stream:
         for index in track(remaining, console=Console(stderr=True), transient=True):
@@ -125,8 +132,10 @@ def _run(arguments: argparse.Namespace) -> int:
             sample["estimate"] = asdict(estimate_noise(degraded))
             for name, model in (("photo", photo), ("jpeg", jpeg)):
                 sample[name] = min(psnr(model.restore(degraded), clean), 99.0)
+            sample["from"] = drawn_from
             samples.append(sample)
             stream.write(json.dumps(sample) + "\n")
+            stream.flush()
     table = rows(samples, gray)
     Console().print(report.text_table(f"{len(samples)} samples, dB", HEADER, table))
     report.write(

@@ -42,6 +42,7 @@ from vheatir.colors import to_color_mode
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise, add_noise, jpeg_compress
 from vheatir.degradations._filters import blur
+from vheatir.errors import unknown_name
 from vheatir.image_io import list_images, read_image
 from vheatir.inference import Restorer
 from vheatir.inference.choose import choose_model
@@ -280,6 +281,9 @@ def _run(arguments: argparse.Namespace) -> int:
     study, results = Study(arguments.device, arguments.photo_model, arguments.levels), []
     console = Console()
     rows = arguments.rows or [*ROWS, *GRAPHICS]
+    for row in rows:
+        if row not in {**ROWS, **GRAPHICS}:
+            raise unknown_name("row", row, [*ROWS, *GRAPHICS])
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=len(rows))
         for row in rows:
@@ -386,7 +390,7 @@ def _cells(result: dict[str, Any]) -> list[str]:
 def _table(results: list[dict[str, Any]]) -> Table:
     table = Table(title="Automatic: average PSNR in dB over RGB or gray")
     for name in _HEAD:
-        table.add_column(name, justify="left" if "m" in name[-3:] else "right")
+        table.add_column(name, justify="left" if name in ("degradation", "best model") else "right")
     for result in results:
         table.add_row(*_cells(result))
     return table

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks.report import environment
+from benchmarks.report import environment, numbers
 from benchmarks.trainings import resolve_roots
 from studies.heat import report
 from studies.heat.candidates import CONTROLS, Candidate, read_candidates, select
@@ -148,7 +148,7 @@ def run(options: argparse.Namespace) -> int:
         failed = train_all(study, plan, options.jobs, console)
     if options.train_only:
         return _report_failures(failed)
-    sizes = [int(side) for side in options.sizes.split(",")]
+    sizes = numbers("--sizes", options.sizes)
     costs = measure_networks(study, chosen, sizes, options.budget, not options.no_swinir, console)
     records = report.records(study, chosen, plan, speeds, costs)
     content = {

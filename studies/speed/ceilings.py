@@ -182,7 +182,7 @@ def measure(options: argparse.Namespace, device: str, rates: dict[str, float]) -
     found = []
     kind = torch.device(device).type
     enabled = options.dtype == "bfloat16"
-    for side in (int(text) for text in options.sides.split(",")):
+    for side in report.numbers("--sides", options.sides):
         for part, module, inputs in parts(side, options.size, device, options.dtype):
             products = part.macs / rates["macs_per_second"]
             products += part.transform_macs / rates["transform_macs_per_second"]

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"{torch.get_num_threads()} threads, {options.size}, float32")
     print("image      pooled, s   PyTorch's, s   pool's speed over PyTorch's (median, range)")
     layer = build("heat-block", options.size).eval()
-    for side in (int(side) for side in options.sides.split(",")):
+    for side in report.numbers("--sides", options.sides):
         x = torch.randn(1, side, side, layer.dim)
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for number in range(options.repetitions + 1):

@@ -25,7 +25,6 @@ from benchmarks import report
 from benchmarks.contenders import RELEASED, Case
 from benchmarks.measure import Result, interleaved
 from vheatir import load_model
-from vheatir.errors import VHeatIRError
 from vheatir.evaluation.benchmark_sets import (
     BenchmarkSet,
     bundled_test_set,
@@ -55,7 +54,7 @@ class Quality:
 
     model: str
     dataset: str
-    level: float
+    level: float | None
     pixels: int
     images: int
     tile: int | None
@@ -83,25 +82,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def numbers(text: str) -> list[int]:
-    """Read ``128,256``.
-
-    Raises:
-        VHeatIRError: not positive integers.
-    """
-    items = text.split(",")
-    if not all(item.isdigit() and int(item) > 0 for item in items):
-        raise VHeatIRError(f"{text!r} is not a list of sides: give numbers such as 128,256")
-    return [int(item) for item in items]
-
-
 def qualities(
     name: str, tiles: Sequence[int], sets: Sequence[BenchmarkSet], device: str
 ) -> list[Quality]:
     """Measure a model's PSNR whole and in tiles, on images grouped by size."""
     model = load_model(name)
     task = get_task(str(model.info["task"]))
-    level = LEVELS[task.kind]
+    level = LEVELS.get(task.kind)  # None: photo has no level
     found: list[Quality] = []
     for test_set in sets:
         by_tile: dict[int | None, list[Measured]] = {}
@@ -156,7 +143,8 @@ def quality_rows(found: Sequence[Quality]) -> tuple[list[str], list[list[str]]]:
     tiles = list(dict.fromkeys(quality.tile for quality in found))
     groups: dict[tuple[Any, ...], dict[int | None, Quality]] = {}
     for q in found:
-        key = (q.model, f"{q.dataset}, {q.level:g}", f"~{q.pixels}", str(q.images))
+        where = q.dataset if q.level is None else f"{q.dataset}, {q.level:g}"
+        key = (q.model, where, f"~{q.pixels}", str(q.images))
         groups.setdefault(key, {})[q.tile] = q
     header = ["model", "set, level", "side", "images", *(_tiling(tile) for tile in tiles)]
     rows = []
@@ -202,7 +190,7 @@ def test_sets(options: argparse.Namespace, task_name: str) -> list[BenchmarkSet]
         folder = options.data or default_data_folder()
         sets = [bundled_test_set()]
         if folder is not None:
-            sets = find_test_sets(folder, TASKS[task_name])[:1]
+            sets = find_test_sets(folder, TASKS[task_name])[:1] or sets
     return [each.first(options.limit) for each in sets]
 
 
@@ -211,7 +199,8 @@ def run(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     options.device = str(pick_device(options.device))
-    tiles, sides = numbers(options.tiles), numbers(options.sides)
+    tiles = report.numbers("--tiles", options.tiles)
+    sides = report.numbers("--sides", options.sides)
     console, progress = Console(), Console(stderr=True)
     found: list[Quality] = []
     timed: list[Result] = []

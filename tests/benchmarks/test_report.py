@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from importlib.metadata import PackageNotFoundError
 
+import pytest
 from rich.console import Console
+
+from vheatir.errors import VHeatIRError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -29,3 +33,18 @@ def test_a_terminal_of_80_columns_shows_names_whole() -> None:
 def test_markdown_is_the_same_cells() -> None:
     lines = report.markdown(["a", "b"], [["**x**", "1"]]).splitlines()
     assert lines == ["| a | b |", "| --- | --- |", "| **x** | 1 |"]
+
+
+@pytest.mark.parametrize("text", ["128,", "0", "-8", "a", ""])
+def test_numbers_of_options_are_positive(text: str) -> None:
+    assert report.numbers("--sides", "128,256") == [128, 256]
+    with pytest.raises(VHeatIRError, match="--sides .*: give positive numbers, such as 256,1024"):
+        report.numbers("--sides", text)
+
+
+def test_a_missing_package_names_the_extra_that_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise PackageNotFoundError("onnxruntime")
+
+    assert report.exit_status(work, extra="integrations") == 2
+    assert "pip install 'vheatir[integrations]'" in capsys.readouterr().err

@@ -15,6 +15,11 @@ def test_patterns_match_lmdb_keys_without_their_suffix() -> None:
     assert "set.lmdb::ba" not in names and "a1.jpg" not in names and "a1.png" in names
 
 
+def test_suffixes_of_names_are_ignored_so_that_converted_files_are_found() -> None:
+    assert "12003.png" in NameList(["12003.jpg"]) and "12003.jpg" in NameList(["12003"])
+    assert "12003.png" not in NameList(["12003*.jpg"])
+
+
 @pytest.mark.parametrize("entry", ["12003.jpg", "train/12003.jpg", "/data/12003.jpg", "a/12*.jpg"])
 def test_folders_are_ignored(entry: str, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"# held out\n{entry}\n")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -257,6 +258,25 @@ def test_an_archive_of_other_images_is_refused_and_not_recorded(
     assert run(prepare, data, "--root", root) == 2
     assert "4 images" in capsys.readouterr().err
     assert contents(root) == []
+
+
+@pytest.mark.reliability
+def test_a_full_disk_leaves_the_archive(
+    prepare: ModuleType,
+    site: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data, root = train_set(prepare, site), tmp_path / "root"
+    monkeypatch.setattr("downloads._write_member", write)
+    assert run(prepare, data, "--root", root) == 2
+    error = capsys.readouterr().err
+    assert "No space left" in error and error.count("\n") == 1
+    assert (root / ".downloads" / "Toy" / "toy.tgz").is_file()
 
 
 @pytest.mark.reliability

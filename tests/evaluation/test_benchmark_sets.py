@@ -15,7 +15,7 @@ from vheatir.evaluation.benchmark_sets import (
     paired_test_set,
 )
 from vheatir.image_io import write_image
-from vheatir.tasks import get_task
+from vheatir.tasks import PAIRED_TASKS, get_task
 
 
 def add_images(folder: Path, *names: str) -> None:
@@ -102,9 +102,30 @@ def test_pairs_of_ones_own_and_clean_images(tmp_path: Path) -> None:
     assert [(s.name, s.is_paired, len(s)) for s in sets] == [
         ("a", False, 2), ("b", True, 1), ("c", True, 1),
     ]  # fmt: skip
-    assert not any(s.is_paired for s in find_test_sets(tmp_path, get_task("denoise_color")))
+    # for other tasks only the clean images of pairs are references
+    others = find_test_sets(tmp_path, get_task("denoise_color"))
+    assert [(s.name, s.is_paired, len(s)) for s in others] == [
+        ("a", False, 2), ("b", False, 1), ("c", False, 1),
+    ]  # fmt: skip
+    (alone,) = find_test_sets(tmp_path / "b", get_task("denoise_color"))
+    assert (alone.name, alone.names, alone.is_paired) == ("b", ("1",), False)
     clean, noisy = sets[0].load_pair(0, get_task("photo"))
     assert clean.shape == (16, 16, 3) and noisy is None
+
+
+def test_pairs_in_subfolders_keep_their_names_apart(tmp_path: Path) -> None:
+    for kind in ("noisy", "clean"):
+        for folder in ("a", "b"):
+            add_images(tmp_path / kind / folder, "1.png")
+    assert paired_test_set(tmp_path).names == ("a_1", "b_1")
+
+
+def test_published_pairs_are_for_networks_trained_on_pairs_too(tmp_path: Path) -> None:
+    for kind in ("noisy", "clean"):
+        add_images(tmp_path / "Nam25" / kind, "1.png")
+    for folder in (tmp_path, tmp_path / "Nam25"):
+        for task in PAIRED_TASKS.values():
+            assert [s.is_paired for s in find_test_sets(folder, task)] == [True]
 
 
 def test_half_a_set_of_pairs_is_one_clear_line(tmp_path: Path) -> None:

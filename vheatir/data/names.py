@@ -16,9 +16,10 @@ class NameList:
 
     Args:
         entries: each the path of a ``.txt`` file with one entry per line (lines starting with ``#``
-            are comments); a file name, such as ``"12003.jpg"``; or a file name pattern, such as
-            ``"sunhays_*"``. Folders are ignored, so that a list applies to any subset or
-            arrangement of a collection. Case-sensitive.
+            are comments); a file name, such as ``"12003.jpg"``, whose suffix is ignored, so that a
+            list applies to converted files too; or a file name pattern, such as ``"sunhays_*"``.
+            Folders are ignored, so that a list applies to any subset or arrangement of a
+            collection. Case-sensitive.
 
     Raises:
         VHeatIRError: a list file is missing or empty.
@@ -34,14 +35,15 @@ class NameList:
                 if _WILDCARDS & set(name):
                     self._patterns.append(name)
                 else:
-                    self._names.update((name, PurePath(name).stem))
+                    self._names.add(PurePath(name).stem)
 
     def __contains__(self, name: str) -> bool:
         """Whether an image is listed, given its path or its LMDB key, which has no suffix."""
         is_key = "::" in name
         own = PurePath(name.rpartition("::")[2]).name
         patterns = [PurePath(each).stem if is_key else each for each in self._patterns]
-        return own in self._names or any(fnmatchcase(own, each) for each in patterns)
+        stem = own if is_key else PurePath(own).stem
+        return stem in self._names or any(fnmatchcase(own, each) for each in patterns)
 
 
 def read_lines(path: Path, kind: str) -> list[str]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from vheatir.colors import BT601_YCC
 from vheatir.degradations._filters import FloatImage, blur, log_uniform, stack, transform
+from vheatir.metrics import to_uint8
 
 Demosaicing = Literal["none", "bilinear", "edge-aware", "malvar"]
 
@@ -147,7 +148,7 @@ def add_camera_noise(
     """
     gray = image.ndim == 2
     rgb = stack(image, image, image) if gray else image
-    values = np.rint(rgb.clip(0, 1) * np.float32(255)).astype(np.uint8)
+    values = to_uint8(rgb)
     linear, slope = _tone_tables(camera.contrast, camera.shoulder)
     matrix = _color_matrix(camera.saturation)
     gains = np.array([camera.gains[0], 1.0, camera.gains[1]], np.float32)

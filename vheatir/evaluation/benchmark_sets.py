@@ -8,6 +8,7 @@ scene. Two layouts are supported: ``noisy/`` and ``clean/`` with files of equal 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +19,10 @@ from numpy.typing import NDArray
 
 from vheatir.bundled import heldout_photographs
 from vheatir.colors import to_color_mode
+from vheatir.data.sources import BUNDLED
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import StrPath, is_image_name, list_images, read_image
 from vheatir.tasks import TASKS, Task
-
-BUNDLED = "bundled"
 
 #: Test sets of published tables, by folder name.
 PUBLISHED_SETS = sorted({name for task in TASKS.values() for name in task.benchmark_sets})
@@ -111,8 +111,9 @@ def folder_test_set(folder: StrPath) -> BenchmarkSet:
     root = Path(folder)
     paths = list_images(root)
     stems = [path.relative_to(root).with_suffix("").as_posix().replace("/", "_") for path in paths]
+    counts = Counter(stems)
     names = tuple(
-        stem if stems.count(stem) == 1 else f"{stem}_{path.suffix[1:]}"
+        stem if counts[stem] == 1 else _whole_name(path.relative_to(root))
         for stem, path in zip(stems, paths, strict=True)
     )
     return BenchmarkSet(root.resolve().name, names, _Files(paths))
@@ -130,7 +131,7 @@ def paired_test_set(folder: StrPath) -> BenchmarkSet:
     """
     root = Path(folder)
     if (root / _NOISY).is_dir() or (root / _CLEAN).is_dir():
-        noisy, clean = _by_stem(root / _NOISY), _by_stem(root / _CLEAN)
+        noisy, clean = (_by_stem(root / kind, nested=True) for kind in (_NOISY, _CLEAN))
     else:
         images = _by_stem(root)
         noisy, clean = (
@@ -190,8 +191,8 @@ def find_test_sets(folder: StrPath, task: Task) -> list[BenchmarkSet]:
 
     If the folder contains any of the published test sets, the result is those of the task.
     Otherwise it is the folder itself, if it directly contains images, or each subfolder with
-    images. For ``photo`` and pairs a folder of pairs becomes a paired set, see
-    :func:`paired_test_set`; any other folder becomes a set of clean images.
+    images. A folder of pairs becomes a paired set for ``photo`` and pairs, see
+    :func:`paired_test_set`, and for other tasks the set of its clean images, as any other folder.
 
     Raises:
         VHeatIRError: the folder is missing, contains no images, or an image of a pair is missing.
@@ -207,17 +208,19 @@ def find_test_sets(folder: StrPath, task: Task) -> list[BenchmarkSet]:
         folders = [root / name for name in task.benchmark_sets if _has_images(root / name)]
     elif root.name in PUBLISHED_SETS:
         folders = [root] if root.name in task.benchmark_sets else []
-    elif (can_be_paired and _looks_paired(root)) or any(map(is_image_name, root.iterdir())):
+    elif _looks_paired(root) or any(map(is_image_name, root.iterdir())):
         folders = [root]
     elif not (folders := [path for path in sorted(root.iterdir()) if _has_images(path)]):
         raise VHeatIRError(f"data folder {str(root)!r} contains no images: give one with {advice}")
     # Results on a published set of pairs would mislead if it were not paired.
-    return [
+    sets = [
         paired_test_set(path)
-        if can_be_paired and (path.name in PUBLISHED_SETS or _looks_paired(path))
+        if _looks_paired(path) or (can_be_paired and path.name in PUBLISHED_SETS)
         else folder_test_set(path)
         for path in folders
     ]
+    # For other tasks, noisy photographs are neither references nor inputs.
+    return sets if can_be_paired else [replace(each, noisy=None) for each in sets]
 
 
 def _looks_paired(folder: Path) -> bool:
@@ -227,16 +230,27 @@ def _looks_paired(folder: Path) -> bool:
     )
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the images below a folder, by name without suffix."""
+def _whole_name(path: Path) -> str:
+    """Return a name that no other relative path has, with the folders and the suffix."""
+    return path.as_posix().replace("/", "__").replace(".", "_")
+
+
+def _by_stem(folder: Path, *, nested: bool = False) -> dict[str, Path]:
+    """Return the images below a folder by name without suffix.
+
+    ``nested`` puts the names of subfolders in front, so that images in different ones may have
+    equal names.
+    """
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if is_image_name(path) and path.is_file():
-            if path.stem in found:
+            inside = path.relative_to(folder).with_suffix("")
+            name = "_".join(inside.parts) if nested else path.stem
+            if name in found:
                 raise VHeatIRError(
-                    f"{str(folder)!r} contains two images called {path.stem!r}: remove one of them"
+                    f"{str(folder)!r} contains two images called {name!r}: remove one of them"
                 )
-            found[path.stem] = path
+            found[name] = path
     return found
 
 

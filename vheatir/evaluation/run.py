@@ -25,7 +25,7 @@ from vheatir.evaluation.benchmark_sets import (
 )
 from vheatir.evaluation.methods import Method, bm3d_method, model_method, tell_apart
 from vheatir.evaluation.protocol import Measured, measure
-from vheatir.evaluation.published import published_records
+from vheatir.evaluation.published import COLUMNS, published_records
 from vheatir.evaluation.records import Record
 from vheatir.evaluation.tables import check_writable, print_task, save_results
 from vheatir.hardware import pick_device
@@ -326,6 +326,10 @@ def _find_test_sets(
     if task.kind == "photo" and unpaired:
         where = f" (on {', '.join(unpaired)})" if len(unpaired) < len(test_sets) else ""
         remarks.append(f"with synthetic degradation: camera noise and JPEG{where}")
+    for each in test_sets:
+        _, whole = COLUMNS.get((task.name, each.name), ((), len(each)))
+        if len(each) != whole:
+            remarks.append(f"{each.name} has {len(each)} of its {whole} images")
     if arguments.limit is not None and any(len(each) > arguments.limit for each in test_sets):
         some = "image" if arguments.limit == 1 else f"{arguments.limit} images"
         remarks.append(f"only the first {some} of each test set")

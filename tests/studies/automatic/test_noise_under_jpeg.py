@@ -10,6 +10,7 @@ import pytest
 from studies.automatic import noise_under_jpeg as study
 from vheatir.data.sources import ImageSource
 from vheatir.inference import choose_model
+from vheatir.inference.choose import _NOISY_CHROMA
 
 
 def test_samples_are_degraded_and_their_score_is_that_of_the_rule() -> None:
@@ -20,7 +21,7 @@ def test_samples_are_degraded_and_their_score_is_that_of_the_rule() -> None:
         choice = choose_model(degraded, min(drawn["quality"], 92))
         if choice.model in ("photo", "jpeg_color"):
             score = study.noise_beside_content(choice.estimate, is_gray=False)
-            assert (choice.model == "photo") == (score >= 0.35)
+            assert (choice.model == "photo") == (score >= _NOISY_CHROMA)
 
 
 def test_regret_is_the_loss_against_the_better_model() -> None:
@@ -42,3 +43,18 @@ def test_continues_and_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert study.main(arguments) == 0
     assert len((tmp_path / "samples.jsonl").read_text().splitlines()) == 2
     assert "2 samples" in capsys.readouterr().out
+
+
+def test_a_half_written_sample_is_drawn_again_and_other_samples_are_kept_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, arguments = tmp_path / "samples.jsonl", ["--side", "64", "--out", str(tmp_path)]
+    assert study.main([*arguments, "--samples", "1"]) == 0
+    first = file.read_text()
+    file.write_text(first + '{"scale": 1')
+    assert study.main([*arguments, "--samples", "2"]) == 0
+    lines = file.read_text().splitlines(keepends=True)
+    assert len(lines) == 2 and lines[0] == first
+    assert study.main(["--side", "80", "--out", str(tmp_path)]) == 2
+    assert "give another --out" in capsys.readouterr().err
+    assert file.read_text().splitlines(keepends=True) == lines

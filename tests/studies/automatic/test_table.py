@@ -58,3 +58,8 @@ def test_the_table_says_what_automatic_loses(tmp_path: Path) -> None:
 def test_the_page_that_was_a_jpeg_file_is_no_reference_for_compression() -> None:
     count = {row: sum(1 for _ in automatic.cases(row, [])) for row in automatic.GRAPHICS}
     assert count == {"clean graphics": 26, "graphics: JPEG 90": 25, "graphics: JPEG 60": 25}
+
+
+def test_a_mistyped_row_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert automatic.main(["--rows", "JPEG 11"]) == 2
+    assert "unknown row 'JPEG 11'" in capsys.readouterr().err

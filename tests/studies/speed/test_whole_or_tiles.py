@@ -36,4 +36,4 @@ def test_measures_quality_and_speed(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_impossible_sides_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert whole_or_tiles.main(["--tiles", "128,x"]) == 2
-    assert "not a list of sides" in capsys.readouterr().err
+    assert "give positive numbers" in capsys.readouterr().err
