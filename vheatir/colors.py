@@ -27,6 +27,14 @@ def matlab_luma(rgb: NDArray[Any]) -> NDArray[np.floating[Any]]:
     return np.asarray(rgb @ (np.array(MATLAB_LUMA) / 255) + 16)
 
 
+def to_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Round 16 bits to 8; 8-bit pixels are returned unchanged."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    # (x + 128) // 257 rounds to nearest; in 32 bits, since x + 128 can exceed 16 bits.
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
 def to_color_mode(image: NDArray[Any], mode: ColorMode) -> NDArray[np.uint8]:
     """Convert a decoded image to the colour mode of a task.
 
@@ -47,7 +55,7 @@ def to_color_mode(image: NDArray[Any], mode: ColorMode) -> NDArray[np.uint8]:
     if mode not in ("gray", "luma", "rgb"):
         raise unknown_name("colour mode", mode, ("gray", "luma", "rgb"))
     if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        image = to_8_bits(image)
     if image.dtype != np.uint8:
         raise VHeatIRError(
             f"an image of {image.dtype} cannot be used: 8- and 16-bit integers are allowed, "

@@ -132,7 +132,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     # The standard output may carry an image: all messages go to the standard error.
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
     progress = _progress_bar(console)
     began = time.perf_counter()
     counts: Counter[str] = Counter()

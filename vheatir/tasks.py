@@ -60,10 +60,10 @@ class Task:
         return self.level_name is not None
 
 
-#: The tasks by name.
 # Published test sets of pairs.
 _PAIRS = ("Nam25", "CC15", "PolyU")
 
+#: The tasks by name.
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (

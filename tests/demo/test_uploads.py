@@ -9,24 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vheatir.demo.uploads import delete_old, describe, read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
-from vheatir.inference.files import apply_orientation
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied_as_pillow_does(tmp_path: Path, orientation: int) -> None:
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (4, 7, 3), dtype=np.uint8))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    image.save(tmp_path / "photo.png", exif=exif)
-    expected = ImageOps.exif_transpose(Image.open(tmp_path / "photo.png"))
-    np.testing.assert_array_equal(
-        read_upload(tmp_path / "photo.png", 1000).pixels, np.asarray(expected)
-    )
 
 
 def test_a_tiff_is_turned_once_and_keeps_its_colours_under_alpha(tmp_path: Path) -> None:
@@ -39,19 +26,12 @@ def test_a_tiff_is_turned_once_and_keeps_its_colours_under_alpha(tmp_path: Path)
     np.testing.assert_array_equal(read_upload(tmp_path / "photo.tiff", 1000).pixels, expected)
 
 
-def test_a_cut_off_photo_is_refused_and_not_filled_with_gray(tmp_path: Path) -> None:
-    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    write_image(tmp_path / "whole.jpg", image)
-    data = (tmp_path / "whole.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
-    with pytest.raises(VHeatIRError, match="'cut.jpg' is damaged"):
-        read_upload(tmp_path / "cut.jpg", 10_000)
-
-
-def test_unknown_orientations_are_left_alone() -> None:
-    image = np.arange(6).reshape(2, 3)
-    for orientation in (0, 9, 77):
-        np.testing.assert_array_equal(apply_orientation(image, orientation), image)
+def test_gray_and_alpha_become_rgba_without_the_profile(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (4, 7, 2), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png", icc_profile=b"of a gray image")
+    photo = read_upload(tmp_path / "a.png", 1000)
+    np.testing.assert_array_equal(photo.pixels, image[..., [0, 0, 0, 1]])
+    assert photo.metadata.icc is None
 
 
 def test_sixteen_bits_stay(tmp_path: Path) -> None:
@@ -77,18 +57,11 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"<svg></svg>"])
-def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_what_is_not_an_image_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file.png").write_bytes(content)
     with pytest.raises(VHeatIRError, match="'file.png' is not an image") as caught:
         read_upload(tmp_path / "file.png", 1000)
     assert str(tmp_path) not in str(caught.value)
-
-
-def test_a_cut_off_file_is_refused(tmp_path: Path) -> None:
-    write_image(tmp_path / "whole.png", np.zeros((50, 50, 3), np.uint8))
-    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
-    with pytest.raises(VHeatIRError, match="'cut.png'"):
-        read_upload(tmp_path / "cut.png", 10_000)
 
 
 def test_old_files_are_deleted_and_new_ones_kept(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ def test_the_command_saves_figures(tmp_path: Path, capsys: pytest.CaptureFixture
             assert min(figure.size) > 200
     assert cli.main([*arguments, *model, "--point", "50", "4"]) == 2
     assert "50, 4 is outside the image" in capsys.readouterr().err
+    assert cli.main([*arguments, "--model", "auto"]) == 2
+    assert "name a model, such as 'photo'" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("zoo_with_mini")

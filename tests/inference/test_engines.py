@@ -14,11 +14,12 @@ import torch
 
 from vheatir import cli
 from vheatir.archs import build_network
+from vheatir.hub import save_pretrained
 from vheatir.image_io import read_image, write_image
 from vheatir.inference.jobs import Settings, plan
 from vheatir.inference.manifest import Manifest
-from vheatir.inference.ray_engine import run_ray
-from vheatir.weights import load_weights, save_weights
+from vheatir.inference.ray_engine import _gpu_share, run_ray
+from vheatir.weights import LoadedModel, load_weights, save_weights
 
 NAMES = [f"{index:02}.png" for index in range(16)]
 
@@ -142,6 +143,11 @@ def workers_of(driver: int) -> list[int]:
 @pytest.mark.reliability
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
 @pytest.mark.filterwarnings("ignore")  # from Ray itself
+@pytest.mark.parametrize(("gpus", "workers", "share"), [(8, 5, 1), (2, 4, 0.5), (3, 4, 0.5)])
+def test_each_gpu_has_as_many_workers_as_needed(gpus: int, workers: int, share: float) -> None:
+    assert _gpu_share(gpus, workers) == share
+
+
 def test_ray_loses_nothing_when_a_worker_is_killed(folder: Path, model: str) -> None:
     ray = pytest.importorskip("ray", reason="needs Ray: pip install 'vheatir[ray]'")
     (folder / "in/bad.png").write_bytes(b"nothing")
@@ -188,15 +194,25 @@ def test_resume_on_a_full_disk_fails_image_by_image(
     assert status == 1 and "00.png: failed: No space left on device" in said and "16 failed" in said
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
 def test_resume_with_other_weights_of_the_same_name(
-    folder: Path, run: Any, model: str, tmp_path: Path
+    folder: Path, run: Any, model: str, tmp_path: Path, kind: str
 ) -> None:
-    own = tmp_path / "own.safetensors"
-    own.write_bytes(Path(model).read_bytes())
+    own = tmp_path / "own"
+    info = {"task": "denoise_gray", "level": [0, 55], "name": "tiny"}
+
+    def save(loaded: LoadedModel) -> None:
+        if kind == "folder":
+            save_pretrained(loaded, own)
+        else:
+            save_weights(own, loaded.network, info)
+
+    loaded = load_weights(model)
+    own = own if kind == "folder" else own.with_suffix(".safetensors")
+    save(loaded)
     assert "16 restored" in run("--resume", "--model", str(own))[1]
     assert "16 already done" in run("--resume", "--model", str(own))[1]
-    loaded = load_weights(own)
     loaded.network.conv_last.bias.data.fill_(0)  # type: ignore[union-attr]
-    save_weights(own, loaded.network, {"task": "denoise_gray", "level": [0, 55], "name": "tiny"})
+    save(loaded)
     assert "16 restored" in run("--resume", "--model", str(own))[1]
     assert read_image(folder / "out/05.png").max() <= 51

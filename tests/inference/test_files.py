@@ -11,12 +11,13 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
+from vheatir.colors import to_8_bits
 from vheatir.errors import VHeatIRError
 from vheatir.inference.files import (
     Metadata,
+    apply_orientation,
     encode_photograph,
     read_photograph,
-    to_8_bits,
 )
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
@@ -123,6 +124,25 @@ def test_lossless_formats_keep_every_bit(fmt: str, shape: tuple[int, ...], dtype
     assert photo.metadata.icc == ICC
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "fmt", "stays"),
+    [
+        ((6, 9), np.uint8, "jpg", True),
+        ((6, 9), np.uint8, "webp", False),  # written as RGB
+        ((6, 9, 2), np.uint8, "png", True),
+        ((6, 9, 2), np.uint16, "png", False),
+        ((6, 9, 2), np.uint16, "tiff", False),
+    ],
+)
+def test_a_gray_profile_stays_with_gray_pixels(
+    shape: tuple[int, ...], dtype: Any, fmt: str, stays: bool
+) -> None:
+    profile = ICC[:16] + b"GRAY" + ICC[20:]
+    data = encode_photograph(random_pixels(*shape, dtype=dtype), fmt, Metadata(icc=profile))
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.info.get("icc_profile") == (profile if stays else None)
+
+
 def test_deep_images_keep_their_metadata() -> None:
     pixels = random_pixels(6, 9, 3, dtype=np.uint16)
     metadata = Metadata(ICC, make_exif(1).tobytes(), XMP, (300.0, 300.0))
@@ -165,6 +185,12 @@ def test_jpeg_is_written_well_and_its_quality_read() -> None:
 def test_transparency_never_goes_into_jpeg() -> None:
     with pytest.raises(VHeatIRError, match="transparency"):
         encode_photograph(random_pixels(4, 6, 4), "jpg", Metadata())
+
+
+def test_unknown_orientations_are_left_alone() -> None:
+    image = np.arange(6).reshape(2, 3)
+    for orientation in (0, 9, 77):
+        np.testing.assert_array_equal(apply_orientation(image, orientation), image)
 
 
 def test_sixteen_bits_round_to_the_nearest_eight() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from vheatir.demo.shared import Tab, cached_path, reports_errors, strength_sliders, upload_files
+from vheatir.demo.shared import Tab, cached_path, reports_errors, strength_sliders
 from vheatir.errors import VHeatIRError
 from vheatir.inference.files import default_suffix
 from vheatir.inference.jobs import Job, Runner, Settings
@@ -35,7 +35,9 @@ class BatchTab(Tab):
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                files = upload_files("Images", "batch_files")
+                files = gr.File(
+                    label="Images", file_count="multiple", type="filepath", elem_id="batch_files"
+                )
                 task = gr.Radio(
                     list(_TASKS), value="Automatic", label="Remove", elem_id="batch_task"
                 )  # fmt: skip
@@ -84,16 +86,12 @@ class BatchTab(Tab):
                 suffix = _SUFFIXES[write] or default_suffix(path)
                 target = Path(folder) / f"restored{suffix}"
                 progress((index, len(files)), desc=path.name, unit="files")
-                try:
-                    message = runner.run(Job(path, target, label=path.name))
-                except (VHeatIRError, OSError, MemoryError) as error:
-                    reason = str(error) if isinstance(error, VHeatIRError) else "cannot be read"
-                    message = f"failed: {reason.removeprefix(path.name).strip()}"
-                else:
+                outcome = runner.attempt(Job(path, target, label=path.name))
+                if outcome.state == "restored":
                     archive.write(target, _free_name(path.stem, suffix, archive.namelist()))
                     target.unlink()
                     done += 1
-                lines.append(f"- {_escape(path.name)}: {_escape(message)}")
+                lines.append(f"- {_escape(path.name)}: {_escape(outcome.message)}")
         summary = f"**{done} of {len(files)} restored.**\n\n" + "\n".join(lines)
         return (str(out) if done else None), summary
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 
 import gradio as gr
-import numpy as np
 
 from vheatir import _paths
-from vheatir.demo.shared import cached_png
-from vheatir.image_io import read_image
+from vheatir.demo.shared import cached_file
 from vheatir.zoo.listing import markdown
 
 _PAGES = ("results/README.md", "benchmarks.md")
@@ -31,7 +29,7 @@ def load() -> tuple[str, list[tuple[str, str]]]:
     folder = _paths.docs_folder()
     pages = [_page((folder / name).read_text(encoding="utf-8")) for name in _PAGES
              if (folder / name).is_file()]  # fmt: skip
-    plots = [(cached_png(np.asarray(read_image(path)), path.name), path.stem) for pattern in _PLOTS
+    plots = [(cached_file(path.read_bytes(), path.name), path.stem) for pattern in _PLOTS
              for path in sorted(folder.glob(pattern))]  # fmt: skip
     results = "\n\n".join(pages) or "This copy of vHeatIR has no benchmark results."
     return f"# Released models\n\n{markdown()}\n\n{results}", plots

@@ -188,11 +188,11 @@ class Handlers(Tab):
         progress(0, desc="Loading the model")
         restorer = self.catalogue.restorer(label)
         progress(0, desc="Restoring")
-        chosen = float(level) if entry.takes_level and not automatic else None
-        found = restorer.nearest_level(choice.level) if choice and automatic else None
+        chosen_level = float(level) if entry.takes_level and not automatic else None
+        estimated_level = restorer.nearest_level(choice.level) if choice and automatic else None
         result = restorer.restore_detailed(
             pixels,
-            found if chosen is None else chosen,
+            estimated_level if chosen_level is None else chosen_level,
             self_ensemble=ensemble,
             progress=lambda done, total: progress((done, total), desc="Restoring", unit="tiles"),
         )
@@ -202,7 +202,7 @@ class Handlers(Tab):
         if result.level is None:
             level_text = entry.level_text
         else:
-            source = "estimated" if chosen is None else "chosen"
+            source = "estimated" if chosen_level is None else "chosen"
             level_text = f"{entry.task.level_name} {result.level:.1f} ({source})"
         used = memory_used(restorer.device)
         facts = [

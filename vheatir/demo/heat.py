@@ -13,6 +13,7 @@ from vheatir.demo.shared import (
     Tab,
     cached_file,
     cached_png,
+    clicked_point,
     reports_errors,
     shown_image,
     upload_image,
@@ -30,6 +31,8 @@ _SWINIR = """SwinIR for comparison: 8 × 8 windows, shifted in every second laye
 weights, 128 × 128 pixels. There the influence of a pixel grows window by window."""
 
 
+_NO_POINT = "No point selected yet."
+
 _figure = partial(shown_image, show_label=False, buttons=["fullscreen"])
 
 
@@ -46,7 +49,7 @@ class HeatTab(Tab):
                 image = upload_image("Click a point", "heat_upload")
                 choices = self.catalogue.choices(labels)
                 model = gr.Dropdown(choices, value=labels[0], label="Model", elem_id="heat_model")
-                point = gr.Markdown("No point selected yet.", elem_id="heat_point")
+                point = gr.Markdown(_NO_POINT, elem_id="heat_point")
             with gr.Column(scale=3, min_width=320):
                 maps = _figure("Influence of the point", "heat_maps")
         curves = _figure("Learned thermal diffusivity", "heat_curves")
@@ -56,7 +59,7 @@ class HeatTab(Tab):
         options = {"api_visibility": "private", "show_progress_on": maps, **self.compute}
         tab.select(
             self.open, image, [image, swinir], api_visibility="private", show_progress="hidden"
-        ).success(self.first, [image, model, maps], shown, **options)
+        ).success(self.first, [image, model, point], shown, **options)
         image.select(self.click, [image, model], shown, **options)
 
     def open(self, image: str | None) -> tuple[Any, Any]:
@@ -69,9 +72,9 @@ class HeatTab(Tab):
         return cached_png(self.load(None, "Cat")[:side, :side], "cat.png"), swinir
 
     @reports_errors()
-    def first(self, image: str | None, model: str | None, maps: str | None) -> tuple[Any, Any, Any]:
+    def first(self, image: str | None, model: str | None, point: str) -> tuple[Any, Any, Any]:
         """Explain the image centre when the tab opens, unless a point is already shown."""
-        if maps or model is None:
+        if point != _NO_POINT or model is None:
             return gr.skip(), gr.skip(), gr.skip()
         height, width = self.load(image, "Cat").shape[:2]
         return self._trace(image, model, width // 2, height // 2)
@@ -81,8 +84,7 @@ class HeatTab(Tab):
         self, image: str | None, model: str | None, event: gr.SelectData
     ) -> tuple[str, str, str]:
         """Explain the clicked point."""
-        column, row = (int(value) for value in event.index)
-        return self._trace(image, model, column, row)
+        return self._trace(image, model, *clicked_point(event))
 
     def _trace(self, image: str | None, model: str | None, x: int, y: int) -> tuple[str, str, str]:
         """Return the maps, the curves and a description of a point."""

@@ -9,9 +9,11 @@ import threading
 import time
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio import processing_utils
+from gradio_client import utils as client_utils
 from PIL import Image
 from starlette.middleware import Middleware
 
@@ -23,6 +25,7 @@ from vheatir.demo.heat import HeatTab
 from vheatir.demo.models import Catalogue
 from vheatir.demo.panel import ResultPanel
 from vheatir.demo.results import ResultStore
+from vheatir.demo.shared import WRITTEN
 from vheatir.demo.trial import TrialTab
 from vheatir.demo.uploads import delete_old
 from vheatir.errors import VHeatIRError
@@ -34,6 +37,8 @@ _MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "monos
 # Gradio keeps 0.2 MB of page state for each recent session, API calls included; its default is
 # 10,000 sessions. A dropped session starts with fresh state.
 _SESSIONS = 200
+# Files live up to this much longer than the settings say.
+_SWEEP_SECONDS = 300
 
 
 def serve(settings: Settings) -> None:
@@ -98,8 +103,8 @@ def _upload_folder() -> str:
 
 def _sweep(page: gr.Blocks, folder: str, keep: int, results: ResultStore) -> None:
     while True:
-        time.sleep(keep)
-        delete_old(folder, page.temp_file_sets, keep)
+        time.sleep(min(keep, _SWEEP_SECONDS))
+        delete_old(folder, [*page.temp_file_sets, WRITTEN], keep)
         results.delete_old()
 
 
@@ -124,6 +129,26 @@ def _theme() -> gr.themes.Base:
     )
 
 
+class _Page(gr.Blocks):
+    """A page that refuses files given by URL.
+
+    A request may give one as ``http://…`` for any input, and gradio would fetch it: server-side
+    request forgery (SSRF).
+    """
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any
+    ) -> Any:
+        client_utils.traverse(inputs, _refuse_url, client_utils.is_file_obj_with_meta)
+        return await super().preprocess_data(block_fn, inputs, *arguments, **options)
+
+
+def _refuse_url(file: dict[str, Any]) -> dict[str, Any]:
+    if "://" in str(file["path"]):
+        raise ValueError("upload the file itself: URLs are not fetched")
+    return file
+
+
 def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Blocks:
     """Build the page without serving it.
 
@@ -135,7 +160,7 @@ def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Block
         VHeatIRError: a given weight file is missing or not a vHeatIR file, or there is no model.
     """
     catalogue = Catalogue(settings.weights, settings.device)
-    with gr.Blocks(
+    with _Page(
         title="vHeatIR", analytics_enabled=False, delete_cache=(settings.keep, settings.keep)
     ) as page:
         gr.Markdown(

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from vheatir.demo import Settings
 from vheatir.demo.results import Result, ResultStore, amplified_residual, magnified
-from vheatir.demo.shared import cached_png, reports_errors, shown_image, strength_sliders
+from vheatir.demo.shared import (
+    cached_png,
+    clicked_point,
+    reports_errors,
+    shown_image,
+    strength_sliders,
+)
 from vheatir.errors import VHeatIRError
 from vheatir.inference.strength import apply_strength
 
@@ -133,13 +139,8 @@ class ResultPanel:
     @reports_errors()
     def look(self, event: gr.SelectData, request: gr.Request) -> tuple[str, str]:
         """Move the loupe to the clicked point."""
-        try:
-            column, row = (int(value) for value in event.index)
-        except (TypeError, ValueError, OverflowError):
-            raise VHeatIRError("not a point in the image: click inside the image") from None
-        owner = _owner(request)
-        result = self.store.get(owner)
-        return _loupes(self.store.change(owner, result, point=(column, row)))
+        point, owner = clicked_point(event), _owner(request)
+        return _loupes(self.store.change(owner, self.store.get(owner), point=point))
 
     def leave(self, request: gr.Request) -> None:
         """Drop the result of a visitor who closes the page."""

@@ -20,11 +20,14 @@ from vheatir.demo.models import Catalogue
 from vheatir.demo.uploads import read_upload
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import encode_image, write_bytes_atomically
-from vheatir.inference.files import Metadata, encode_photograph
+from vheatir.inference.files import Metadata, add_png_metadata
 from vheatir.inference.strength import STRONGEST
 
 #: Photographs of scikit-image, by subject.
 SAMPLES = {"Cat": "chelsea", "Coffee": "coffee"}
+#: Every file written here, to be deleted when it is old. Gradio tracks them by component, and loses
+#: those of a component that an event has changed.
+WRITTEN: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,15 @@ class Tab:
         return read_upload(path, self.max_pixels).pixels if path else sample(title)
 
 
+def clicked_point(event: gr.SelectData) -> tuple[int, int]:
+    """Return column and row of a click in an image."""
+    try:
+        column, row = (int(value) for value in event.index)
+    except (TypeError, ValueError, OverflowError):
+        raise VHeatIRError("not a point in the image: click inside the image") from None
+    return column, row
+
+
 @contextmanager
 def reports_errors() -> Iterator[None]:
     """Show a VHeatIRError as a message on the page, without a traceback; also a decorator."""
@@ -64,42 +76,20 @@ def upload_image(label: str, elem_id: str, height: int = 300) -> gr.Image:
     )  # fmt: skip
 
 
-def upload_files(label: str, elem_id: str) -> gr.File:
-    """Return an upload of several files, whose handlers get their paths."""
-    return _File(label=label, file_count="multiple", type="filepath", elem_id=elem_id)
-
-
-class _LocalFiles:
-    """Keeps a gradio component from fetching files that a request gives by URL.
-
-    Through the API a file can be given as ``http://…``, and gradio would fetch it: server-side
-    request forgery (SSRF).
-    """
-
-    async def async_move_resource_to_block_cache(self, source: Any) -> str | None:
-        if "://" in str(source):
-            raise ValueError("upload the file itself: URLs are not fetched")
-        return await super().async_move_resource_to_block_cache(source)  # type: ignore[misc]
-
-
 def _path_of(self: gr.Image, file: Any) -> str | None:
     # The file as uploaded: handlers check its header before decoding it.
     return str(file.path) if file and file.path else None
 
 
-def _local(component: type, **methods: Any) -> Any:
-    """Derive a class of uploads from one of gradio's.
-
-    Gradio recreates an upload from its class for the session after an event that may change it,
-    which loses attributes of the instance. Gradio's metaclass is bypassed, as it would write a .pyi
-    file beside this one. The name must be gradio's, which finds the frontend component by it.
-    """
-    bases, namespace = (_LocalFiles, component), {"__module__": component.__module__, **methods}
-    return ABCMeta.__new__(type(component), component.__name__, bases, namespace)
-
-
-_Image = _local(gr.Image, preprocess=_path_of)
-_File = _local(gr.File)
+# A class, since gradio recreates an upload from its class for the session after an event that may
+# change it, which loses attributes of the instance. Gradio's metaclass is bypassed, as it would
+# write a .pyi file beside this one. Gradio finds the frontend component by the name of the class.
+_Image: Any = ABCMeta.__new__(
+    type(gr.Image),
+    "Image",
+    (gr.Image,),
+    {"__module__": gr.Image.__module__, "preprocess": _path_of},
+)
 
 
 def shown_image(label: str, elem_id: str | None = None, **options: Any) -> gr.Image:
@@ -124,6 +114,7 @@ def cached_file(data: bytes, name: str) -> str:
     folder = processing_utils.utils.get_upload_folder()
     path = Path(folder, processing_utils.hash_bytes(data), name)
     write_bytes_atomically(path, data)  # another visitor may be reading the same file
+    WRITTEN.add(str(path.resolve()))
     return str(path.resolve())
 
 
@@ -131,13 +122,15 @@ def cached_path(name: str) -> Path:
     """Return the path of a new file in gradio's cache, in a folder that nobody can guess."""
     folder = Path(processing_utils.utils.get_upload_folder(), secrets.token_hex(32))
     folder.mkdir(parents=True)
-    return folder.resolve() / name
+    path = folder.resolve() / name
+    WRITTEN.add(str(path))
+    return path
 
 
 def cached_png(image: np.ndarray[Any, Any], name: str, icc: bytes | None = None) -> str:
     """Write an image to gradio's cache as PNG, with its colour profile."""
-    data = encode_photograph(image, "png", Metadata(icc)) if icc else encode_image(image, ".png")
-    return cached_file(data, name)
+    data = encode_image(image, ".png")
+    return cached_file(add_png_metadata(data, Metadata(icc)) if icc else data, name)
 
 
 def sample(title: str | None) -> np.ndarray[Any, Any]:

@@ -33,7 +33,8 @@ def draw_influence(influence: Influence) -> bytes:
         axis.axis("off")
     row, column = influence.point
     image = influence.image
-    axes[0].imshow(image.squeeze(2) if image.shape[2] == 1 else image.clip(0, 1), cmap="gray")
+    shown = image.squeeze(2) if image.shape[2] == 1 else image.clip(0, 1)
+    axes[0].imshow(shown, cmap="gray", vmin=0, vmax=1)
     axes[0].plot(column, row, "o", mfc="none", mec="#ff6a00", ms=12, mew=2)
     axes[0].set_title("traced pixel", fontsize=9)
     for axis, panel in zip(axes[1:], panels, strict=False):

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
-from vheatir.errors import UnsupportedImageError, VHeatIRError
+from vheatir.colors import to_8_bits
+from vheatir.errors import UnsupportedImageError, VHeatIRError, first_line
 from vheatir.image_io import (
     HEIF_SUFFIXES,
     MAX_PIXELS,
@@ -67,6 +68,7 @@ _PNG_KEPT = frozenset({b"gAMA", b"cHRM", b"sRGB", b"cICP", b"tEXt", b"zTXt", b"i
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _XMP_TAG = 700
 _AFTER_IHDR = 33
+_ICC_COLOR_SPACE = slice(16, 20)  # in the header of a profile
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
             "use PNG, JPEG, BMP, TIFF, WebP, PNM, HEIC or AVIF"
         ) from None
     except Exception as error:  # decoders raise arbitrary exceptions on damaged files
-        reason = str(error).splitlines()[0] if str(error) else "truncated"
+        reason = first_line(error) if str(error) else "truncated"
         raise VHeatIRError(f"{name} is damaged: {reason}") from None
 
 
@@ -208,6 +210,9 @@ def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> byt
         VHeatIRError: transparency in JPEG, or an image too large for the format.
     """
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    is_rgb = channels > 2 or fmt == "webp" or (channels == 2 and pixels.dtype == np.uint16)
+    if is_rgb and metadata.icc and metadata.icc[_ICC_COLOR_SPACE] == b"GRAY":
+        metadata = replace(metadata, icc=None)
     if fmt == "jpg" and channels in (2, 4):
         raise VHeatIRError("JPEG does not support transparency: write PNG, WebP or TIFF")
     if fmt in ("jpg", "webp"):
@@ -230,14 +235,6 @@ def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> byt
         )
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         raise VHeatIRError(f"cannot be written as {fmt} ({error}): write PNG") from None
-
-
-def to_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Round 16 bits to 8; 8-bit pixels are returned unchanged."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    # (x + 128) // 257 rounds to nearest; in 32 bits, since x + 128 can exceed 16 bits.
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def apply_orientation(image: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -375,7 +372,7 @@ def _is_deep(data: bytes, image: Image.Image) -> bool:
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
         return max(bits if isinstance(bits, tuple) else (bits,)) > 8
-    # Pillow rounds differently if white is not 255.
+    # PNM with another white than 255: decode_image scales it; Pillow would round differently.
     return image.format == "PPM" and image.mode != "1" and largest_of_pnm(data) != 255
 
 
@@ -472,6 +469,11 @@ def _encode_png(pixels: NDArray[Any], metadata: Metadata) -> bytes:
         data = encode_image(pixels, ".png")
     else:
         data = _encode_with_pillow(pixels, "PNG", Metadata())
+    return add_png_metadata(data, metadata)
+
+
+def add_png_metadata(data: bytes, metadata: Metadata) -> bytes:
+    """Return a PNG file with metadata inserted."""
     chunks = [*metadata.png_chunks]
     if metadata.icc:
         chunks.insert(0, _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vheatir.colors import to_8_bits
 from vheatir.errors import UnsupportedImageError, VHeatIRError
 from vheatir.image_io import (
     HEIF_SUFFIXES,
@@ -36,7 +37,6 @@ from vheatir.inference.files import (
     encode_photograph,
     read_photograph,
     read_photograph_file,
-    to_8_bits,
 )
 from vheatir.inference.raw import RAW_SUFFIXES
 from vheatir.inference.restorer import AutoRestorer, Restorer, describe_restoration
@@ -298,7 +298,8 @@ class Runner:
         else:
             photo = read_photograph_file(job.source, self.settings.max_pixels, job.name)
         pixels = photo.pixels
-        # Gray stored as RGB has equal noise in all channels, unknown to colour models.
+        # Gray stored as RGB is judged as gray: colour models have never seen noise that is equal in
+        # all channels.
         found, restorer, level = self._choose(color_channels(pixels), photo.quality)
         settings = self.settings
         if restorer is None:
@@ -345,7 +346,9 @@ class Runner:
             return Outcome(job, "restored", self.run(job, progress, may_replace))
         except TargetExistsError as error:
             return Outcome(job, "existing", f"skipped: {error}")
-        except (VHeatIRError, OSError, MemoryError) as error:
+        except OSError as error:  # its text may name a temporary file
+            return Outcome(job, "failed", f"failed: {error.strerror or error}")
+        except (VHeatIRError, MemoryError) as error:
             reason = str(error).removeprefix(f"{job.name} ") or type(error).__name__
             if isinstance(error, UnsupportedImageError):
                 return Outcome(job, "skipped", f"skipped: {reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +16,11 @@ from vheatir.inference.manifest import Manifest
 
 _MAX_ATTEMPTS = 3
 _MAX_RAY_BLOCKS = 10_000
+
+
+def _gpu_share(gpus: int, workers: int) -> float:
+    """Return the share of a GPU for each worker: no worker on several, none without one."""
+    return 1 / math.ceil(workers / gpus)
 
 
 def run_ray(
@@ -54,7 +60,7 @@ def run_ray(
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0)) if settings.device in ("auto", "cuda") else 0
     count = max(1, min(workers or gpus or int(resources.get("CPU", 1)), len(jobs)))
-    share = {"num_gpus": gpus / count} if gpus else {"num_cpus": 1}
+    share = {"num_gpus": _gpu_share(gpus, count)} if gpus else {"num_cpus": 1}
 
     rows = []
     for index, job in enumerate(jobs):

@@ -446,9 +446,10 @@ class AutoRestorer(Restorer):
 
     def __getattr__(self, name: str) -> Any:
         """Raise a clear error for attributes that only a single-model restorer has."""
-        if name in ("model", "network", "precision"):
+        if name in ("model", "network", "precision", "_channels"):
             raise VHeatIRError(
-                f"Restorer('auto') has no {name} of its own: name a model, such as 'photo'"
+                f"Restorer('auto') has no {name.lstrip('_')} of its own: "
+                "name a model, such as 'photo'"
             )
         raise AttributeError(name)
 
@@ -520,11 +521,11 @@ def describe_restoration(
             parts.append(f"{unit} {result.level:.1f} ({how})")
     tile = f", tile {result.tile}" if result.tile else ""
     luma, chroma = strength
-    share = f", strength {luma:g} %" if luma != 100 else ""
+    strength_text = f", strength {luma:g} %" if luma != 100 else ""
     if luma != chroma:
-        share = f", luma {luma:g} %, chroma {chroma:g} %"
+        strength_text = f", luma {luma:g} %, chroma {chroma:g} %"
     done = "; ".join(parts) or "restored"
-    return f"{done} -> {restorer.name}{tile}{share}, {result.seconds:.1f} s"
+    return f"{done} -> {restorer.name}{tile}{strength_text}, {result.seconds:.1f} s"
 
 
 def open_model(model: StrPath | LoadedModel, imports: Sequence[str] = ()) -> LoadedModel:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vheatir.archs import window_of
 from vheatir.archs.base import pad_to_multiple
-from vheatir.tiles import cover
+from vheatir.tiles import OVERLAP, cover
 
 Level = float | Tensor | None
 Progress = Callable[[int, int], None]
@@ -26,7 +26,7 @@ def restore_tensor(
     level: Level = None,
     *,
     tile: int | None = None,
-    overlap: int = 32,
+    overlap: int = OVERLAP,
     progress: Progress | None = None,
 ) -> Tensor:
     """Restore a batch of images without gradients, whole or tile by tile.
@@ -93,7 +93,7 @@ def self_ensemble(
     level: Level = None,
     *,
     tile: int | None = None,
-    overlap: int = 32,
+    overlap: int = OVERLAP,
     progress: Progress | None = None,
 ) -> Tensor:
     """Restore the eight flips and rotations of ``x`` and return the mean of the eight results.

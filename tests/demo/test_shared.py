@@ -1,0 +1,72 @@
+"""What the tabs share: files written for the page, and requests that gradio would not refuse."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+gr = pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
+
+from tests.demo.test_folders import run_apart  # noqa: E402
+from vheatir.demo import Settings, shared  # noqa: E402
+from vheatir.demo.handlers import AUTOMATIC  # noqa: E402
+from vheatir.demo.page import build_page  # noqa: E402
+from vheatir.demo.uploads import delete_old  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def page(weights: dict[str, Path]) -> Any:
+    return build_page(Settings(weights=[str(weights["all_levels"])], device="cpu"))
+
+
+def event(page: Any, name: str) -> Any:
+    return next(each for each in page.fns.values() if each.name == name)
+
+
+def test_no_input_fetches_a_url(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def fetch(url: str, cache_dir: str) -> str:
+        asked.append(url)
+        return "x"
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
+    restore = event(page, "restore")
+    file = {"path": "https://example.com/x.png", "meta": {"_type": "gradio.FileData"}}
+    given = [None, AUTOMATIC, True, 15, False, 100, 100]
+    assert len(given) == len(restore.inputs)
+    for place in range(len(given)):
+        inputs = [*given[:place], file, *given[place + 1 :]]
+        state = gr.state_holder.SessionState(page)
+        with pytest.raises(ValueError, match="URLs are not fetched"):
+            run_apart(page.preprocess_data(restore, inputs, state))
+    assert not asked
+
+
+def test_images_reach_the_server_as_uploads_alone(page: Any) -> None:
+    """Gradio decodes what a request names for an image, without a look at its size."""
+    for each in page.fns.values():
+        for component in each.inputs:
+            decodes = isinstance(component, gr.Image) and type(component) is not shared._Image
+            assert not decodes, f"{each.name} takes {component.label}"
+
+
+def test_every_file_written_for_the_page_is_deleted_when_it_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    image = np.zeros((8, 8, 3), np.uint8)
+    files = [shared.cached_png(image, "a.png"), shared.cached_file(b"x", "b.png")]
+    files.append(str(shared.cached_path("c.zip")))
+    Path(files[-1]).write_bytes(b"zip")
+    assert shared.WRITTEN.issuperset(files)
+    for file in files:
+        os.utime(file, (0, 0))
+    new = shared.cached_file(b"y", "d.png")
+    delete_old(tmp_path, [shared.WRITTEN], 60)
+    assert not any(Path(file).exists() for file in files) and Path(new).exists()
+    assert shared.WRITTEN.isdisjoint(files) and new in shared.WRITTEN
