@@ -33,7 +33,13 @@ def no_test_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def tiny(path: Path, task: str = "denoise_color", level: object = 15, name: str = "tiny") -> Path:
+def tiny(
+    path: Path,
+    task: str = "denoise_color",
+    level: object = 15,
+    name: str = "tiny",
+    iterations: int = 0,
+) -> Path:
     channels = get_task(task).channels
     torch.manual_seed(1)
     network = build_network({
@@ -43,7 +49,9 @@ def tiny(path: Path, task: str = "denoise_color", level: object = 15, name: str 
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    return save_weights(path, network, {"task": task, "level": level, "name": name})
+    training = {"iterations": iterations}
+    info = {"task": task, "level": level, "name": name, "training": training}
+    return save_weights(path, network, info)
 
 
 @pytest.fixture
@@ -239,6 +247,25 @@ def test_option_file_names_the_weights(crops: Path, tmp_path: Path, capsys) -> N
     assert [(r["method"], r["level"]) for r in load(Path("o"))] == [
         ("degraded", 15), ("quickstart", 15),
     ]  # fmt: skip
+
+
+def test_a_continued_run_is_tested_with_its_latest_weights(
+    crops: Path, tmp_path: Path, capsys
+) -> None:
+    pytest.importorskip("pydantic")
+    option = SCRIPT.parents[1] / "options" / "quickstart.yml"
+    if not option.is_file():
+        pytest.skip("the option files are not beside the package")
+    models = tmp_path / "runs/quickstart/models"
+    tiny(models / "quickstart.safetensors", name="final", iterations=3000)
+    tiny(models / "net_g_latest.safetensors", name="latest", iterations=4500)
+    asked = ("-opt", option, "--data", crops, "--out", "o", "--force_yml",
+             f"path:experiments_root={tmp_path / 'runs'}")  # fmt: skip
+    assert run(*asked) == 0
+    assert [r["method"] for r in load(Path("o"))] == ["degraded", "latest"]
+    tiny(models / "quickstart.safetensors", name="final", iterations=6000)
+    assert run(*asked) == 0
+    assert [r["method"] for r in load(Path("o"))] == ["degraded", "final"]
 
 
 def test_an_option_file_without_a_run_tests_the_weights_it_starts_from(

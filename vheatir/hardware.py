@@ -11,6 +11,14 @@ import torch
 from vheatir.errors import VHeatIRError
 
 _CGROUP = Path("/sys/fs/cgroup")
+# In messages of PyTorch and, the last two, of OpenVINO.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "failed to allocate",
+    "bad_alloc",
+)
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -114,3 +122,11 @@ def memory_used(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return _proc_bytes("self/status", "VmHWM")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch or OpenVINO says that memory is insufficient."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return any(sign in text for sign in _OUT_OF_MEMORY)

@@ -23,7 +23,7 @@ from vheatir.image_io import StrPath, read_file, write_output
 from vheatir.inference.estimate import color_channels, estimate_sigma
 from vheatir.inference.files import FORMAT_OF_SUFFIX, encode_photograph, read_photograph_file
 from vheatir.tasks import TASKS, format_levels
-from vheatir.tiles import AUTO_TILE, OVERLAP, cover
+from vheatir.tiles import AUTO_TILE, cover
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -199,9 +199,8 @@ def _to_network_channels(model: _Model, colors: _Array) -> _Array:
 def _run_in_tiles(model: _Model, planes: _Array, level: float | None, tile: int | None) -> _Array:
     """Run the model on (H, W, C) in [0, 1] and blend the tiles."""
     height, width = planes.shape[:2]
-    overlap = 0 if tile is None else min(OVERLAP, tile // 2)
     out = np.zeros_like(planes)
-    for (row, across), (column, down) in product(*cover(height, width, tile, overlap)):
+    for (row, across), (column, down) in product(*cover(height, width, tile)):
         part = np.ascontiguousarray(planes[row, column].transpose(2, 0, 1)[None])
         feeds = {"input": part}
         if level is not None:

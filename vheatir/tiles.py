@@ -24,14 +24,17 @@ OVERLAP = 32
 Spans = list[tuple[slice, NDArray[np.float64]]]
 
 
-def cover(height: int, width: int, tile: int | None, overlap: int) -> tuple[Spans, Spans]:
+def cover(
+    height: int, width: int, tile: int | None, overlap: int | None = None
+) -> tuple[Spans, Spans]:
     """Cover an image with tiles: every pair of a row span and a column span is one.
 
     Args:
         height: height of the image in pixels, at least 1.
         width: width of the image in pixels, at least 1.
         tile: largest side of a tile in pixels, at least 16; None for one tile, the whole image.
-        overlap: minimum overlap of neighbouring tiles in pixels; at most ``tile - 8``.
+        overlap: minimum overlap of neighbouring tiles in pixels; at most ``tile - 8``. None for 32,
+            or half a tile if that is less.
 
     Returns:
         For rows and for columns, the spans of the tiles in pixels with the weight at each pixel.
@@ -42,6 +45,8 @@ def cover(height: int, width: int, tile: int | None, overlap: int) -> tuple[Span
     """
     if tile is not None and tile < MIN_TILE:
         raise VHeatIRError(f"tile {tile} is too small: give at least {MIN_TILE} pixels")
+    if overlap is None:
+        overlap = 0 if tile is None else min(OVERLAP, tile // 2)
     if tile is not None and not 0 <= overlap <= tile - ALIGNMENT:
         raise VHeatIRError(
             f"overlap {overlap} does not fit tiles of {tile}: give 0 to {tile - ALIGNMENT}"

@@ -43,7 +43,7 @@ def test_strips_equal_the_whole(
 def test_strips_as_on_a_gpu(
     backend: Backend, norm: str, tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the Triton kernels, which tests/ops/test_fused.py covers."""
+    """Without the Triton kernels, which tests/ops/fast/test_fused.py covers."""
     monkeypatch.setattr(strips, "on_cpu", lambda _: False)
     monkeypatch.setattr(strips, "_GPU_STRIP_TOKENS", tokens)
     net = network(norm)

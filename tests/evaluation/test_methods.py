@@ -13,7 +13,13 @@ from vheatir.bundled import heldout_photographs
 from vheatir.colors import to_color_mode
 from vheatir.degradations import benchmark_noise
 from vheatir.errors import VHeatIRError
-from vheatir.evaluation.methods import bm3d_method, model_method, nlm_method, tell_apart
+from vheatir.evaluation.methods import (
+    bm3d_method,
+    model_method,
+    network_restorer,
+    nlm_method,
+    tell_apart,
+)
 from vheatir.metrics import psnr, to_uint8
 from vheatir.tasks import get_task
 from vheatir.weights import load_weights, save_weights
@@ -73,6 +79,13 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, info, message: str) -
     save_weights(path, network, info)
     with pytest.raises(VHeatIRError, match=message):
         model_method(load_weights(path))
+
+
+def test_tiles_smaller_than_the_usual_overlap() -> None:
+    shape = {"channels": [8], "depths": [1], "mixers": ["conv"]}
+    network = build_network({"type": "VHeatIRUNet", **shape}).eval()
+    image = np.zeros((24, 40, 3), np.float32)
+    assert network_restorer(network, 16)(image, None).shape == image.shape
 
 
 def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_mean_is_conserved(device: torch.device) -> None:
     torch.testing.assert_close(heat_conduction(u, k).mean((-2, -1)), u.mean((-2, -1)))
 
 
-def test_long_heating_leaves_the_mean_alone() -> None:
+def test_long_heating_leaves_only_the_mean() -> None:
     u = noise(1, 8, 11)
     torch.testing.assert_close(heat_conduction(u, 1e6), u.mean((-2, -1), True).expand_as(u))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,17 @@ def make_tiny(folder: Path) -> Tiny:
     file = folder / "tiny.yml"
     file.write_text(yaml.safe_dump(options))
     return Tiny(folder, file)
+
+
+@pytest.fixture
+def log_lines() -> Iterator[list[str]]:
+    """Return the messages of the package's log so far, which does not propagate to caplog."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("vheatir").addHandler(handler)
+    yield lines
+    logging.getLogger("vheatir").removeHandler(handler)
 
 
 @pytest.fixture

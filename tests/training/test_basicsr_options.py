@@ -386,6 +386,7 @@ def test_what_is_ignored_is_named_and_null_is_nothing(folder: Path) -> None:
         ("HAT", "scale=4", "option 'scale' is 4: it must be 1: vHeatIR restores at scale 1"),
         ("HAT", "datasets:train:use_hfilp=true", "did you mean 'use_hflip'"),
         ("NAFNet", "train:scheduler:eta_mn=0", "did you mean 'eta_min'"),
+        ("NAFNet", "train:use_grad_clip=flase", "it must be true or false"),
         ("NAFNet", "train:scheduler:eta_min=x", "option 'train:scheduler:eta_min' is 'x'"),
         ("NAFNet", "train:scheduler:lr_min=0", "two names of one thing"),
         ("HAT", "tile:tile_sze=9", "tile: unknown option 'tile_sze': did you mean 'tile_size'"),
@@ -420,7 +421,7 @@ def test_what_is_ignored_is_named_and_null_is_nothing(folder: Path) -> None:
         (
             "NAFNet",
             "datasets:train_2={dataroot_gt: x, gt_size: 9}",
-            "train_2:gt_size is that of train",
+            "train_2:gt_size is taken from train",
         ),
         ("NAFNet", "datasets:tain_2={}", "did you mean 'train_2'"),
         ("NAFNet", "train:scheduler={type: CosineAnnealingRestartLR}", "needs periods"),

@@ -291,7 +291,7 @@ def test_the_resume_command_names_the_imports(tiny: Any) -> None:
     ("sections", "message"),
     [
         ({"imports": ["not_there"]}, "module 'not_there' to import does not exist"),
-        ({"imports": "my archs"}, "'my archs' is no name of a module"),
+        ({"imports": "my archs"}, "'my archs' is not the name of a module"),
         ({"imports": ["my_archs.py"]}, "is the name of a file: give that of the module, 'my_arc"),
         ({"imports": ["./my_archs.py"]}, "is the name of a file: give that of the module, 'my_ar"),
         ({"imports": ["raises"]}, "module 'raises' cannot be imported: ZeroDivisionError"),

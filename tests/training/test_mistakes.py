@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import shutil
 import subprocess
@@ -44,8 +43,18 @@ def error(tiny: Any, capfd: pytest.CaptureFixture[str], *force: str) -> str:
             ["train:stages=[{{until: 0.5, gt_size: 99, batch_size: 1}}]"],
             "smaller than the crop of 99",
         ),
-        (["datasets:val:holdout_every=20"], "holdout_every 20 selects none"),
-        (["datasets:train:limit=1", "datasets:val:holdout_every=9"], "5 image(s)"),
+        (
+            ["datasets:train:exclude_every=20", "datasets:val:holdout_every=20"],
+            "holdout_every 20 selects none",
+        ),
+        (
+            [
+                "datasets:train:limit=1",
+                "datasets:train:exclude_every=9",
+                "datasets:val:holdout_every=9",
+            ],
+            "5 image(s)",
+        ),
         (["datasets:train:io_backend:type=lmdb"], "does not end in .lmdb"),
         (["datasets:train:dataroot_gt={folder}/no.lmdb"], "meta_info.txt is missing"),
         (["path:pretrain_network_g={folder}/gray.pth"], ": [8, 4, 3, 3] in the file, [8,"),
@@ -58,7 +67,8 @@ def error(tiny: Any, capfd: pytest.CaptureFixture[str], *force: str) -> str:
         (["task=jpeg_color", "level=12.5"], "a JPEG quality is a whole number"),
         (["task=jpeg_color", "level=10", "datasets:val:level=[12.5]"], "is a whole number"),
         (["datasets:val:dataroot_gt={folder}/small"], "SSIM"),
-        (["datasets:train:exclude_every=2"], "set val:holdout_every to 2"),
+        (["datasets:train:exclude_every=2"], "val:holdout_every to 2"),
+        (["datasets:val:holdout_every=2"], "set train:exclude_every and val:holdout_every to 2"),
         (
             ["datasets:val_2={{dataroot_gt: {folder}/clean, name: val}}"],
             "two validation sets have the same name",
@@ -101,17 +111,25 @@ def test_a_missing_wandb_is_told(tiny: Any, capfd: pytest.CaptureFixture[str]) -
     assert "pip install wandb" in error(tiny, capfd, *force)
 
 
-def test_jpeg_on_the_device_is_told_and_made_by_the_loader(tiny: Any) -> None:
+def test_jpeg_on_the_device_is_told_and_made_by_the_loader(tiny: Any, log_lines: list[str]) -> None:
     force = ("task=jpeg_color", "level=40", "datasets:val=null", "train:data_on_device=true")
-    lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("vheatir").addHandler(handler)
-    try:
-        assert tiny.run(*force, "train:total_iter=2") == 0
-    finally:
-        logging.getLogger("vheatir").removeHandler(handler)
-    assert any("data_on_device is for noise" in line for line in lines)
+    assert tiny.run(*force, "train:total_iter=2") == 0
+    assert any("data_on_device is for noise" in line for line in log_lines)
+
+
+def test_insufficient_memory_is_one_line(
+    tiny: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vheatir.training.model import RestorationModel
+
+    def allocate(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(RestorationModel, "accumulate_gradients", allocate)
+    assert tiny.run() == 2
+    said = capfd.readouterr().err
+    assert "not enough memory after iteration 0: lower datasets:train:batch_size_per_gpu" in said
+    assert "Traceback" not in said and said.count("error: ") == 1
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny: Any, capfd: Any) -> None:
@@ -179,5 +197,10 @@ def test_damaged_image_is_named(tiny: Any, capfd: pytest.CaptureFixture[str]) ->
         said = error(tiny, capfd, f"datasets:train:num_worker_per_gpu={workers}")
         assert "x.png' cannot be read as an image" in said
         assert "Traceback" not in said and said.count("error: ") == 1
+    (tiny.folder / "clean" / "x.png").rename(tiny.folder / "clean" / "x.ppm")
+    (tiny.folder / "clean" / "x.ppm").write_bytes(b"P6\n")
+    said = error(tiny, capfd, "datasets:train:cache=false")
+    assert "x.ppm' cannot be read as an image" in said and "Traceback" not in said
+    (tiny.folder / "clean" / "x.ppm").unlink()
     write_image(tiny.folder / "clean" / "x.png", np.zeros((45, 55), np.uint8))
     assert tiny.run("train:total_iter=1") == 0  # a gray image among colour images

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
 
+from vheatir.archs import adopt
 from vheatir.hardware import has_native_bf16
 from vheatir.training.distributed import Processes
 from vheatir.training.model import RestorationModel, autocast_dtype
@@ -141,6 +143,50 @@ def test_unsound_weights_are_named() -> None:
     with torch.no_grad():
         parameter.view(-1)[0] = torch.nan
     assert model.unsound() == name
+
+
+class Normed(nn.Module):
+    """A foreign network with running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(x)
+
+
+@pytest.mark.usefixtures("only_own_networks")
+def test_dropped_gradients_leave_no_trace_in_running_statistics() -> None:
+    adopt("Normed", Normed)
+    model = build(network={"type": "Normed"})
+    model.accumulate_gradients(batch())
+    model.step(1e-3, 0)
+    before = copy.deepcopy(model.net_g.state_dict())
+    bad = batch()
+    bad["lq"] = torch.full_like(bad["lq"], 3e38)
+    model.accumulate_gradients(bad)
+    assert "running_" in (model.unsound() or "")
+    model.drop_gradients()
+    assert model.unsound() is None
+    after = model.net_g.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_step_count_lies_where_the_options_of_this_run_want_it() -> None:
+    """A fused optimiser needs it on the device of the weights, whatever the run before used."""
+    saved = build()
+    saved.accumulate_gradients(batch())
+    saved.step(1e-3, 0)
+    model = build()
+    groups = [
+        {"params": [torch.nn.Parameter(p.to("meta")) for p in group["params"]]}
+        for group in model.optimizer.param_groups
+    ]
+    model.optimizer = torch.optim.Adam(groups, lr=1e-3, fused=True)
+    model.load_state_dict(saved.state_dict())
+    steps = [state["step"] for state in model.optimizer.state.values()]
+    assert steps and all(step.device.type == "meta" for step in steps)
 
 
 def test_bf16_computes_in_bf16_and_learns() -> None:

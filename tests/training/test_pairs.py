@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -168,16 +167,11 @@ def test_the_best_score_is_in_the_log(pairs: Any, better: str, expected: str) ->
     assert Validator(load_options(pairs.file)).best(history) == {}
 
 
-def test_device_crops_of_pairs_are_told_and_made_by_the_loader(pairs: Any) -> None:
-    lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("vheatir").addHandler(handler)
-    try:
-        assert pairs.run("train:data_on_device=true", "train:total_iter=2") == 0
-    finally:
-        logging.getLogger("vheatir").removeHandler(handler)
-    assert any("data_on_device is for noise only" in line for line in lines)
+def test_device_crops_of_pairs_are_told_and_made_by_the_loader(
+    pairs: Any, log_lines: list[str]
+) -> None:
+    assert pairs.run("train:data_on_device=true", "train:total_iter=2") == 0
+    assert any("data_on_device is for noise only" in line for line in log_lines)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 The default run compares 60 iterations, ``pytest -m reliability`` 200.
 
-On the same machine all digits agree (tests/training/test_resume.py: all bits). On another one the
-order of summation differs, initially by 1e-7, and training amplifies the difference. Losses
+On the same machine all digits agree (tests/reliability/test_exact_resume.py: all bits). On another
+one the order of summation differs, initially by 1e-7, and training amplifies the difference. Losses
 recorded with AVX-512 and repeated with AVX2 agreed to 1e-5 up to iteration 40 and to 4 % up to
 iteration 200.
 """

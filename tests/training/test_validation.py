@@ -44,6 +44,14 @@ def test_it_measures_what_the_benchmark_measures(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(file), shown[0].output)
 
 
+@pytest.mark.parametrize(
+    ("level", "expected"), [("[0,10]", [10.0]), ("[0,30]", [15.0, 25.0]), ("[0,55]", [15, 25, 50])]
+)
+def test_only_levels_of_the_training_are_validated(level: str, expected: list[float]) -> None:
+    validator = Validator(load_options(OPTIONS, [f"level={level}"]))
+    assert validator._levels(validator.options.datasets.val_sets["val"]) == expected
+
+
 def test_sets_without_names_and_images_of_one_name_stay_apart(tmp_path: Path) -> None:
     network = build_network({"type": "VHeatIR", "embed_dim": 8, "depths": [1]}).eval()
     photo = bundled_test_set().load(0, get_task("denoise_color"))

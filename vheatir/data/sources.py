@@ -123,7 +123,8 @@ class ImageSource:
         if self._cache is None and name in self._lmdb_sizes:
             return self._lmdb_sizes[name]
         if self._cache is None and name not in self._bundled:
-            with suppress(OSError, Image.DecompressionBombError), Image.open(name) as image:
+            # A damaged header can raise anything; decoding then says what is wrong.
+            with suppress(Exception), Image.open(name) as image:
                 return image.height, image.width
         height, width = self[index].shape[:2]
         return height, width

@@ -13,7 +13,6 @@ from typing import Any
 
 import gradio as gr
 from gradio import processing_utils
-from gradio_client import utils as client_utils
 from PIL import Image
 from starlette.middleware import Middleware
 
@@ -139,7 +138,8 @@ class _Page(gr.Blocks):
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any
     ) -> Any:
-        client_utils.traverse(inputs, _refuse_url, client_utils.is_file_obj_with_meta)
+        client = processing_utils.client_utils
+        client.traverse(inputs, _refuse_url, client.is_file_obj_with_meta)
         return await super().preprocess_data(block_fn, inputs, *arguments, **options)
 
 

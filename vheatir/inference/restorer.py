@@ -20,7 +20,13 @@ from torch import Tensor, nn
 
 from vheatir.colors import MATLAB_LUMA, RGB_PER_MATLAB_LUMA
 from vheatir.errors import VHeatIRError, unknown_name
-from vheatir.hardware import available_memory, has_native_bf16, pick_device, tf32_products
+from vheatir.hardware import (
+    available_memory,
+    has_native_bf16,
+    is_out_of_memory,
+    pick_device,
+    tf32_products,
+)
 from vheatir.image_io import StrPath
 from vheatir.inference.choose import Choice, choose_model
 from vheatir.inference.estimate import estimate_sigma
@@ -31,7 +37,7 @@ from vheatir.inference.tiled import Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
 from vheatir.plugins import import_modules
 from vheatir.tasks import TASKS, Task, format_levels
-from vheatir.tiles import AUTO_TILE, MIN_TILE, OVERLAP
+from vheatir.tiles import AUTO_TILE
 from vheatir.weights import LoadedModel, level_range, load_weights
 from vheatir.zoo import load_model
 
@@ -49,15 +55,6 @@ _PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch's dtypes
 _BACKENDS = ("torch", "openvino")
 # Imported by its name where it is asked for: a plug-in, whose package stands above this one.
 _OPENVINO = "vheatir.export.openvino_backend"
-
-# In messages of PyTorch and, the last two, of OpenVINO.
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-    "failed to allocate",
-    "bad_alloc",
-)
 
 
 @dataclass(frozen=True)
@@ -344,15 +341,14 @@ class Restorer:
             log.info("image mostly black or white: using float32 instead of %s", dtype)
             dtype = torch.float32
         while True:
-            overlap = min(OVERLAP, (side or MIN_TILE) // 2)
             try:
                 with (
                     tf32_products(self.device, dtype),
                     torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32),
                 ):
-                    out = run(self.network, x, level, tile=side, overlap=overlap, progress=progress)
+                    out = run(self.network, x, level, tile=side, progress=progress)
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 smaller = _halve(side, x)
                 if not auto or smaller is None:
@@ -622,10 +618,3 @@ def _is_mostly_clipped(x: Tensor) -> bool:
     systematic: 0.05 dB.
     """
     return int(((x <= 0) | (x >= 1)).sum()) >= 0.4 * x.numel()
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return any(sign in text for sign in _OUT_OF_MEMORY)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vheatir.archs import window_of
 from vheatir.archs.base import pad_to_multiple
-from vheatir.tiles import OVERLAP, cover
+from vheatir.tiles import cover
 
 Level = float | Tensor | None
 Progress = Callable[[int, int], None]
@@ -26,7 +26,7 @@ def restore_tensor(
     level: Level = None,
     *,
     tile: int | None = None,
-    overlap: int = OVERLAP,
+    overlap: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Restore a batch of images without gradients, whole or tile by tile.
@@ -42,7 +42,7 @@ def restore_tensor(
         level: scalar, (B,), or (B, 1, H, W) for one level per pixel, cropped along with the tiles.
         tile: maximum side of a tile in pixels, at least 16; tiles are shrunk as long as their
             number stays the same. None for the whole image at once.
-        overlap: minimum overlap of neighbouring tiles in pixels; at most ``tile - 8``.
+        overlap: see :func:`vheatir.tiles.cover`.
         progress: called as ``progress(done, total)`` after each tile.
 
     Returns:
@@ -93,7 +93,7 @@ def self_ensemble(
     level: Level = None,
     *,
     tile: int | None = None,
-    overlap: int = OVERLAP,
+    overlap: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Restore the eight flips and rotations of ``x`` and return the mean of the eight results.
@@ -106,7 +106,7 @@ def self_ensemble(
         x: (B, C, H, W), floating, in [0, 1].
         level: scalar, (B,), or (B, 1, H, W).
         tile: maximum side of a tile in pixels, or None.
-        overlap: minimum overlap of neighbouring tiles in pixels.
+        overlap: see :func:`vheatir.tiles.cover`.
         progress: called as ``progress(done, total)`` over the tiles of all eight runs.
 
     Returns:

@@ -154,10 +154,7 @@ def _translate_training_set(result: Translation, key: Key, section: dict[str, An
         if "augment" in section:
             raise _given_twice((*key, given[0]), (*key, "augment"))
         for name in given:
-            if not isinstance(section[name], bool):
-                where = result.written.get((*key, name), (*key, name))
-                shown = f"option {':'.join(where)!r} is {section[name]!r}"
-                raise OptionError(where, f"{shown}: it must be true or false")
+            _check_flag(result.written.get((*key, name), (*key, name)), section[name])
         kinds = {(True, True): True, (True, False): "flip", (False, True): "rotate"}
         # the defaults of BasicSR's function
         flips, turns = section.pop("use_hflip", True), section.pop("use_rot", True)
@@ -166,6 +163,12 @@ def _translate_training_set(result: Translation, key: Key, section: dict[str, An
     # Training samples are always shuffled, as in BasicSR, which does not read this option.
     if section.pop("use_shuffle", True) is not True:
         result.ignored.append(":".join((*key, "use_shuffle")))
+
+
+def _check_flag(key: Key, value: object) -> None:
+    if not isinstance(value, bool):
+        shown = f"option {':'.join(key)!r} is {value!r}"
+        raise OptionError(key, f"{shown}: it must be true or false")
 
 
 def _translate_train(result: Translation) -> None:
@@ -177,7 +180,9 @@ def _translate_train(result: Translation) -> None:
         )
     scheduler = section_in(train, "scheduler")
     _rename(result, ("train", "scheduler", "eta_min"), ("train", "scheduler", "lr_min"))
-    if train.pop("use_grad_clip", model == "ImageRestorationModel"):
+    clips = train.pop("use_grad_clip", model == "ImageRestorationModel")
+    _check_flag(("train", "use_grad_clip"), clips)
+    if clips:
         train.setdefault("grad_clip", _NAFNET_GRAD_CLIP)
     if model in _STOCK_MODELS:
         # the defaults of these models; NAFNet's has no average of the weights at all

@@ -30,8 +30,7 @@ from vheatir.training.sections import ImageSet, Stage, TrainSet
 
 log = logging.getLogger("vheatir")
 
-# Options that select images: all sets have the first three, one of the others only training or
-# validation.
+# Options that select images; exclude_every is for training sets, holdout_every for validation sets.
 _SELECTION = {"include", "exclude", "limit", "exclude_every", "holdout_every"}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from vheatir.errors import VHeatIRError, first_line
-from vheatir.hardware import pick_device
+from vheatir.hardware import is_out_of_memory, pick_device
 from vheatir.training.checkpoint import (
     load_checkpoint,
     newest_checkpoint,
@@ -42,7 +42,7 @@ log = logging.getLogger("vheatir")
 _SYNC_EVERY = 10
 # What a training state holds of the Trainer's own attributes.
 _COUNTED = ("iteration", "samples_seen", "minutes", "losses", "scores")
-# And what those of earlier releases do not hold.
+# Further ones, which the states of earlier releases lack.
 _WORK = ("processor_seconds", "pixels_seen", "work")
 
 
@@ -77,8 +77,8 @@ class Trainer:
         self.minutes = 0.0
         self.losses: list[list[float]] = []
         self.scores: list[list[Any]] = []
-        # Of the iterations alone, without validation and without the loader's workers; those of
-        # several processes are taken as equal.
+        # Processor time of the iterations, without validation and loader workers: that of this
+        # process, times the number of processes.
         self.processor_seconds = 0.0
         self.pixels_seen = 0
         # [iteration, processor seconds, pixels seen] at each validation.
@@ -92,14 +92,20 @@ class Trainer:
 
         Raises:
             Interrupted: SIGINT or SIGTERM was received; the state is saved.
-            VHeatIRError: the loss is not finite, a state cannot be saved, or another process of
-                the run died.
+            VHeatIRError: the loss is not finite, a state cannot be saved, memory is insufficient,
+                or another process of the run died.
         """
         start = self.iteration, self.samples_seen, self.done()
         with self.signals, ProgressLine(self.experiment, *start) as line:
             try:
                 self._run(line)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
+                if is_out_of_memory(error):
+                    raise VHeatIRError(
+                        f"not enough memory after iteration {self.iteration}: lower "
+                        "datasets:train:batch_size_per_gpu (train:accumulate makes up for it), or "
+                        "set train:checkpointing=true; in a validation, set val:tile"
+                    ) from None
                 if self.processes.count == 1 or not is_lost_process(error):
                     raise
                 raise self._lost_process(error) from None
@@ -247,8 +253,8 @@ class Trainer:
         }
         return save_weights(path, self.model.net_g_ema, info)
 
-    def resume(self, auto: bool) -> bool:
-        """Continue from a training state; return whether there was one.
+    def resume(self, auto: bool) -> None:
+        """Continue from a training state, if there is one.
 
         Args:
             auto: prefer the newest complete state of the experiment to ``path: resume_state`` of
@@ -266,7 +272,7 @@ class Trainer:
             set_aside_newer(self.experiment.states, found[1]["iteration"] if found else -1)
         if found is None:
             log.info("no training state in %s: starting a new run", self.experiment.states)
-            return False
+            return
         path, state = found
         for key, was, now in changed_options(in_full(state["options"]), self.options.dump()):
             log.warning("option %s changed: was %s, is %s", key, was, now)
@@ -278,7 +284,6 @@ class Trainer:
         restore_rng(state["rng"])
         self._seed_process()
         log.info("resumed from %s at iteration %d", path, self.iteration)
-        return True
 
     def _seed_process(self) -> None:
         """Give each process random numbers of its own, for networks with dropout."""
@@ -337,7 +342,7 @@ class Trainer:
             self.model.drop_gradients()
             self._stop(self.signals.received)
 
-    def _lost_process(self, error: RuntimeError) -> VHeatIRError:
+    def _lost_process(self, error: Exception) -> VHeatIRError:
         """Save the state of the last complete iteration; return the error to raise."""
         self.watch.check()  # may be the cause
         self.model.drop_gradients()

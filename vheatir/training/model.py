@@ -153,8 +153,11 @@ class RestorationModel:
         return not self.processes.agree(not bool(finite), 0.0, self.device)[0]
 
     def drop_gradients(self) -> None:
-        """Discard the gradients accumulated by an unfinished iteration."""
+        """Discard the gradients and running statistics of an unfinished iteration."""
         self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for last, current in zip(*self._buffers, strict=True):
+                current.copy_(last)
 
     def step(self, learning_rate: float, iteration: int) -> None:
         """Clip the gradient, step the optimiser and update the EMA.
@@ -178,9 +181,9 @@ class RestorationModel:
                 average.copy_(current)
 
     def unsound(self) -> str | None:
-        """Return the name of a non-finite weight, average or optimiser state, or None."""
-        tensors: dict[str, Tensor] = dict(self.net_g.named_parameters())
-        tensors |= {f"average of {n}": value for n, value in self.net_g_ema.named_parameters()}
+        """Return the name of a non-finite weight, buffer, average or optimiser state, or None."""
+        tensors: dict[str, Tensor] = dict(self.net_g.state_dict())
+        tensors |= {f"average of {n}": value for n, value in self.net_g_ema.state_dict().items()}
         names = {id(value): name for name, value in self.net_g.named_parameters()}
         for parameter, state in self.optimizer.state.items():
             for key, value in state.items():
@@ -203,11 +206,14 @@ class RestorationModel:
         """Load the result of :meth:`state_dict`."""
         self.net_g.load_state_dict(state["network"])
         self.net_g_ema.load_state_dict(state["ema"])
-        groups = self.optimizer.param_groups
-        options = [{k: v for k, v in g.items() if k not in ("params", "lr")} for g in groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, own in zip(self.optimizer.param_groups, options, strict=True):
-            group.update(own)  # the options of this run, which may differ from those saved
+        saved = state["optimizer"]
+        # The options of this run may differ from those saved. They are set before loading: PyTorch
+        # moves the step count to the device if they say fused.
+        groups = [
+            {**old, **{k: v for k, v in own.items() if k not in ("params", "lr")}}
+            for old, own in zip(saved["param_groups"], self.optimizer.param_groups, strict=True)
+        ]
+        self.optimizer.load_state_dict({**saved, "param_groups": groups})
 
     def _image(self, image: Tensor) -> Tensor:
         image = in_unit_range(image.to(self.device, non_blocking=True))

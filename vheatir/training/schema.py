@@ -10,7 +10,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PrivateAttr,
+    model_validator,
+)
 
 from vheatir.archs import FOREIGN
 from vheatir.errors import unknown_name
@@ -119,7 +126,7 @@ class Options(Section):
         "RestorationModel", "SRModel", "SwinIRModel", "HATModel", "ImageRestorationModel"
     ] = "RestorationModel"
     scale: Annotated[Literal[1], BeforeValidator(_check_scale)] = 1
-    num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    num_gpu: Literal["auto"] | NonNegativeInt = "auto"
     manual_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     task: Annotated[str, AfterValidator(_check_task)] | None = None
     level: Annotated[Level | None, BeforeValidator(parse_level)] = None
@@ -182,7 +189,7 @@ class Options(Section):
         return self
 
     def _check_pairs(self) -> None:
-        """Check what pairs of images do not go together with."""
+        """Refuse options that do not go together with pairs of images."""
         sets = self.datasets.image_sets
         made = [key for key, data in sets.items() if not data.is_paired]
         paired = [key for key, data in sets.items() if data.is_paired]

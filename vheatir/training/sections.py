@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
@@ -12,6 +13,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
     create_model,
     model_validator,
 )
@@ -24,9 +29,7 @@ from vheatir.plugins import registered_networks
 from vheatir.training.basicsr_options import section_in
 from vheatir.training.paths import resolve_list, resolve_output, resolve_path
 
-PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-_Positive = Annotated[float, Field(gt=0)]
 _Decay = Annotated[float, Field(ge=0, lt=1)]
 _Quality = Annotated[int, Field(ge=1, le=100)]
 
@@ -96,7 +99,7 @@ def check_range(low_high: tuple[float, float]) -> tuple[float, float]:
     return low_high
 
 
-_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(check_range)]
+_Range = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(check_range)]
 _Qualities = Annotated[tuple[_Quality, _Quality], AfterValidator(check_range)]
 
 
@@ -211,7 +214,7 @@ class TrainSet(ImageSet):
 
     phase: Literal["train"] = "train"
     name: str = "train"
-    weight: _Positive = 1.0
+    weight: PositiveFloat = 1.0
     gt_size: PositiveInt = 128
     cache: bool = False
     augment: bool | Literal["flip", "rotate"] = True
@@ -222,7 +225,7 @@ class TrainSet(ImageSet):
     photo: PhotoOptions = PhotoOptions()
     dataset_enlarge_ratio: PositiveInt = 1
     batch_size_per_gpu: PositiveInt = 8
-    num_worker_per_gpu: Annotated[int, Field(ge=0)] = 2
+    num_worker_per_gpu: NonNegativeInt = 2
     pin_memory: bool | None = None
     exclude_every: Annotated[int, Field(ge=2)] | None = None
 
@@ -289,12 +292,11 @@ class Datasets(Section):
                 names = ("train", "train_2", "val", "val_2")
                 raise ValueError(str(unknown_name("data set", key, names)))
             if isinstance(value, dict):
-                shared: tuple[str, ...] = _SHARED
-                if phase == "val":
-                    shared = _IMAGES if value.get("dataroot_gt") is None else ()
+                shared: Sequence[str] = _SHARED if phase == "train" else _IMAGES
+                if phase == "val" and value.get("dataroot_gt") is not None:
+                    shared = ()
                 taken = {name: first[name] for name in shared if name in first}
-                own = taken if value is not first else {}
-                value = {"name": str(key), **own, **value, "phase": phase}
+                value = {"name": str(key), **taken, **value, "phase": phase}
             completed[key] = value
         return completed
 
@@ -303,17 +305,18 @@ class Datasets(Section):
         for key, data in self.train_sets.items():
             for name in _SHARED:
                 if getattr(data, name) != getattr(self.train, name):
-                    raise ValueError(f"{key}:{name} is that of train: leave it out")
+                    raise ValueError(f"{key}:{name} is taken from train: leave it out")
         names = [data.name for data in self.val_sets.values()]
         if len(set(names)) < len(names):
             raise ValueError("two validation sets have the same name: give each a name of its own")
         every = self.train.exclude_every
         for key, val_set in self.val_sets.items():
             of_train = val_set.dataroot_gt == self.train.dataroot_gt != [BUNDLED]
-            if every and of_train and not val_set.include and val_set.holdout_every != every:
+            split = every or val_set.holdout_every
+            if split and of_train and not val_set.include and val_set.holdout_every != every:
                 raise ValueError(
-                    f"{key} would contain images of train: set {key}:holdout_every to {every}, as "
-                    "train:exclude_every"
+                    f"{key} would contain images of train: set train:exclude_every and "
+                    f"{key}:holdout_every to {split}"
                 )
         return self
 
@@ -386,10 +389,10 @@ class OptimizerOptions(Section):
     """``optim_g``: an optimiser of ``torch.optim`` and its arguments."""
 
     type: Literal["Adam", "AdamW", "Adamax", "NAdam", "RAdam"] = "Adam"
-    lr: Annotated[float, Field(gt=0)] = 2e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    lr: PositiveFloat = 2e-4
+    weight_decay: NonNegativeFloat = 0.0
     betas: tuple[_Decay, _Decay] = (0.9, 0.999)
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: PositiveFloat = 1e-8
 
 
 class SchedulerOptions(Section):
@@ -411,10 +414,10 @@ class SchedulerOptions(Section):
     type: Literal["MultiStep", "Cosine", "CosineRestart"] = "Cosine"
     milestones: list[PositiveInt] = []
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
-    lr_min: Annotated[float, Field(ge=0)] = 0.0
+    lr_min: NonNegativeFloat = 0.0
     T_max: PositiveInt | None = None
     periods: list[PositiveInt] | None = None
-    restart_weights: list[_Positive] | None = None
+    restart_weights: list[PositiveFloat] | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> SchedulerOptions:
@@ -454,9 +457,9 @@ class LossOptions(Section):
     model_config = ConfigDict(extra="allow")
 
     type: Annotated[str, AfterValidator(_known_loss)] = "L1Loss"
-    loss_weight: Annotated[float, Field(gt=0)] | None = None
+    loss_weight: PositiveFloat | None = None
     reduction: Literal["mean", "sum"] | None = None
-    eps: Annotated[float, Field(gt=0)] | None = None
+    eps: PositiveFloat | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -526,10 +529,10 @@ class TrainOptions(Section):
     optim_g: OptimizerOptions = OptimizerOptions()
     scheduler: SchedulerOptions = SchedulerOptions()
     total_iter: PositiveInt
-    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    max_minutes: PositiveFloat | None = None
     warmup_iter: Annotated[int, Field(ge=-1)] = 0
     pixel_opt: LossOptions = LossOptions()
-    grad_clip: Annotated[float, Field(gt=0)] | None = None
+    grad_clip: PositiveFloat | None = None
     accumulate: PositiveInt = 1
     skip_nonfinite: bool = False
     precision: Literal["float32", "bf16", "auto"] = "float32"
@@ -561,7 +564,7 @@ class MetricOptions(Section):
     """
 
     type: Literal["calculate_psnr", "calculate_ssim"]
-    crop_border: Annotated[int, Field(ge=0)] = 0
+    crop_border: NonNegativeInt = 0
     test_y_channel: bool = False
     better: Literal["higher", "lower"] = "higher"
 
@@ -622,7 +625,12 @@ class LoggerOptions(Section):
 
 
 class DistOptions(Section):
-    """``dist_params``: distributed training (``--launcher pytorch``)."""
+    """``dist_params``: distributed training (``--launcher pytorch``).
+
+    Attributes:
+        backend: of torch.distributed; ``auto`` is ``nccl`` on a GPU, else ``gloo``.
+        port: ignored, for compatibility with BasicSR; ``torchrun --master-port`` sets it.
+    """
 
     backend: Literal["auto", "nccl", "gloo"] = "auto"
     port: Annotated[int, Field(ge=1, le=65535)] | None = None

@@ -12,7 +12,7 @@ from vheatir.training.experiment import Experiment
 from vheatir.training.options import load_options
 from vheatir.training.schema import Options
 from vheatir.training.validation import validation_set
-from vheatir.weights import LoadedModel, level_range, load_weights
+from vheatir.weights import LoadedModel, level_range, load_weights, read_info
 
 
 def open_training_run(
@@ -40,7 +40,7 @@ def open_training_run(
 
 
 def load_experiment(options: Options) -> LoadedModel:
-    """Load the exported weights of an option file's experiment: the final or the latest ones.
+    """Load the exported weights of an option file's experiment, those of the most iterations.
 
     Without exported weights, fall back to ``path:pretrain_network_g`` if it is for the same task
     and level (an option file for testing only; fine-tuning starts from another level).
@@ -49,9 +49,10 @@ def load_experiment(options: Options) -> LoadedModel:
         VHeatIRError: there are no such weights.
     """
     models = Experiment(options, is_main=False).models
-    for name in (f"{options.name}.safetensors", "net_g_latest.safetensors"):
-        if (models / name).is_file():
-            return load_weights(models / name)
+    files = [models / f"{options.name}.safetensors", models / "net_g_latest.safetensors"]
+    if found := [file for file in files if file.is_file()]:
+        # After a continued run the final weights of its first part are the older ones.
+        return load_weights(max(found, key=_iterations))
     start = options.path.pretrain_network_g
     if start is None:
         reason = ""
@@ -68,3 +69,8 @@ def load_experiment(options: Options) -> LoadedModel:
         f"experiment {options.name!r} has no weights in {str(models)!r}{reason}: "
         "train it first, or give --weights FILE"
     )
+
+
+def _iterations(file: Path) -> int:
+    training = read_info(file).get("training") or {}
+    return int(training.get("iterations", 0))

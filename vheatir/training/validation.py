@@ -134,7 +134,9 @@ class Validator:
         if data.level is not None:
             return list(data.level)
         if isinstance(self.options.level, tuple):
-            return [float(level) for level in self.task.benchmark_levels]
+            low, high = self.options.level
+            covered = [float(n) for n in self.task.benchmark_levels if low <= n <= high]
+            return [*covered] or [high]
         return [self.options.level]
 
 

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from vheatir.archs import VHeatIR
 from vheatir.hardware import tf32_products
-from vheatir.ops import HeatConduction2d, dct, idct2
-from vheatir.ops.dct import dct2
+from vheatir.ops import HeatConduction2d, dct
 from vheatir.ops.fast import fused
 from vheatir.ops.layer_norm import LayerNorm
 
@@ -108,16 +107,6 @@ def test_normalise_is_layer_norm_and_gate(device: torch.device) -> None:
         torch.testing.assert_close(normed, plain(x + gate))
 
 
-def test_without_a_kernel_the_decay_is_left_to_the_caller() -> None:
-    spectrum, k = torch.ones(1, 4, 5, 3), torch.ones(2, 2, 3)
-    with torch.inference_mode():
-        assert not fused.can_decay(spectrum, k)
-
-
-def test_gradients_never_meet_a_kernel() -> None:
-    assert not fused.can_fuse(torch.ones(1, 2, 2, 3))  # on the CPU, and with gradients on
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_network_is_the_same_with_and_without_kernels(
@@ -168,12 +157,6 @@ def test_on_a_gpu_tf32_decides_between_matrices_and_fft(
         assert dct.choose_backend(OnGpu(), [2], "auto") == backend  # type: ignore[arg-type]
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def test_the_inverse_matrix_inverts(device: torch.device) -> None:
-    x = _tensor(2, 11, 14, 3, device=device)
-    back = idct2(dct2(x, (1, 2), "matmul"), (1, 2), "matmul")
-    torch.testing.assert_close(back, x, rtol=1e-4, atol=1e-5)
 
 
 def test_the_choice_by_tf32_leaves_the_graph_whole() -> None:
