@@ -20,7 +20,10 @@ from vheatir.demo.uploads import delete_old  # noqa: E402
 
 @pytest.fixture(scope="module")
 def page(weights: dict[str, Path]) -> Any:
-    return build_page(Settings(weights=[str(weights["all_levels"])], device="cpu"))
+    async def build() -> Any:  # without a running loop, gradio would open some and close none
+        return build_page(Settings(weights=[str(weights["all_levels"])], device="cpu"))
+
+    return run_apart(build())
 
 
 def event(page: Any, name: str) -> Any:
