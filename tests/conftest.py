@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,8 +134,13 @@ def full(pytestconfig: pytest.Config) -> bool:
 
 @pytest.fixture(autouse=True)
 def process_is_left_as_it_was() -> Iterator[None]:
+    torch.manual_seed(0)  # the same numbers in whatever order tests run
+    log = logging.getLogger("vheatir")  # a training sets it up for the rest of the process
+    handlers, level, propagate = log.handlers[:], log.level, log.propagate
     before = process_state()
     yield
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
     after = process_state()
     changed = {
         key: (before.get(key), after.get(key))

@@ -49,7 +49,7 @@ def test_deep_tiffs_with_separate_planes_are_refused(read) -> None:
 @pytest.mark.parametrize("shape", [(12, 15), (12, 15, 3)])
 @pytest.mark.parametrize("comment", ["", "# by a camera\n#12 15 7\n"])
 def test_the_largest_value_of_pnm_is_white(largest: int, shape: tuple[int, ...], comment) -> None:
-    pixels = RNG.integers(0, largest, shape, endpoint=True)
+    pixels = np.random.default_rng(largest).integers(0, largest, shape, endpoint=True)
     white = 255 if largest < 256 else 65_535
     decoded = decode_image(pnm(pixels, largest, comment))
     assert decoded.dtype == (np.uint8 if largest < 256 else np.uint16)

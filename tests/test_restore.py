@@ -489,7 +489,7 @@ def test_luma_and_chroma_override_the_strength(tmp_path: Path, run: Any) -> None
         assert np.abs(result - expected).max() <= 1
 
 
-def test_another_strength_is_not_done(tmp_path: Path, run: Any) -> None:
+def test_another_strength_is_restored_again_on_resume(tmp_path: Path, run: Any) -> None:
     write_image(tmp_path / "in/a.png", CLEAN)
     arguments = (tmp_path / "in", "-o", tmp_path / "out", "--resume")
     assert "1 restored in" in run(*arguments, "--strength", 60)[1]
@@ -497,6 +497,15 @@ def test_another_strength_is_not_done(tmp_path: Path, run: Any) -> None:
     assert "0 restored, 1 already done" in run(*arguments, "--luma", 60, "--chroma", 60.0)[1]
     assert "1 restored in" in run(*arguments, "--strength", 60, "--chroma", 61)[1]
     assert "1 restored in" in run(*arguments)[1]
+
+
+def test_the_self_ensemble_is_that_of_python(tmp_path: Path, run: Any, photo: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    write_image(tmp_path / "a.png", image)
+    asked = (tmp_path / "a.png", "-o", tmp_path / "out.png", "--self-ensemble")
+    assert run(*asked, model=photo)[0] == 0
+    expected = Restorer(photo, "cpu").restore(image, self_ensemble=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "out.png"), expected)
 
 
 @pytest.fixture(scope="session")

@@ -109,8 +109,16 @@ def test_script_runs_from_any_folder_on_the_bundled_photographs(tmp_path: Path) 
     assert "| tiny |" in (tmp_path / "o" / "benchmark.md").read_text()
 
 
+def test_the_self_ensemble_is_a_method_of_its_own(crops: Path, tmp_path: Path) -> None:
+    weights = tiny(tmp_path / "w.safetensors")
+    asked = ("--data", crops, "--weights", weights, "--self-ensemble", "--out", "o")
+    assert run(*asked) == 0
+    assert {r["method"] for r in load(Path("o"))} == {"degraded", "tiny, self-ensemble"}
+
+
 def test_nothing_beside_the_script_shadows_a_module(tmp_path: Path) -> None:
-    shutil.copytree(SCRIPT.parent, tmp_path / "clone" / "vheatir")
+    without = shutil.ignore_patterns("__pycache__", "*.safetensors")
+    shutil.copytree(SCRIPT.parent, tmp_path / "clone" / "vheatir", ignore=without)
     for shadow in ("vheatir/json.py", "vheatir/rich.py", "vheatir/numpy.py"):
         (tmp_path / "clone" / shadow).write_text("raise RuntimeError('shadowed')")
     result = subprocess.run(
@@ -203,7 +211,7 @@ def test_a_task_without_a_level(pairs: Path, tmp_path: Path, capsys) -> None:
     assert "| method | parameters | PSNR/SSIM | s/image |" in text and "None" not in text
 
 
-def test_where_no_pairs_are_the_damage_is_made_and_said_so(tmp_path: Path, capsys) -> None:
+def test_without_pairs_synthetic_damage_is_used_and_reported(tmp_path: Path, capsys) -> None:
     weights = tiny(tmp_path / "x.safetensors", "photo", None, "x")
     assert run("--weights", weights, "--limit", 1, "--out", "o") == 0
     title = capsys.readouterr().out.splitlines()[0]

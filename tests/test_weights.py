@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import random
 import subprocess
 import sys
@@ -278,34 +277,6 @@ def test_other_peoples_safetensors(tmp_path: Path) -> None:
 # --- pickles -------------------------------------------------------------------------------------
 
 
-class Hostile:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.target,)
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("how", ["torch", "pickle"])
-def test_code_in_a_pickle_is_not_executed(how: str, suffix: str, tmp_path: Path) -> None:
-    target, path = tmp_path / "executed", tmp_path / f"hostile{suffix}"
-    payload = {"params": {"a": torch.ones(1), "b": Hostile(target)}}
-    if how == "torch":
-        torch.save(payload, path)
-    else:
-        path.write_bytes(pickle.dumps(Hostile(target)))
-    for read in (load_weights, read_info, read_state_dict):
-        refused(read, path, "damaged")
-        assert not target.exists()
-    # unpickling does execute the payload
-    if how == "pickle":
-        pickle.loads(path.read_bytes())
-        assert target.exists()
-
-
 @pytest.mark.parametrize("key", [None, "params", "params_ema"])
 def test_basicsrs_files_are_read(key: str | None, tmp_path: Path) -> None:
     state = network().state_dict()
@@ -327,12 +298,6 @@ def test_checkpoints_of_parallel_training_and_in_half_precision(
     for name, tensor in net.state_dict().items():
         assert loaded[name].dtype == torch.float32
         assert torch.equal(loaded[name], tensor.half().float())
-
-
-def test_the_average_is_preferred(tmp_path: Path) -> None:
-    path = tmp_path / "net_g.pth"
-    torch.save({"params": {"a": torch.zeros(1)}, "params_ema": {"a": torch.ones(1)}}, path)
-    assert torch.equal(read_state_dict(path)["a"], torch.ones(1))
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"params": 3}, {"a": "b"}, torch.ones(2)])

@@ -219,7 +219,6 @@ def test_noise_has_the_level_asked_for() -> None:
         levels.append(level)
     assert 10 <= min(levels) < 15 and 45 < max(levels) <= 50
     assert np.mean(levels) == pytest.approx(30, abs=4)
-    assert lq.min() < 0 or lq.max() > 1 or level < 40  # not clipped
 
 
 def photo() -> np.ndarray:

@@ -141,7 +141,7 @@ def test_the_part_of_another_address_is_not_continued(server: Server, tmp_path: 
     assert (tmp_path / "f").read_bytes() == CONTENT
 
 
-def test_server_trouble_is_waited_out_within_reason(server: Server, tmp_path: Path) -> None:
+def test_temporary_errors_are_retried_a_few_times(server: Server, tmp_path: Path) -> None:
     server.errors = [503, 429]
     download(f"{server.url}/file.bin", tmp_path / "f", pause=0)
     server.errors = [503] * 9
@@ -150,7 +150,7 @@ def test_server_trouble_is_waited_out_within_reason(server: Server, tmp_path: Pa
     assert len(server.errors) == 4
 
 
-def test_a_missing_file_is_said_at_once(server: Server, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_at_once(server: Server, tmp_path: Path) -> None:
     with pytest.raises(VHeatIRError, match="404.*--source"):
         download(f"{server.url}/nothing", tmp_path / "f")
     assert len(server.requests) == 1

@@ -296,6 +296,15 @@ def test_an_interrupted_fetch_is_completed_by_the_next(
     assert run(prepare, data, "--root", root, "--check") == 0
 
 
+def test_archives_are_kept_on_request_and_a_group_names_its_sets(
+    prepare: ModuleType, site: Path, tmp_path: Path
+) -> None:
+    root, sets = tmp_path / "root", {"Toy": train_set(prepare, site)}
+    assert prepare.main(["train", "--root", str(root), "--keep-archives"], sets) == 0
+    assert (root / ".downloads" / "Toy" / "toy.tgz").is_file()
+    assert len(list((root / "Toy").iterdir())) == 4
+
+
 def test_a_folder_of_something_else_is_not_touched(
     prepare: ModuleType, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

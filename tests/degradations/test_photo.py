@@ -143,6 +143,6 @@ def test_option_files_have_the_same_names_and_defaults() -> None:
     assert PhotoDegradation(**PhotoOptions().model_dump()) == PhotoDegradation()
 
 
-def test_training_samples_match_the_pipeline() -> None:
+def test_source_size_adds_the_margin_of_the_pipeline() -> None:
     assert PHOTO.source_size(SIZE) == SIZE + 32
     assert PHOTO.draw_scale(np.random.default_rng(0), SIZE, 300) > 0

@@ -57,6 +57,12 @@ def tiny_weights(
     return save_weights(path, net, {"task": task, "level": level, "name": path.stem})
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep gradio's files apart; servers in subprocesses get folders of their own."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return weight files: colour denoising for all levels and for one, gray JPEG (blind)."""

@@ -6,14 +6,16 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
 import pytest
 
-from vheatir.demo.batch import BatchTab
-from vheatir.demo.models import Catalogue
 from vheatir.image_io import decode_image, write_image
 from vheatir.inference import Restorer
+
+gr = pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
+
+from vheatir.demo.batch import BatchTab  # noqa: E402
+from vheatir.demo.models import Catalogue  # noqa: E402
 
 
 def restore_batch(tab: BatchTab, file: Path, **options: Any) -> np.ndarray[Any, Any]:

@@ -41,7 +41,6 @@ def test_an_upload_is_estimated_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     settings = Settings(device="cpu")
     handlers = Handlers(Catalogue(device="cpu"), settings.max_pixels, ResultPanel(settings))
     upload = tmp_path / "photo.png"

@@ -49,7 +49,6 @@ def images(photograph: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.n
 def test_strength_acts_on_the_result_at_hand_in_its_depth(
     images: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     before, restored = images
     panel, mine = ResultPanel(Settings()), request_of("mine")
     files = panel.show(mine, before, restored, (100, 100), "photo")
@@ -69,7 +68,6 @@ def test_strength_acts_on_the_result_at_hand_in_its_depth(
 def test_what_was_chosen_before_is_used_at_once(
     images: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     before, restored = images
     panel = ResultPanel(Settings())
     _, file = panel.show(request_of("mine"), before, restored, (50, 0), "photo")
@@ -78,7 +76,6 @@ def test_what_was_chosen_before_is_used_at_once(
 
 
 def test_no_session_gets_anothers_result(images: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     panel = ResultPanel(Settings())
     panel.show(request_of("mine"), *images, (100, 100), "mine")
     for other in (request_of("other"), request_of(None), request_of("mine", "/call/restore")):
@@ -94,7 +91,6 @@ def test_no_session_gets_anothers_result(images: Any, tmp_path: Path, monkeypatc
 def test_calls_without_a_session_keep_nothing(
     images: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     panel = ResultPanel(Settings())
     panel.show(request_of("an event", "/gradio_api/call/restore"), *images, (100, 100), "photo")
     panel.show(request_of("a client", user="api"), *images, (100, 100), "photo")
@@ -103,7 +99,6 @@ def test_calls_without_a_session_keep_nothing(
 
 
 def test_the_colour_profile_is_in_every_file(images: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     panel, mine = ResultPanel(Settings()), request_of("mine")
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     files = [*panel.show(mine, *images, (100, 100), "photo", profile)]
@@ -117,7 +112,6 @@ def test_the_colour_profile_is_in_every_file(images: Any, tmp_path: Path, monkey
 def test_a_slider_moved_while_restoring_counts(
     images: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     before, restored = images
     panel, mine = ResultPanel(Settings()), request_of("mine")
     panel.show(mine, before, restored, (100, 100), "photo")
@@ -138,7 +132,6 @@ def test_a_slider_moved_while_restoring_counts(
 
 
 def test_the_loupe_takes_points_only(images: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     panel = ResultPanel(Settings())
     panel.show(request_of("mine"), *images, (100, 100), "photo")
     for index in (None, 7, [1], ["x", 2], [1, 2, 3], [float("inf"), 0], [float("nan"), 0]):
@@ -283,7 +276,11 @@ def test_two_people_change_their_own_and_the_oldest_is_told_to_restore_again(
     for (name, image), each in zip(images.items(), (page, other), strict=True):
         write_image(tmp_path / f"{name}.png", image)
         upload(each, tmp_path / f"{name}.png")
-        restore(each)
+        each.wait_for_selector("#about:has-text('found')")
+    for each in (page, other):  # at once
+        each.click("#restore")
+    for each in (page, other):
+        each.wait_for_selector("#details:has-text(' s in total')")
     for each in (page, other):
         set_strength(each, "luma", 0)
         set_strength(each, "chroma", 0)

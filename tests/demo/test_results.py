@@ -20,7 +20,7 @@ def result(side: int = 10, dtype: Any = np.uint8, **values: Any) -> Result:
     return Result(**{**named, **values})
 
 
-def test_each_visitor_gets_the_own_last_result() -> None:
+def test_each_visitor_gets_its_own_last_result() -> None:
     store = ResultStore(1_000_000, 60)
     first, second, other = result(), result(), result()
     store.put("a", first)

@@ -14,8 +14,11 @@ gr = pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'v
 from tests.demo.test_folders import run_apart  # noqa: E402
 from vheatir.demo import Settings, shared  # noqa: E402
 from vheatir.demo.handlers import AUTOMATIC  # noqa: E402
+from vheatir.demo.heat import _NO_POINT, HeatTab  # noqa: E402
+from vheatir.demo.models import Catalogue  # noqa: E402
 from vheatir.demo.page import build_page  # noqa: E402
 from vheatir.demo.uploads import delete_old  # noqa: E402
+from vheatir.image_io import read_image  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,6 @@ def test_images_reach_the_server_as_uploads_alone(page: Any) -> None:
 def test_every_file_written_for_the_page_is_deleted_when_it_is_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     image = np.zeros((8, 8, 3), np.uint8)
     files = [shared.cached_png(image, "a.png"), shared.cached_file(b"x", "b.png")]
     files.append(str(shared.cached_path("c.zip")))
@@ -73,3 +75,18 @@ def test_every_file_written_for_the_page_is_deleted_when_it_is_old(
     delete_old(tmp_path, [shared.WRITTEN], 60)
     assert not any(Path(file).exists() for file in files) and Path(new).exists()
     assert shared.WRITTEN.isdisjoint(files) and new in shared.WRITTEN
+
+
+def test_the_heat_tab_shows_the_centre_first_and_then_what_is_clicked(
+    weights: dict[str, Path],
+) -> None:
+    catalogue = Catalogue([weights["all_levels"]], "cpu")
+    tab, label = HeatTab(catalogue, 10**6), catalogue.first().label
+    *files, text = tab.first(None, label, _NO_POINT)
+    assert text == "Point 225, 150, in the image as shown."  # of 451 x 300 pixels
+    assert all(read_image(file).ndim == 3 for file in files)
+    assert tab.first(None, label, text) == (gr.skip(), gr.skip(), gr.skip())
+    click = gr.SelectData(None, {"index": [7, 9], "value": None})
+    assert tab.click(None, label, click)[2] == "Point 7, 9, in the image as shown."
+    with pytest.raises(gr.Error, match="not a point"):
+        tab.click(None, label, gr.SelectData(None, {"index": ["x", 2], "value": None}))

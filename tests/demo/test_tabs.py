@@ -111,28 +111,6 @@ def test_several_files_become_a_zip(
     np.testing.assert_array_equal(restored, expected)
 
 
-def test_two_people_at_once(
-    page: Any, browser: Any, address: str, tmp_path: Path, photograph: np.ndarray[Any, Any]
-) -> None:
-    others = browser.new_context()
-    other = others.new_page()
-    other.goto(address)
-    other.wait_for_selector("#restore:not([disabled])")
-    images = {"one": photograph[:100], "two": photograph[100:, ::-1]}
-    for (name, image), each in zip(images.items(), (page, other), strict=True):
-        write_image(tmp_path / f"{name}.png", image)
-        each.set_input_files("#upload input[type=file]", str(tmp_path / f"{name}.png"))
-        each.wait_for_selector("#about:has-text('found')")
-    for each in (page, other):
-        each.click("#restore")
-    for name, each in zip(images, (page, other), strict=True):
-        each.wait_for_selector("#details:has-text(' s in total')")
-        with each.expect_download() as waiting:
-            each.click("#download")
-        assert waiting.value.suggested_filename == f"{name}_restored.png"
-    others.close()
-
-
 @pytest.mark.parametrize("tab", ["Try it", "heat flows", "Batch", "Benchmarks"])
 def test_every_tab_fits_a_phone_in_the_dark(page: Any, tab: str) -> None:
     page.set_viewport_size({"width": 390, "height": 844})

@@ -25,11 +25,6 @@ from vheatir.demo.trial import TrialTab  # noqa: E402
 from vheatir.inference.estimate import jpeg_quality  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize("gray", [False, True])
 def test_a_denoiser_stands_in_for_a_missing_model_of_photographs(
     tmp_path: Path, weights: dict[str, Path], gray: bool

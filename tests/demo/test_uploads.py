@@ -56,9 +56,8 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
             read_upload(path, 25_000_000)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"<svg></svg>"])
-def test_what_is_not_an_image_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "file.png").write_bytes(content)
+def test_what_is_not_an_image_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file.png").write_bytes(b"hello")
     with pytest.raises(VHeatIRError, match="'file.png' is not an image") as caught:
         read_upload(tmp_path / "file.png", 1000)
     assert str(tmp_path) not in str(caught.value)

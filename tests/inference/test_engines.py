@@ -140,14 +140,14 @@ def workers_of(driver: int) -> list[int]:
     return sorted(found)
 
 
-@pytest.mark.reliability
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
-@pytest.mark.filterwarnings("ignore")  # from Ray itself
 @pytest.mark.parametrize(("gpus", "workers", "share"), [(8, 5, 1), (2, 4, 0.5), (3, 4, 0.5)])
 def test_each_gpu_has_as_many_workers_as_needed(gpus: int, workers: int, share: float) -> None:
     assert _gpu_share(gpus, workers) == share
 
 
+@pytest.mark.reliability
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
+@pytest.mark.filterwarnings("ignore")  # from Ray itself
 def test_ray_loses_nothing_when_a_worker_is_killed(folder: Path, model: str) -> None:
     ray = pytest.importorskip("ray", reason="needs Ray: pip install 'vheatir[ray]'")
     (folder / "in/bad.png").write_bytes(b"nothing")

@@ -80,12 +80,12 @@ def test_their_previews_would_be_read_otherwise() -> None:
             np.testing.assert_array_equal(np.asarray(image), PREVIEW)
 
 
-@pytest.mark.parametrize("suffix", sorted(RAW_SUFFIXES))
-def test_suffixes_are_believed_too(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"a{suffix.upper()}"
-    path.write_bytes(b"of a maker whose format is unknown here")
-    with pytest.raises(UnsupportedImageError, match="is a raw file"):
-        read_photograph_file(path)
+def test_suffixes_are_believed_too(tmp_path: Path) -> None:
+    for suffix in RAW_SUFFIXES:
+        path = tmp_path / f"a{suffix.upper()}"
+        path.write_bytes(b"of a maker whose format is unknown here")
+        with pytest.raises(UnsupportedImageError, match="is a raw file"):
+            read_photograph_file(path)
 
 
 def test_ordinary_tiffs_are_no_raw_files() -> None:

@@ -341,7 +341,8 @@ def test_other_errors_are_not_swallowed() -> None:
         make_restorer(Plain(1, broken)).restore(np.zeros((8, 8), np.uint8))
 
 
-def test_large_images_are_tiled_and_small_ones_whole() -> None:
+def test_large_images_are_tiled_and_small_ones_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vheatir.inference.restorer.available_memory", lambda device: None)
     restorer = make_restorer(Plain(1))
     assert restorer.restore_detailed(np.zeros((1000, 1000), np.uint8)).tile is None
     assert restorer.restore_detailed(np.zeros((1000, 2500), np.uint8)).tile == 512

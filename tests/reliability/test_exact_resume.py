@@ -76,17 +76,3 @@ def test_the_printed_command_goes_on(
         assert text.startswith(before) and "resumed from" in text
         once = all(text.count(f"iteration {i}/60 ") == 1 for i in range(1, 61))
         row.case(once, "the log has a gap or a repetition")
-
-
-def test_changed_options_are_named(tiny: Any, trainings: Any, ledger: Any, full: bool) -> None:
-    changed = {
-        "train:optim_g:lr": "0.0005", "train:grad_clip": "2.0", "datasets:train:gt_size": "24",
-        "manual_seed": "4", "level": "15.0", "train:accumulate": "2",
-    }  # fmt: skip
-    assert trainings.run(tiny.arguments("train:total_iter=2")) == 0
-    with ledger(2, "the option file changed between the two") as row:
-        for key, now in list(changed.items())[: None if full else 2]:
-            trainings.run(tiny.arguments("train:total_iter=2", f"{key}={now}", resume=True))
-            words = f"option {key} changed: was "
-            said = " ".join(trainings.output.split())
-            row.case(words in said and said.count(" changed: was ") >= 1, f"{key}: {said[-400:]}")

@@ -81,7 +81,7 @@ def test_on_request_such_batches_are_passed_over(
         row.case(helpers.difference(state, poisoned.state(12)) is None, "resumed, it differs")
 
 
-def test_nothing_but_bad_batches_ends(poisoned: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_bad_batches_alone_stops(poisoned: Any, capfd: pytest.CaptureFixture[str]) -> None:
     for name in "abde":
         (poisoned.folder / "clean" / f"{name}.png").unlink()
     force = ("train:skip_nonfinite=true", "datasets:val=null", "train:total_iter=500")

@@ -474,10 +474,11 @@ def rates(scheduler: dict[str, Any], total: int, **train: Any) -> list[float]:
     return [learning_rate(options, i, progress(options, i, 0.0)) for i in range(total)]
 
 
-def test_true_cosine_is_torchs_also_beyond_its_end() -> None:
+@pytest.mark.parametrize("end", [40, 100])
+def test_cosine_is_that_of_torch_also_beyond_its_end(end: int) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-4)
-    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=40, eta_min=1e-7)
-    scheduler = {"type": "Cosine", "T_max": 40, "lr_min": 1e-7}
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=end, eta_min=1e-7)
+    scheduler = {"type": "Cosine", "lr_min": 1e-7} | ({"T_max": end} if end < 100 else {})
     for rate in rates(scheduler, 100, warmup_iter=-1):
         assert rate == pytest.approx(reference.get_last_lr()[0], rel=1e-6)
         optimizer.step()

@@ -83,7 +83,7 @@ def test_a_process_that_dies_at_any_exchange_costs_no_complete_iteration(
         assert saved["samples_seen"] == 2 * 2 * done
 
 
-def test_launcher_without_torchrun_is_told(
+def test_launcher_without_torchrun_is_reported(
     tiny: Any, capfd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vheatir.train import main

@@ -388,7 +388,7 @@ def test_unknown_weights_are_deduced_only_for_our_networks(tiny: Any, tmp_path: 
     assert "\n" not in str(error.value)
 
 
-def test_the_command_shows_one_line_without_basicsr(tiny: Any, tmp_path: Path) -> None:
+def test_a_module_registers_a_network_without_basicsr(tiny: Any, tmp_path: Path) -> None:
     # an installation without BasicSR: modules may register in ARCHS itself
     (tmp_path / "plain.py").write_text(
         "from torch import nn\nfrom vheatir.archs import ARCHS\n"

@@ -104,14 +104,16 @@ def test_one_line_before_training(
     assert message in line, line
 
 
-def test_a_missing_wandb_is_told(tiny: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_wandb_is_reported(tiny: Any, capfd: pytest.CaptureFixture[str]) -> None:
     if importlib.util.find_spec("wandb") is not None:
         pytest.skip("wandb is installed")
     force = ("logger:use_tb_logger=true", "logger:wandb={project: p}")
     assert "pip install wandb" in error(tiny, capfd, *force)
 
 
-def test_jpeg_on_the_device_is_told_and_made_by_the_loader(tiny: Any, log_lines: list[str]) -> None:
+def test_jpeg_on_the_device_falls_back_to_the_loader_with_a_message(
+    tiny: Any, log_lines: list[str]
+) -> None:
     force = ("task=jpeg_color", "level=40", "datasets:val=null", "train:data_on_device=true")
     assert tiny.run(*force, "train:total_iter=2") == 0
     assert any("data_on_device is for noise" in line for line in log_lines)

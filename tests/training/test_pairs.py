@@ -58,23 +58,13 @@ def resumes_exactly(pairs: Any, helpers: Any, *force: str) -> None:
     assert one["samples_seen"] == two["samples_seen"]
 
 
-def test_pairs_resume_exactly(pairs: Any, helpers: Any) -> None:
-    resumes_exactly(pairs, helpers, "datasets:train:num_worker_per_gpu=2")
-
-
 def test_mixed_sets_resume_exactly(pairs: Any, helpers: Any) -> None:
-    resumes_exactly(pairs, helpers, *mix(pairs))
+    resumes_exactly(pairs, helpers, *mix(pairs), "datasets:train:num_worker_per_gpu=2")
 
 
 def test_stages_of_pairs_resume_exactly(pairs: Any, helpers: Any) -> None:
     stages = "[{until: 0.4, gt_size: 16, batch_size: 4}, {until: 0.7, gt_size: 24, batch_size: 2}]"
     resumes_exactly(pairs, helpers, f"train:stages={stages}")
-
-
-def test_workers_and_cache_change_nothing(pairs: Any, helpers: Any) -> None:
-    assert pairs.run(*mix(pairs), "datasets:train:cache=false") == 0
-    assert pairs.run(*mix(pairs), "datasets:train:num_worker_per_gpu=2", root="other") == 0
-    assert helpers.difference(pairs.state(6)["model"], pairs.state(6, "other")["model"]) is None
 
 
 def test_gray_pairs(pairs: Any) -> None:
@@ -167,7 +157,7 @@ def test_the_best_score_is_in_the_log(pairs: Any, better: str, expected: str) ->
     assert Validator(load_options(pairs.file)).best(history) == {}
 
 
-def test_device_crops_of_pairs_are_told_and_made_by_the_loader(
+def test_device_crops_of_pairs_fall_back_to_the_loader_with_a_message(
     pairs: Any, log_lines: list[str]
 ) -> None:
     assert pairs.run("train:data_on_device=true", "train:total_iter=2") == 0
@@ -198,7 +188,7 @@ def test_one_line_before_training(pairs: Any, capfd: Any, force: str, message: s
     assert not (pairs.folder / "runs").exists()
 
 
-def test_states_of_before_are_resumed_without_a_word_on_new_options(pairs: Any) -> None:
+def test_older_states_resume_without_warnings_about_new_options(pairs: Any) -> None:
     assert pairs.run("train:total_iter=2") == 0
     path = pairs.experiment() / "training_states" / "2.state"
     state = torch.load(path, weights_only=False)

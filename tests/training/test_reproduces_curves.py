@@ -28,7 +28,7 @@ LINE = re.compile(r"iteration (\d+)/\d+ +loss ([\d.]+)")
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: Path(record["options"]).stem)
-def test_the_losses_come_again(
+def test_recorded_losses_are_reproduced(
     record: dict[str, Any], tmp_path: Path, helpers: Any, full: bool
 ) -> None:
     if helpers.NO_BASICSR:

@@ -32,15 +32,6 @@ def test_multi_step_is_that_of_torch() -> None:
         reference.step()
 
 
-def test_cosine_is_that_of_torch() -> None:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-4)
-    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 700, eta_min=1e-6)
-    for rate in rates(options(scheduler={"type": "Cosine", "lr_min": 1e-6})):
-        assert rate == pytest.approx(reference.get_last_lr()[0], rel=1e-6)
-        optimizer.step()
-        reference.step()
-
-
 def test_warm_up_rises_linearly_and_then_leaves_the_schedule_alone() -> None:
     plain, warm = rates(options()), rates(options(warmup_iter=50))
     assert warm[50:] == plain[50:]

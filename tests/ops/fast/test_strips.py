@@ -144,7 +144,9 @@ def test_a_forked_child_starts_its_own_threads() -> None:
     child = os.fork()
     if child == 0:
         seen: list[strips.Band] = []
-        strips.for_each(parts, seen.append)
-        os._exit(0 if sorted(seen) == parts else 1)
+        try:
+            strips.for_each(parts, seen.append)
+        finally:  # an exception must not make the child a second pytest
+            os._exit(int(sorted(seen) != parts))
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
