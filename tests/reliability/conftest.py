@@ -6,7 +6,6 @@ Every test here is marked ``reliability``. The default run uses the short form o
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -17,10 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.demo import conftest as demo
+from tests.training.helpers import ENVIRONMENT, NO_BASICSR, Tiny, make_tiny
 
 HERE = Path(__file__).resolve().parent
 PROMISES = {
@@ -33,42 +34,15 @@ PROMISES = {
     7: "the demo under load and attack",
     8: "supply chain",
 }
+# Fixtures of the demo's tests.
+photograph, serve, weights = demo.photograph, demo.serve, demo.weights
+
 _ROWS = pytest.StashKey[list["Row"]]()
 
 
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        f"reliability_{path.parent.name}_{path.stem}", path
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_training = _load(HERE.parent / "training" / "conftest.py")
-_demo = _load(HERE.parent / "demo" / "conftest.py")
-tiny, Tiny = _training.tiny, _training.Tiny
-weights, photograph, serve = _demo.weights, _demo.photograph, _demo.serve
-
-
-@pytest.fixture(scope="session")
-def helpers() -> Any:
-    """Return the conftest module of the training tests."""
-    return _training
-
-
-@pytest.fixture(scope="session")
-def corpus() -> Any:
-    """Return the module that generates bad files."""
-    return _load(HERE / "corpus.py")
-
-
-@pytest.fixture(scope="session")
-def fuzz() -> Any:
-    """Return the module that fuzzes the readers."""
-    return _load(HERE / "fuzz_readers.py")
+@pytest.fixture
+def tiny(tmp_path: Path) -> Tiny:
+    return make_tiny(tmp_path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -150,7 +124,7 @@ class Trainings:
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / "output.txt"
-        environment = {**_training.ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
+        environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = str(HERE.parents[1])
         self._parent = subprocess.Popen(
             [sys.executable, str(HERE / "fork_trainer.py")],
@@ -206,7 +180,7 @@ class Trainings:
 
 @pytest.fixture(scope="session")
 def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
-    if _training.NO_BASICSR:
+    if NO_BASICSR:
         pytest.skip("training needs basicsr")
     if not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"):
         pytest.skip("this system cannot fork")

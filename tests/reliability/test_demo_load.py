@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.reliability import corpus
 from tests.reliability.demo_server import (
     LINUX_ONLY,
     Server,
@@ -55,7 +56,7 @@ def dropped_request(server: Server, number: int, label: str) -> None:
 
 
 def test_load(
-    server: Server, corpus: Any, weights: dict[str, Path], ledger: Any, full: bool, capsys: Any
+    server: Server, weights: dict[str, Path], ledger: Any, full: bool, capsys: Any
 ) -> None:
     clients, requests = (50, 500) if full else (12, 36)
     bad = [each for each in corpus.make() if len(each.data) < 900_000]

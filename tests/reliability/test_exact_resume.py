@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.training import helpers
+
 LONG = ("train:total_iter=60", "logger:save_checkpoint_freq=25", "val:val_freq=30")
 STAGES = "[{until: 0.3, gt_size: 16, batch_size: 4}, {until: 0.6, gt_size: 24, batch_size: 2}]"
 KINDS = {
@@ -26,9 +28,7 @@ IN_SHORT = ("plain", "workers and accumulation")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_kills_change_no_bit(
-    tiny: Any, helpers: Any, trainings: Any, ledger: Any, full: bool, kind: str
-) -> None:
+def test_kills_change_no_bit(tiny: Any, trainings: Any, ledger: Any, full: bool, kind: str) -> None:
     if not full and kind not in IN_SHORT:
         pytest.skip("in the long form: pytest -m reliability")
     force = (*LONG, *KINDS[kind])
@@ -53,7 +53,7 @@ def test_kills_change_no_bit(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_printed_command_goes_on(
-    tiny: Any, helpers: Any, ledger: Any, full: bool, number: signal.Signals
+    tiny: Any, ledger: Any, full: bool, number: signal.Signals
 ) -> None:
     if number == signal.SIGTERM and not full:
         pytest.skip("in the long form: pytest -m reliability")

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.reliability import corpus
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 @pytest.fixture(scope="module")
-def files(corpus: Any, full: bool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def files(full: bool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     made = [bad for seed in range(5 if full else 1) for bad in corpus.make(seed)]
     # only the bit flips depend on the seed
     files = list({bad.data: bad for bad in made}.values())
@@ -33,7 +35,7 @@ def files(corpus: Any, full: bool, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder, files
 
 
-def test_the_library(files: tuple[Path, Any], ledger: Any, corpus: Any) -> None:
+def test_the_library(files: tuple[Path, Any], ledger: Any) -> None:
     pytest.importorskip("resource")
     folder, made = files
     result = subprocess.run(

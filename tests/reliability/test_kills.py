@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.training import helpers
+
 LENGTH = 200
 RUN = (f"train:total_iter={LENGTH}", "logger:save_checkpoint_freq=3", "logger:keep_last=2",
        "datasets:val=null")  # fmt: skip
@@ -47,9 +49,7 @@ def loads(path: Path) -> bool:
         return False
 
 
-def test_sigkill_at_random_moments(
-    tiny: Any, helpers: Any, trainings: Any, ledger: Any, full: bool
-) -> None:
+def test_sigkill_at_random_moments(tiny: Any, trainings: Any, ledger: Any, full: bool) -> None:
     rng = random.Random(1)
     states = tiny.experiment() / "training_states"
     assert trainings.run(tiny.arguments(*RUN, root="straight")) == 0
@@ -92,7 +92,7 @@ def test_sigkill_at_random_moments(
 
 @pytest.mark.parametrize("kind", ["kill", "full"])
 def test_storage_that_fails_after_n_bytes(
-    tiny: Any, helpers: Any, trainings: Any, ledger: Any, full: bool, kind: str
+    tiny: Any, trainings: Any, ledger: Any, full: bool, kind: str
 ) -> None:
     counted = tiny.folder / "counted"
     count = {"kind": "count", "to": str(counted)}

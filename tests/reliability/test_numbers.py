@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.training import helpers
 from vheatir.metrics import psnr
 
 RUN = ("train:total_iter=12", "datasets:val=null", "logger:print_freq=4",
@@ -59,7 +60,7 @@ def test_a_loss_that_is_no_number_stops_with_names(
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_on_request_such_batches_are_passed_over(
-    poisoned: Any, helpers: Any, ledger: Any, accumulate: int
+    poisoned: Any, ledger: Any, accumulate: int
 ) -> None:
     force = (*RUN, "train:skip_nonfinite=true", f"train:accumulate={accumulate}")
     with ledger(6, f"NaN batches skipped and counted, accumulate={accumulate}") as row:

@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.training import helpers
+
 FORCE = ("train:total_iter=60", "logger:save_checkpoint_freq=10")
 
 
@@ -31,7 +33,7 @@ def torchrun(tiny: Any, *force: str, root: str, resume: bool = False) -> list[st
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, helpers: Any) -> Any:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return a tiny experiment that two processes have trained, in ``two``."""
     tiny = helpers.make_tiny(tmp_path_factory.mktemp("trained"))
     result = helpers.finish(torchrun(tiny, root="two"), tiny.folder)
@@ -41,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, helpers: Any) -> Any:
 
 @pytest.mark.parametrize("on_device", [False, True])
 def test_two_processes_equal_one_with_twice_the_batch(
-    trained: Any, helpers: Any, ledger: Any, full: bool, on_device: bool, restored_threads: None
+    trained: Any, ledger: Any, full: bool, on_device: bool, restored_threads: None
 ) -> None:
     if on_device and not full:
         pytest.skip("in the long form; tests/data/test_device_crops.py compares the crops")
@@ -98,7 +100,7 @@ def workers(parent: int) -> dict[int, int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
 @pytest.mark.parametrize("rank", [1, 0])
 def test_a_killed_rank_ends_the_job(
-    tiny: Any, helpers: Any, trainings: Any, ledger: Any, full: bool, rank: int
+    tiny: Any, trainings: Any, ledger: Any, full: bool, rank: int
 ) -> None:
     if rank == 0 and not full:
         pytest.skip("in the long form: pytest -m reliability")
@@ -148,7 +150,6 @@ def test_a_killed_rank_ends_the_job(
 )
 def test_interrupted_processes_resume_exactly(
     trained: Any,
-    helpers: Any,
     trainings: Any,
     ledger: Any,
     full: bool,

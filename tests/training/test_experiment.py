@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.training import helpers
+
 if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
 
@@ -93,7 +95,7 @@ def test_stages_switch_crop_and_batch(tiny: Any) -> None:
     assert model.info["training"]["pixels"] == pixels
 
 
-def test_checkpointing_changes_no_weight(tiny: Any, helpers: Any) -> None:
+def test_checkpointing_changes_no_weight(tiny: Any) -> None:
     options = ("train:total_iter=3", "datasets:val=null")
     assert tiny.run(*options, root="plain") == 0
     assert tiny.run(*options, "train:checkpointing=true", root="checkpointed") == 0

@@ -16,6 +16,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from torch.nn import functional as F
 
 import vheatir.test
+from tests.training import helpers
 from vheatir import Restorer, build_network, load_weights, save_weights
 from vheatir.archs import ARCHS, FOREIGN, adopt
 from vheatir.errors import VHeatIRError
@@ -227,7 +228,7 @@ def test_a_foreign_network_restores_in_tiles_too(tiny: Any) -> None:
     assert restorer.restore(image[:3, :5]).shape == (3, 5, 3)  # too small to reflect
 
 
-def test_the_users_own_network_and_loss_resume_exactly(mine: Any, helpers: Any) -> None:
+def test_the_users_own_network_and_loss_resume_exactly(mine: Any) -> None:
     assert mine.run("train:total_iter=4", root="straight") == 0
     assert mine.run("train:total_iter=4", "logger:save_checkpoint_freq=2", root="halves") == 0
     (mine.experiment("halves") / "training_states" / "4.state").unlink()
@@ -254,7 +255,7 @@ def test_the_users_own_network_and_loss_resume_exactly(mine: Any, helpers: Any) 
 
 
 def test_the_command_line_imports_from_the_working_directory(
-    mine: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
+    mine: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     change(mine, imports=None)
     command = mine.command("train:total_iter=2", "datasets:val=null")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.training import helpers
 from vheatir.image_io import write_image
 
 if importlib.util.find_spec("basicsr") is None:
@@ -151,7 +152,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny: Any, capfd: Any) -> None:
 
 
 @pytest.mark.parametrize("copy", [False, True], ids=["checkout", "mere copy"])
-def test_script_runs_from_another_folder(tiny: Any, helpers: Any, copy: bool) -> None:
+def test_script_runs_from_another_folder(tiny: Any, copy: bool) -> None:
     script = ROOT / "vheatir" / "train.py"
     if copy:
         for name in ("vheatir", "options", "pyproject.toml"):

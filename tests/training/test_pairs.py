@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from tests.training import helpers
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import read_image, write_image
 
@@ -46,7 +47,7 @@ def mix(pairs: Any, weight: float = 2) -> tuple[str, ...]:
     return ("task=photo", f"datasets:train_2={made}", "datasets:train:gt_size=16")
 
 
-def resumes_exactly(pairs: Any, helpers: Any, *force: str) -> None:
+def resumes_exactly(pairs: Any, *force: str) -> None:
     assert pairs.run(*force, root="straight") == 0
     assert pairs.run(*force) == 0
     for number in (4, 6):
@@ -58,13 +59,13 @@ def resumes_exactly(pairs: Any, helpers: Any, *force: str) -> None:
     assert one["samples_seen"] == two["samples_seen"]
 
 
-def test_mixed_sets_resume_exactly(pairs: Any, helpers: Any) -> None:
-    resumes_exactly(pairs, helpers, *mix(pairs), "datasets:train:num_worker_per_gpu=2")
+def test_mixed_sets_resume_exactly(pairs: Any) -> None:
+    resumes_exactly(pairs, *mix(pairs), "datasets:train:num_worker_per_gpu=2")
 
 
-def test_stages_of_pairs_resume_exactly(pairs: Any, helpers: Any) -> None:
+def test_stages_of_pairs_resume_exactly(pairs: Any) -> None:
     stages = "[{until: 0.4, gt_size: 16, batch_size: 4}, {until: 0.7, gt_size: 24, batch_size: 2}]"
-    resumes_exactly(pairs, helpers, f"train:stages={stages}")
+    resumes_exactly(pairs, f"train:stages={stages}")
 
 
 def test_gray_pairs(pairs: Any) -> None:
@@ -88,7 +89,7 @@ def test_luma_pairs_leave_the_chroma_alone(pairs: Any) -> None:
     assert np.ptp(change[inside], axis=1).max() <= 1  # R, G and B change alike
 
 
-def test_lmdb_pairs_train_like_the_folders(pairs: Any, helpers: Any, capsys: Any) -> None:
+def test_lmdb_pairs_train_like_the_folders(pairs: Any, capsys: Any) -> None:
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
     force = []

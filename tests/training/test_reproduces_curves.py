@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.training import helpers
+
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = json.loads((ROOT / "docs" / "results" / "first_iterations.json").read_text())
 EXACT = 40
@@ -28,9 +30,7 @@ LINE = re.compile(r"iteration (\d+)/\d+ +loss ([\d.]+)")
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: Path(record["options"]).stem)
-def test_recorded_losses_are_reproduced(
-    record: dict[str, Any], tmp_path: Path, helpers: Any, full: bool
-) -> None:
+def test_recorded_losses_are_reproduced(record: dict[str, Any], tmp_path: Path, full: bool) -> None:
     if helpers.NO_BASICSR:
         pytest.skip("training needs basicsr")
     force = [*record["force"], f"path:experiments_root={tmp_path}"]

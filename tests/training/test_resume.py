@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.training import helpers
+
 if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
 
 
-def test_device_crops_and_stages_resume_exactly(tiny: Any, helpers: Any) -> None:
+def test_device_crops_and_stages_resume_exactly(tiny: Any) -> None:
     stages = "[{until: 0.3, gt_size: 16, batch_size: 4}, {until: 0.6, gt_size: 24, batch_size: 2}]"
     force = (f"train:stages={stages}", "train:data_on_device=true", "train:total_iter=9")
     assert tiny.run(*force, root="straight") == 0
@@ -43,7 +45,7 @@ def states(tiny: Any) -> list[str]:
     return sorted(p.name for p in (tiny.experiment() / "training_states").iterdir())
 
 
-def test_damaged_newest_state_gives_way_to_the_one_before(tiny: Any, helpers: Any) -> None:
+def test_damaged_newest_state_gives_way_to_the_one_before(tiny: Any) -> None:
     assert tiny.run(root="straight") == 0
     assert tiny.run() == 0
     folder = tiny.experiment() / "training_states"
@@ -67,7 +69,7 @@ def test_named_state_starts_another_course(tiny: Any, log_lines: list[str]) -> N
     assert any(line.endswith("6.state at iteration 6") for line in log_lines)
 
 
-def test_finished_run_is_not_changed_by_resuming(tiny: Any, helpers: Any) -> None:
+def test_finished_run_is_not_changed_by_resuming(tiny: Any) -> None:
     assert tiny.run() == 0
     before = tiny.state(6)
     assert tiny.run(resume=True) == 0
