@@ -3,9 +3,10 @@
 ``python studies/automatic/noise_under_jpeg.py --photos FOLDER`` draws photographs, enlarges them by
 a random factor of 1 to 4.5, adds camera noise to three fifths of them, compresses all of them, and
 restores each with `photo` and with the JPEG model. It prints the mean regret of thresholds on the
-score of :func:`vheatir.inference.choose.noise_beside_content`. Samples and their measurements are
-appended to a JSON lines file, so that a run can be continued; the same arguments draw the same
-samples.
+score of :func:`vheatir.inference.choose.noise_beside_content`, and that of mixtures of both
+results, whose weights rise with the logarithm of the score over a range. Samples and their
+measurements are appended to a JSON lines file, so that a run can be continued; the same arguments
+draw the same samples.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ _INTERPOLATIONS = (cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_LINEAR)
 THRESHOLDS_COLOR = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.8)
 THRESHOLDS_GRAY = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 HEADER = ["threshold", "mean regret", "to photo", "regret, no noise", "regret, noise"]
+# Weights of `photo` in the mixtures that are measured, and ranges of scores from 0 to 1.
+WEIGHTS = (0.25, 0.5, 0.75)
+RANGES = ((0.02, 2), (0.05, 0.5), (0.05, 1), (0.1, 0.5), (0.1, 1), (0.2, 0.8))
+MIXED_HEADER = ["range", "mean regret", "both models", "regret, no noise", "regret, noise"]
 
 
 def draw_sample(
@@ -97,6 +102,26 @@ def rows(samples: Sequence[dict[str, Any]], gray: bool) -> list[list[str]]:
     return found
 
 
+def mixed_rows(samples: Sequence[dict[str, Any]], gray: bool) -> list[list[str]]:
+    """Return the same for mixtures: their loss against the better of both models alone."""
+    estimates = [NoiseEstimate(**sample["estimate"]) for sample in samples]
+    scores = np.array([noise_beside_content(estimate, gray) for estimate in estimates])
+    noisy = np.array([sample["strength"] > 0 for sample in samples])
+    best = np.array([max(sample["photo"], sample["jpeg"]) for sample in samples])
+    found = []
+    for low, high in RANGES:
+        weights = np.log(np.maximum(scores, 1e-6) / low) / math.log(high / low)
+        reached = [
+            np.interp(weight, (0, *WEIGHTS, 1), (s["jpeg"], *s["mixed"], s["photo"]))
+            for weight, s in zip(weights, samples, strict=True)
+        ]
+        regret, both = best - np.array(reached), (weights > 0) & (weights < 1)
+        parts = [regret[m].sum() / max(m.sum(), 1) for m in (~noisy, noisy)]
+        means = [regret.mean(), both.mean(), *parts]
+        found.append([f"{low:g} to {high:g}", *(f"{value:.2f}" for value in means)])
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -130,18 +155,27 @@ def _run(arguments: argparse.Namespace) -> int:
                 source, arguments.side, np.random.default_rng([7, index])
             )
             sample["estimate"] = asdict(estimate_noise(degraded))
-            for name, model in (("photo", photo), ("jpeg", jpeg)):
-                sample[name] = min(psnr(model.restore(degraded), clean), 99.0)
+            results = [model.restore(degraded) for model in (photo, jpeg)]
+            sample |= {
+                name: min(psnr(result, clean), 99.0)
+                for name, result in zip(("photo", "jpeg"), results, strict=True)
+            }
+            sample["mixed"] = [min(psnr(_mix(*results, w), clean), 99.0) for w in WEIGHTS]
             sample["from"] = drawn_from
             samples.append(sample)
             stream.write(json.dumps(sample) + "\n")
             stream.flush()
-    table = rows(samples, gray)
-    Console().print(report.text_table(f"{len(samples)} samples, dB", HEADER, table))
-    report.write(
-        arguments.out, "noise_under_jpeg", samples, {".md": report.markdown(HEADER, table)}
-    )
+    table, mixed = rows(samples, gray), mixed_rows(samples, gray)
+    console = Console()
+    console.print(report.text_table(f"{len(samples)} samples, dB", HEADER, table))
+    console.print(report.text_table("mixtures of both results, dB", MIXED_HEADER, mixed))
+    text = report.markdown(HEADER, table) + "\n" + report.markdown(MIXED_HEADER, mixed)
+    report.write(arguments.out, "noise_under_jpeg", samples, {".md": text})
     return 0
+
+
+def _mix(photo: Pixels, jpeg: Pixels, weight: float) -> Pixels:
+    return to_uint8((weight * photo.astype(np.float32) + (1 - weight) * jpeg) / np.float32(255))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,20 @@ def test_regret_is_the_loss_against_the_better_model() -> None:
     assert regrets["0.5"] == ["0.50", "0.00", "0.00", "1.00"]
 
 
+def test_mixtures_may_be_better_than_both_models() -> None:
+    scales = (1.0, 1.0, 1.0)
+    estimate = {"luma": 1.0, "detail": 1.0, "chroma": 0.0, "correlated": True}
+    estimate |= {"luma_scales": scales, "chroma_scales": scales}
+    middle = (0.2 * 0.8) ** 0.5
+    samples = [
+        {"estimate": estimate | {"chroma": middle}, "photo": 31.0, "jpeg": 30.0,
+         "mixed": [31.5, 32.0, 31.5], "strength": 2.0},
+        {"estimate": estimate, "photo": 30.0, "jpeg": 32.0, "mixed": [31, 31, 31], "strength": 0.0},
+    ]  # fmt: skip
+    regrets = {row[0]: row[1:] for row in study.mixed_rows(samples, gray=False)}
+    assert regrets["0.2 to 0.8"] == ["-0.50", "0.50", "0.00", "-1.00"]
+
+
 def test_continues_and_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for count in ("1", "2"):
         arguments = ["--samples", count, "--side", "64", "--out", str(tmp_path)]
