@@ -42,7 +42,8 @@ def restore_tensor(
         level: scalar, (B,), or (B, 1, H, W) for one level per pixel, cropped along with the tiles.
         tile: maximum side of a tile in pixels, at least 16; tiles are shrunk as long as their
             number stays the same. None for the whole image at once.
-        overlap: see :func:`vheatir.tiles.cover`.
+        overlap: minimum overlap of neighbouring tiles in pixels, at most ``tile - 8``; None for 32,
+            or half a tile if that is less.
         progress: called as ``progress(done, total)`` after each tile.
 
     Returns:
@@ -106,7 +107,8 @@ def self_ensemble(
         x: (B, C, H, W), floating, in [0, 1].
         level: scalar, (B,), or (B, 1, H, W).
         tile: maximum side of a tile in pixels, or None.
-        overlap: see :func:`vheatir.tiles.cover`.
+        overlap: minimum overlap of neighbouring tiles in pixels, at most ``tile - 8``; None for 32,
+            or half a tile if that is less.
         progress: called as ``progress(done, total)`` over the tiles of all eight runs.
 
     Returns:
