@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -192,6 +193,20 @@ def test_resume_on_a_full_disk_fails_image_by_image(
     monkeypatch.setattr(Manifest, "begin", full)
     status, said = run("--resume")
     assert status == 1 and "00.png: failed: No space left on device" in said and "16 failed" in said
+
+
+def test_without_a_model_no_file_of_the_working_directory_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def settings() -> str:
+        with contextlib.closing(Manifest(tmp_path / "out", Settings())) as manifest:
+            return manifest._settings
+
+    before = settings()
+    (tmp_path / "config.json").write_text("{}")  # of something else
+    assert settings() == before
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -41,10 +41,11 @@ class Manifest:
         self._lock = threading.Lock()
         others = ("overwrite", "device", "imports")
         relevant = {k: v for k, v in asdict(settings).items() if k not in others}
-        model = Path(settings.model or "")
-        for file in (model, model / "config.json"):  # which holds the SHA-256 of its weights
-            if file.is_file():
-                relevant["weights"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        if settings.model is not None:
+            model = Path(settings.model)
+            for file in (model, model / "config.json"):  # which holds the SHA-256 of its weights
+                if file.is_file():
+                    relevant["weights"] = hashlib.sha256(file.read_bytes()).hexdigest()
         if settings.backend == "torch":
             del relevant["backend"]  # as in records from before there was a choice
         self._settings = hashlib.sha256(json.dumps(relevant).encode()).hexdigest()[:16]
