@@ -63,6 +63,16 @@ def crops(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def option() -> Path:
+    """The option file of the quickstart."""
+    pytest.importorskip("pydantic")
+    file = SCRIPT.parents[1] / "options" / "quickstart.yml"
+    if not file.is_file():
+        pytest.skip("the option files are not beside the package")
+    return file
+
+
 def run(*arguments: object) -> int:
     return vheatir.test.main([str(argument) for argument in arguments])
 
@@ -242,11 +252,7 @@ def test_bm3d_on_request(tmp_path: Path) -> None:
     assert by_name["BM3D (measured)"] > by_name["degraded"] + 6
 
 
-def test_option_file_names_the_weights(crops: Path, tmp_path: Path, capsys) -> None:
-    pytest.importorskip("pydantic")
-    option = SCRIPT.parents[1] / "options" / "quickstart.yml"
-    if not option.is_file():
-        pytest.skip("the option files are not beside the package")
+def test_option_file_names_the_weights(option: Path, crops: Path, tmp_path: Path, capsys) -> None:
     place = ("--force_yml", f"path:experiments_root={tmp_path / 'runs'}")
     assert run("-opt", option, *place, "--data", crops, "--out", "o") == 2
     assert "train it first" in capsys.readouterr().err
@@ -258,12 +264,8 @@ def test_option_file_names_the_weights(crops: Path, tmp_path: Path, capsys) -> N
 
 
 def test_a_continued_run_is_tested_with_its_latest_weights(
-    crops: Path, tmp_path: Path, capsys
+    option: Path, crops: Path, tmp_path: Path, capsys
 ) -> None:
-    pytest.importorskip("pydantic")
-    option = SCRIPT.parents[1] / "options" / "quickstart.yml"
-    if not option.is_file():
-        pytest.skip("the option files are not beside the package")
     models = tmp_path / "runs/quickstart/models"
     tiny(models / "quickstart.safetensors", name="final", iterations=3000)
     tiny(models / "net_g_latest.safetensors", name="latest", iterations=4500)
@@ -277,12 +279,8 @@ def test_a_continued_run_is_tested_with_its_latest_weights(
 
 
 def test_an_option_file_without_a_run_tests_the_weights_it_starts_from(
-    crops: Path, tmp_path: Path, capsys
+    option: Path, crops: Path, tmp_path: Path, capsys
 ) -> None:
-    pytest.importorskip("pydantic")
-    option = SCRIPT.parents[1] / "options" / "quickstart.yml"
-    if not option.is_file():
-        pytest.skip("the option files are not beside the package")
     start = tiny(tmp_path / "start.safetensors", name="start")
     asked = ("-opt", option, "--data", crops, "--out", "o", "--force_yml",
              f"path:experiments_root={tmp_path / 'runs'}", "path:pretrain_network_g=")  # fmt: skip

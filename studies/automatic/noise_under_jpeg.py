@@ -88,25 +88,19 @@ def _enlarged_crop(image: Pixels, side: int, scale: float, rng: np.random.Genera
 
 def rows(samples: Sequence[dict[str, Any]], gray: bool) -> list[list[str]]:
     """Return the table's rows: the regret of thresholds, by what the better model reaches."""
-    estimates = [NoiseEstimate(**sample["estimate"]) for sample in samples]
-    scores = np.array([noise_beside_content(estimate, gray) for estimate in estimates])
+    scores = _scores(samples, gray)
     gain = np.array([sample["photo"] - sample["jpeg"] for sample in samples])  # of photo, in dB
-    noisy = np.array([sample["strength"] > 0 for sample in samples])
     found = []
     for threshold in THRESHOLDS_GRAY if gray else THRESHOLDS_COLOR:
         chosen = scores >= threshold
         regret = np.where(chosen, np.maximum(-gain, 0), np.maximum(gain, 0))
-        parts = [regret[m].sum() / max(m.sum(), 1) for m in (~noisy, noisy)]
-        means = [regret.mean(), chosen.mean(), *parts]
-        found.append([f"{threshold:g}", *(f"{value:.2f}" for value in means)])
+        found.append(_row(f"{threshold:g}", regret, chosen, samples))
     return found
 
 
 def mixed_rows(samples: Sequence[dict[str, Any]], gray: bool) -> list[list[str]]:
     """Return the same for mixtures: their loss against the better of both models alone."""
-    estimates = [NoiseEstimate(**sample["estimate"]) for sample in samples]
-    scores = np.array([noise_beside_content(estimate, gray) for estimate in estimates])
-    noisy = np.array([sample["strength"] > 0 for sample in samples])
+    scores = _scores(samples, gray)
     best = np.array([max(sample["photo"], sample["jpeg"]) for sample in samples])
     found = []
     for low, high in RANGES:
@@ -115,11 +109,26 @@ def mixed_rows(samples: Sequence[dict[str, Any]], gray: bool) -> list[list[str]]
             np.interp(weight, (0, *WEIGHTS, 1), (s["jpeg"], *s["mixed"], s["photo"]))
             for weight, s in zip(weights, samples, strict=True)
         ]
-        regret, both = best - np.array(reached), (weights > 0) & (weights < 1)
-        parts = [regret[m].sum() / max(m.sum(), 1) for m in (~noisy, noisy)]
-        means = [regret.mean(), both.mean(), *parts]
-        found.append([f"{low:g} to {high:g}", *(f"{value:.2f}" for value in means)])
+        both = (weights > 0) & (weights < 1)
+        found.append(_row(f"{low:g} to {high:g}", best - np.array(reached), both, samples))
     return found
+
+
+def _scores(samples: Sequence[dict[str, Any]], gray: bool) -> NDArray[np.float64]:
+    estimates = [NoiseEstimate(**sample["estimate"]) for sample in samples]
+    return np.array([noise_beside_content(estimate, gray) for estimate in estimates])
+
+
+def _row(
+    label: str,
+    regret: NDArray[np.float64],
+    chosen: NDArray[np.bool_],
+    samples: Sequence[dict[str, Any]],
+) -> list[str]:
+    """Return a row: mean regret, share of chosen samples, regret without and with noise."""
+    noisy = np.array([sample["strength"] > 0 for sample in samples])
+    parts = [regret[m].sum() / max(m.sum(), 1) for m in (~noisy, noisy)]
+    return [label, *(f"{value:.2f}" for value in (regret.mean(), chosen.mean(), *parts))]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -114,8 +114,9 @@ def cached_file(data: bytes, name: str) -> str:
     folder = processing_utils.utils.get_upload_folder()
     path = Path(folder, processing_utils.hash_bytes(data), name)
     write_bytes_atomically(path, data)  # another visitor may be reading the same file
-    WRITTEN.add(str(path.resolve()))
-    return str(path.resolve())
+    file = str(path.resolve())
+    WRITTEN.add(file)
+    return file
 
 
 def cached_path(name: str) -> Path:
