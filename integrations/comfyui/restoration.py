@@ -64,10 +64,11 @@ def restore_batch(
         found, used = "", restorer
         if result.choice is not None and isinstance(restorer, AutoRestorer):
             found = result.choice.message
-            if result.choice.model is None:
+            chosen = restorer.restorer_for(result.choice)
+            if chosen is None:
                 lines.append(f"found {found}: left unchanged")
                 continue
-            used = restorer.restorer(result.choice.model)
+            used = chosen
         lines.append(describe_restoration(result, used, (strength, strength), found))
     if mask is not None and count:
         restored = torch.lerp(images, restored, _fit_mask(mask, restored))

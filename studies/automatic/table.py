@@ -45,9 +45,10 @@ from vheatir.degradations._filters import blur
 from vheatir.errors import unknown_name
 from vheatir.image_io import list_images, read_image
 from vheatir.inference import Restorer
-from vheatir.inference.choose import choose_model
+from vheatir.inference.choose import Choice, choose_model
 from vheatir.inference.estimate import estimate_blockiness, estimate_sigma
 from vheatir.inference.noise_estimate import estimate_noise
+from vheatir.inference.restorer import load_choice
 from vheatir.metrics import psnr, to_uint8
 from vheatir.training.paths import resolve_list
 from vheatir.zoo import list_models
@@ -235,6 +236,14 @@ class Study:
         restored: Pixels = model.restore(case.damaged, level if model.takes_level else None)
         return restored
 
+    def automatic(self, case: Case) -> tuple[Choice, Pixels]:
+        """Return Automatic's choice for an image, and its result."""
+        choice = choose_model(case.damaged, case.quality)
+        model = load_choice(choice, self.restorer)
+        if model is None:
+            return choice, case.damaged
+        return choice, model.restore(case.damaged, choice.level if model.takes_level else None)
+
     def measure(self, name: str | None, level: float | None, case: Case) -> float:
         """Return the PSNR of :meth:`restore` in dB, capped at 99."""
         return min(psnr(self.restore(name, level, case), case.clean), 99.0)
@@ -307,11 +316,7 @@ def measure_row(study: Study, row: str, images: list[Case], models: list[str]) -
         label = name if level is None else f"{name} {level:g}"
         every[label] = [study.measure(name, level, case) for case in images]
     every["unchanged"] = [study.measure(None, None, case) for case in images]
-    choices = [choose_model(case.damaged, case.quality) for case in images]
-    restored = [
-        study.restore(choice.model, choice.level, case)
-        for choice, case in zip(choices, images, strict=True)
-    ]
+    choices, restored = zip(*(study.automatic(case) for case in images), strict=True)
     automatic = [
         min(psnr(image, case.clean), 99.0) for image, case in zip(restored, images, strict=True)
     ]
@@ -342,13 +347,12 @@ def card_shift(study: Study, row: str) -> float | None:
     for index, gray in enumerate(CARDS):
         card = np.full((128, 128, 3), gray, np.uint8)
         case = ROWS[row](card, np.random.default_rng([99, index]))
-        choice = choose_model(case.damaged, case.quality)
-        restored = study.restore(choice.model, choice.level, case)
+        _, restored = study.automatic(case)
         shifts.append(restored.mean((0, 1)) - case.damaged.mean((0, 1)))
     return float(np.abs(np.mean(shifts, axis=0)).max())
 
 
-def photo_shift(restored: list[Pixels], images: list[Case]) -> float:
+def photo_shift(restored: Sequence[Pixels], images: Sequence[Case]) -> float:
     """Return the same for pixels of photographs that are neither dark nor bright."""
     shifts = []
     for image, case in zip(restored, images, strict=True):

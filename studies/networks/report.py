@@ -4,6 +4,11 @@
 
 Reads the histories of the runs of study_*.yml, also of unfinished ones, and writes the curves over
 processor hours and over pixels, a table and the numbers.
+
+    python studies/networks/report.py --measure    # on an idle core
+
+For runs that were trained on a GPU: the processor hours are the pixels seen, times the processor
+time of a pixel in training, which is measured here for all networks in turns.
 """
 
 from __future__ import annotations
@@ -16,10 +21,14 @@ if not __package__:  # run as a script
 
 import argparse
 import json
-from collections.abc import Sequence
-from statistics import mean
+from collections.abc import Mapping, Sequence
+from statistics import mean, median
 from typing import Any
 
+import torch
+
+from benchmarks.contenders import CONFIG, Case, choose_dtype, prepare
+from studies.networks.widths import PLUGINS, configuration, processor_seconds
 from vheatir.cli import run_entry_point
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
@@ -47,14 +56,53 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--runs", type=Path, default=resolve_output("experiments"), help="folder of the runs")
     add("--out", type=Path, default=Path("results/networks"), help="output folder")
+    add("--measure", action="store_true", help="measure the processor time here, not in the runs")
+    add("--rounds", type=int, default=7, help="timed rounds of --measure")
+    add("--dtype", default="auto", help="of --measure: float32, bfloat16 (autocast) or auto")
     return parser.parse_args(arguments)
 
 
-def read_runs(folder: Path) -> dict[str, list[Point]]:
+def seconds_per_gigapixel(
+    rounds: int, dtype: str, side: int = 96, batch: int = 8
+) -> dict[str, float]:
+    """Return the processor time of training on a gigapixel, by the name of the run.
+
+    The networks are timed in turns, on one thread: the ratio of each to the present one is the
+    median over the rounds.
+
+    Args:
+        rounds: rounds after a warm-up.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"auto"``.
+        side: side of the crops in pixels.
+        batch: crops per iteration.
+    """
+    torch.set_num_threads(1)
+    dtype = choose_dtype(dtype, "cpu")
+    work = {}
+    for name in LABELS:
+        method = f"{CONFIG}{PLUGINS}:{json.dumps(configuration(name))}"
+        case = Case(method, "-", side, side, batch=batch, mode="train", dtype=dtype)
+        _, work[name] = prepare(case)
+        work[name]()
+    seconds = [
+        {name: processor_seconds(each) for name, each in work.items()} for _ in range(rounds)
+    ]
+    present = median(row[PRESENT] for row in seconds)
+    ratios = {name: median(row[name] / row[PRESENT] for row in seconds) for name in work}
+    return {name: present * value / (batch * side**2) * 1e9 for name, value in ratios.items()}
+
+
+def read_runs(
+    folder: Path, per_gigapixel: Mapping[str, float] | None = None
+) -> dict[str, list[Point]]:
     """Return the validations of each run that has any, in the order of :data:`LABELS`.
 
     Each has ``iteration``, ``hours`` (of the processor), ``gigapixels``, ``psnr`` (mean over the
     levels) and ``levels`` (PSNR by level).
+
+    Args:
+        folder: folder of the runs.
+        per_gigapixel: processor seconds per gigapixel by run; None for those of the histories.
 
     Raises:
         VHeatIRError: there is none.
@@ -68,6 +116,8 @@ def read_runs(folder: Path) -> dict[str, list[Point]]:
             history["scores"], history.get("work", []), strict=True
         ):
             levels = {key.split()[-1]: score["psnr"] for key, score in scores.items()}
+            if per_gigapixel is not None:
+                seconds = per_gigapixel[name] * pixels / 1e9
             work = {"hours": seconds / 3600, "gigapixels": pixels / 1e9}
             psnr = mean(levels.values())
             points.append({"iteration": iteration, **work, "psnr": psnr, "levels": levels})
@@ -139,7 +189,8 @@ def draw(runs: dict[str, list[Point]], path: Path) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the report; returns the exit status."""
-    runs = read_runs(options.runs)
+    measured = seconds_per_gigapixel(options.rounds, options.dtype) if options.measure else None
+    runs = read_runs(options.runs, measured)
     text = markdown(runs)
     options.out.mkdir(parents=True, exist_ok=True)
     draw(runs, options.out / "curves.png")

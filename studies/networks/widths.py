@@ -38,7 +38,8 @@ HERE = Path(__file__).resolve().parent
 PRESENT = "study_present"
 LARGEST_RATIO = 1.05
 FILES = {path.stem: path for path in sorted(HERE.glob("study_*.yml"))}
-_PLUGINS = "studies.networks.nafnet"
+#: Module that registers the networks of the study.
+PLUGINS = "studies.networks.nafnet"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -68,7 +69,7 @@ def configuration(name: str, width: int | None = None) -> dict[str, Any]:
 
 def prepared(config: dict[str, Any], options: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Return a network, and a function that runs it once on an image."""
-    method = f"{CONFIG}{_PLUGINS}:{json.dumps(config)}"
+    method = f"{CONFIG}{PLUGINS}:{json.dumps(config)}"
     return prepare(Case(method, "-", options.side, options.side, dtype=options.dtype))
 
 

@@ -14,7 +14,8 @@ from vheatir.bundled import heldout_photographs
 from vheatir.degradations import add_noise, jpeg_bytes, jpeg_compress
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
-from vheatir.inference import AutoRestorer
+from vheatir.inference import AutoRestorer, Choice, estimate_noise
+from vheatir.inference.restorer import describe_restoration, load_choice
 
 CLEAN = np.ascontiguousarray(heldout_photographs()["chelsea"][:160, :192])
 NOISY = np.rint(
@@ -107,3 +108,43 @@ def test_a_measured_level_becomes_one_that_the_model_takes() -> None:
     assert denoiser.nearest_level(80.0) == 55.0
     assert denoiser.nearest_level(None) is None
     assert blind.nearest_level(20.0) is None
+
+
+def mixed_choice(share: float) -> Choice:
+    estimate = estimate_noise(CLEAN)
+    return Choice("photo", None, "found", estimate, 1.0, second="jpeg_color", share=share)
+
+
+def test_two_results_are_mixed_by_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vheatir.inference.restorer.choose_model", lambda *_: mixed_choice(0.7))
+    auto = Restorer("auto", "cpu")
+    compressed = jpeg_compress(CLEAN, 70).astype(np.float32) / 255
+    result = auto.restore_detailed(compressed)
+    photo, jpeg = (Restorer(task, "cpu").restore(compressed) for task in ("photo", "jpeg_color"))
+    inside = (np.minimum(photo, jpeg) > 0) & (np.maximum(photo, jpeg) < 1)  # clipped: not linear
+    assert inside.mean() > 0.9
+    assert np.abs(result.image - 0.7 * photo - 0.3 * jpeg)[inside].max() < 1e-4
+    assert np.abs(photo - jpeg).max() > 0.01
+    # as other results: in tiles, at another strength
+    tiled = auto.restore(compressed, tile=128)
+    assert np.abs(tiled - result.image).max() < 0.02
+    assert np.array_equal(auto.restore(compressed, strength=0), compressed)
+    assert isinstance(auto, AutoRestorer) and result.choice is not None
+    restorer = auto.restorer_for(result.choice)
+    assert restorer is not None
+    line = describe_restoration(result, restorer, (100, 100), result.choice.message)
+    assert line.startswith("found found -> 70 % photo_small_clean + 30 % jpeg_color")
+
+
+def test_the_models_of_a_mixture_stay_as_they_are() -> None:
+    loaded = {task: Restorer(task, "cpu") for task in ("photo", "jpeg_color")}
+    before = {task: (each.name, each.network) for task, each in loaded.items()}
+    mixed = load_choice(mixed_choice(0.6), loaded.__getitem__)
+    assert mixed is not None and mixed not in loaded.values()
+    assert {task: (each.name, each.network) for task, each in loaded.items()} == before
+
+
+def test_a_model_that_takes_a_level_is_not_mixed() -> None:
+    models = {"photo": "photo", "jpeg_color": "denoise_color_small"}
+    restorer = load_choice(mixed_choice(0.6), lambda task: Restorer(models[task], "cpu"))
+    assert restorer is not None and restorer.name == "photo_small_clean"

@@ -14,7 +14,7 @@ from studies.automatic.graphics import clean_graphics
 from vheatir.bundled import heldout_photographs, training_photographs
 from vheatir.colors import to_color_mode
 from vheatir.degradations import CameraNoise, add_camera_noise, add_noise, jpeg_compress
-from vheatir.inference import choose_model, jpeg_quality
+from vheatir.inference import Choice, choose_model, jpeg_quality
 from vheatir.inference.estimate import estimate_blockiness, estimate_white_sigma
 
 # The tissue image has visible JPEG blocks, and the stereo pair is a single scene.
@@ -76,13 +76,43 @@ def test_camera_noise_is_for_the_photo_model(name: str) -> None:
 
 
 def test_noise_under_jpeg_counts_beside_the_content() -> None:
-    models = []
+    shares = []
     for scale in (1, 3):  # sharp, and as soft as a camera's file at 100 %
         clean = np.asarray(cv2.resize(PHOTOGRAPHS["chelsea"], None, fx=scale, fy=scale))
         middle = [slice(n // 2 - 128, n // 2 + 128) for n in clean.shape[:2]]
         damaged = photographed(np.ascontiguousarray(clean[tuple(middle)]), 2.5)
-        models.append(choose_model(jpeg_compress(damaged, 85), 85).model)
-    assert models == ["jpeg_color", "photo"]
+        shares.append(share_of_photo(choose_model(jpeg_compress(damaged, 85), 85)))
+    assert shares[0] < 0.5 < shares[1]
+
+
+def share_of_photo(choice: Choice) -> float:
+    shares = {choice.model: choice.share, choice.second: 1 - choice.share}
+    return shares.get("photo", 0.0)
+
+
+def test_the_more_noise_under_jpeg_the_larger_the_share_of_the_photo_model() -> None:
+    choices = []
+    for strength in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 6.0):
+        image = PHOTOGRAPHS["coffee"]
+        damaged = photographed(image, strength) if strength else image
+        choices.append(choose_model(jpeg_compress(damaged, 85), 85))
+    shares = [share_of_photo(choice) for choice in choices]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.2 and shares[-1] == 1
+    mixed = [choice for choice in choices if choice.second is not None]
+    assert mixed
+    for choice in mixed:
+        assert {choice.model, choice.second} == {"jpeg_color", "photo"}
+        assert 0.5 <= choice.share < 1
+        assert choice.message == f"JPEG of quality 85, noise ({choice.estimate})"
+    assert all(choice.share == 1 for choice in choices if choice.second is None)
+
+
+def test_gray_images_get_one_model() -> None:
+    for strength in (1.0, 1.5, 2.0, 3.0):
+        gray = photographed(to_color_mode(PHOTOGRAPHS["coffee"], "gray"), strength)
+        choice = choose_model(jpeg_compress(gray, 85), 85)
+        assert choice.second is None and choice.model in ("jpeg_gray", "photo")
 
 
 def test_noise_that_jpeg_has_changed_is_for_the_photo_model() -> None:

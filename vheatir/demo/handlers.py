@@ -137,14 +137,16 @@ class Handlers(Tab):
         choice = self.choices.choose(path, image, photo.quality)
         about = f"{describe(image)} · found {choice.message}"
         try:
-            label = self._resolve(label, choice)
+            labels = self._resolve(label, choice)
         except VHeatIRError:  # no model for this degradation: reported when Restore is pressed
             return gr.skip(), about, gr.skip()
-        if label is None:
+        if not labels:
             return gr.skip(), about + " · Automatic leaves it unchanged", gr.skip()
-        seconds = self.catalogue.expected_seconds(label, image.shape[0] * image.shape[1])
-        about += f" · about {max(seconds, 0.1):.1f} s with {label.split(' · ')[0]}"
-        entry = self.catalogue.entry(label)
+        pixels = image.shape[0] * image.shape[1]
+        seconds = sum(self.catalogue.expected_seconds(each, pixels) for each in labels)
+        names = " and ".join(each.split(" · ")[0] for each in labels)
+        about += f" · about {max(seconds, 0.1):.1f} s with {names}"
+        entry = self.catalogue.entry(labels[0])
         if not automatic or not entry.takes_level:
             return gr.skip(), about, gr.skip()
         sigma = choice.level
@@ -178,15 +180,16 @@ class Handlers(Tab):
         pixels, icc, choice = photo.pixels, photo.metadata.icc, None
         if model == AUTOMATIC:
             choice = self.choices.choose(image, pixels, photo.quality)
-        label = self._resolve(model, choice)
+        labels = self._resolve(model, choice)
         stem = Path(image).stem
-        if label is None:
+        if not labels:
             before, after = self.panel.show(request, pixels, pixels, strength, stem, icc)
             about = f"{describe(pixels)} · nothing to restore: left unchanged"
             return (before, after), about, after
-        entry = self.catalogue.entry(label)
+        entry = self.catalogue.entry(labels[0])
         progress(0, desc="Loading the model")
-        restorer = self.catalogue.restorer(label)
+        chosen = None if choice is None else self.catalogue.for_choice(choice)
+        restorer = chosen or self.catalogue.restorer(labels[0])
         progress(0, desc="Restoring")
         chosen_level = float(level) if entry.takes_level and not automatic else None
         estimated_level = restorer.nearest_level(choice.level) if choice and automatic else None
@@ -197,7 +200,9 @@ class Handlers(Tab):
             progress=lambda done, total: progress((done, total), desc="Restoring", unit="tiles"),
         )
         runs = 8 if ensemble else 1
-        self.catalogue.measured(label, runs * pixels.shape[0] * pixels.shape[1], result.seconds)
+        if len(labels) == 1:
+            count = runs * pixels.shape[0] * pixels.shape[1]
+            self.catalogue.measured(labels[0], count, result.seconds)
         before, after = self.panel.show(request, pixels, result.image, strength, stem, icc)
         if result.level is None:
             level_text = entry.level_text
@@ -207,7 +212,7 @@ class Handlers(Tab):
         used = memory_used(restorer.device)
         facts = [
             describe(pixels),
-            f"found {choice.message} -> {label.split(' · ')[0]}" if choice is not None else None,
+            f"found {choice.message} -> {restorer.name}" if choice is not None else None,
             f"{result.seconds:.2f} s ({time.perf_counter() - began:.2f} s in total)",
             level_text,
             f"tiles of {result.tile}" if result.tile else "whole image",
@@ -217,11 +222,12 @@ class Handlers(Tab):
         ]
         return (before, after), " · ".join(filter(None, facts)), after
 
-    def _resolve(self, model: str | None, choice: Choice | None) -> str | None:
-        """Return the label of the model to use; None if Automatic leaves the image unchanged."""
+    def _resolve(self, model: str | None, choice: Choice | None) -> list[str]:
+        """Return the labels of the models to use: none if Automatic leaves the image unchanged."""
         if model != AUTOMATIC or choice is None:
-            return self.catalogue.entry(model).label
-        return None if choice.model is None else self.catalogue.label_for(choice.model)
+            return [self.catalogue.entry(model).label]
+        tasks = filter(None, (choice.model, choice.second))
+        return [self.catalogue.label_for(task) for task in tasks]
 
 
 def task_choices(catalogue: Catalogue) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from vheatir import _paths, zoo
 from vheatir.errors import VHeatIRError, unknown_name
-from vheatir.inference import Restorer
+from vheatir.inference import Choice, Restorer
+from vheatir.inference.restorer import load_choice
 from vheatir.renamed import MODELS, current_name
 from vheatir.tasks import TASKS, Task, format_levels, get_task
 from vheatir.weights import level_range, read_info
@@ -166,6 +167,10 @@ class Catalogue:
     def for_task(self, task: str) -> Restorer:
         """Return the first model for a task, loaded."""
         return self.restorer(self.label_for(task))
+
+    def for_choice(self, choice: Choice) -> Restorer | None:
+        """Return the restorer for a choice of Automatic; None to leave the image unchanged."""
+        return load_choice(choice, self.for_task)
 
     def expected_seconds(self, label: str | None, pixels: int) -> float:
         """Estimate a model's time, from its last run here if there was one."""

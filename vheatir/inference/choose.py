@@ -6,6 +6,7 @@ every kind of degradation; the results are in docs/photographs.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +36,9 @@ _MOST_OVER_DIFFERENCES = 1.15
 _GOOD_QUALITY = 92
 _CLEAR_BLOCKS = 1.2
 # Noise under JPEG. The JPEG model is better where the noise is weak, or weak beside the content.
-# Chroma noise times the square of the noise's share of the details separates the two best.
-_NOISY_CHROMA = 0.25
+# Chroma noise times the square of the noise's share of the details separates the two best. In
+# colour, the weight of "photo" rises from 0 to 1 with the logarithm of this score.
+_NOISY_CHROMA = (0.1, 1.0)
 _NOISY_SHARE_GRAY = 0.6
 # Drawings and text are flat between their lines and have few colours. Photographs are flat only
 # after JPEG of low quality: they have block borders and more colours.
@@ -70,6 +72,8 @@ class Choice:
         message: the finding, such as ``"noise (luma 3.7, chroma 2.5, correlated)"``.
         estimate: the noise estimate.
         blockiness: see :func:`vheatir.inference.estimate.estimate_blockiness`.
+        second: another task, whose result is mixed with that of ``model``; None for none.
+        share: weight of the result of ``model``, 0.5 to 1; the rest is that of ``second``.
     """
 
     model: str | None
@@ -77,6 +81,8 @@ class Choice:
     message: str
     estimate: NoiseEstimate
     blockiness: float
+    second: str | None = None
+    share: float = 1.0
 
 
 def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
@@ -88,7 +94,8 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     2. White noise: the denoiser, at the estimated level.
     3. Screenshots, drawings and text, which are flat between their lines: left unchanged, as JPEG
        from quality 80 on.
-    4. JPEG artifacts with little noise: the JPEG model.
+    4. JPEG artifacts with little noise: the JPEG model. In colour, with more noise: the JPEG model
+       and that for ``photo``, mixed; the more noise, the larger the share of ``photo``.
     5. Almost no noise: left unchanged.
     6. Everything else: the model for the task ``photo``.
 
@@ -132,9 +139,17 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     if quality is not None and quality >= _GOOD_QUALITY_GRAPHICS and graphics:
         return left(f"graphics, JPEG of quality {quality}")
     compressed = known or blockiness >= _CLEAR_BLOCKS
-    if compressed and ((known and graphics) or not _is_noisy_jpeg(estimate, color == "gray")):
+    if compressed:
+        share = 0.0 if known and graphics else _share_of_photo(estimate, color == "gray")
         message = f"JPEG of quality {quality}" if quality else f"JPEG blocks ({blockiness:.2f})"
-        return Choice(f"jpeg_{color}", None, message, estimate, blockiness)
+        both = f"{message}, noise ({estimate})"
+        jpeg = f"jpeg_{color}"
+        if share == 0:
+            return Choice(jpeg, None, message, estimate, blockiness)
+        if share < 0.5:
+            return Choice(jpeg, None, both, estimate, blockiness, "photo", 1 - share)
+        if share < 1:
+            return Choice("photo", None, both, estimate, blockiness, jpeg, share)
     if not compressed and estimate.luma <= _CLEAN_LUMA and estimate.chroma <= _CLEAN_CHROMA:
         return left("no damage")
     message = f"noise ({estimate})" + (f", JPEG of quality {quality}" if quality else "")
@@ -153,10 +168,16 @@ def noise_beside_content(estimate: NoiseEstimate, is_gray: bool) -> float:
     return share if is_gray else estimate.chroma * share**2
 
 
-def _is_noisy_jpeg(estimate: NoiseEstimate, is_gray: bool) -> bool:
-    """Whether a compressed image has more noise than compression and texture explain."""
-    threshold = _NOISY_SHARE_GRAY if is_gray else _NOISY_CHROMA
-    return noise_beside_content(estimate, is_gray) >= threshold
+def _share_of_photo(estimate: NoiseEstimate, is_gray: bool) -> float:
+    """Return the weight of ``photo`` for a compressed image, 0 to 1; the rest is the JPEG model's.
+
+    It grows with the noise beyond what compression and texture explain.
+    """
+    score = noise_beside_content(estimate, is_gray)
+    if is_gray:  # mixing gains nothing
+        return float(score >= _NOISY_SHARE_GRAY)
+    low, high = _NOISY_CHROMA
+    return float(np.clip(math.log(max(score, low) / low) / math.log(high / low), 0, 1))
 
 
 def _white_sigma(colors: NDArray[Any], estimate: NoiseEstimate) -> float | None:

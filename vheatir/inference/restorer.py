@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -32,6 +33,7 @@ from vheatir.inference.choose import Choice, choose_model
 from vheatir.inference.estimate import estimate_sigma
 from vheatir.inference.files import read_photograph_file
 from vheatir.inference.images import unpack
+from vheatir.inference.mixed import MixedNetwork
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
@@ -375,10 +377,7 @@ class Restorer:
 
     def _auto_tile(self, x: Tensor) -> int | None:
         """Return a tile size that fits the memory budget; None if the whole image does."""
-        last = getattr(self.network, "conv_last", None)
-        channels = float(last.in_channels if isinstance(last, nn.Conv2d) else _DEFAULT_CHANNELS)
-        downscale = getattr(self.network, "downscale", 1)
-        channels /= downscale**2 if isinstance(downscale, int) else 1
+        channels = _feature_channels(self.network)
         budget: float = _MAX_WHOLE_FEATURE_MAP
         available = available_memory(self.device)
         if available is not None:
@@ -487,15 +486,52 @@ class AutoRestorer(Restorer):
         Arguments as in :func:`choose_model`.
         """
         choice = choose_model(image, quality)
-        if choice.model is None:
-            return choice, None, None
-        restorer = self.restorer(choice.model)
-        return choice, restorer, restorer.nearest_level(choice.level)
+        restorer = self.restorer_for(choice)
+        return choice, restorer, restorer.nearest_level(choice.level) if restorer else None
+
+    def restorer_for(self, choice: Choice) -> Restorer | None:
+        """Return the restorer for a choice; None to leave the image unchanged."""
+        return load_choice(choice, self.restorer)
 
     def restorer(self, task: str) -> Restorer:
         """Return the restorer for a task, loaded on first use."""
         with self._lock:  # so that two threads do not load it twice
             return self._load(task)
+
+
+def load_choice(choice: Choice, load: Callable[[str], Restorer]) -> Restorer | None:
+    """Return the restorer for a choice; None to leave the image unchanged.
+
+    Your own models for these tasks may take a level, which a mixture does not: then it is that of
+    ``choice.model`` alone.
+
+    Args:
+        choice: see :func:`choose_model`.
+        load: returns the restorer for a task.
+    """
+    if choice.model is None:
+        return None
+    first = load(choice.model)
+    if choice.second is None:
+        return first
+    second = load(choice.second)
+    return first if first.takes_level or second.takes_level else mix(first, second, choice.share)
+
+
+def mix(first: Restorer, second: Restorer, share: float) -> Restorer:
+    """Return a restorer whose result is the weighted mean of those of two.
+
+    Args:
+        first: restorer of a blind colour model.
+        second: another one, on the same device.
+        share: weight of the first result, 0 to 1.
+    """
+    mixed = copy.copy(first)
+    mixed.network = MixedNetwork(first.network, second.network, share)
+    name = f"{100 * share:.0f} % {first.name} + {100 * (1 - share):.0f} % {second.name}"
+    mixed.info = {**first.info, "name": name}
+    mixed.model = replace(first.model, network=mixed.network, info=mixed.info)
+    return mixed
 
 
 def describe_restoration(
@@ -552,6 +588,16 @@ def open_model(model: StrPath | LoadedModel, imports: Sequence[str] = ()) -> Loa
     if is_path or os.path.isfile(text):
         return load_weights(text, imports=imports)
     return load_model(text)
+
+
+def _feature_channels(network: nn.Module) -> float:
+    """Return the number of channels of the finest feature map, per pixel of the image."""
+    if isinstance(network, MixedNetwork):
+        return max(_feature_channels(each) for each in (network.first, network.second))
+    last = getattr(network, "conv_last", None)
+    channels = float(last.in_channels if isinstance(last, nn.Conv2d) else _DEFAULT_CHANNELS)
+    downscale = getattr(network, "downscale", 1)
+    return channels / (downscale**2 if isinstance(downscale, int) else 1)
 
 
 def _check_precision(precision: str) -> None:

@@ -164,3 +164,11 @@ def test_the_report_takes_what_is_there_and_decides(tmp_path: Path) -> None:
     assert "0.050 dB ahead and (less than 0.1 dB) does not replace" in report.decision(runs)
     runs["study_heat"][-1]["psnr"] = 0.0
     assert report.decision(runs) == "The present network is the best."
+
+
+def test_processor_hours_may_be_measured_here(tmp_path: Path) -> None:
+    measured = report.seconds_per_gigapixel(1, "float32", side=16, batch=1)
+    assert measured.keys() == report.LABELS.keys() and min(measured.values()) > 0
+    history(tmp_path, "study_present", 33.0)  # 1 and 2 gigapixels
+    (points,) = report.read_runs(tmp_path, {"study_present": 7200.0}).values()
+    assert [point["hours"] for point in points] == [2.0, 4.0]
