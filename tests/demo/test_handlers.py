@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from vheatir.demo.handlers import AUTOMATIC, Handlers
 from vheatir.demo.models import Catalogue
 from vheatir.demo.panel import ResultPanel
 from vheatir.demo.uploads import Choices
-from vheatir.inference import choose, choose_model
+from vheatir.inference import AutoRestorer, choose, choose_model
 
 
 @pytest.fixture
@@ -83,3 +84,29 @@ def test_choices_are_bounded_and_survive_a_deleted_file(
         assert len(choices._found) <= 3
     path.unlink()
     assert choices.choose(path, image) == choose_model(image)
+
+
+def test_two_models_mixed_are_named_with_the_time_of_both(
+    photograph: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    settings = Settings(device="cpu")
+    catalogue = Catalogue(device="cpu")
+    handlers = Handlers(catalogue, settings.max_pixels, ResultPanel(settings))
+    chosen = choose_model(photograph)
+    mixed = replace(chosen, model="photo", level=None, second="jpeg_color", share=0.75)
+    handlers.choices.choose = lambda *_: mixed  # type: ignore[method-assign]
+    upload = tmp_path / "photo.png"
+    write_image(upload, photograph)
+    _, about, _ = handlers.inspect(str(upload), AUTOMATIC, True)
+    labels = [catalogue.label_for(task) for task in ("photo", "jpeg_color")]
+    seconds = sum(
+        catalogue.expected_seconds(label, photograph.shape[0] * photograph.shape[1])
+        for label in labels
+    )
+    names = [label.split(" · ")[0] for label in labels]
+    assert about.endswith(f"about {max(seconds, 0.1):.1f} s with {names[0]} and {names[1]}")
+    (_, after), details, _ = handlers.restore(str(upload), AUTOMATIC)
+    assert f"-> 75 % {names[0]} + 25 % {names[1]} · " in details
+    expected = AutoRestorer(load=catalogue.for_task).restorer_for(mixed)
+    assert expected is not None
+    np.testing.assert_array_equal(read_image(after), expected.restore(photograph))
