@@ -16,6 +16,10 @@ of unfinished trainings:
     python benchmarks/against_swinir.py report OPTIONS
 
 All of it can be interrupted: the same command resumes, and the seconds add up.
+
+After trainings on a GPU, where networks of this size wait for the launch of their kernels,
+``report --measure`` takes for the seconds those of a CPU: iterations times the processor time of
+one, which is measured for both networks in turns.
 """
 
 from __future__ import annotations
@@ -36,8 +40,8 @@ import torch
 import yaml
 from rich.console import Console
 
-from benchmarks.contenders import GRID, SIZES, check_parameters, parameters
-from benchmarks.measure import count_macs
+from benchmarks.contenders import GRID, SIZES, check_parameters, parameters, training_case
+from benchmarks.measure import count_macs, processor_seconds
 from benchmarks.report import environment
 from benchmarks.swinir import HEADS, register
 from benchmarks.trainings import resolve_roots, training_options
@@ -88,6 +92,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="seed of weights and data")
     add("--device", default="auto", help="auto, cpu, cuda")
     add("--out", type=Path, default=Path("results/against_swinir"), help="output folder")
+    add("--measure", action="store_true", help="measure the processor time of an iteration")
+    add("--rounds", type=int, default=7, help="timed rounds of --measure")
     return parser.parse_args(arguments)
 
 
@@ -295,6 +301,17 @@ def markdown(found: dict[str, list[dict[str, float]]], seconds: str, lines: list
     return "\n".join([*table, "", *lines]) + "\n"
 
 
+def iteration_seconds(
+    configs: dict[str, dict[str, Any]], options: argparse.Namespace
+) -> dict[str, float]:
+    """Return the processor time of a training iteration of each network, measured in turns."""
+    cases = {
+        name: training_case(config, "benchmarks.swinir", options.crop, options.batch)
+        for name, config in configs.items()
+    }
+    return processor_seconds(cases, "swinir", options.rounds)
+
+
 def costs(config: dict[str, Any], crop: int) -> dict[str, int]:
     """Return the parameters of a network, and its multiply-adds for one crop."""
     network = build_network(config).eval()
@@ -328,7 +345,13 @@ def report(options: argparse.Namespace, task: Task, configs: dict[str, dict[str,
     """Compare what has been trained so far, and write the files."""
     console = Console()
     found = {name: curves(options, name) for name in NAMES}
-    seconds = "processor_seconds" if options.device == "cpu" else "seconds"
+    on_cpu = options.measure or options.device == "cpu"
+    seconds = "processor_seconds" if on_cpu else "seconds"
+    if options.measure:
+        per_iteration = iteration_seconds(configs, options)
+        for name, points in found.items():
+            for point in points:
+                point[seconds] = point["iteration"] * per_iteration[name]
     found_costs = {name: costs(configs[name], options.crop) for name in NAMES}
     lines = [
         f"{LABELS[name]}: {cost['parameters']:,} parameters, {cost['macs'] / 1e6:,.0f} M "
@@ -343,7 +366,7 @@ def report(options: argparse.Namespace, task: Task, configs: dict[str, dict[str,
         "settings": {
             key: str(value) if isinstance(value, Path) else value
             for key, value in vars(options).items()
-            if key not in ("step", "out", "data", "test_set")
+            if key not in ("step", "out", "data", "test_set", "measure", "rounds")
         },
         "networks": configs,
         "costs": found_costs,

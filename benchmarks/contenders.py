@@ -77,6 +77,23 @@ class Case:
     tile: int | None = None
 
 
+def training_case(
+    config: dict[str, Any], module: str, side: int, batch: int, dtype: str = AUTO
+) -> Case:
+    """Return the case of a training iteration on a CPU.
+
+    Args:
+        config: the network, for :func:`vheatir.archs.build_network`.
+        module: module to import, which registers the network.
+        side: side of the crops in pixels.
+        batch: crops per iteration.
+        dtype: one of :data:`DTYPES`, or ``"auto"``.
+    """
+    method = f"{CONFIG}{module}:{json.dumps(config)}"
+    dtype = choose_dtype(dtype, "cpu")
+    return Case(method, "-", side, side, batch=batch, mode="train", dtype=dtype)
+
+
 def build(method: str, size: str = "light") -> nn.Module:
     """Build a contender on the CPU, with random weights unless it is a released model.
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -133,6 +133,37 @@ def count_macs(work: Callable[[], object]) -> int:
 
 
 Work = Callable[[], None]
+
+
+def processor_seconds(cases: Mapping[str, Case], reference: str, rounds: int) -> dict[str, float]:
+    """Return the processor time of each case, measured in turns on one thread of the CPU.
+
+    That of the reference is its median over the rounds; that of another case is this median times
+    the median ratio of both in one round, since the speed of a machine varies.
+
+    Args:
+        cases: the cases by any names.
+        reference: one of the names.
+        rounds: rounds after a warm-up.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        work = {name: prepare(case)[1] for name, case in cases.items()}
+        for each in work.values():
+            each()
+        table = [{n: timed_on_processor(each) for n, each in work.items()} for _ in range(rounds)]
+    finally:
+        torch.set_num_threads(threads)
+    own = median(row[reference] for row in table)
+    return {name: own * median(row[name] / row[reference] for row in table) for name in work}
+
+
+def timed_on_processor(work: Work) -> float:
+    """Return the processor time of one call, in seconds."""
+    before = time.process_time()
+    work()
+    return time.process_time() - before
 
 
 def probe(case: Case, budget: float) -> tuple[dict[str, Any], Work | None]:

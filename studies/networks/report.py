@@ -22,13 +22,12 @@ if not __package__:  # run as a script
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
-import torch
-
-from benchmarks.contenders import CONFIG, Case, choose_dtype, prepare
-from studies.networks.widths import PLUGINS, configuration, processor_seconds
+from benchmarks.contenders import training_case
+from benchmarks.measure import processor_seconds
+from studies.networks.widths import PLUGINS, configuration
 from vheatir.cli import run_entry_point
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
@@ -67,29 +66,17 @@ def seconds_per_gigapixel(
 ) -> dict[str, float]:
     """Return the processor time of training on a gigapixel, by the name of the run.
 
-    The networks are timed in turns, on one thread: the ratio of each to the present one is the
-    median over the rounds.
-
     Args:
-        rounds: rounds after a warm-up.
+        rounds: rounds of :func:`benchmarks.measure.processor_seconds`.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"auto"``.
         side: side of the crops in pixels.
         batch: crops per iteration.
     """
-    torch.set_num_threads(1)
-    dtype = choose_dtype(dtype, "cpu")
-    work = {}
-    for name in LABELS:
-        method = f"{CONFIG}{PLUGINS}:{json.dumps(configuration(name))}"
-        case = Case(method, "-", side, side, batch=batch, mode="train", dtype=dtype)
-        _, work[name] = prepare(case)
-        work[name]()
-    seconds = [
-        {name: processor_seconds(each) for name, each in work.items()} for _ in range(rounds)
-    ]
-    present = median(row[PRESENT] for row in seconds)
-    ratios = {name: median(row[name] / row[PRESENT] for row in seconds) for name in work}
-    return {name: present * value / (batch * side**2) * 1e9 for name, value in ratios.items()}
+    cases = {
+        name: training_case(configuration(name), PLUGINS, side, batch, dtype) for name in LABELS
+    }
+    seconds = processor_seconds(cases, PRESENT, rounds)
+    return {name: value / (batch * side**2) * 1e9 for name, value in seconds.items()}
 
 
 def read_runs(

@@ -18,7 +18,6 @@ if not __package__:  # run as a script
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -28,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import CONFIG, Case, parameters, prepare
-from benchmarks.measure import count_macs
+from benchmarks.measure import count_macs, timed_on_processor
 from benchmarks.report import environment
 from vheatir.cli import run_entry_point
 from vheatir.image_io import write_bytes_atomically
@@ -73,17 +72,10 @@ def prepared(config: dict[str, Any], options: argparse.Namespace) -> tuple[Any, 
     return prepare(Case(method, "-", options.side, options.side, dtype=options.dtype))
 
 
-def processor_seconds(work: Callable[[], None]) -> float:
-    """Return the processor time of one call."""
-    before = time.process_time()
-    work()
-    return time.process_time() - before
-
-
 def ratio(work: Callable[[], None], reference: Callable[[], None], rounds: int) -> float:
     """Return the median ratio of two processor times, measured in turns after a warm-up."""
     work(), reference()
-    return median(processor_seconds(work) / processor_seconds(reference) for _ in range(rounds))
+    return median(timed_on_processor(work) / timed_on_processor(reference) for _ in range(rounds))
 
 
 def equal_width(ratios: Mapping[int, float]) -> int:
@@ -115,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
             "macs": count_macs(work),
             "ratios": ratios,
             "ratio": ratio(work, reference, options.rounds),
-            "seconds": median(processor_seconds(work) for _ in range(options.rounds)),
+            "seconds": median(timed_on_processor(work) for _ in range(options.rounds)),
         }
     content = {
         "environment": environment("cpu"),

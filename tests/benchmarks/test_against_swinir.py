@@ -127,6 +127,13 @@ def test_each_network_alone_interrupted_and_reported(
     curve = json.loads((tmp_path / "long" / "against_swinir.json").read_text())["curves"]["swinir"]
     assert [point["processor_seconds"] for point in curve] == [w[1] for w in before["work"]]
 
+    # with the processor time measured now, which is proportional to the iterations
+    measured = ["report", *long, "--out", str(tmp_path / "long"), "--measure", "--rounds", "1"]
+    assert against_swinir.main(measured) == 0
+    curve = json.loads((tmp_path / "long" / "against_swinir.json").read_text())["curves"]["swinir"]
+    paces = [point["processor_seconds"] / point["iteration"] for point in curve]
+    assert paces == pytest.approx([paces[0]] * len(paces)) and paces[0] > 0
+
     # resumed, the curve goes on where it was
     more = before["work"][-1][0] + 6
     options = tmp_path / "long" / "options" / "swinir.yml"
