@@ -58,8 +58,8 @@ def test_one_entry_per_model(checkout: Path, tmp_path: Path) -> None:
         assert content["inputChannels"] == content["outputChannels"] == channels
         assert (content["author"], content["architecture"]) == ("the-vheatir-authors", "vheatir")
         assert content["date"] == "2026-03-01" and content["scale"] == 1
-        assert content["size"] == ["medium" if "medium" in entry.name else "small"]
-        assert content["license"] == ("Apache-2.0" if "clean" in entry.name else None)
+        assert content["size"] == [s for s in ("small", "medium") if s in entry.name]
+        assert content["license"] == ("Apache-2.0" if entry.commercial_use else None)
         assert entry.licence in content["description"]
         assert content["description"] == content["description"].strip()
         own, *others = content["resources"]
