@@ -304,7 +304,11 @@ def markdown(found: dict[str, list[dict[str, float]]], seconds: str, lines: list
 def iteration_seconds(
     configs: dict[str, dict[str, Any]], options: argparse.Namespace
 ) -> dict[str, float]:
-    """Return the processor time of a training iteration of each network, measured in turns."""
+    """Return the processor time of a training iteration of each network, measured in turns.
+
+    An iteration is the forward and backward pass and the step of AdamW, in bfloat16 where the CPU
+    multiplies it natively, else in float32.
+    """
     cases = {
         name: training_case(config, "benchmarks.swinir", options.crop, options.batch)
         for name, config in configs.items()
@@ -370,6 +374,7 @@ def report(options: argparse.Namespace, task: Task, configs: dict[str, dict[str,
         },
         "networks": configs,
         "costs": found_costs,
+        "measured": per_iteration if options.measure else None,
         "curves": found,
         "crops": crops(options, task, options.out / "crops.png"),
     }

@@ -148,3 +148,6 @@ def test_a_model_that_takes_a_level_is_not_mixed() -> None:
     models = {"photo": "photo", "jpeg_color": "denoise_color_small"}
     restorer = load_choice(mixed_choice(0.6), lambda task: Restorer(models[task], "cpu"))
     assert restorer is not None and restorer.name == "photo_small_clean"
+    models = {"photo": "denoise_color_small", "jpeg_color": "jpeg_color_small"}
+    restorer = load_choice(mixed_choice(0.6), lambda task: Restorer(models[task], "cpu"))
+    assert restorer is not None and restorer.name == "jpeg_color_small"

@@ -53,7 +53,7 @@ def manifest(source: Source, level: float | None = None) -> tuple[str, dict[str,
     if source.entry is not None and not source.entry.commercial_use:
         raise VHeatIRError(
             f"the licence of {source.name} does not allow a package for darktable "
-            f"({source.licence}): take photo_small_clean, or train a model on free photographs"
+            f"({source.licence}): take one of those for any use, which vheatir models lists"
         )
     if not source.licence:
         raise VHeatIRError(

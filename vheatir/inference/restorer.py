@@ -502,8 +502,7 @@ class AutoRestorer(Restorer):
 def load_choice(choice: Choice, load: Callable[[str], Restorer]) -> Restorer | None:
     """Return the restorer for a choice; None to leave the image unchanged.
 
-    Your own models for these tasks may take a level, which a mixture does not: then it is that of
-    ``choice.model`` alone.
+    A mixture takes no level. If one of your own models takes one, only the other is used.
 
     Args:
         choice: see :func:`choose_model`.
@@ -515,7 +514,9 @@ def load_choice(choice: Choice, load: Callable[[str], Restorer]) -> Restorer | N
     if choice.second is None:
         return first
     second = load(choice.second)
-    return first if first.takes_level or second.takes_level else mix(first, second, choice.share)
+    if first.takes_level or second.takes_level:
+        return second if first.takes_level else first
+    return mix(first, second, choice.share)
 
 
 def mix(first: Restorer, second: Restorer, share: float) -> Restorer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ def test_samples_are_degraded_and_their_score_is_that_of_the_rule() -> None:
         choice = choose_model(degraded, min(drawn["quality"], 92))
         if choice.model in ("photo", "jpeg_color"):
             score = study.noise_beside_content(choice.estimate, is_gray=False)
-            assert (choice.model == "photo") == (score >= _NOISY_CHROMA)
+            low, high = _NOISY_CHROMA
+            assert (choice.model == "photo") == (score >= math.sqrt(low * high))
+            assert (choice.second is not None) == (low < score < high)
 
 
 def test_regret_is_the_loss_against_the_better_model() -> None:
