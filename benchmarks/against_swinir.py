@@ -349,13 +349,12 @@ def report(options: argparse.Namespace, task: Task, configs: dict[str, dict[str,
     """Compare what has been trained so far, and write the files."""
     console = Console()
     found = {name: curves(options, name) for name in NAMES}
-    on_cpu = options.measure or options.device == "cpu"
-    seconds = "processor_seconds" if on_cpu else "seconds"
-    if options.measure:
-        per_iteration = iteration_seconds(configs, options)
+    measured = iteration_seconds(configs, options) if options.measure else None
+    seconds = "processor_seconds" if measured or options.device == "cpu" else "seconds"
+    if measured is not None:
         for name, points in found.items():
             for point in points:
-                point[seconds] = point["iteration"] * per_iteration[name]
+                point[seconds] = point["iteration"] * measured[name]
     found_costs = {name: costs(configs[name], options.crop) for name in NAMES}
     lines = [
         f"{LABELS[name]}: {cost['parameters']:,} parameters, {cost['macs'] / 1e6:,.0f} M "
@@ -374,7 +373,7 @@ def report(options: argparse.Namespace, task: Task, configs: dict[str, dict[str,
         },
         "networks": configs,
         "costs": found_costs,
-        "measured": per_iteration if options.measure else None,
+        "measured": measured,
         "curves": found,
         "crops": crops(options, task, options.out / "crops.png"),
     }

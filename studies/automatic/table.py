@@ -44,11 +44,9 @@ from vheatir.degradations import CameraNoise, add_camera_noise, add_noise, jpeg_
 from vheatir.degradations._filters import blur
 from vheatir.errors import unknown_name
 from vheatir.image_io import list_images, read_image
-from vheatir.inference import Restorer
-from vheatir.inference.choose import Choice, choose_model
+from vheatir.inference import AutoRestorer, Choice, Restorer
 from vheatir.inference.estimate import estimate_blockiness, estimate_sigma
 from vheatir.inference.noise_estimate import estimate_noise
-from vheatir.inference.restorer import load_choice
 from vheatir.metrics import psnr, to_uint8
 from vheatir.training.paths import resolve_list
 from vheatir.zoo import list_models
@@ -220,6 +218,7 @@ class Study:
         self._device = device
         self._photo = photo
         self._restorers: dict[str, Restorer] = {}
+        self._auto = AutoRestorer(device=device, load=self.restorer)
 
     def restorer(self, name: str) -> Restorer:
         """Return a model, loaded."""
@@ -238,11 +237,8 @@ class Study:
 
     def automatic(self, case: Case) -> tuple[Choice, Pixels]:
         """Return Automatic's choice for an image, and its result."""
-        choice = choose_model(case.damaged, case.quality)
-        model = load_choice(choice, self.restorer)
-        if model is None:
-            return choice, case.damaged
-        return choice, model.restore(case.damaged, choice.level if model.takes_level else None)
+        choice, model, level = self._auto.choose(case.damaged, case.quality)
+        return choice, case.damaged if model is None else model.restore(case.damaged, level)
 
     def measure(self, name: str | None, level: float | None, case: Case) -> float:
         """Return the PSNR of :meth:`restore` in dB, capped at 99."""

@@ -142,14 +142,15 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     if compressed:
         share = 0.0 if known and graphics else _share_of_photo(estimate, color == "gray")
         message = f"JPEG of quality {quality}" if quality else f"JPEG blocks ({blockiness:.2f})"
-        both = f"{message}, noise ({estimate})"
-        jpeg = f"jpeg_{color}"
         if share == 0:
-            return Choice(jpeg, None, message, estimate, blockiness)
-        if share < 0.5:
-            return Choice(jpeg, None, both, estimate, blockiness, "photo", 1 - share)
+            return Choice(f"jpeg_{color}", None, message, estimate, blockiness)
         if share < 1:
-            return Choice("photo", None, both, estimate, blockiness, jpeg, share)
+            first, second = f"jpeg_{color}", "photo"
+            if share >= 0.5:
+                first, second = second, first
+            message += f", noise ({estimate})"
+            larger = max(share, 1 - share)
+            return Choice(first, None, message, estimate, blockiness, second, larger)
     if not compressed and estimate.luma <= _CLEAN_LUMA and estimate.chroma <= _CLEAN_CHROMA:
         return left("no damage")
     message = f"noise ({estimate})" + (f", JPEG of quality {quality}" if quality else "")
