@@ -6,7 +6,6 @@ every kind of degradation; the results are in docs/photographs.md.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +34,11 @@ _WHITE_SHARE = 0.75
 _MOST_OVER_DIFFERENCES = 1.15
 _GOOD_QUALITY = 92
 _CLEAR_BLOCKS = 1.2
-# Noise under JPEG. The JPEG model is better where the noise is weak, or weak beside the content.
-# Chroma noise times the square of the noise's share of the details separates the two best. In
-# colour, the weight of "photo" rises from 0 to 1 with the logarithm of this score.
-_NOISY_CHROMA = (0.1, 1.0)
-_NOISY_SHARE_GRAY = 0.6
+# Noise under JPEG: energies of what "photo" loses and the JPEG model does not, see photo_weight.
+_LOST_TEXTURE = 0.25
+_LOST_ANYWAY = 1.0
+_STRONGEST_LUMA = 35.0  # stronger "noise" is text: white noise of sigma 50 has 33
+_ONE_MODEL = 0.15  # a smaller weight is not worth the time of a second model
 # Drawings and text are flat between their lines and have few colours. Photographs are flat only
 # after JPEG of low quality: they have block borders and more colours.
 _FLAT = 0.5
@@ -140,16 +139,18 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
         return left(f"graphics, JPEG of quality {quality}")
     compressed = known or blockiness >= _CLEAR_BLOCKS
     if compressed:
-        share = 0.0 if known and graphics else _share_of_photo(estimate, color == "gray")
+        weight = 0.0 if known and graphics else photo_weight(estimate)
+        if color == "gray" or min(weight, 1 - weight) < _ONE_MODEL:
+            weight = round(weight)
         message = f"JPEG of quality {quality}" if quality else f"JPEG blocks ({blockiness:.2f})"
-        if share == 0:
+        if weight == 0:
             return Choice(f"jpeg_{color}", None, message, estimate, blockiness)
-        if share < 1:
+        if weight < 1:
             first, second = f"jpeg_{color}", "photo"
-            if share >= 0.5:
+            if weight >= 0.5:
                 first, second = second, first
             message += f", noise ({estimate})"
-            larger = max(share, 1 - share)
+            larger = max(weight, 1 - weight)
             return Choice(first, None, message, estimate, blockiness, second, larger)
     if not compressed and estimate.luma <= _CLEAN_LUMA and estimate.chroma <= _CLEAN_CHROMA:
         return left("no damage")
@@ -157,28 +158,18 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     return Choice("photo", None, message, estimate, blockiness)
 
 
-def noise_beside_content(estimate: NoiseEstimate, is_gray: bool) -> float:
-    """Return how strong the noise of a compressed image is beside its content.
-
-    Args:
-        estimate: the noise estimate.
-        is_gray: whether the image is gray; then it is the share of luma noise in the luma details,
-            else the chroma noise times the square of that share.
-    """
-    share = estimate.luma / estimate.detail if estimate.detail > 0 else 0.0
-    return share if is_gray else estimate.chroma * share**2
-
-
-def _share_of_photo(estimate: NoiseEstimate, is_gray: bool) -> float:
+def photo_weight(estimate: NoiseEstimate) -> float:
     """Return the weight of ``photo`` for a compressed image, 0 to 1; the rest is the JPEG model's.
 
-    It grows with the noise beyond what compression and texture explain.
+    The JPEG model leaves the noise, of energy ``luma^2 + chroma^2``. ``photo`` removes it, and a
+    quarter of the energy of the texture, ``detail^2 - luma^2``, with it. If these errors are
+    independent, the best mixture weights each result by the energy of the other one's error.
     """
-    score = noise_beside_content(estimate, is_gray)
-    if is_gray:  # mixing gains nothing
-        return float(score >= _NOISY_SHARE_GRAY)
-    low, high = _NOISY_CHROMA
-    return float(np.clip(math.log(max(score, low) / low) / math.log(high / low), 0, 1))
+    if estimate.luma > _STRONGEST_LUMA:
+        return 0.0
+    noise = estimate.luma**2 + estimate.chroma**2
+    texture = max(estimate.detail**2 - estimate.luma**2, 0.0)
+    return noise / (noise + _LOST_TEXTURE * texture + _LOST_ANYWAY)
 
 
 def _white_sigma(colors: NDArray[Any], estimate: NoiseEstimate) -> float | None:
