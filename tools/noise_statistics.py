@@ -16,6 +16,7 @@ sys.path[0] = str(ROOT)
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -33,6 +34,7 @@ from vheatir.degradations import CameraNoise, add_camera_noise
 from vheatir.image_io import list_images, read_image, write_bytes_atomically
 from vheatir.metrics import to_uint8
 
+_MIN_PIXELS = 300  # of a range of slopes
 #: Share of pixels that count as smooth: those with the smallest gradients.
 SMOOTH = 0.4
 #: Means over public data sets of real noise, measured on their files.
@@ -54,6 +56,8 @@ REAL: dict[str, dict[str, float]] = {
     },
 }  # fmt: skip
 _COLUMNS = tuple(REAL["CC15"])
+#: Ranges of the slope of the blurred luma, in gray levels per pixel.
+SLOPES = ((0, 0.5), (0.5, 1), (1, 2), (2, 4), (4, 8), (8, 16), (16, 256))
 _LEVELS = ((0, 32), (32, 64), (64, 96), (96, 128), (128, 160), (160, 192), (192, 224), (224, 256))
 
 
@@ -88,6 +92,20 @@ def by_gray_level(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> NDArray[np.f
     luma = luma - luma[where].mean()
     parts = [where & (gray >= low) & (gray < high) for low, high in _LEVELS]
     return np.array([[np.square(luma[p]).sum() for p in parts], [p.sum() for p in parts]])
+
+
+def by_slope(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the luma noise by range of slope, relative to that in the first range: (7,).
+
+    NaN for a range with few pixels, and for all if the first has few or no noise.
+    """
+    luma = _to_ycc(np.asarray(noisy, np.float32) - clean)[..., 0]
+    gray = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    blurred = cv2.GaussianBlur(gray, (0, 0), 1.5)
+    slope = np.hypot(*(cv2.Sobel(blurred, -1, x, 1 - x, scale=1 / 8) for x in (0, 1)))
+    parts = [(slope >= low) & (slope < high) for low, high in SLOPES]
+    stds = np.array([luma[p].std() if p.sum() >= _MIN_PIXELS else np.nan for p in parts])
+    return stds / (stds[0] or np.nan)
 
 
 def _to_ycc(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -152,9 +170,11 @@ def main() -> int:
 def _run(arguments: argparse.Namespace) -> int:
     source = ImageSource(arguments.photos, "rgb", cache=True)
     made, levels_made = [], np.zeros((2, len(_LEVELS)))
+    slopes: dict[str, list[NDArray[np.float64]]] = {"made": []}
     for noisy, clean in synthetic_crops(source, arguments.crops, arguments.size, arguments.seed):
         made.append(statistics(noisy, clean))
         levels_made += by_gray_level(noisy, clean)
+        slopes["made"].append(by_slope(noisy, clean))
     real = dict(REAL)
     levels_real = None
     if arguments.pairs is not None:
@@ -163,7 +183,12 @@ def _run(arguments: argparse.Namespace) -> int:
         means = {name: float(np.mean([m[name] for m in measured])) for name in _COLUMNS}
         real[f"{arguments.pairs.name}*"] = means
         levels_real = sum(by_gray_level(*pair) for pair in pairs)
+        slopes["real"] = [by_slope(*pair) for pair in pairs]
     report = _report(made, real, levels_made, levels_real)
+    report["slopes"] = [list(slope) for slope in SLOPES]
+    report["relative"] = {
+        name: [float(v) for v in np.nanmedian(rows, axis=0)] for name, rows in slopes.items()
+    }
     _print(report)
     _save(report, arguments.out)
     return 0
@@ -219,6 +244,15 @@ def _print(report: dict[str, Any]) -> None:
     for name, values in report["std"].items():
         levels.add_row(name, *(f"{v:.2f}" for v in values))
     console.print(levels)
+    relative = Table(
+        title="Luma noise by slope of the content, in gray levels per pixel, relative, median"
+    )
+    relative.add_column("")
+    for low, high in report["slopes"]:
+        relative.add_column(f"{low:g}-{high:g}", justify="right")
+    for name, values in report["relative"].items():
+        relative.add_row(name, *(f"{v:.2f}" for v in values))
+    console.print(relative)
 
 
 def _save(report: dict[str, Any], folder: Path) -> None:
@@ -230,7 +264,7 @@ def _save(report: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=1) + "\n"
     write_bytes_atomically(folder / "noise_statistics.json", text.encode())
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(16, 3.6), layout="constrained")
     columns = report["columns"]
     names = [[n for n in columns if "std" in n], [n for n in columns if "std" not in n]]
     for axis, group in zip(axes, names, strict=False):
@@ -251,6 +285,11 @@ def _save(report: dict[str, Any], folder: Path) -> None:
         axes[2].plot(centres, np.array(values) / max(values), label=name)
     axes[2].set_title("luma noise over gray level, relative")
     axes[2].legend()
+    centres = [math.sqrt(max(low, 0.125) * high) for low, high in report["slopes"]]
+    for name, values in report["relative"].items():
+        axes[3].semilogx(centres, values, label=name)
+    axes[3].set_title("luma noise over slope, relative")
+    axes[3].legend()
     figure.savefig(folder / "noise_statistics.png", dpi=110)
     plt.close(figure)
     sys.stdout.write(f"wrote {folder / 'noise_statistics.json'} and .png\n")

@@ -49,8 +49,8 @@ class VHeatIRRestore(io.ComfyNode):
                     "model",
                     options=[_AUTOMATIC, *(model.name for model in list_models()), *_own_files()],
                     default=_AUTOMATIC,
-                    tooltip="automatic: choose a model, or mix two, for each image of the batch, or "
-                    "leave it unchanged if it needs none. Weight files of vHeatIR in models/"
+                    tooltip="automatic: choose a model, or mix two, for each image of the batch, "
+                    "or leave it unchanged if it needs none. Weight files of vHeatIR in models/"
                     f"{_FOLDER} are listed too.",
                 ),
                 io.Combo.Input(

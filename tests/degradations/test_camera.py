@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tools.noise_statistics import REAL, statistics, synthetic_crops
+from tools.noise_statistics import REAL, SLOPES, by_slope, statistics, synthetic_crops
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise
 from vheatir.degradations.camera import _DEMOSAICINGS, _demosaic_malvar, _mosaic, _sensor_noise
@@ -57,6 +57,24 @@ def test_noise_falls_towards_the_highlights() -> None:
 
     stds = [luma_std(gray) for gray in (80, 160, 240)]
     assert stds[0] > stds[1] > stds[2]
+
+
+def test_edges_have_more_noise_than_smooth_areas() -> None:
+    image = card(96, 128)
+    image[:, 64:] = 160 / 255
+    stds = []
+    for gain in (0.0, 1.5):
+        what = camera(1, luma_std=2.0, edge_gain=gain)
+        noise = [
+            (add_camera_noise(image, what, np.random.default_rng(seed)) - image) @ Y
+            for seed in range(20)
+        ]
+        stds.append(
+            [np.std([n[:, columns] for n in noise]) for columns in (slice(62, 66), slice(56))]
+        )
+    # The blurred edge of 64 levels has a slope of about 15 levels per pixel: 1 + 1.5 * 15 / 23.
+    assert stds[1][0] / stds[0][0] == pytest.approx(1.98, abs=0.15)
+    assert stds[1][1] == pytest.approx(stds[0][1], rel=0.01)
 
 
 def test_gray_images_get_the_luma_noise_alone() -> None:
@@ -114,3 +132,14 @@ def test_synthetic_noise_is_like_real_noise() -> None:
         assert low <= min(values) and max(values) <= high, name
         if "lag 1" in name:
             assert all(abs(middle / value - 1) <= 0.25 for value in values), name
+
+
+def test_synthetic_noise_grows_with_the_slope_of_the_content_like_real_noise() -> None:
+    source = ImageSource([BUNDLED], "rgb", cache=True)
+    made = [by_slope(*pair) for pair in synthetic_crops(source, 250, 160, seed=0)]
+    relative = np.nanmedian(made, axis=0)
+    assert np.all(np.diff(relative[1:]) > 0)
+    # Medians over the images of three real sets.
+    real = {(2, 4): (1.08, 1.51), (4, 8): (1.13, 1.76), (8, 16): (1.29, 2.34)}
+    for band, (low, high) in real.items():
+        assert low <= relative[SLOPES.index(band)] <= high

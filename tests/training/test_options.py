@@ -71,7 +71,7 @@ def test_these_are_the_option_files() -> None:
     expected |= {f"{task}_{size}.yml" for task, size in ALL_LEVELS}
     expected |= {f"{task}_small_clean.yml" for task in TASK_RANGES}
     expected |= {f"jpeg_{color}_medium_finetune.yml" for color in ("gray", "color")}
-    photo = ("small", "medium", "medium_clean", "medium_finetune", "large")
+    photo = ("small", "small_clean", "medium", "medium_clean", "medium_finetune", "large")
     expected |= {f"photo_{size}.yml" for size in photo}
     assert {path.name for path in EVERY_FILE} == expected
 

@@ -3,8 +3,9 @@
 Shot and read noise arise on the sensor's mosaic and pass through demosaicing, white balance, colour
 matrix and tone curve, as in Brooks et al., "Unprocessing Images for Learned Raw Denoising" (CVPR
 2019, arXiv 1811.11127). Then the camera filters luma and, much more strongly, chroma, and sharpens.
-The remaining noise is blotchy, coloured and strongest in the shadows. Its strength is therefore
-drawn at the end of the pipeline, not at the sensor, and luma and chroma are scaled to it.
+The remaining noise is blotchy, coloured and strongest in the shadows, and stronger at edges, which
+the camera's filters spare. Its strength is therefore drawn at the end of the pipeline, not at the
+sensor, and luma and chroma are scaled to it.
 
 The noise has zero mean everywhere: the tone curve is linearised (applied by its slope), so that the
 noisy photograph keeps the brightness and colour of the clean one.
@@ -50,6 +51,13 @@ _SHOULDERS = (1.0, 1.5, 2.0, 3.0)
 _MAX_RELATIVE = 2.0
 _MAX_CHROMA_STD = 12.0
 
+# Edges: the blur before the gradient, in pixels, and the slope that counts half, in gray levels per
+# pixel. In three sets of real noise, the median image has 1.1 to 1.8 times the luma noise of smooth
+# areas at slopes of 4 to 8, and 1.3 to 2.3 times at 8 to 16.
+_EDGE_BLUR = 1.5
+_EDGE_SLOPE = 8.0
+_MAX_EDGE_GAIN = 2.0
+
 
 @dataclass(frozen=True)
 class CameraNoise:
@@ -73,6 +81,7 @@ class CameraNoise:
         chroma_blur: standard deviation of the Gaussian filter of chroma in pixels.
         chroma_tail: weight of a chroma filter three times as wide.
         sharpening: weight of an unsharp mask on luma.
+        edge_gain: relative increase of the noise at strong edges, 0 for none.
     """
 
     luma_std: float
@@ -91,6 +100,7 @@ class CameraNoise:
     chroma_blur: float
     chroma_tail: float
     sharpening: float
+    edge_gain: float
 
     @classmethod
     def draw(cls, rng: np.random.Generator, luma_std: float | None = None) -> CameraNoise:
@@ -123,6 +133,7 @@ class CameraNoise:
             chroma_blur=log_uniform(rng, 0.6, 4.0),
             chroma_tail=float(rng.uniform(0.0, 0.75)),
             sharpening=float(rng.uniform(0.1, 0.8)) if rng.random() < 0.35 else 0.0,
+            edge_gain=float(rng.uniform(0.0, _MAX_EDGE_GAIN)),
         )
 
 
@@ -168,11 +179,14 @@ def add_camera_noise(
     expected = float(np.sqrt(np.mean(np.square(relative[luma_values]), dtype=np.float64)))
     target = camera.luma_std / 255 * expected
     luma *= _scale(luma, target)
+    gain = _edge_gain(np.asarray(luma_values, np.float32), camera.edge_gain)
+    luma *= gain
     if gray:
         return image + luma
     chroma = _filter_chroma(np.ascontiguousarray(noise[..., 1:]), camera)
     chroma[..., 0] *= _scale(chroma[..., 0], target * camera.blue_ratio)
     chroma[..., 1] *= _scale(chroma[..., 1], target * camera.red_ratio)
+    chroma *= gain[..., None]
     colored = transform(stack(luma, chroma[..., 0], chroma[..., 1]), _FROM_YCC)
     colored += image
     return colored
@@ -266,6 +280,21 @@ def _filter_chroma(chroma: FloatImage, camera: CameraNoise) -> FloatImage:
     # A filter three times as wide leaves a third of the standard deviation of noise.
     wide = blur(narrow, math.sqrt(8) * camera.chroma_blur)
     return narrow + np.float32(3 * camera.chroma_tail) * wide
+
+
+def _edge_gain(luma: FloatImage, edge_gain: float) -> FloatImage:
+    """Return the factor of the noise at each pixel (H, W): 1 on smooth areas, more at edges.
+
+    Args:
+        luma: clean luma (H, W) on 0..255.
+        edge_gain: see :class:`CameraNoise`.
+    """
+    blurred = blur(luma, _EDGE_BLUR)
+    across = cv2.Sobel(blurred, -1, 1, 0, scale=1 / 8)
+    down = cv2.Sobel(blurred, -1, 0, 1, scale=1 / 8)
+    slope = np.asarray(cv2.magnitude(across, down), np.float32)
+    slope /= slope + np.float32(_EDGE_SLOPE)
+    return 1 + np.float32(edge_gain) * slope
 
 
 def _scale(noise: FloatImage, std: float) -> np.float32:
