@@ -85,13 +85,14 @@ def statistics(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> dict[str, float
 
 
 def by_gray_level(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return sums of squared luma noise and pixel counts by range of gray level: (2, 8)."""
-    luma = _to_ycc(np.asarray(noisy, np.float32) - clean)[..., 0]
+    """Return the luma noise of smooth areas by gray level, relative to that at 64 to 96: (8,).
+
+    NaN for a range of levels with few pixels, and for all if that at 64 to 96 has few.
+    """
     gray = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY)
     where = smooth_areas(clean)
-    luma = luma - luma[where].mean()
     parts = [where & (gray >= low) & (gray < high) for low, high in _LEVELS]
-    return np.array([[np.square(luma[p]).sum() for p in parts], [p.sum() for p in parts]])
+    return _relative(noisy, clean, parts, _LEVELS.index((64, 96)))
 
 
 def by_slope(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -99,13 +100,19 @@ def by_slope(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> NDArray[np.float6
 
     NaN for a range with few pixels, and for all if the first has few or no noise.
     """
-    luma = _to_ycc(np.asarray(noisy, np.float32) - clean)[..., 0]
     gray = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY).astype(np.float32)
     blurred = cv2.GaussianBlur(gray, (0, 0), 1.5)
     slope = np.hypot(*(cv2.Sobel(blurred, -1, x, 1 - x, scale=1 / 8) for x in (0, 1)))
-    parts = [(slope >= low) & (slope < high) for low, high in SLOPES]
+    return _relative(noisy, clean, [(slope >= low) & (slope < high) for low, high in SLOPES], 0)
+
+
+def _relative(
+    noisy: NDArray[Any], clean: NDArray[np.uint8], parts: list[NDArray[np.bool_]], reference: int
+) -> NDArray[np.float64]:
+    """Return the standard deviation of the luma noise in each part, relative to one of them."""
+    luma = _to_ycc(np.asarray(noisy, np.float32) - clean)[..., 0]
     stds = np.array([luma[p].std() if p.sum() >= _MIN_PIXELS else np.nan for p in parts])
-    return stds / (stds[0] or np.nan)
+    return stds / (stds[reference] or np.nan)
 
 
 def _to_ycc(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -169,37 +176,33 @@ def main() -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     source = ImageSource(arguments.photos, "rgb", cache=True)
-    made, levels_made = [], np.zeros((2, len(_LEVELS)))
-    slopes: dict[str, list[NDArray[np.float64]]] = {"made": []}
-    for noisy, clean in synthetic_crops(source, arguments.crops, arguments.size, arguments.seed):
-        made.append(statistics(noisy, clean))
-        levels_made += by_gray_level(noisy, clean)
-        slopes["made"].append(by_slope(noisy, clean))
+    made = []
+    levels: dict[str, list[NDArray[np.float64]]] = {"made": [], "real": []}
+    slopes: dict[str, list[NDArray[np.float64]]] = {"made": [], "real": []}
+    for pair in synthetic_crops(source, arguments.crops, arguments.size, arguments.seed):
+        made.append(statistics(*pair))
+        levels["made"].append(by_gray_level(*pair))
+        slopes["made"].append(by_slope(*pair))
     real = dict(REAL)
-    levels_real = None
     if arguments.pairs is not None:
-        pairs = list(real_pairs(arguments.pairs))
-        measured = [statistics(*pair) for pair in pairs]
+        measured = []
+        for pair in real_pairs(arguments.pairs):
+            measured.append(statistics(*pair))
+            levels["real"].append(by_gray_level(*pair))
+            slopes["real"].append(by_slope(*pair))
         means = {name: float(np.mean([m[name] for m in measured])) for name in _COLUMNS}
         real[f"{arguments.pairs.name}*"] = means
-        levels_real = sum(by_gray_level(*pair) for pair in pairs)
-        slopes["real"] = [by_slope(*pair) for pair in pairs]
-    report = _report(made, real, levels_made, levels_real)
-    report["slopes"] = [list(slope) for slope in SLOPES]
-    report["relative"] = {
-        name: [float(v) for v in np.nanmedian(rows, axis=0)] for name, rows in slopes.items()
-    }
+    report = {"columns": _columns(made, real), "gray_levels": [list(level) for level in _LEVELS],
+              "by_gray_level": _medians(levels), "slopes": [list(slope) for slope in SLOPES],
+              "by_slope": _medians(slopes)}  # fmt: skip
     _print(report)
     _save(report, arguments.out)
     return 0
 
 
-def _report(
-    made: list[dict[str, float]],
-    real: dict[str, dict[str, float]],
-    levels_made: NDArray[np.float64],
-    levels_real: Any,
-) -> dict[str, Any]:
+def _columns(
+    made: list[dict[str, float]], real: dict[str, dict[str, float]]
+) -> dict[str, dict[str, Any]]:
     columns = {}
     for name in _COLUMNS:
         low, middle, high = np.percentile([m[name] for m in made], (10, 50, 90))
@@ -212,14 +215,11 @@ def _report(
             "p10": float(low), "p50": float(middle), "p90": float(high),
             **{key: means[name] for key, means in real.items()}, "inside": inside, "near": near,
         }  # fmt: skip
-    curves = {"made": _curve(levels_made)}
-    if levels_real is not None:
-        curves["real"] = _curve(levels_real)
-    return {"columns": columns, "gray_levels": [list(level) for level in _LEVELS], "std": curves}
+    return columns
 
 
-def _curve(levels: NDArray[np.float64]) -> list[float]:
-    return [float(v) for v in np.sqrt(levels[0] / np.maximum(levels[1], 1))]
+def _medians(rows: dict[str, list[NDArray[np.float64]]]) -> dict[str, list[float]]:
+    return {n: [float(v) for v in np.nanmedian(r, axis=0)] for n, r in rows.items() if r}
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -237,22 +237,17 @@ def _print(report: dict[str, Any]) -> None:
                  else f"{row[k]:.2f}" for k in keys]  # fmt: skip
         table.add_row(name, *cells)
     console.print(table)
-    levels = Table(title="Luma standard deviation by gray level")
-    levels.add_column("")
-    for low, high in report["gray_levels"]:
-        levels.add_column(f"{low}-{high - 1}", justify="right")
-    for name, values in report["std"].items():
-        levels.add_row(name, *(f"{v:.2f}" for v in values))
-    console.print(levels)
-    relative = Table(
-        title="Luma noise by slope of the content, in gray levels per pixel, relative, median"
-    )
-    relative.add_column("")
-    for low, high in report["slopes"]:
-        relative.add_column(f"{low:g}-{high:g}", justify="right")
-    for name, values in report["relative"].items():
-        relative.add_row(name, *(f"{v:.2f}" for v in values))
-    console.print(relative)
+    for title, ranges, rows in (
+        ("gray level", report["gray_levels"], report["by_gray_level"]),
+        ("slope of the content, gray levels per pixel", report["slopes"], report["by_slope"]),
+    ):
+        relative = Table(title=f"Relative luma noise, median image, by {title}")
+        relative.add_column("")
+        for low, high in ranges:
+            relative.add_column(f"{low:g}-{high:g}", justify="right")
+        for name, values in rows.items():
+            relative.add_row(name, *(f"{v:.2f}" for v in values))
+        console.print(relative)
 
 
 def _save(report: dict[str, Any], folder: Path) -> None:
@@ -281,12 +276,12 @@ def _save(report: dict[str, Any], folder: Path) -> None:
     axes[1].set_title("autocorrelation; R-G correlation")
     axes[1].legend(fontsize=7)
     centres = [sum(level) / 2 for level in report["gray_levels"]]
-    for name, values in report["std"].items():
-        axes[2].plot(centres, np.array(values) / max(values), label=name)
+    for name, values in report["by_gray_level"].items():
+        axes[2].plot(centres, values, label=name)
     axes[2].set_title("luma noise over gray level, relative")
     axes[2].legend()
     centres = [math.sqrt(max(low, 0.125) * high) for low, high in report["slopes"]]
-    for name, values in report["relative"].items():
+    for name, values in report["by_slope"].items():
         axes[3].semilogx(centres, values, label=name)
     axes[3].set_title("luma noise over slope, relative")
     axes[3].legend()

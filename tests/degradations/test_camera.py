@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tools.noise_statistics import REAL, SLOPES, by_slope, statistics, synthetic_crops
+from tools.noise_statistics import (
+    REAL,
+    SLOPES,
+    by_gray_level,
+    by_slope,
+    statistics,
+    synthetic_crops,
+)
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise
 from vheatir.degradations.camera import _DEMOSAICINGS, _demosaic_malvar, _mosaic, _sensor_noise
@@ -134,12 +141,14 @@ def test_synthetic_noise_is_like_real_noise() -> None:
             assert all(abs(middle / value - 1) <= 0.25 for value in values), name
 
 
-def test_synthetic_noise_grows_with_the_slope_of_the_content_like_real_noise() -> None:
+def test_synthetic_noise_depends_on_slope_and_gray_level_like_real_noise() -> None:
     source = ImageSource([BUNDLED], "rgb", cache=True)
-    made = [by_slope(*pair) for pair in synthetic_crops(source, 250, 160, seed=0)]
-    relative = np.nanmedian(made, axis=0)
-    assert np.all(np.diff(relative[1:]) > 0)
-    # Medians over the images of three real sets.
+    pairs = list(synthetic_crops(source, 250, 160, seed=0))
+    slopes = np.nanmedian([by_slope(*pair) for pair in pairs], axis=0)
+    assert np.all(np.diff(slopes) > 0)
+    # Medians over the images of three real sets: smallest and largest.
     real = {(2, 4): (1.08, 1.51), (4, 8): (1.13, 1.76), (8, 16): (1.29, 2.34)}
     for band, (low, high) in real.items():
-        assert low <= relative[SLOPES.index(band)] <= high
+        assert low <= slopes[SLOPES.index(band)] <= high
+    levels = np.nanmedian([by_gray_level(*pair) for pair in pairs], axis=0)
+    assert 0.56 <= levels[4] <= 0.85 and 0.36 <= levels[5] <= 0.63  # 128 to 160 and to 192
