@@ -34,9 +34,11 @@ _WHITE_SHARE = 0.75
 _MOST_OVER_DIFFERENCES = 1.15
 _GOOD_QUALITY = 92
 _CLEAR_BLOCKS = 1.2
-# Noise under JPEG: energies of what "photo" loses and the JPEG model does not, see photo_weight.
-_LOST_TEXTURE = 0.25
-_LOST_ANYWAY = 1.0
+# Noise under JPEG, by energy: what the JPEG model leaves of chroma noise; what "photo" removes of
+# texture, and of every image. See photo_weight.
+_CHROMA_LEFT = 0.5
+_LOST_TEXTURE = 0.2
+_LOST_ANYWAY = 0.5
 _STRONGEST_LUMA = 35.0  # stronger "noise" is text: white noise of sigma 50 has 33
 _ONE_MODEL = 0.15  # a smaller weight is not worth the time of a second model
 # Drawings and text are flat between their lines and have few colours. Photographs are flat only
@@ -161,13 +163,13 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
 def photo_weight(estimate: NoiseEstimate) -> float:
     """Return the weight of ``photo`` for a compressed image, 0 to 1; the rest is the JPEG model's.
 
-    The JPEG model leaves the noise, of energy ``luma^2 + chroma^2``. ``photo`` removes it, and a
-    quarter of the energy of the texture, ``detail^2 - luma^2``, with it. If these errors are
-    independent, the best mixture weights each result by the energy of the other one's error.
+    The JPEG model leaves the luma noise, and half of the chroma noise by energy. ``photo`` removes
+    both, and with them a fifth of the energy of the texture, ``detail^2 - luma^2``. If these errors
+    are independent, the best mixture weights each result by the energy of the other one's error.
     """
     if estimate.luma > _STRONGEST_LUMA:
         return 0.0
-    noise = estimate.luma**2 + estimate.chroma**2
+    noise = estimate.luma**2 + _CHROMA_LEFT * estimate.chroma**2
     texture = max(estimate.detail**2 - estimate.luma**2, 0.0)
     return noise / (noise + _LOST_TEXTURE * texture + _LOST_ANYWAY)
 
