@@ -116,7 +116,7 @@ def test_the_weight_of_the_photo_model_compares_noise_and_texture() -> None:
         return photo_weight(NoiseEstimate(luma, chroma, True, scales, scales, detail))
 
     assert weight(0, 0, 0) == weight(0, 0, 10) == 0
-    assert weight(3, 4, 5) == pytest.approx(17 / (17 + 16 / 5 + 0.5))
+    assert weight(3, 4, 5) == pytest.approx(17 / (17 + 16 / 4 + 0.25))
     assert weight(6, 8, 5) > weight(3, 4, 5) > weight(3, 4, 20)
     assert weight(45, 0, 50) == 0  # text
 

@@ -37,8 +37,8 @@ _CLEAR_BLOCKS = 1.2
 # Noise under JPEG, by energy: what the JPEG model leaves of chroma noise; what "photo" removes of
 # texture, and of every image. See photo_weight.
 _CHROMA_LEFT = 0.5
-_LOST_TEXTURE = 0.2
-_LOST_ANYWAY = 0.5
+_LOST_TEXTURE = 0.25
+_LOST_ANYWAY = 0.25
 _STRONGEST_LUMA = 35.0  # stronger "noise" is text: white noise of sigma 50 has 33
 _ONE_MODEL = 0.15  # a smaller weight is not worth the time of a second model
 # Drawings and text are flat between their lines and have few colours. Photographs are flat only
@@ -164,8 +164,8 @@ def photo_weight(estimate: NoiseEstimate) -> float:
     """Return the weight of ``photo`` for a compressed image, 0 to 1; the rest is the JPEG model's.
 
     The JPEG model leaves the luma noise, and half of the chroma noise by energy. ``photo`` removes
-    both, and with them a fifth of the energy of the texture, ``detail^2 - luma^2``. If these errors
-    are independent, the best mixture weights each result by the energy of the other one's error.
+    both, and with them a quarter of the energy of the texture, ``detail^2 - luma^2``. If these
+    errors are independent, the best mixture weights each result by the energy of the other's error.
     """
     if estimate.luma > _STRONGEST_LUMA:
         return 0.0
