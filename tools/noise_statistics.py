@@ -31,10 +31,11 @@ from vheatir.cli import run_entry_point
 from vheatir.colors import BT601_YCC
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise
+from vheatir.degradations._filters import blur, gradient_magnitude
 from vheatir.image_io import list_images, read_image, write_bytes_atomically
 from vheatir.metrics import to_uint8
 
-_MIN_PIXELS = 300  # of a range of slopes
+_MIN_PIXELS = 300  # of a range of gray levels or slopes
 #: Share of pixels that count as smooth: those with the smallest gradients.
 SMOOTH = 0.4
 #: Means over public data sets of real noise, measured on their files.
@@ -63,8 +64,8 @@ _LEVELS = ((0, 32), (32, 64), (64, 96), (96, 128), (128, 160), (160, 192), (192,
 
 def smooth_areas(clean: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return a mask (H, W) of the 40 % of pixels where the blurred luma changes least."""
-    luma = cv2.GaussianBlur(cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 2)
-    gradient = np.hypot(cv2.Sobel(luma, -1, 1, 0), cv2.Sobel(luma, -1, 0, 1))
+    luma = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    gradient = gradient_magnitude(blur(luma, 2))
     return gradient <= np.quantile(gradient, SMOOTH)
 
 
@@ -101,8 +102,7 @@ def by_slope(noisy: NDArray[Any], clean: NDArray[np.uint8]) -> NDArray[np.float6
     NaN for a range with few pixels, and for all if the first has few or no noise.
     """
     gray = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    blurred = cv2.GaussianBlur(gray, (0, 0), 1.5)
-    slope = np.hypot(*(cv2.Sobel(blurred, -1, x, 1 - x, scale=1 / 8) for x in (0, 1)))
+    slope = gradient_magnitude(blur(gray, 1.5))
     return _relative(noisy, clean, [(slope >= low) & (slope < high) for low, high in SLOPES], 0)
 
 

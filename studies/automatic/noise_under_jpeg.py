@@ -33,10 +33,11 @@ from benchmarks import report
 from vheatir.cli import run_entry_point
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise, jpeg_compress
+from vheatir.degradations._filters import log_uniform
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
 from vheatir.inference import NoiseEstimate, Restorer, estimate_noise
-from vheatir.inference.choose import photo_weight
+from vheatir.inference.choose import ONE_MODEL, photo_weight, rounded
 from vheatir.metrics import psnr, to_uint8
 
 Pixels = NDArray[np.uint8]
@@ -57,19 +58,15 @@ def _score(estimate: NoiseEstimate) -> float:
     return estimate.chroma * (estimate.luma / max(estimate.detail, 1e-6)) ** 2
 
 
-def _rounded(weight: float, margin: float) -> float:
-    return float(round(weight)) if min(weight, 1 - weight) < margin else weight
-
-
 RULES: Mapping[str, Rule] = {
     "0 (the JPEG model)": lambda estimate: 0.0,
     "1": lambda estimate: 1.0,
     "0.5": lambda estimate: 0.5,
     "score: 0 or 1, from 0.25 on": lambda estimate: float(_score(estimate) >= 0.25),
     "log(score), 0.1 to 1": lambda estimate: math.log10(max(_score(estimate), 0.1)) + 1,
-    "energies: 0 or 1": lambda estimate: _rounded(photo_weight(estimate), 1.0),
+    "energies: 0 or 1": lambda estimate: rounded(photo_weight(estimate), 1.0),
     "energies": photo_weight,
-    "energies, 0 or 1 within 0.15": lambda estimate: _rounded(photo_weight(estimate), 0.15),
+    f"energies, 0 or 1 within {ONE_MODEL}": lambda estimate: rounded(photo_weight(estimate)),
 }
 
 
@@ -78,12 +75,12 @@ def draw_sample(
 ) -> tuple[Pixels, Pixels, dict[str, Any]]:
     """Return a degraded crop, its clean version, and what was drawn."""
     number = int(rng.integers(len(source)))
-    scale = math.exp(rng.uniform(0, math.log(_LARGEST_SCALE))) if rng.random() < _SCALED else 1.0
+    scale = log_uniform(rng, 1.0, _LARGEST_SCALE) if rng.random() < _SCALED else 1.0
     clean = _enlarged_crop(source[number], side, scale, rng)
-    strength = _log_uniform(rng, *_LUMA_STD) if rng.random() < _NOISY else 0.0
+    strength = log_uniform(rng, *_LUMA_STD) if rng.random() < _NOISY else 0.0
     degraded = clean
     if strength:
-        ratio, tilt = _log_uniform(rng, *_CHROMA_RATIO), _log_uniform(rng, 1.0, _LARGEST_TILT)
+        ratio, tilt = log_uniform(rng, *_CHROMA_RATIO), log_uniform(rng, 1.0, _LARGEST_TILT)
         noise = CameraNoise.draw(rng, luma_std=strength)
         noise = replace(noise, blue_ratio=ratio * tilt, red_ratio=ratio / tilt)
         degraded = to_uint8(add_camera_noise(clean.astype(np.float32) / 255, noise, rng))
@@ -95,10 +92,6 @@ def draw_sample(
     quality = int(rng.integers(low, high))
     drawn = {"scale": scale, "strength": strength, "quality": quality}
     return jpeg_compress(np.ascontiguousarray(degraded), quality), clean, drawn
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 def _enlarged_crop(image: Pixels, side: int, scale: float, rng: np.random.Generator) -> Pixels:

@@ -63,6 +63,7 @@ def test_it_uses_a_model_of_photographs(
     ("damage", "level", "message", "runs"),
     [
         ("Noise", 25, r"found white noise of sigma 2\d\.\d -> all_levels\.", 2),
+        ("JPEG", 20, r"found JPEG blocks \(\d\.\d\d\) -> jpeg_color_medium, as above\.", 1),
         (
             "JPEG",
             10,

@@ -62,9 +62,21 @@ def test_jpeg_is_found_by_its_blocks_alone_and_by_its_quality(name: str, mode: s
         for damaged in (compressed, compressed[3:, 5:]):
             choice = choose_model(damaged)
             assert (choice.model, choice.level) == (model, None), quality
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_clean_jpeg_of_known_quality_is_for_the_jpeg_model(
+    name: str, mode: str, request: pytest.FixtureRequest
+) -> None:
+    if (name, mode) == ("rocket", "rgb"):
+        request.applymarker(
+            pytest.mark.xfail(reason="smooth: luma 0.3 of noise is read, weight 0.17", strict=True)
+        )
+    image = to_color_mode(PHOTOGRAPHS[name], mode)
     known = choose_model(jpeg_compress(image, 85), 85)
-    assert known.model == model and known.message.startswith("JPEG of quality 85")
-    assert share_of_photo(known) < 0.2
+    model = f"jpeg_{'gray' if mode == 'gray' else 'color'}"
+    assert (known.model, known.message) == (model, "JPEG of quality 85")
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
@@ -72,10 +84,21 @@ def test_camera_noise_is_for_the_photo_model(name: str) -> None:
     for seed in range(3):
         damaged = photographed(PHOTOGRAPHS[name], 6.0, seed)
         assert choose_model(damaged).model == "photo"
-        # Mixed with the JPEG model where texture hides the noise from the estimate.
-        assert share_of_photo(choose_model(jpeg_compress(damaged, 92), 92)) > 0.2
     gray = photographed(to_color_mode(PHOTOGRAPHS[name], "gray"), 6.0)
     assert choose_model(gray).model == "photo"
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_strong_camera_noise_under_weak_jpeg_is_for_the_photo_model(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    if name in ("astronaut", "motorcycle_left"):
+        request.applymarker(
+            pytest.mark.xfail(reason="the estimate misses noise in texture", strict=True)
+        )
+    for seed in range(3):
+        damaged = photographed(PHOTOGRAPHS[name], 6.0, seed)
+        assert choose_model(jpeg_compress(damaged, 92), 92).model == "photo"
 
 
 def test_noise_under_jpeg_counts_beside_the_content() -> None:
@@ -109,6 +132,12 @@ def test_the_more_noise_under_jpeg_the_larger_the_share_of_the_photo_model() -> 
         assert 0.5 <= choice.share < 1
         assert choice.message == f"JPEG of quality 85, noise ({choice.estimate})"
     assert all(choice.share == 1 for choice in choices if choice.second is None)
+
+
+@pytest.mark.xfail(reason="the estimate misses noise in texture: weight 0.64", strict=True)
+def test_strong_noise_on_texture_is_for_the_photo_model_alone() -> None:
+    damaged = photographed(PHOTOGRAPHS["coffee"], 6.0)
+    assert share_of_photo(choose_model(jpeg_compress(damaged, 85), 85)) == 1
 
 
 def test_the_weight_of_the_photo_model_compares_noise_and_texture() -> None:

@@ -16,6 +16,12 @@ def blur(image: FloatImage, sigma: float) -> FloatImage:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
 
 
+def gradient_magnitude(plane: FloatImage) -> FloatImage:
+    """Return the length of the gradient of (H, W) by Sobel's filters, per pixel."""
+    across, down = (cv2.Sobel(plane, -1, x, 1 - x, scale=1 / 8) for x in (1, 0))
+    return np.asarray(cv2.magnitude(across, down), np.float32)
+
+
 def transform(image: FloatImage, matrix: FloatImage) -> FloatImage:
     """Multiply the colours of (H, W, C) by a matrix (C', C): (H, W, C'), or (H, W) for C' = 1."""
     return np.asarray(cv2.transform(image, matrix), np.float32).reshape(

@@ -23,7 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vheatir.colors import BT601_YCC
-from vheatir.degradations._filters import FloatImage, blur, log_uniform, stack, transform
+from vheatir.degradations._filters import (
+    FloatImage,
+    blur,
+    gradient_magnitude,
+    log_uniform,
+    stack,
+    transform,
+)
 from vheatir.metrics import to_uint8
 
 Demosaicing = Literal["none", "bilinear", "edge-aware", "malvar"]
@@ -295,9 +302,7 @@ def _filter_gain(luma: FloatImage, camera: CameraNoise) -> FloatImage:
     1 on smooth areas up to :data:`REFERENCE_GRAY`, more at edges, less in highlights.
     """
     blurred = blur(luma, _EDGE_BLUR)
-    across = cv2.Sobel(blurred, -1, 1, 0, scale=1 / 8)
-    down = cv2.Sobel(blurred, -1, 0, 1, scale=1 / 8)
-    slope = np.asarray(cv2.magnitude(across, down), np.float32)
+    slope = gradient_magnitude(blurred)
     slope /= slope + np.float32(_EDGE_SLOPE)
     gain = 1 + np.float32(camera.edge_gain) * slope
     relative = np.maximum(blurred, REFERENCE_GRAY) / np.float32(REFERENCE_GRAY)

@@ -40,7 +40,7 @@ _CHROMA_LEFT = 0.5
 _LOST_TEXTURE = 0.25
 _LOST_ANYWAY = 0.25
 _STRONGEST_LUMA = 35.0  # stronger "noise" is text: white noise of sigma 50 has 33
-_ONE_MODEL = 0.15  # a smaller weight is not worth the time of a second model
+ONE_MODEL = 0.15  # a smaller weight is not worth the time of a second model
 # Drawings and text are flat between their lines and have few colours. Photographs are flat only
 # after JPEG of low quality: they have block borders and more colours.
 _FLAT = 0.5
@@ -142,8 +142,7 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     compressed = known or blockiness >= _CLEAR_BLOCKS
     if compressed:
         weight = 0.0 if known and graphics else photo_weight(estimate)
-        if color == "gray" or min(weight, 1 - weight) < _ONE_MODEL:
-            weight = round(weight)
+        weight = rounded(weight, 1.0 if color == "gray" else ONE_MODEL)
         message = f"JPEG of quality {quality}" if quality else f"JPEG blocks ({blockiness:.2f})"
         if weight == 0:
             return Choice(f"jpeg_{color}", None, message, estimate, blockiness)
@@ -172,6 +171,11 @@ def photo_weight(estimate: NoiseEstimate) -> float:
     noise = estimate.luma**2 + _CHROMA_LEFT * estimate.chroma**2
     texture = max(estimate.detail**2 - estimate.luma**2, 0.0)
     return noise / (noise + _LOST_TEXTURE * texture + _LOST_ANYWAY)
+
+
+def rounded(weight: float, margin: float = ONE_MODEL) -> float:
+    """Return 0 or 1 for a weight closer than ``margin`` to either, else the weight."""
+    return float(round(weight)) if min(weight, 1 - weight) < margin else weight
 
 
 def _white_sigma(colors: NDArray[Any], estimate: NoiseEstimate) -> float | None:
