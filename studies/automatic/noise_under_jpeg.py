@@ -3,8 +3,8 @@
 ``python studies/automatic/noise_under_jpeg.py --photos FOLDER`` draws photographs, enlarges them by
 a random factor of 1 to 4.5, adds camera noise to three fifths of them, as strong as that of real
 photographs, compresses all of them, and restores each with `photo` and with the JPEG model. It
-prints the mean regret of rules for the weight of `photo` in a mixture of both results, against the
-better of both models. Samples and their measurements are appended to a JSON lines file, so that a
+prints the mean regret of weights of `photo` in a mixture of both results, against the better of
+both. Samples and their measurements are appended to a JSON lines file, so that a
 run can be continued; the same arguments draw the same samples.
 """
 
@@ -20,7 +20,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -31,13 +31,14 @@ from rich.progress import track
 
 from benchmarks import report
 from vheatir.cli import run_entry_point
+from vheatir.colors import BT601_YCC
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise, jpeg_compress
 from vheatir.degradations._filters import log_uniform
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
-from vheatir.inference import NoiseEstimate, Restorer, estimate_noise
-from vheatir.inference.choose import ONE_MODEL, photo_weight, rounded
+from vheatir.inference import Restorer
+from vheatir.inference.mixed import ONE_MODEL, photo_weight, rounded
 from vheatir.metrics import psnr, to_uint8
 
 Pixels = NDArray[np.uint8]
@@ -50,23 +51,13 @@ _INTERPOLATIONS = (cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_LINEAR)
 HEADER = ["weight of photo", "mean regret", "both models", "regret, no noise", "regret, noise"]
 # Weights of `photo` in the mixtures that are measured, besides 0 and 1.
 WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-Rule = Callable[[NoiseEstimate], float]  # from the estimate to the weight of `photo`
-
-
-def _score(estimate: NoiseEstimate) -> float:
-    """The noise beside the content: chroma noise, times the squared share of noise in the luma."""
-    return estimate.chroma * (estimate.luma / max(estimate.detail, 1e-6)) ** 2
-
-
-RULES: Mapping[str, Rule] = {
-    "0 (the JPEG model)": lambda estimate: 0.0,
-    "1": lambda estimate: 1.0,
-    "0.5": lambda estimate: 0.5,
-    "score: 0 or 1, from 0.25 on": lambda estimate: float(_score(estimate) >= 0.25),
-    "log(score), 0.1 to 1": lambda estimate: math.log10(max(_score(estimate), 0.1)) + 1,
-    "energies: 0 or 1": lambda estimate: rounded(photo_weight(estimate), 1.0),
-    "energies": photo_weight,
-    f"energies, 0 or 1 within {ONE_MODEL}": lambda estimate: rounded(photo_weight(estimate)),
+RULES: Mapping[str, Callable[[float], float]] = {  # from the weight of the energies
+    "0 (the JPEG model)": lambda weight: 0.0,
+    "1": lambda weight: 1.0,
+    "0.5": lambda weight: 0.5,
+    "energies": lambda weight: weight,
+    "energies: 0 or 1": lambda weight: float(round(weight)),
+    f"energies, 0 or 1 within {ONE_MODEL}": rounded,
 }
 
 
@@ -108,10 +99,9 @@ def rows(samples: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Return the table's rows: the regret of each rule against the better model of each sample."""
     noisy = np.array([sample["strength"] > 0 for sample in samples])
     best = np.array([max(sample["photo"], sample["jpeg"]) for sample in samples])
-    estimates = [NoiseEstimate(**sample["estimate"]) for sample in samples]
     found = []
     for name, rule in RULES.items():
-        weights = np.array([rule(estimate) for estimate in estimates]).clip(0, 1)
+        weights = np.array([rule(sample["weight"]) for sample in samples])
         reached = [
             np.interp(weight, (0, *WEIGHTS, 1), (s["jpeg"], *s["mixed"], s["photo"]))
             for weight, s in zip(weights, samples, strict=True)
@@ -154,8 +144,8 @@ def _run(arguments: argparse.Namespace) -> int:
             degraded, clean, sample = draw_sample(
                 source, arguments.side, np.random.default_rng([7, index])
             )
-            sample["estimate"] = asdict(estimate_noise(degraded))
             results = [model.restore(degraded) for model in (photo, jpeg)]
+            sample["weight"] = photo_weight(*(_luma(result)[None] for result in results))
             sample |= {
                 name: min(psnr(result, clean), 99.0)
                 for name, result in zip(("photo", "jpeg"), results, strict=True)
@@ -170,6 +160,11 @@ def _run(arguments: argparse.Namespace) -> int:
     text = report.markdown(HEADER, table)
     report.write(arguments.out, "noise_under_jpeg", samples, {".md": text})
     return 0
+
+
+def _luma(image: Pixels) -> NDArray[np.float32]:
+    gray = image if image.ndim == 2 else image @ BT601_YCC[0]
+    return gray.astype(np.float32)
 
 
 def _mix(photo: Pixels, jpeg: Pixels, weight: float) -> Pixels:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from vheatir.archs import build_network, window_of
 from vheatir.inference import restore_tensor
-from vheatir.inference.mixed import MixedNetwork
+from vheatir.inference.mixed import MixedNetwork, photo_weight, rounded
 from vheatir.inference.restorer import _feature_channels
 
 
@@ -45,6 +46,14 @@ def test_images_are_padded_for_both_networks() -> None:
     torch.testing.assert_close(restore_tensor(mixed, x), 0.75 * x)
 
 
+def test_gray_images_are_mixed_from_a_gray_and_a_colour_network() -> None:
+    x = torch.rand(2, 1, 8, 9, generator=torch.Generator().manual_seed(0))
+    gray, color = Scaled(1.0), Scaled(0.5)
+    gray.in_chans, color.in_chans = 1, 3
+    for first, second, share in ((gray, color, 0.3), (color, gray, 0.7)):
+        torch.testing.assert_close(MixedNetwork(first, second, share)(x), 0.65 * x)
+
+
 def test_tiles_are_those_of_the_network_with_the_larger_feature_maps() -> None:
     config = {"type": "VHeatIRUNet", "in_chans": 3, "out_chans": 3}
     small, large = (build_network({**config, "channels": [c, 8, 8]}) for c in (8, 24))
@@ -52,3 +61,42 @@ def test_tiles_are_those_of_the_network_with_the_larger_feature_maps() -> None:
     assert channels[0] < channels[1]
     for first, second in ((small, large), (large, small)):
         assert _feature_channels(MixedNetwork(first, second, 0.5)) == channels[1]
+
+
+def results(noise: float, details: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two results: a half without content and one with details; they differ by the noise."""
+    rng = np.random.default_rng(0)
+    photo = np.full((2, 64, 96), 120.0, np.float32)
+    photo[:, :, 48:] += details * (np.indices((64, 48)).sum(0) % 2 * 2 - 1)  # a checkerboard
+    return photo, photo + noise * rng.standard_normal(photo.shape, dtype=np.float32)
+
+
+def test_the_weight_is_that_of_the_noise_beside_the_details() -> None:
+    assert photo_weight(*results(0, 0)) == photo_weight(*results(0, 9)) == 0
+    # The blur removes the checkerboard, which covers half of the pixels.
+    expected = 9 / (9 + 0.5 * 12**2 / 30 + 0.7)
+    assert photo_weight(*results(3, 12)) == pytest.approx(expected, rel=0.05)
+    weights = [photo_weight(*results(*case)) for case in ((1, 4), (3, 4), (3, 0), (9, 0))]
+    assert weights == sorted(weights)
+    assert weights[-1] > 0.99
+
+
+def test_differences_at_edges_are_no_noise() -> None:
+    ramp = np.linspace(40, 200, 96, dtype=np.float32) + np.zeros((1, 64, 1), np.float32)
+    photo = ramp + 40 * (np.arange(96) % 32 < 16)
+    edges = np.abs(np.gradient(photo, axis=2)) > 5
+    assert photo_weight(photo, photo + 20 * edges) < 0.01
+
+
+def test_noise_of_shadows_counts_in_a_bright_image() -> None:
+    rng = np.random.default_rng(0)
+    photo = np.full((1, 64, 90), 200.0, np.float32)
+    photo[:, :, :30], photo[:, :, 30:60] = 40, 120
+    noise = 6 * rng.standard_normal(photo.shape, dtype=np.float32)
+    noise[:, :, 30:] = 0
+    energy = photo_weight(photo, photo + noise)
+    assert energy > 0.5
+
+
+def test_small_weights_are_rounded() -> None:
+    assert [rounded(w) for w in (0.1, 0.2, 0.8, 0.9)] == [0, 0.2, 0.8, 1]

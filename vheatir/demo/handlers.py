@@ -188,7 +188,11 @@ class Handlers(Tab):
             return (before, after), about, after
         entry = self.catalogue.entry(labels[0])
         progress(0, desc="Loading the model")
-        chosen = None if choice is None else self.catalogue.for_choice(choice)
+        chosen = None
+        if choice is not None:
+            choice, chosen = self.catalogue.for_choice(choice, pixels)
+            labels = self._resolve(model, choice)
+            entry = self.catalogue.entry(labels[0])
         restorer = chosen or self.catalogue.restorer(labels[0])
         progress(0, desc="Restoring")
         chosen_level = float(level) if entry.takes_level and not automatic else None

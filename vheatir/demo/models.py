@@ -8,11 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from vheatir import _paths, zoo
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.inference import Choice, Restorer
-from vheatir.inference.restorer import load_choice
+from vheatir.inference.restorer import compare_models, load_choice
 from vheatir.renamed import MODELS, current_name
 from vheatir.tasks import TASKS, Task, format_levels, get_task
 from vheatir.weights import level_range, read_info
@@ -168,9 +171,10 @@ class Catalogue:
         """Return the first model for a task, loaded."""
         return self.restorer(self.label_for(task))
 
-    def for_choice(self, choice: Choice) -> Restorer | None:
-        """Return the restorer for a choice of Automatic; None to leave the image unchanged."""
-        return load_choice(choice, self.for_task)
+    def for_choice(self, choice: Choice, image: NDArray[Any]) -> tuple[Choice, Restorer | None]:
+        """Return the final choice of Automatic, and its restorer; None to leave it unchanged."""
+        final = compare_models(choice, self.for_task, image)
+        return final, load_choice(final, self.for_task)
 
     def expected_seconds(self, label: str | None, pixels: int) -> float:
         """Estimate a model's time, from its last run here if there was one."""

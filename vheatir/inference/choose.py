@@ -34,13 +34,6 @@ _WHITE_SHARE = 0.75
 _MOST_OVER_DIFFERENCES = 1.15
 _GOOD_QUALITY = 92
 _CLEAR_BLOCKS = 1.2
-# Noise under JPEG, by energy: what the JPEG model leaves of chroma noise; what "photo" removes of
-# texture, and of every image. See photo_weight.
-_CHROMA_LEFT = 0.5
-_LOST_TEXTURE = 0.25
-_LOST_ANYWAY = 0.25
-_STRONGEST_LUMA = 35.0  # stronger "noise" is text: white noise of sigma 50 has 33
-ONE_MODEL = 0.15  # a smaller weight is not worth the time of a second model
 # Drawings and text are flat between their lines and have few colours. Photographs are flat only
 # after JPEG of low quality: they have block borders and more colours.
 _FLAT = 0.5
@@ -74,7 +67,9 @@ class Choice:
         estimate: the noise estimate.
         blockiness: see :func:`vheatir.inference.estimate.estimate_blockiness`.
         second: another task, whose result is mixed with that of ``model``; None for none.
-        share: weight of the result of ``model``, 0.5 to 1; the rest is that of ``second``.
+        share: weight of the result of ``model``, 0.5 to 1; the rest is that of ``second``. None if
+            only the results of both can tell, see
+            :func:`vheatir.inference.restorer.compare_models`.
     """
 
     model: str | None
@@ -83,7 +78,7 @@ class Choice:
     estimate: NoiseEstimate
     blockiness: float
     second: str | None = None
-    share: float = 1.0
+    share: float | None = 1.0
 
 
 def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
@@ -95,8 +90,8 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     2. White noise: the denoiser, at the estimated level.
     3. Screenshots, drawings and text, which are flat between their lines: left unchanged, as JPEG
        from quality 80 on.
-    4. JPEG artifacts with little noise: the JPEG model. In colour, with more noise: the JPEG model
-       and that for ``photo``, mixed; the more noise, the larger the share of ``photo``.
+    4. JPEG artifacts: the JPEG model, that for ``photo``, or both, whose results are mixed;
+       :func:`vheatir.inference.restorer.compare_models` decides. Graphics: the JPEG model.
     5. Almost no noise: left unchanged.
     6. Everything else: the model for the task ``photo``.
 
@@ -141,41 +136,15 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
         return left(f"graphics, JPEG of quality {quality}")
     compressed = known or blockiness >= _CLEAR_BLOCKS
     if compressed:
-        weight = 0.0 if known and graphics else photo_weight(estimate)
-        weight = rounded(weight, 1.0 if color == "gray" else ONE_MODEL)
         message = f"JPEG of quality {quality}" if quality else f"JPEG blocks ({blockiness:.2f})"
-        if weight == 0:
-            return Choice(f"jpeg_{color}", None, message, estimate, blockiness)
-        if weight < 1:
-            first, second = f"jpeg_{color}", "photo"
-            if weight >= 0.5:
-                first, second = second, first
-            message += f", noise ({estimate})"
-            larger = max(weight, 1 - weight)
-            return Choice(first, None, message, estimate, blockiness, second, larger)
-    if not compressed and estimate.luma <= _CLEAN_LUMA and estimate.chroma <= _CLEAN_CHROMA:
+        jpeg = f"jpeg_{color}"
+        if known and graphics:
+            return Choice(jpeg, None, message, estimate, blockiness)
+        return Choice(jpeg, None, message, estimate, blockiness, second="photo", share=None)
+    if estimate.luma <= _CLEAN_LUMA and estimate.chroma <= _CLEAN_CHROMA:
         return left("no damage")
     message = f"noise ({estimate})" + (f", JPEG of quality {quality}" if quality else "")
     return Choice("photo", None, message, estimate, blockiness)
-
-
-def photo_weight(estimate: NoiseEstimate) -> float:
-    """Return the weight of ``photo`` for a compressed image, 0 to 1; the rest is the JPEG model's.
-
-    The JPEG model leaves the luma noise, and half of the chroma noise by energy. ``photo`` removes
-    both, and with them a quarter of the energy of the texture, ``detail^2 - luma^2``. If these
-    errors are independent, the best mixture weights each result by the energy of the other's error.
-    """
-    if estimate.luma > _STRONGEST_LUMA:
-        return 0.0
-    noise = estimate.luma**2 + _CHROMA_LEFT * estimate.chroma**2
-    texture = max(estimate.detail**2 - estimate.luma**2, 0.0)
-    return noise / (noise + _LOST_TEXTURE * texture + _LOST_ANYWAY)
-
-
-def rounded(weight: float, margin: float = ONE_MODEL) -> float:
-    """Return 0 or 1 for a weight closer than ``margin`` to either, else the weight."""
-    return float(round(weight)) if min(weight, 1 - weight) < margin else weight
 
 
 def _white_sigma(colors: NDArray[Any], estimate: NoiseEstimate) -> float | None:

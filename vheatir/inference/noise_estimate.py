@@ -75,8 +75,6 @@ class NoiseEstimate:
         luma_scales: standard deviation of the luma noise at strides of 1, 2 and 4 pixels; equal for
             white noise, increasing for correlated noise.
         chroma_scales: the same for chroma, at strides of 4, 8 and 16.
-        detail: what the luma noise is to be compared with: the standard deviation of luma at a
-            stride of 4 pixels, of content and noise, in the median block of the image.
     """
 
     luma: float
@@ -84,7 +82,6 @@ class NoiseEstimate:
     correlated: bool
     luma_scales: tuple[float, float, float]
     chroma_scales: tuple[float, float, float]
-    detail: float
 
     def __str__(self) -> str:
         """Return a description for the user, such as ``"luma 3.7, chroma 2.5, correlated"``."""
@@ -122,7 +119,7 @@ def estimate_noise(image: NDArray[Any]) -> NoiseEstimate:
         False
     """
     if min(image.shape[:2]) < _MIN_SIDE:
-        return NoiseEstimate(0.0, 0.0, False, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
+        return NoiseEstimate(0.0, 0.0, False, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     channels = np.atleast_3d(image)
     most = (_CROP * _CROPS_PER_SIDE) ** 2
@@ -130,12 +127,12 @@ def estimate_noise(image: NDArray[Any]) -> NoiseEstimate:
     crops = [_planes(channels[area], 255 / white) for area in areas]
     gradient, clipped, luma, *chroma = (np.stack(planes) for planes in zip(*crops, strict=True))
     guides = gradient, clipped, luma
-    luma_std, luma_scales, detail = _measure_noise([luma], guides, _LUMA)
+    luma_std, luma_scales = _measure_noise([luma], guides, _LUMA)
     chroma_std, chroma_scales = 0.0, (0.0, 0.0, 0.0)
     if chroma:
-        chroma_std, chroma_scales, _ = _measure_noise(chroma, guides, _CHROMA)
+        chroma_std, chroma_scales = _measure_noise(chroma, guides, _CHROMA)
     correlated = luma_std >= _MIN_VISIBLE and luma_scales[0] < _WHITE_FRACTION * luma_std
-    return NoiseEstimate(luma_std, chroma_std, correlated, luma_scales, chroma_scales, detail)
+    return NoiseEstimate(luma_std, chroma_std, correlated, luma_scales, chroma_scales)
 
 
 def _planes(crop: NDArray[Any], scale: float) -> tuple[NDArray[np.float32], ...]:
@@ -163,11 +160,10 @@ def _planes(crop: NDArray[Any], scale: float) -> tuple[NDArray[np.float32], ...]
 
 def _measure_noise(
     measured: Sequence[NDArray[np.float32]], guides: Sequence[NDArray[np.float32]], method: _Method
-) -> tuple[float, tuple[float, float, float], float]:
-    """Return the standard deviation of the noise, total and per scale, and of noise and content.
+) -> tuple[float, tuple[float, float, float]]:
+    """Return the standard deviation of the noise, total and per scale.
 
-    Each is the root mean square over the planes. The last one is that of the median block, at the
-    coarsest stride.
+    Each is the root mean square over the planes.
 
     Args:
         measured: the planes, each (crops, h, w).
@@ -189,19 +185,17 @@ def _measure_noise(
     means = (block_means(plane, margin, method.step) for plane in guides)
     groups, weights = _group_smooth_blocks(*means)
     variances = np.zeros(len(_STRIDES))
-    medians = []
     for plane in measured:
         for index, stride in enumerate(_STRIDES):
             energies = block_means(_energy(plane, stride), margin - stride)
             quiet = np.array([np.quantile(energies[group], method.quantile) for group in groups])
             limit = _MAX_GROUP_RATIO**2 * np.quantile(quiet, 0.2)
             variances[index] += weights @ np.minimum(quiet, limit) / len(measured)
-        medians.append(float(np.median(energies)))
     fine, middle, coarse = (float(value) for value in method.gain * np.sqrt(variances))
     strength = min(max(coarse, middle), method.largest_step * middle)
     if strength > 0:
         strength *= 1 + _CORRELATED_GAIN * max(1 - fine / strength, 0)
-    return strength, (fine, middle, coarse), float(np.sqrt(np.mean(medians)))
+    return strength, (fine, middle, coarse)
 
 
 def _energy(plane: NDArray[np.float32], stride: int) -> NDArray[np.float32]:

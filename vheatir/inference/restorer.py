@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vheatir.colors import MATLAB_LUMA, RGB_PER_MATLAB_LUMA
+from vheatir.colors import BT601_YCC, MATLAB_LUMA, RGB_PER_MATLAB_LUMA
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.hardware import (
     available_memory,
@@ -30,10 +30,10 @@ from vheatir.hardware import (
 )
 from vheatir.image_io import StrPath
 from vheatir.inference.choose import Choice, choose_model
-from vheatir.inference.estimate import estimate_sigma
+from vheatir.inference.estimate import color_channels, estimate_sigma, sample_areas
 from vheatir.inference.files import read_photograph_file
 from vheatir.inference.images import unpack
-from vheatir.inference.mixed import MixedNetwork
+from vheatir.inference.mixed import MixedNetwork, photo_weight, rounded
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
@@ -52,6 +52,11 @@ _MAX_WHOLE_FEATURE_MAP = 64_000_000
 _MEMORY_SHARE = 30
 # Channels at the finest scale, for a network without ``conv_last``.
 _DEFAULT_CHANNELS = 32
+
+# Images to be compared by two models: nine crops of 96 x 96, or the whole image up to that size.
+_COMPARED_CROP = 96
+_CROPS_PER_SIDE = 3
+_SMALLEST_COMPARED = 16
 
 _PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch's dtypes
 _BACKENDS = ("torch", "openvino")
@@ -483,9 +488,10 @@ class AutoRestorer(Restorer):
     ) -> tuple[Choice, Restorer | None, float | None]:
         """Return the choice for an image, its model (None to leave the image unchanged) and level.
 
+        Of two candidates, both restore parts of the image first, see :func:`compare_models`.
         Arguments as in :func:`choose_model`.
         """
-        choice = choose_model(image, quality)
+        choice = compare_models(choose_model(image, quality), self.restorer, image)
         restorer = self.restorer_for(choice)
         return choice, restorer, restorer.nearest_level(choice.level) if restorer else None
 
@@ -499,39 +505,83 @@ class AutoRestorer(Restorer):
             return self._load(task)
 
 
+def compare_models(choice: Choice, load: Callable[[str], Restorer], image: NDArray[Any]) -> Choice:
+    """Decide between the JPEG model and ``photo``, by their results on parts of the image.
+
+    Args:
+        choice: see :func:`choose_model`; returned as it is if it has its share.
+        load: returns the restorer for a task.
+        image: the image that the choice was made for, as for :func:`choose_model`.
+
+    Returns:
+        A choice of one model, or of two with the share of the first. If one of your own models
+        takes a level, the other is chosen.
+    """
+    if choice.share is not None or choice.model is None or choice.second is None:
+        return choice
+    jpeg, photo = load(choice.model), load(choice.second)
+    colors = color_channels(image)
+    if jpeg.takes_level or photo.takes_level:
+        weight = 1.0 if jpeg.takes_level else 0.0
+    elif min(colors.shape[:2]) < _SMALLEST_COMPARED:
+        weight = 0.0
+    else:
+        crops = _crops(colors)
+        weight = photo_weight(*(_gray(each.restore(crops)) for each in (photo, jpeg)))
+        weight = rounded(weight)
+    if weight < 0.5:
+        second = choice.second if weight > 0 else None
+        return replace(choice, second=second, share=1 - weight)
+    second = choice.model if weight < 1 else None
+    message = f"{choice.message}, noise ({choice.estimate})"
+    return replace(choice, model=choice.second, second=second, share=weight, message=message)
+
+
+def _crops(colors: NDArray[Any]) -> Tensor:
+    """Return evenly spaced crops of an image, (N, 1 or 3, h, w) in [0, 1]; a small one as one."""
+    white = np.iinfo(colors.dtype).max if colors.dtype.kind == "u" else 1
+    most = (_COMPARED_CROP * _CROPS_PER_SIDE) ** 2
+    areas = sample_areas(colors.shape, most, _COMPARED_CROP, _CROPS_PER_SIDE)
+    crops = np.stack([np.atleast_3d(colors[area]) for area in areas]).astype(np.float32)
+    return torch.from_numpy(crops / np.float32(white)).permute(0, 3, 1, 2)
+
+
+def _gray(results: Tensor) -> NDArray[np.float32]:
+    """Return the luma of results (N, 1 or 3, h, w) in [0, 1], on 0..255: (N, h, w)."""
+    results = results.detach().cpu().float() * 255
+    weights = results.new_tensor(BT601_YCC[0] if results.shape[1] == 3 else [1.0])
+    luma: NDArray[np.float32] = torch.einsum("nchw,c->nhw", results, weights).numpy()
+    return luma
+
+
 def load_choice(choice: Choice, load: Callable[[str], Restorer]) -> Restorer | None:
     """Return the restorer for a choice; None to leave the image unchanged.
 
-    A mixture takes no level. If one of your own models takes one, only the other is used.
-
     Args:
-        choice: see :func:`choose_model`.
+        choice: see :func:`compare_models`.
         load: returns the restorer for a task.
     """
     if choice.model is None:
         return None
     first = load(choice.model)
-    if choice.second is None:
+    if choice.second is None or choice.share is None:
         return first
-    second = load(choice.second)
-    if first.takes_level or second.takes_level:
-        return second if first.takes_level else first
-    return mix(first, second, choice.share)
+    return mix(first, load(choice.second), choice.share)
 
 
 def mix(first: Restorer, second: Restorer, share: float) -> Restorer:
     """Return a restorer whose result is the weighted mean of those of two.
 
     Args:
-        first: restorer of a blind colour model.
-        second: another one, on the same device.
+        first: restorer of a blind model.
+        second: another one, on the same device; if one is for gray, images have to be gray.
         share: weight of the first result, 0 to 1.
     """
-    mixed = copy.copy(first)
+    mixed = copy.copy(min(first, second, key=lambda each: each._channels))
     mixed.network = MixedNetwork(first.network, second.network, share)
     name = f"{100 * share:.0f} % {first.name} + {100 * (1 - share):.0f} % {second.name}"
-    mixed.info = {**first.info, "name": name}
-    mixed.model = replace(first.model, network=mixed.network, info=mixed.info)
+    mixed.info = {**mixed.info, "name": name}
+    mixed.model = replace(mixed.model, network=mixed.network, info=mixed.info)
     return mixed
 
 
