@@ -175,7 +175,7 @@ def test_strong_camera_noise_under_weak_jpeg_is_for_the_photo_model(
     if name == "astronaut":
         reason = "noise in hair alone: share of 0.4 instead of 1, 0.6 dB on average"
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-    for seed in range(3):
+    for seed in range(2):
         damaged = photographed(PHOTOGRAPHS[name], 6.0, seed)
         assert auto.choose(jpeg_compress(damaged, 92), 92)[0].model == "photo"
 
@@ -183,7 +183,7 @@ def test_strong_camera_noise_under_weak_jpeg_is_for_the_photo_model(
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_no_model_alone_is_much_better(name: str, auto: AutoRestorer) -> None:
     clean = np.ascontiguousarray(PHOTOGRAPHS[name][64:256, 64:256])
-    for strength, quality in ((0.0, 20), (0.0, 85), (4.0, 85)):
+    for strength, quality in ((0.0, 20), (4.0, 85)):
         damaged = photographed(clean, strength) if strength else clean
         compressed = jpeg_compress(damaged, quality)
         choice, chosen, _ = auto.choose(compressed, quality)
@@ -197,8 +197,8 @@ def test_the_more_noise_under_jpeg_the_larger_the_share_of_the_photo_model(
     auto: AutoRestorer,
 ) -> None:
     choices = []
-    for strength in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 6.0):
-        image = PHOTOGRAPHS["coffee"]
+    image = np.ascontiguousarray(PHOTOGRAPHS["coffee"][:256, :256])
+    for strength in (0.0, 1.0, 2.0, 3.0, 6.0):
         damaged = photographed(image, strength) if strength else image
         choices.append(auto.choose(jpeg_compress(damaged, 85), 85)[0])
     shares = [share_of_photo(choice) for choice in choices]
