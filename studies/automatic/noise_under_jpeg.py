@@ -145,7 +145,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 source, arguments.side, np.random.default_rng([7, index])
             )
             results = [model.restore(degraded) for model in (photo, jpeg)]
-            sample["weight"] = photo_weight(*(_luma(result)[None] for result in results))
+            sample["weight"] = photo_weight(*(_luma(each)[None] for each in (degraded, *results)))
             sample |= {
                 name: min(psnr(result, clean), 99.0)
                 for name, result in zip(("photo", "jpeg"), results, strict=True)

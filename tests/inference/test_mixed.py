@@ -63,39 +63,39 @@ def test_tiles_are_those_of_the_network_with_the_larger_feature_maps() -> None:
         assert _feature_channels(MixedNetwork(first, second, 0.5)) == channels[1]
 
 
-def results(noise: float, details: float) -> tuple[np.ndarray, np.ndarray]:
-    """Two results: a half without content and one with details; they differ by the noise."""
+def results(noise: float, removed: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A compressed image, and two results that differ by the noise; the JPEG model removes more."""
     rng = np.random.default_rng(0)
     photo = np.full((2, 64, 96), 120.0, np.float32)
-    photo[:, :, 48:] += details * (np.indices((64, 48)).sum(0) % 2 * 2 - 1)  # a checkerboard
-    return photo, photo + noise * rng.standard_normal(photo.shape, dtype=np.float32)
+    jpeg = photo + noise * rng.standard_normal(photo.shape, dtype=np.float32)
+    checkerboard = np.indices((64, 96)).sum(0) % 2 * 2 - 1
+    return (jpeg + removed * checkerboard).astype(np.float32), photo, jpeg
 
 
-def test_the_weight_is_that_of_the_noise_beside_the_details() -> None:
+def test_the_weight_is_that_of_the_noise_beside_what_the_jpeg_model_removes() -> None:
     assert photo_weight(*results(0, 0)) == photo_weight(*results(0, 9)) == 0
-    # The blur removes the checkerboard, which covers half of the pixels.
-    expected = 9 / (9 + 0.5 * 12**2 / 30 + 0.7)
-    assert photo_weight(*results(3, 12)) == pytest.approx(expected, rel=0.05)
-    weights = [photo_weight(*results(*case)) for case in ((1, 4), (3, 4), (3, 0), (9, 0))]
+    assert photo_weight(*results(3, 0)) == 1
+    assert photo_weight(*results(3, 4)) == pytest.approx(9 / (9 + 0.8 * 16), rel=0.05)
+    weights = [photo_weight(*results(*case)) for case in ((1, 4), (3, 4), (3, 2), (9, 2))]
     assert weights == sorted(weights)
-    assert weights[-1] > 0.99
 
 
 def test_differences_at_edges_are_no_noise() -> None:
     ramp = np.linspace(40, 200, 96, dtype=np.float32) + np.zeros((1, 64, 1), np.float32)
     photo = ramp + 40 * (np.arange(96) % 32 < 16)
     edges = np.abs(np.gradient(photo, axis=2)) > 5
-    assert photo_weight(photo, photo + 20 * edges) < 0.01
+    jpeg = photo + 20 * edges
+    assert photo_weight(jpeg + 3, photo, jpeg) < 0.01
 
 
 def test_noise_of_shadows_counts_in_a_bright_image() -> None:
-    rng = np.random.default_rng(0)
     photo = np.full((1, 64, 90), 200.0, np.float32)
     photo[:, :, :30], photo[:, :, 30:60] = 40, 120
-    noise = 6 * rng.standard_normal(photo.shape, dtype=np.float32)
+    noise = 6 * np.random.default_rng(0).standard_normal(photo.shape, dtype=np.float32)
     noise[:, :, 30:] = 0
-    energy = photo_weight(photo, photo + noise)
-    assert energy > 0.5
+    jpeg = photo + noise
+    # A third of the tones has noise of energy 36.
+    assert photo_weight(jpeg + 2, photo, jpeg) == pytest.approx(12 / (12 + 0.8 * 4), rel=0.15)
 
 
 def test_small_weights_are_rounded() -> None:

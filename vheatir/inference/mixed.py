@@ -18,14 +18,12 @@ from torch import Tensor, nn
 from vheatir.archs import window_of
 
 _GRADIENT_BLUR = 2.0  # standard deviation of the blur before the gradient, in pixels
-_DETAIL_BLUR = 1.5  # details are what this blur removes
 # Noise depends on brightness: it is measured in shadows, mid-tones and highlights.
 _TONES = 3
 _SMOOTH_FRACTION = 0.1  # fraction of the pixels of each, those with the smallest gradient
-# Fitted to samples of studies/automatic/noise_under_jpeg.py, see docs/photographs.md. By energy:
-# the part of the details that `photo` removes, and the difference of the models without noise.
-_LOST_DETAILS = 1 / 30
-_OTHER_DIFFERENCES = 0.7
+# The other error's part of what the JPEG model removes, by energy. Fitted to samples of
+# studies/automatic/noise_under_jpeg.py, see docs/photographs.md.
+_OTHER_ERROR = 0.8
 #: A smaller weight is not worth the time of a second model.
 ONE_MODEL = 0.15
 
@@ -64,38 +62,35 @@ def _restored(network: nn.Module, x: Tensor) -> Tensor:
     return equal.mean(1, keepdim=True)  # type: ignore[no-any-return]
 
 
-def photo_weight(photo: NDArray[np.float32], jpeg: NDArray[np.float32]) -> float:
+def photo_weight(
+    compressed: NDArray[np.float32], photo: NDArray[np.float32], jpeg: NDArray[np.float32]
+) -> float:
     """Return the weight of ``photo`` in the mixture of two results; the rest is the JPEG model's.
 
     The error of the JPEG model is the noise, of energy N: the mean square difference of the results
-    in smooth areas of shadows, mid-tones and highlights. The error of ``photo`` is lost texture, a
-    part of the energy of the details T: the mean square of what a blur by 1.5 pixels removes from
-    its result. If these errors are independent, the best mixture weights each result by the energy
-    of the other's error.
+    in smooth areas of shadows, mid-tones and highlights. The error of ``photo`` is lost texture,
+    which grows with the texture, as does the error of the compression; the energy Q of what the
+    JPEG model removes measures that. If the errors of the models are independent, the best mixture
+    weights each result by the energy of the other's error.
 
     Args:
-        photo: luma of the results of ``photo``, on 0..255, (crops, H, W).
-        jpeg: the same of the JPEG model.
+        compressed: luma of the compressed images on 0..255, (crops, H, W).
+        photo: the same of the results of ``photo``.
+        jpeg: the same of the results of the JPEG model.
 
     Returns:
-        N / (N + T / 30 + 0.7).
+        N / (N + 0.8 Q); 0 if both are 0.
     """
-    tones = _blurred(photo, _GRADIENT_BLUR)
-    rows, columns = np.gradient(tones, axis=(1, 2))
-    gradient = np.hypot(rows, columns).ravel()
+    tones = np.stack([gaussian_filter(each, _GRADIENT_BLUR, mode="mirror") for each in photo])
+    gradient = np.hypot(*np.gradient(tones, axis=(1, 2))).ravel()
     squares = np.square(photo - jpeg).ravel()
     energies = []
     for group in np.array_split(np.argsort(tones, axis=None), _TONES):
         smooth = group[gradient[group] <= np.quantile(gradient[group], _SMOOTH_FRACTION)]
         energies.append(squares[smooth].mean())
     noise = float(np.mean(energies))
-    details = float(np.square(photo - _blurred(photo, _DETAIL_BLUR)).mean())
-    return noise / (noise + _LOST_DETAILS * details + _OTHER_DIFFERENCES)
-
-
-def _blurred(luma: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Blur each crop (crops, H, W) with a Gaussian."""
-    return np.asarray(gaussian_filter(luma, (0, sigma, sigma), mode="mirror"), np.float32)
+    other = _OTHER_ERROR * float(np.square(compressed - jpeg).mean())
+    return noise / (noise + other) if noise else 0.0
 
 
 def rounded(weight: float) -> float:

@@ -527,8 +527,8 @@ def compare_models(choice: Choice, load: Callable[[str], Restorer], image: NDArr
         weight = 0.0
     else:
         crops = _crops(colors)
-        weight = photo_weight(*(_gray(each.restore(crops)) for each in (photo, jpeg)))
-        weight = rounded(weight)
+        images = crops, photo.restore(crops), jpeg.restore(crops)
+        weight = rounded(photo_weight(*(_luma_planes(each) for each in images)))
     if weight < 0.5:
         second = choice.second if weight > 0 else None
         return replace(choice, second=second, share=1 - weight)
@@ -546,11 +546,11 @@ def _crops(colors: NDArray[Any]) -> Tensor:
     return torch.from_numpy(crops / np.float32(white)).permute(0, 3, 1, 2)
 
 
-def _gray(results: Tensor) -> NDArray[np.float32]:
-    """Return the luma of results (N, 1 or 3, h, w) in [0, 1], on 0..255: (N, h, w)."""
-    results = results.detach().cpu().float() * 255
-    weights = results.new_tensor(BT601_YCC[0] if results.shape[1] == 3 else [1.0])
-    luma: NDArray[np.float32] = torch.einsum("nchw,c->nhw", results, weights).numpy()
+def _luma_planes(images: Tensor) -> NDArray[np.float32]:
+    """Return Y (BT.601) of images (N, 1 or 3, h, w) in [0, 1], on 0..255: (N, h, w)."""
+    values = images.detach().cpu().float() * 255
+    weights = values.new_tensor(BT601_YCC[0] if values.shape[1] == 3 else [1.0])
+    luma: NDArray[np.float32] = torch.einsum("nchw,c->nhw", values, weights).numpy()
     return luma
 
 
