@@ -53,8 +53,8 @@ _MEMORY_SHARE = 30
 # Channels at the finest scale, for a network without ``conv_last``.
 _DEFAULT_CHANNELS = 32
 
-# Images to be compared by two models: nine crops of 96 x 96, or the whole image up to that size.
-_COMPARED_CROP = 96
+# Two models are compared on nine crops of 128 x 128, or the whole image up to that size.
+_COMPARED_CROP = 128
 _CROPS_PER_SIDE = 3
 _SMALLEST_COMPARED = 16
 
