@@ -21,9 +21,10 @@ _GRADIENT_BLUR = 2.0  # standard deviation of the blur before the gradient, in p
 # Noise depends on brightness: it is measured in shadows, mid-tones and highlights.
 _TONES = 3
 _SMOOTH_FRACTION = 0.1  # fraction of the pixels of each, those with the smallest gradient
-# The other error's part of what the JPEG model removes, by energy. Fitted to samples of
-# studies/automatic/noise_under_jpeg.py, see docs/photographs.md.
-_OTHER_ERROR = 0.8
+_DETAIL_BLUR = 1.5  # details are what this blur removes
+# Parts of the error of `photo`, by energy: of what the JPEG model removes, of the details, and of
+# every image. Fitted to samples of studies/automatic/noise_under_jpeg.py, see docs/photographs.md.
+_OF_COMPRESSION, _OF_DETAILS, _ANYWAY = 0.5, 0.01, 0.2
 #: A smaller weight is not worth the time of a second model.
 ONE_MODEL = 0.15
 
@@ -69,9 +70,10 @@ def photo_weight(
 
     The error of the JPEG model is the noise, of energy N: the mean square difference of the results
     in smooth areas of shadows, mid-tones and highlights. The error of ``photo`` is lost texture,
-    which grows with the texture, as does the error of the compression; the energy Q of what the
-    JPEG model removes measures that. If the errors of the models are independent, the best mixture
-    weights each result by the energy of the other's error.
+    and more of the compression's error. It grows with the energy Q of what the JPEG model removes,
+    and with the energy T of the details: what a blur by 1.5 pixels removes from the result of
+    ``photo``. If the errors of the models are independent, the best mixture weights each result by
+    the energy of the other's error.
 
     Args:
         compressed: luma of the compressed images on 0..255, (crops, H, W).
@@ -79,9 +81,9 @@ def photo_weight(
         jpeg: the same of the results of the JPEG model.
 
     Returns:
-        N / (N + 0.8 Q); 0 if both are 0.
+        N / (N + Q / 2 + T / 100 + 0.2).
     """
-    tones = np.stack([gaussian_filter(each, _GRADIENT_BLUR, mode="mirror") for each in photo])
+    tones = _blurred(photo, _GRADIENT_BLUR)
     gradient = np.hypot(*np.gradient(tones, axis=(1, 2))).ravel()
     squares = np.square(photo - jpeg).ravel()
     energies = []
@@ -89,8 +91,14 @@ def photo_weight(
         smooth = group[gradient[group] <= np.quantile(gradient[group], _SMOOTH_FRACTION)]
         energies.append(squares[smooth].mean())
     noise = float(np.mean(energies))
-    other = _OTHER_ERROR * float(np.square(compressed - jpeg).mean())
-    return noise / (noise + other) if noise else 0.0
+    removed = float(np.square(compressed - jpeg).mean())
+    details = float(np.square(photo - _blurred(photo, _DETAIL_BLUR)).mean())
+    return noise / (noise + _OF_COMPRESSION * removed + _OF_DETAILS * details + _ANYWAY)
+
+
+def _blurred(luma: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Blur each crop (crops, H, W) with a Gaussian."""
+    return np.stack([gaussian_filter(each, sigma, mode="mirror") for each in luma])
 
 
 def rounded(weight: float) -> float:
