@@ -4,8 +4,8 @@
 a random factor of 1 to 4.5, adds camera noise to three fifths of them, as strong as that of real
 photographs, compresses all of them, and restores each with `photo` and with the JPEG model. It
 prints the mean regret of weights of `photo` in a mixture of both results, against the better of
-both. Samples and their measurements are appended to a JSON lines file, so that a
-run can be continued; the same arguments draw the same samples.
+both. Samples and their measurements are appended to a JSON lines file, so that a run can be
+continued; the same arguments draw the same samples.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from rich.progress import track
 
 from benchmarks import report
 from vheatir.cli import run_entry_point
-from vheatir.colors import BT601_YCC
 from vheatir.data.sources import BUNDLED, ImageSource
 from vheatir.degradations import CameraNoise, add_camera_noise, jpeg_compress
 from vheatir.degradations._filters import log_uniform
@@ -145,7 +144,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 source, arguments.side, np.random.default_rng([7, index])
             )
             results = [model.restore(degraded) for model in (photo, jpeg)]
-            sample["weight"] = photo_weight(*(_luma(each)[None] for each in (degraded, *results)))
+            sample["weight"] = photo_weight(
+                *(np.atleast_3d(each)[None] for each in (degraded, *results))
+            )
             sample |= {
                 name: min(psnr(result, clean), 99.0)
                 for name, result in zip(("photo", "jpeg"), results, strict=True)
@@ -160,11 +161,6 @@ def _run(arguments: argparse.Namespace) -> int:
     text = report.markdown(HEADER, table)
     report.write(arguments.out, "noise_under_jpeg", samples, {".md": text})
     return 0
-
-
-def _luma(image: Pixels) -> NDArray[np.float32]:
-    gray = image if image.ndim == 2 else image @ BT601_YCC[0]
-    return gray.astype(np.float32)
 
 
 def _mix(photo: Pixels, jpeg: Pixels, weight: float) -> Pixels:

@@ -63,6 +63,10 @@ def test_tiles_are_those_of_the_network_with_the_larger_feature_maps() -> None:
         assert _feature_channels(MixedNetwork(first, second, 0.5)) == channels[1]
 
 
+def weight_of(*luma: np.ndarray) -> float:
+    return photo_weight(*(each[..., None] for each in luma))
+
+
 def results(
     noise: float, removed: float, details: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,12 +80,12 @@ def results(
 
 
 def test_the_weight_is_that_of_the_noise_beside_the_other_errors() -> None:
-    assert photo_weight(*results(0, 0)) == photo_weight(*results(0, 9, 20)) == 0
-    assert photo_weight(*results(3, 0)) == pytest.approx(9 / (9 + 0.2), rel=0.01)
-    assert photo_weight(*results(3, 4)) == pytest.approx(9 / (9 + 8 + 0.2), rel=0.05)
+    assert weight_of(*results(0, 0)) == weight_of(*results(0, 9, 20)) == 0
+    assert weight_of(*results(3, 0)) == pytest.approx(9 / (9 + 0.2), rel=0.01)
+    assert weight_of(*results(3, 4)) == pytest.approx(9 / (9 + 8 + 0.2), rel=0.05)
     # The blur removes the checkerboard, here from half of the pixels.
     expected = 9 / (9 + 8 + 0.5 * 30**2 / 100 + 0.2)
-    assert photo_weight(*results(3, 4, 30)) == pytest.approx(expected, rel=0.05)
+    assert weight_of(*results(3, 4, 30)) == pytest.approx(expected, rel=0.05)
 
 
 def test_differences_at_edges_are_no_noise() -> None:
@@ -89,7 +93,7 @@ def test_differences_at_edges_are_no_noise() -> None:
     photo = ramp + 40 * (np.arange(96) % 32 < 16)
     edges = np.abs(np.gradient(photo, axis=2)) > 5
     jpeg = photo + 20 * edges
-    assert photo_weight(jpeg, photo, jpeg) < 0.01
+    assert weight_of(jpeg, photo, jpeg) < 0.01
 
 
 def test_noise_of_shadows_counts_in_a_bright_image() -> None:
@@ -99,7 +103,7 @@ def test_noise_of_shadows_counts_in_a_bright_image() -> None:
     noise[:, :, 30:] = 0
     jpeg = photo + noise
     # A third of the tones has noise of energy 36.
-    assert photo_weight(jpeg + 2, photo, jpeg) == pytest.approx(12 / (12 + 2 + 0.2), rel=0.1)
+    assert weight_of(jpeg + 2, photo, jpeg) == pytest.approx(12 / (12 + 2 + 0.2), rel=0.1)
 
 
 def test_small_weights_are_rounded() -> None:

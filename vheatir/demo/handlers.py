@@ -177,9 +177,12 @@ class Handlers(Tab):
         strength = parse_strength((luma, chroma))
         progress(0, desc="Reading the image")
         photo = read_upload(image, self.max_pixels)
-        pixels, icc, choice = photo.pixels, photo.metadata.icc, None
+        pixels, icc = photo.pixels, photo.metadata.icc
+        choice, chosen = None, None
         if model == AUTOMATIC:
-            choice = self.choices.choose(image, pixels, photo.quality)
+            candidates = self.choices.choose(image, pixels, photo.quality)
+            progress(0, desc="Choosing the model")
+            choice, chosen = self.catalogue.for_choice(candidates, pixels)
         labels = self._resolve(model, choice)
         stem = Path(image).stem
         if not labels:
@@ -188,11 +191,6 @@ class Handlers(Tab):
             return (before, after), about, after
         entry = self.catalogue.entry(labels[0])
         progress(0, desc="Loading the model")
-        chosen = None
-        if choice is not None:
-            choice, chosen = self.catalogue.for_choice(choice, pixels)
-            labels = self._resolve(model, choice)
-            entry = self.catalogue.entry(labels[0])
         restorer = chosen or self.catalogue.restorer(labels[0])
         progress(0, desc="Restoring")
         chosen_level = float(level) if entry.takes_level and not automatic else None

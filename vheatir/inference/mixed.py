@@ -8,6 +8,7 @@ image is smooth, the results differ by the noise.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from vheatir.archs import window_of
+from vheatir.colors import BT601_YCC
 
 _GRADIENT_BLUR = 2.0  # standard deviation of the blur before the gradient, in pixels
 # Noise depends on brightness: it is measured in shadows, mid-tones and highlights.
@@ -63,9 +65,7 @@ def _restored(network: nn.Module, x: Tensor) -> Tensor:
     return equal.mean(1, keepdim=True)  # type: ignore[no-any-return]
 
 
-def photo_weight(
-    compressed: NDArray[np.float32], photo: NDArray[np.float32], jpeg: NDArray[np.float32]
-) -> float:
+def photo_weight(compressed: NDArray[Any], photo: NDArray[Any], jpeg: NDArray[Any]) -> float:
     """Return the weight of ``photo`` in the mixture of two results; the rest is the JPEG model's.
 
     The error of the JPEG model is the noise, of energy N: the mean square difference of the results
@@ -76,13 +76,14 @@ def photo_weight(
     the energy of the other's error.
 
     Args:
-        compressed: luma of the compressed images on 0..255, (crops, H, W).
-        photo: the same of the results of ``photo``.
-        jpeg: the same of the results of the JPEG model.
+        compressed: the compressed images, (crops, H, W, 1 or 3) on 0..255; their luma is compared.
+        photo: the results of ``photo``, likewise.
+        jpeg: the results of the JPEG model, likewise.
 
     Returns:
         N / (N + Q / 2 + T / 100 + 0.2).
     """
+    compressed, photo, jpeg = (_luma(each) for each in (compressed, photo, jpeg))
     tones = _blurred(photo, _GRADIENT_BLUR)
     gradient = np.hypot(*np.gradient(tones, axis=(1, 2))).ravel()
     squares = np.square(photo - jpeg).ravel()
@@ -94,6 +95,12 @@ def photo_weight(
     removed = float(np.square(compressed - jpeg).mean())
     details = float(np.square(photo - _blurred(photo, _DETAIL_BLUR)).mean())
     return noise / (noise + _OF_COMPRESSION * removed + _OF_DETAILS * details + _ANYWAY)
+
+
+def _luma(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Return Y (BT.601) of images (crops, H, W, 1 or 3): (crops, H, W)."""
+    values = images.astype(np.float32)
+    return values @ BT601_YCC[0] if images.shape[-1] == 3 else values[..., 0]
 
 
 def _blurred(luma: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vheatir.colors import BT601_YCC, MATLAB_LUMA, RGB_PER_MATLAB_LUMA
+from vheatir.colors import MATLAB_LUMA, RGB_PER_MATLAB_LUMA
 from vheatir.errors import VHeatIRError, unknown_name
 from vheatir.hardware import (
     available_memory,
@@ -528,7 +528,8 @@ def compare_models(choice: Choice, load: Callable[[str], Restorer], image: NDArr
     else:
         crops = _crops(colors)
         images = crops, photo.restore(crops), jpeg.restore(crops)
-        weight = rounded(photo_weight(*(_luma_planes(each) for each in images)))
+        pixels = (255 * each.permute(0, 2, 3, 1).numpy(force=True) for each in images)
+        weight = rounded(photo_weight(*pixels))
     if weight < 0.5:
         second = choice.second if weight > 0 else None
         return replace(choice, second=second, share=1 - weight)
@@ -539,19 +540,9 @@ def compare_models(choice: Choice, load: Callable[[str], Restorer], image: NDArr
 
 def _crops(colors: NDArray[Any]) -> Tensor:
     """Return evenly spaced crops of an image, (N, 1 or 3, h, w) in [0, 1]; a small one as one."""
-    white = np.iinfo(colors.dtype).max if colors.dtype.kind == "u" else 1
     most = (_COMPARED_CROP * _CROPS_PER_SIDE) ** 2
     areas = sample_areas(colors.shape, most, _COMPARED_CROP, _CROPS_PER_SIDE)
-    crops = np.stack([np.atleast_3d(colors[area]) for area in areas]).astype(np.float32)
-    return torch.from_numpy(crops / np.float32(white)).permute(0, 3, 1, 2)
-
-
-def _luma_planes(images: Tensor) -> NDArray[np.float32]:
-    """Return Y (BT.601) of images (N, 1 or 3, h, w) in [0, 1], on 0..255: (N, h, w)."""
-    values = images.detach().cpu().float() * 255
-    weights = values.new_tensor(BT601_YCC[0] if values.shape[1] == 3 else [1.0])
-    luma: NDArray[np.float32] = torch.einsum("nchw,c->nhw", values, weights).numpy()
-    return luma
+    return torch.cat([unpack(colors[area]).colors for area in areas])
 
 
 def load_choice(choice: Choice, load: Callable[[str], Restorer]) -> Restorer | None:
