@@ -79,13 +79,35 @@ def results(
     return jpeg + np.float32(removed) * checkerboard, photo, jpeg
 
 
+def response(sigma: float) -> float:
+    """Fraction of a checkerboard that a Gaussian blur leaves."""
+    kernel = np.exp(-np.square(np.arange(-8, 9) / sigma) / 2)
+    alternating = (-1.0) ** np.arange(-8, 9)
+    return float((kernel @ alternating / kernel.sum()) ** 2)
+
+
 def test_the_weight_is_that_of_the_noise_beside_the_other_errors() -> None:
     assert weight_of(*results(0, 0)) == weight_of(*results(0, 9, 20)) == 0
-    assert weight_of(*results(3, 0)) == pytest.approx(9 / (9 + 0.2), rel=0.01)
-    assert weight_of(*results(3, 4)) == pytest.approx(9 / (9 + 8 + 0.2), rel=0.05)
-    # The blur removes the checkerboard, here from half of the pixels.
-    expected = 9 / (9 + 8 + 0.5 * 30**2 / 100 + 0.2)
-    assert weight_of(*results(3, 4, 30)) == pytest.approx(expected, rel=0.05)
+    # `photo` loses nothing of a flat image, whatever the JPEG model removes.
+    for removed in (0, 4):
+        assert weight_of(*results(3, removed)) == pytest.approx(9 / (9 + 0.4), rel=0.01)
+    # Half of the pixels are a checkerboard.
+    details = 0.5 * (30 * (1 - response(1.5))) ** 2
+    sharpness = ((1 - response(0.5)) / (1 - response(1.5))) ** 2
+    for removed in (0, 4):
+        lost = sharpness * (8 * removed**2 + 0.1 * details) + 0.4
+        expected = 9 / (9 + lost)
+        assert weight_of(*results(3, removed, 30)) == pytest.approx(expected, rel=0.05)
+
+
+def test_soft_details_lose_less_than_sharp_ones() -> None:
+    waves = 20 * np.sin(2 * np.pi * np.arange(96) / np.array([[[3]], [[8]]]))
+    weights = []
+    for wave in waves:
+        photo = np.broadcast_to(120 + wave, (1, 64, 96)).astype(np.float32)
+        jpeg = photo + 2 * np.random.default_rng(0).standard_normal(photo.shape, dtype=np.float32)
+        weights.append(weight_of(jpeg + 3, photo, jpeg))
+    assert weights[0] < weights[1] - 0.2
 
 
 def test_differences_at_edges_are_no_noise() -> None:
@@ -99,11 +121,14 @@ def test_differences_at_edges_are_no_noise() -> None:
 def test_noise_of_shadows_counts_in_a_bright_image() -> None:
     photo = np.full((1, 64, 90), 200.0, np.float32)
     photo[:, :, :30], photo[:, :, 30:60] = 40, 120
-    noise = 6 * np.random.default_rng(0).standard_normal(photo.shape, dtype=np.float32)
+    noise = 1.2 * np.random.default_rng(0).standard_normal(photo.shape, dtype=np.float32)
     noise[:, :, 30:] = 0
     jpeg = photo + noise
-    # A third of the tones has noise of energy 36.
-    assert weight_of(jpeg + 2, photo, jpeg) == pytest.approx(12 / (12 + 2 + 0.2), rel=0.1)
+    # A third of the tones has noise of energy 1.44. Of either step, the smaller blur removes
+    # a fraction on both sides.
+    fraction = np.exp(-2) / (1 + 2 * np.exp(-2) + 2 * np.exp(-8))
+    lost = 0.4 + 0.1 * 4 * (80 * fraction) ** 2 / 90
+    assert weight_of(jpeg, photo, jpeg) == pytest.approx(0.48 / (0.48 + lost), rel=0.05)
 
 
 def test_small_weights_are_rounded() -> None:

@@ -23,10 +23,13 @@ _GRADIENT_BLUR = 2.0  # standard deviation of the blur before the gradient, in p
 # Noise depends on brightness: it is measured in shadows, mid-tones and highlights.
 _TONES = 3
 _SMOOTH_FRACTION = 0.1  # fraction of the pixels of each, those with the smallest gradient
-_DETAIL_BLUR = 1.5  # details are what this blur removes
-# Parts of the error of `photo`, by energy: of what the JPEG model removes, of the details, and of
-# every image. Fitted to samples of studies/automatic/noise_under_jpeg.py, see docs/photographs.md.
-_OF_COMPRESSION, _OF_DETAILS, _ANYWAY = 0.5, 0.01, 0.2
+# Details are what these blurs remove, of which the finest are the smaller one's.
+_DETAIL_BLUR, _FINEST_BLUR = 1.5, 0.5
+# Parts of the error of `photo`, by energy: of what the JPEG model removes and of the details, both
+# times the sharpness, and of every image. Fitted to samples of
+# studies/automatic/noise_under_jpeg.py and rows of studies/automatic/table.py, see
+# docs/photographs.md.
+_OF_COMPRESSION, _OF_DETAILS, _ANYWAY = 8, 0.1, 0.4
 #: A smaller weight is not worth the time of a second model.
 ONE_MODEL = 0.15
 
@@ -71,9 +74,10 @@ def photo_weight(compressed: NDArray[Any], photo: NDArray[Any], jpeg: NDArray[An
     The error of the JPEG model is the noise, of energy N: the mean square difference of the results
     in smooth areas of shadows, mid-tones and highlights. The error of ``photo`` is lost texture,
     and more of the compression's error. It grows with the energy Q of what the JPEG model removes,
-    and with the energy T of the details: what a blur by 1.5 pixels removes from the result of
-    ``photo``. If the errors of the models are independent, the best mixture weights each result by
-    the energy of the other's error.
+    with the energy T of the details, what a blur by 1.5 pixels removes from the result of
+    ``photo``, and with the sharpness S, the fraction of T that a blur by 0.5 pixels removes: an
+    enlarged photograph has no texture as fine as noise. If the errors of the models are
+    independent, the best mixture weights each result by the energy of the other's error.
 
     Args:
         compressed: the compressed images, (crops, H, W, 1 or 3) on 0..255; their luma is compared.
@@ -81,7 +85,7 @@ def photo_weight(compressed: NDArray[Any], photo: NDArray[Any], jpeg: NDArray[An
         jpeg: the results of the JPEG model, likewise.
 
     Returns:
-        N / (N + Q / 2 + T / 100 + 0.2).
+        N / (N + S (8 Q + 0.1 T) + 0.4).
     """
     compressed, photo, jpeg = (_luma(each) for each in (compressed, photo, jpeg))
     tones = _blurred(photo, _GRADIENT_BLUR)
@@ -93,8 +97,10 @@ def photo_weight(compressed: NDArray[Any], photo: NDArray[Any], jpeg: NDArray[An
         energies.append(squares[smooth].mean())
     noise = float(np.mean(energies))
     removed = float(np.square(compressed - jpeg).mean())
-    details = float(np.square(photo - _blurred(photo, _DETAIL_BLUR)).mean())
-    return noise / (noise + _OF_COMPRESSION * removed + _OF_DETAILS * details + _ANYWAY)
+    details = _energy_of_details(photo, _DETAIL_BLUR)
+    sharpness = _energy_of_details(photo, _FINEST_BLUR) / details if details else 0.0
+    lost = sharpness * (_OF_COMPRESSION * removed + _OF_DETAILS * details) + _ANYWAY
+    return noise / (noise + lost)
 
 
 def _luma(images: NDArray[Any]) -> NDArray[np.float32]:
@@ -106,6 +112,11 @@ def _luma(images: NDArray[Any]) -> NDArray[np.float32]:
 def _blurred(luma: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Blur each crop (crops, H, W) with a Gaussian."""
     return np.stack([gaussian_filter(each, sigma, mode="mirror") for each in luma])
+
+
+def _energy_of_details(luma: NDArray[np.float32], sigma: float) -> float:
+    """Return the mean square of what a Gaussian blur removes from crops (crops, H, W)."""
+    return float(np.square(luma - _blurred(luma, sigma)).mean())
 
 
 def rounded(weight: float) -> float:
