@@ -86,18 +86,29 @@ def response(sigma: float) -> float:
     return float((kernel @ alternating / kernel.sum()) ** 2)
 
 
-def test_the_weight_is_that_of_the_noise_beside_the_other_errors() -> None:
+def share_of_noise(noise: float, lost: float) -> float:
+    return 1 / (1 + (lost / noise) ** 1.5)
+
+
+def test_the_weight_is_that_of_the_noise_beside_what_the_photo_model_loses() -> None:
     assert weight_of(*results(0, 0)) == weight_of(*results(0, 9, 20)) == 0
     # `photo` loses nothing of a flat image, whatever the JPEG model removes.
     for removed in (0, 4):
-        assert weight_of(*results(3, removed)) == pytest.approx(9 / (9 + 0.4), rel=0.01)
-    # Half of the pixels are a checkerboard.
-    details = 0.5 * (30 * (1 - response(1.5))) ** 2
+        assert weight_of(*results(1, removed)) == pytest.approx(share_of_noise(1, 0.45), rel=0.02)
+    # Where there are details, they are a checkerboard.
     sharpness = ((1 - response(0.5)) / (1 - response(1.5))) ** 2
-    for removed in (0, 4):
-        lost = sharpness * (8 * removed**2 + 0.1 * details) + 0.4
-        expected = 9 / (9 + lost)
+    for removed in (0, 1):
+        expected = share_of_noise(9, 12 * sharpness * removed**2 + 0.45)
         assert weight_of(*results(3, removed, 30)) == pytest.approx(expected, rel=0.05)
+
+
+def test_noise_in_color_counts() -> None:
+    images = [np.stack([each] * 3, -1) for each in results(1, 0)]
+    gray = weight_of(*results(1, 0))
+    assert photo_weight(*images) == pytest.approx(gray, abs=1e-5)
+    images[2][..., 2] = images[1][..., 2]  # of three channels, two have noise
+    expected = share_of_noise(2 / 3, 0.45)
+    assert photo_weight(*images) == pytest.approx(expected, rel=0.02)
 
 
 def test_soft_details_lose_less_than_sharp_ones() -> None:
@@ -124,11 +135,8 @@ def test_noise_of_shadows_counts_in_a_bright_image() -> None:
     noise = 1.2 * np.random.default_rng(0).standard_normal(photo.shape, dtype=np.float32)
     noise[:, :, 30:] = 0
     jpeg = photo + noise
-    # A third of the tones has noise of energy 1.44. Of either step, the smaller blur removes
-    # a fraction on both sides.
-    fraction = np.exp(-2) / (1 + 2 * np.exp(-2) + 2 * np.exp(-8))
-    lost = 0.4 + 0.1 * 4 * (80 * fraction) ** 2 / 90
-    assert weight_of(jpeg, photo, jpeg) == pytest.approx(0.48 / (0.48 + lost), rel=0.05)
+    # A third of the tones has noise of energy 1.44.
+    assert weight_of(jpeg, photo, jpeg) == pytest.approx(share_of_noise(0.48, 0.45), rel=0.05)
 
 
 def test_small_weights_are_rounded() -> None:

@@ -25,11 +25,9 @@ _TONES = 3
 _SMOOTH_FRACTION = 0.1  # fraction of the pixels of each, those with the smallest gradient
 # Details are what these blurs remove, of which the finest are the smaller one's.
 _DETAIL_BLUR, _FINEST_BLUR = 1.5, 0.5
-# Parts of the error of `photo`, by energy: of what the JPEG model removes and of the details, both
-# times the sharpness, and of every image. Fitted to samples of
-# studies/automatic/noise_under_jpeg.py and rows of studies/automatic/table.py, see
-# docs/photographs.md.
-_OF_COMPRESSION, _OF_DETAILS, _ANYWAY = 8, 0.1, 0.4
+# Fitted to samples of studies/automatic/noise_under_jpeg.py and rows of studies/automatic/table.py,
+# see docs/photographs.md.
+_OF_COMPRESSION, _ANYWAY, _EXPONENT = 12, 0.45, 1.5
 #: A smaller weight is not worth the time of a second model.
 ONE_MODEL = 0.15
 
@@ -73,50 +71,47 @@ def photo_weight(compressed: NDArray[Any], photo: NDArray[Any], jpeg: NDArray[An
 
     The error of the JPEG model is the noise, of energy N: the mean square difference of the results
     in smooth areas of shadows, mid-tones and highlights. The error of ``photo`` is lost texture,
-    and more of the compression's error. It grows with the energy Q of what the JPEG model removes,
-    with the energy T of the details, what a blur by 1.5 pixels removes from the result of
-    ``photo``, and with the sharpness S, the fraction of T that a blur by 0.5 pixels removes: an
-    enlarged photograph has no texture as fine as noise. If the errors of the models are
-    independent, the best mixture weights each result by the energy of the other's error.
+    and more of the compression's error, of an energy E = 12 S Q + 0.45. Q is the energy of what the
+    JPEG model removes. S is the sharpness: the fraction of the details' energy (of what a blur by
+    1.5 pixels removes) that a blur by 0.5 pixels removes. An enlarged photograph has no texture as
+    fine as noise, so that ``photo`` loses little of it.
 
     Args:
-        compressed: the compressed images, (crops, H, W, 1 or 3) on 0..255; their luma is compared.
+        compressed: the compressed images, (crops, H, W, 1 or 3) on 0..255.
         photo: the results of ``photo``, likewise.
         jpeg: the results of the JPEG model, likewise.
 
     Returns:
-        N / (N + S (8 Q + 0.1 T) + 0.4).
+        The weight, 0 to 1: N^1.5 / (N^1.5 + E^1.5).
     """
-    compressed, photo, jpeg = (_luma(each) for each in (compressed, photo, jpeg))
-    tones = _blurred(photo, _GRADIENT_BLUR)
+    compressed, photo, jpeg = (each.astype(np.float32) for each in (compressed, photo, jpeg))
+    tones = _blurred(_luma(photo), _GRADIENT_BLUR)
     gradient = np.hypot(*np.gradient(tones, axis=(1, 2))).ravel()
-    squares = np.square(photo - jpeg).ravel()
+    squares = np.square(photo - jpeg).mean(-1).ravel()
     energies = []
     for group in np.array_split(np.argsort(tones, axis=None), _TONES):
         smooth = group[gradient[group] <= np.quantile(gradient[group], _SMOOTH_FRACTION)]
         energies.append(squares[smooth].mean())
     noise = float(np.mean(energies))
     removed = float(np.square(compressed - jpeg).mean())
-    details = _energy_of_details(photo, _DETAIL_BLUR)
-    sharpness = _energy_of_details(photo, _FINEST_BLUR) / details if details else 0.0
-    lost = sharpness * (_OF_COMPRESSION * removed + _OF_DETAILS * details) + _ANYWAY
-    return noise / (noise + lost)
+    details, finest = (
+        float(np.square(photo - _blurred(photo, sigma)).mean())
+        for sigma in (_DETAIL_BLUR, _FINEST_BLUR)
+    )
+    sharpness = finest / details if details else 0.0
+    lost = _OF_COMPRESSION * sharpness * removed + _ANYWAY
+    return noise**_EXPONENT / (noise**_EXPONENT + lost**_EXPONENT)
 
 
-def _luma(images: NDArray[Any]) -> NDArray[np.float32]:
+def _luma(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return Y (BT.601) of images (crops, H, W, 1 or 3): (crops, H, W)."""
-    values = images.astype(np.float32)
-    return values @ BT601_YCC[0] if images.shape[-1] == 3 else values[..., 0]
+    return images @ BT601_YCC[0] if images.shape[-1] == 3 else images[..., 0]
 
 
-def _blurred(luma: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Blur each crop (crops, H, W) with a Gaussian."""
-    return np.stack([gaussian_filter(each, sigma, mode="mirror") for each in luma])
-
-
-def _energy_of_details(luma: NDArray[np.float32], sigma: float) -> float:
-    """Return the mean square of what a Gaussian blur removes from crops (crops, H, W)."""
-    return float(np.square(luma - _blurred(luma, sigma)).mean())
+def _blurred(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Blur crops (crops, H, W) or (crops, H, W, C) with a Gaussian."""
+    blurred: NDArray[np.float32] = gaussian_filter(images, sigma, mode="mirror", axes=(1, 2))
+    return blurred
 
 
 def rounded(weight: float) -> float:
