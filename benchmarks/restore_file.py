@@ -1,9 +1,10 @@
 """Profile ``vheatir restore IMG.jpg -o out.jpg`` on one large photograph.
 
 ``python benchmarks/restore_file.py`` makes a JPEG of twelve megapixels from bundled photographs
-with camera noise, times each step of its restoration (reading, choosing, network, strength,
-encoding), and runs the whole command in a subprocess to measure its peak memory. Shares are of the
-sum with JPEG output and a changed strength.
+with camera noise, times each step of its restoration (reading, choosing, comparing the results of
+two models, network, strength, encoding), and runs the whole command, by Automatic, in a subprocess
+to measure its peak memory. Shares are of the sum with JPEG output and a changed strength. The
+network is that of one model; Automatic may run two.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from vheatir.degradations import CameraNoise, add_camera_noise, jpeg_bytes
 from vheatir.image_io import write_bytes_atomically
 from vheatir.inference.choose import choose_model
 from vheatir.inference.files import encode_photograph, read_photograph_file
+from vheatir.inference.restorer import compare_models
 from vheatir.inference.strength import apply_strength
 from vheatir.metrics import to_uint8
 
@@ -76,14 +78,18 @@ def _run(arguments: argparse.Namespace) -> int:
         source = Path(folder) / "photo.jpg"
         make_photograph(source)
         restorer = timed("load model (apart)", lambda: Restorer(arguments.model, "cpu"))
+        compared = {"photo": restorer, "jpeg_color": Restorer("jpeg_color", "cpu")}
         photo = timed("read JPEG", lambda: read_photograph_file(source))
         choice = timed("choose", lambda: choose_model(photo.pixels, photo.quality))
+        choice = timed(
+            "compare", lambda: compare_models(choice, compared.__getitem__, photo.pixels)
+        )
         result = timed("network", lambda: restorer.restore_detailed(photo.pixels))
         changed = timed("strength 80", lambda: apply_strength(photo.pixels, result.image, 80, 80))
         timed("write JPEG", lambda: encode_photograph(changed, "jpg", photo.metadata))
         timed("write PNG (apart)", lambda: encode_photograph(changed, "png", photo.metadata))
         command = [sys.executable, "-m", "vheatir.cli", "restore", str(source), "-o"]
-        command += [str(Path(folder) / "out.jpg"), "--model", arguments.model, "--device", "cpu"]
+        command += [str(Path(folder) / "out.jpg"), "--device", "cpu"]
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths})
