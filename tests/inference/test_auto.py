@@ -222,7 +222,7 @@ def test_the_more_noise_under_jpeg_the_larger_the_share_of_the_photo_model(
         choices.append(auto.choose(jpeg_compress(damaged, 85), 85)[0])
     shares = [share_of_photo(choice) for choice in choices]
     assert shares == sorted(shares)
-    assert shares[0] < 0.3 and shares[-1] > 0.7
+    assert shares[0] < 0.3 and shares[-1] > 0.75
     mixed = [choice for choice in choices if choice.second is not None]
     assert mixed
     assert all(choice.share == 1 for choice in choices if choice.second is None)
@@ -233,7 +233,7 @@ def test_the_more_noise_under_jpeg_the_larger_the_share_of_the_photo_model(
         assert choice.message == f"JPEG of quality 85{noise}"
 
 
-def test_weak_noise_under_jpeg_is_removed_as_by_the_better_model(auto: AutoRestorer) -> None:
+def test_weak_noise_under_jpeg_is_removed_better_than_by_either_model(auto: AutoRestorer) -> None:
     for scale in (1, 3):  # sharp, and as soft as a camera's file at 100 %
         clean = np.asarray(cv2.resize(PHOTOGRAPHS["chelsea"], None, fx=scale, fy=scale))
         middle = [slice(n // 2 - 128, n // 2 + 128) for n in clean.shape[:2]]
@@ -242,13 +242,12 @@ def test_weak_noise_under_jpeg_is_removed_as_by_the_better_model(auto: AutoResto
         both = [auto.restorer(task).restore(compressed) for task in ("photo", "jpeg_color")]
         _, chosen, _ = auto.choose(compressed, 85)
         assert chosen is not None
-        best = max(psnr(each, clean) for each in both)
-        assert psnr(chosen.restore(compressed), clean) > best - 0.2
+        assert psnr(chosen.restore(compressed), clean) > max(psnr(each, clean) for each in both)
 
 
 def test_gray_images_are_mixed_too(auto: AutoRestorer) -> None:
     image = to_color_mode(PHOTOGRAPHS["coffee"], "gray")
-    damaged = [photographed(image, strength) for strength in (3.0, 6.0)]
+    damaged = [photographed(image, strength) for strength in (1.5, 6.0)]
     compressed = [jpeg_compress(each, 85) for each in (image, *damaged)]
     choices = [auto.choose(each, 85)[0] for each in compressed]
     shares = [share_of_photo(choice) for choice in choices]

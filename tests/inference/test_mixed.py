@@ -100,6 +100,9 @@ def test_the_weight_is_that_of_the_noise_beside_what_the_photo_model_loses() -> 
     for removed in (0, 1):
         expected = share_of_noise(9, 12 * sharpness * removed**2 + 0.45)
         assert weight_of(*results(3, removed, 30)) == pytest.approx(expected, rel=0.05)
+    weights = [weight_of(*results(*case)) for case in ((1, 1, 30), (3, 1, 30), (3, 0), (9, 0))]
+    assert weights == sorted(weights)
+    assert weights[-1] > 0.99
 
 
 def test_noise_in_color_counts() -> None:
