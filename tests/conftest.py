@@ -29,7 +29,9 @@ gc.set_threshold(10_000, 20, 20)
 # Files that take long, begun first so that no process is left with one at the end. Neighbours share
 # a demo server or a process that forks trainings, if they are run by the same process.
 LONGEST = (
+    "inference/test_auto.py",
     "training/test_every_option_file_trains.py",
+    "training/test_reproduces_curves.py",
     "demo/test_page.py",
     "demo/test_tabs.py",
     "reliability/test_processes.py",

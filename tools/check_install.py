@@ -42,8 +42,9 @@ assert main(["train", "-opt", options, "--force_yml", *force]) == 0
 (weights,) = Path("runs").glob("*/models/quickstart.safetensors")
 vheatir.load_weights(weights)
 from vheatir.demo import Settings
+from vheatir.demo.models import Catalogue
 from vheatir.demo.page import build_page
-build_page(Settings(weights=(weights,), device="cpu"))
+build_page(Settings(), Catalogue([weights], "cpu"))
 from vheatir.demo.benchmarks import load
 text, curves = load()
 assert "McMaster" in text and curves, text[:80]

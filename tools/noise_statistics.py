@@ -19,7 +19,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -34,6 +34,9 @@ from vheatir.degradations import CameraNoise, add_camera_noise
 from vheatir.degradations._filters import blur, gradient_magnitude
 from vheatir.image_io import list_images, read_image, write_bytes_atomically
 from vheatir.metrics import to_uint8
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MIN_PIXELS = 300  # of a range of gray levels or slopes
 #: Share of pixels that count as smooth: those with the smallest gradients.
@@ -171,10 +174,12 @@ def main() -> int:
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=Path("results/noise_statistics"), help="output folder")
     arguments = parser.parse_args()
-    return run_entry_point(lambda: _run(arguments), "nothing was written")
+    return run_entry_point(lambda: _run(arguments), "nothing was written", extra="train")
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from matplotlib.figure import Figure  # if it is missing, say so before the measurements
+
     source = ImageSource(arguments.photos, "rgb", cache=True)
     made = []
     levels: dict[str, list[NDArray[np.float64]]] = {"made": [], "real": []}
@@ -196,7 +201,13 @@ def _run(arguments: argparse.Namespace) -> int:
               "by_gray_level": _medians(levels), "slopes": [list(slope) for slope in SLOPES],
               "by_slope": _medians(slopes)}  # fmt: skip
     _print(report)
-    _save(report, arguments.out)
+    figure = Figure(figsize=(16, 3.6), layout="constrained")
+    _plot(figure, report)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=1) + "\n"
+    write_bytes_atomically(arguments.out / "noise_statistics.json", text.encode())
+    figure.savefig(arguments.out / "noise_statistics.png", dpi=110)
+    sys.stdout.write(f"wrote {arguments.out / 'noise_statistics.json'} and .png\n")
     return 0
 
 
@@ -250,16 +261,8 @@ def _print(report: dict[str, Any]) -> None:
         console.print(relative)
 
 
-def _save(report: dict[str, Any], folder: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report, indent=1) + "\n"
-    write_bytes_atomically(folder / "noise_statistics.json", text.encode())
-    figure, axes = plt.subplots(1, 4, figsize=(16, 3.6), layout="constrained")
+def _plot(figure: Figure, report: dict[str, Any]) -> None:
+    axes = figure.subplots(1, 4)
     columns = report["columns"]
     names = [[n for n in columns if "std" in n], [n for n in columns if "std" not in n]]
     for axis, group in zip(axes, names, strict=False):
@@ -285,9 +288,6 @@ def _save(report: dict[str, Any], folder: Path) -> None:
         axes[3].semilogx(centres, values, label=name)
     axes[3].set_title("luma noise over slope, relative")
     axes[3].legend()
-    figure.savefig(folder / "noise_statistics.png", dpi=110)
-    plt.close(figure)
-    sys.stdout.write(f"wrote {folder / 'noise_statistics.json'} and .png\n")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from vheatir.image_io import read_image  # noqa: E402
 @pytest.fixture(scope="module")
 def page(weights: dict[str, Path]) -> Any:
     async def build() -> Any:  # without a running loop, gradio would open some and close none
-        return build_page(Settings(weights=[str(weights["all_levels"])], device="cpu"))
+        return build_page(Settings(), Catalogue([weights["all_levels"]], "cpu"))
 
     return run_apart(build())
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vheatir import _paths
 from vheatir.cli import positive_number, run_entry_point
+from vheatir.errors import VHeatIRError
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,26 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     return Settings(**{**given, "weights": tuple(given["weights"])})
 
 
+def check_port(host: str, port: int | None) -> None:
+    """Raise VHeatIRError if a port was given and cannot be listened on."""
+    if port is None:
+        return
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host.strip("[]"), port), family=family):
+            pass
+    except (OSError, OverflowError):  # OverflowError: not a port number
+        raise cannot_listen(host, port) from None
+
+
+def cannot_listen(host: str, port: int | None) -> VHeatIRError:
+    """Return the error for an address that the demo cannot listen on."""
+    return VHeatIRError(
+        f"cannot listen on {host}, port {port or '7860 to 7959'}: "
+        "it is in use or not an address of this machine; give another --port or --host"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the demo until interrupted.
 
@@ -91,8 +113,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["GRADIO_RUN_HISTORY"] = "False"
 
     def command() -> None:
+        # Before gradio is imported, which takes seconds.
+        check_port(settings.host, settings.port)
+        from vheatir.demo.models import Catalogue
+
+        catalogue = Catalogue(settings.weights, settings.device)
         from vheatir.demo.page import serve
 
-        serve(settings)
+        serve(settings, catalogue)
 
     return run_entry_point(command, "the demo was not running yet", extra="app")

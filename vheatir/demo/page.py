@@ -16,7 +16,7 @@ from gradio import processing_utils
 from PIL import Image
 from starlette.middleware import Middleware
 
-from vheatir.demo import Settings, benchmarks
+from vheatir.demo import Settings, benchmarks, cannot_listen
 from vheatir.demo.batch import BatchTab
 from vheatir.demo.folders import HideFolder
 from vheatir.demo.handlers import Handlers
@@ -27,7 +27,6 @@ from vheatir.demo.results import ResultStore
 from vheatir.demo.shared import WRITTEN
 from vheatir.demo.trial import TrialTab
 from vheatir.demo.uploads import delete_old
-from vheatir.errors import VHeatIRError
 
 # System fonts: the page loads nothing from other servers.
 _SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -40,17 +39,17 @@ _SESSIONS = 200
 _SWEEP_SECONDS = 300
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, catalogue: Catalogue) -> None:
     """Build the page and serve it until interrupted.
 
     Raises:
-        VHeatIRError: bad or no weight files, or an address that cannot be bound.
+        VHeatIRError: an address that cannot be listened on.
     """
     folder = _upload_folder()
     # max_pixels may be larger than Pillow's own limit.
     Image.MAX_IMAGE_PIXELS = max(settings.max_pixels, Image.MAX_IMAGE_PIXELS or 0)
     panel = ResultPanel(settings)
-    page = build_page(settings, panel)
+    page = build_page(settings, catalogue, panel)
     page.queue(max_size=settings.queue)
     try:
         _, url, public_url = page.launch(
@@ -68,11 +67,8 @@ def serve(settings: Settings) -> None:
             state_session_capacity=_SESSIONS,
             app_kwargs={"middleware": [Middleware(HideFolder, folder=folder)]},
         )  # fmt: skip
-    except (OSError, OverflowError):  # OverflowError: no port number
-        raise VHeatIRError(
-            f"cannot listen on {settings.host}, port {settings.port or '7860 to 7959'}: "
-            "it is in use or not an address of this machine; give another --port or --host"
-        ) from None
+    except OSError:
+        raise cannot_listen(settings.host, settings.port) from None
     sweeping = (page, folder, settings.keep, panel.store)
     threading.Thread(target=_sweep, args=sweeping, daemon=True).start()
     link = f"{url} and {public_url}" if public_url else url
@@ -149,17 +145,16 @@ def _refuse_url(file: dict[str, Any]) -> dict[str, Any]:
     return file
 
 
-def build_page(settings: Settings, panel: ResultPanel | None = None) -> gr.Blocks:
+def build_page(
+    settings: Settings, catalogue: Catalogue, panel: ResultPanel | None = None
+) -> gr.Blocks:
     """Build the page without serving it.
 
     Args:
         settings: the demo's settings.
+        catalogue: the models to offer.
         panel: the result column, for callers that need its store; a new one by default.
-
-    Raises:
-        VHeatIRError: a given weight file is missing or not a vHeatIR file, or there is no model.
     """
-    catalogue = Catalogue(settings.weights, settings.device)
     with _Page(
         title="vHeatIR", analytics_enabled=False, delete_cache=(settings.keep, settings.keep)
     ) as page:
