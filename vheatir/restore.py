@@ -33,8 +33,8 @@ _HELP = {
     "single image, or - for standard output",
     "--task": "what to remove: denoise: white noise; jpeg: JPEG artifacts; photo: camera noise and "
     "the other degradations of photographs; auto: detect it for each image (default)",
-    "--level": "sigma of the noise on 0..255, or JPEG quality; auto estimates it (default); not "
-    "available for the task photo",
+    "--level": "sigma of the noise on 0..255, by default (auto) estimated; or JPEG quality, which "
+    "the released models do not use; not available for the task photo",
     "--strength": "strength of the restoration in percent, 0 to 150: 0 is the input, 100 the "
     "model's result (default); below 100, texture returns before noise",
     "--luma": "strength for luma only (default: --strength)",

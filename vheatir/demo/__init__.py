@@ -49,7 +49,7 @@ class Settings:
 def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     """Parse the flags; argparse exits with status 2 on an invalid one."""
     parser = argparse.ArgumentParser(
-        prog="app.py", description="Restore images in the browser with vHeatIR."
+        prog="vheatir demo", description="Restore images in the browser with vHeatIR."
     )
     parser.set_defaults(**asdict(Settings()))
     add = parser.add_argument

@@ -26,7 +26,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--model", metavar="NAME|FILE",
         help="name of a released model or a .safetensors file (default: the paper's network if "
-        "it is released, else the model for colour denoising)",
+        "it is among the models, else the model for colour denoising)",
     )  # fmt: skip
     add("--level", type=float, help="sigma of the noise on 0..255 (default: estimated)")
     add("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps")

@@ -26,7 +26,7 @@ _SMOOTH_FRACTION = 0.1  # fraction of the pixels of each, those with the smalles
 # Details are what these blurs remove, of which the finest are the smaller one's.
 _DETAIL_BLUR, _FINEST_BLUR = 1.5, 0.5
 # Fitted to samples of studies/automatic/noise_under_jpeg.py and rows of studies/automatic/table.py,
-# see docs/photographs.md.
+# see docs/studies_photographs.md.
 _OF_COMPRESSION, _ANYWAY, _EXPONENT = 12, 0.45, 1.5
 #: A smaller weight is not worth the time of a second model.
 ONE_MODEL = 0.15
