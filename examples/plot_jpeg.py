@@ -2,7 +2,7 @@
 Remove JPEG artifacts
 =====================
 
-A photograph compressed at quality 10, restored by a blind model: it is not told the quality.
+A photograph compressed at quality 10, restored by a blind model: it is not given the quality.
 """
 
 import matplotlib.pyplot as plt

@@ -352,11 +352,11 @@ def test_formats_are_converted(tmp_path: Path, run: Any) -> None:
 
 
 def test_through_a_pipe(tiny: str) -> None:
-    picture = io.BytesIO()
-    Image.fromarray(CLEAN).save(picture, "PNG", icc_profile=ICC)
+    stream = io.BytesIO()
+    Image.fromarray(CLEAN).save(stream, "PNG", icc_profile=ICC)
     done = subprocess.run(
         [sys.executable, "-m", "vheatir.cli", "restore", "-", "-o", "-", "--model", tiny],
-        input=picture.getvalue(),
+        input=stream.getvalue(),
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
         check=True,

@@ -206,10 +206,10 @@ def test_a_task_without_a_level(pairs: Path, tmp_path: Path, capsys) -> None:
     assert {r["level"] for r in records} == {None}
     by_name = {r["method"]: r for r in records}
     assert by_name["CBDNet"]["published"] and by_name["CBDNet"]["psnr"] == 40.02
-    for method, picture in (("degraded", "input"), ("x", "x")):
+    for method, stem in (("degraded", "input"), ("x", "x")):
         figures = [
             psnr(
-                read_image(tmp_path / "o/images/photo/Nam25" / f"{name}_{picture}.png"),
+                read_image(tmp_path / "o/images/photo/Nam25" / f"{name}_{stem}.png"),
                 read_image(pairs / "Nam25" / "clean" / f"{name}.png"),
             )
             for name in heldout_photographs()

@@ -38,9 +38,9 @@ def pixels(height: int = 24, width: int = 31, channels: int = 3, dtype: Any = np
 
 
 def save(image: Any, kind: str, **options: Any) -> bytes:
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    opened = image if isinstance(image, Image.Image) else Image.fromarray(image)
     out = io.BytesIO()
-    picture.save(out, kind, **options)
+    opened.save(out, kind, **options)
     return out.getvalue()
 
 

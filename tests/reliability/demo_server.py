@@ -94,7 +94,7 @@ def label_of(server: Server) -> str:
     )
 
 
-def picture(number: int) -> np.ndarray[Any, Any]:
+def sample_image(number: int) -> np.ndarray[Any, Any]:
     rng = np.random.default_rng(number)
     return rng.integers(0, 256, (32 + number % 9, 40 + number % 7, 3)).astype(np.uint8)
 
@@ -111,7 +111,7 @@ def good_request(
     rng, waits, began = random.Random(number), 0, time.perf_counter()
     with client_of(server) as client:
         while True:
-            sent = server.upload(client, f"p{number}.png", encode_image(picture(number)))
+            sent = server.upload(client, f"p{number}.png", encode_image(sample_image(number)))
             (path,) = sent.json()
             level = 5 * (number % 10) + 5
             event, answer = server.restore(

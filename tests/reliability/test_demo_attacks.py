@@ -22,7 +22,7 @@ from tests.reliability.demo_server import (
     good_request,
     httpx,
     label_of,
-    picture,
+    sample_image,
 )
 from vheatir.demo.folders import ALIAS
 from vheatir.image_io import encode_image
@@ -41,7 +41,7 @@ def canary() -> Iterator[tuple[str, list[str]]]:
             asked.append(self.path)
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(encode_image(picture(1)))
+            self.wfile.write(encode_image(sample_image(1)))
 
         do_HEAD = do_GET
 
@@ -118,7 +118,7 @@ def test_attacks(
             row.case(not asked, f"the demo fetched {asked}")
 
         with ledger(7, "folders of the machine named in what the demo says") as row:
-            (path,) = server.upload(client, "p.png", encode_image(picture(1))).json()
+            (path,) = server.upload(client, "p.png", encode_image(sample_image(1))).json()
             event, answer = server.restore(
                 client, [as_file(path), label, False, 25, False, 100, 100]
             )
@@ -162,7 +162,7 @@ def test_attacks(
             row.case(not strays, f"written outside: {strays}")
 
         with ledger(7, "absurd parameters") as row:
-            (path,) = server.upload(client, "p.png", encode_image(picture(2))).json()
+            (path,) = server.upload(client, "p.png", encode_image(sample_image(2))).json()
             photo = as_file(path)
             most = 1e308
             absurd = [
@@ -211,5 +211,5 @@ def test_attacks(
 
         with ledger(7, "and after all of it, a good request") as row:
             result, _, _ = good_request(server, 77, label)
-            expected = Restorer(weights["all_levels"], "cpu").restore(picture(77), 5 * 7 + 5)
+            expected = Restorer(weights["all_levels"], "cpu").restore(sample_image(77), 5 * 7 + 5)
             row.case(np.array_equal(result, expected), "wrong result")

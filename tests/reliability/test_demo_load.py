@@ -22,7 +22,7 @@ from tests.reliability.demo_server import (
     client_of,
     good_request,
     label_of,
-    picture,
+    sample_image,
 )
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import encode_image
@@ -36,7 +36,7 @@ def dropped_request(server: Server, number: int, label: str) -> None:
     """Drop the connection during an upload, during the headers or while waiting for the result."""
     if number % 3 == 2:
         with client_of(server) as client:
-            (path,) = server.upload(client, "d.png", encode_image(picture(number))).json()
+            (path,) = server.upload(client, "d.png", encode_image(sample_image(number))).json()
             data = [as_file(path), label, False, 25, False, 100, 100]
             asked = client.post("/gradio_api/call/restore", json={"data": data})
             if asked.status_code == 200:
@@ -81,10 +81,10 @@ def test_load(
             elif number % 20 in (5, 11, 18):
                 dropped_request(server, number, label)
             else:
-                result, took, told = good_request(server, number, label)
-                waits += told
+                result, took, waited = good_request(server, number, label)
+                waits += waited
                 seconds.append(took)
-                expected = restorer.restore(picture(number), 5 * (number % 10) + 5)
+                expected = restorer.restore(sample_image(number), 5 * (number % 10) + 5)
                 if not np.array_equal(result, expected):
                     lost.append(f"request {number} got a wrong image")
         except Exception as error:
@@ -112,6 +112,6 @@ def test_load(
         seconds.sort()
         row.damage += (
             f"; {len(seconds) / took:.1f} good/s, p50 {statistics.median(seconds):.1f} s, "
-            f"p95 {seconds[int(0.95 * len(seconds))]:.1f} s, {waits} told to wait, "
+            f"p95 {seconds[int(0.95 * len(seconds))]:.1f} s, {waits} asked to wait, "
             f"{before:.0f} -> {before + grown:.0f} MB"
         )

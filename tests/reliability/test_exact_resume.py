@@ -43,8 +43,8 @@ def test_kills_change_no_bit(tiny: Any, trainings: Any, ledger: Any, full: bool,
             wanted = -number if number == signal.SIGKILL else 128 + number
             row.case(status == wanted, f"status {status} after {number!r}")
             if number != signal.SIGKILL:
-                told = trainings.output
-                row.case("everything is saved" in told and "continue with: " in told, told)
+                output = trainings.output
+                row.case("everything is saved" in output and "continue with: " in output, output)
         assert trainings.run(tiny.arguments(*force, resume=True)) == 0, trainings.output
         # weights, average, optimiser, losses with their learning rates, scores, samples seen
         same = helpers.difference(tiny.state(60, "straight"), tiny.state(60))

@@ -109,9 +109,9 @@ def test_storage_that_fails_after_n_bytes(
             if kind == "kill":
                 row.case(status == -signal.SIGKILL, f"{after}: status {status}")
             else:
-                told = [li for li in trainings.output.splitlines() if li.startswith("error: ")]
-                fine = status == 2 and len(told) == 1 and "Traceback" not in trainings.output
-                row.case(fine and "o space left" in told[0], f"{after}: {trainings.output[-300:]}")
+                lines = [li for li in trainings.output.splitlines() if li.startswith("error: ")]
+                fine = status == 2 and len(lines) == 1 and "Traceback" not in trainings.output
+                row.case(fine and "o space left" in lines[0], f"{after}: {trainings.output[-300:]}")
             half = [p.name for p in states.glob("*.state") if not loads(p)]
             row.case(not half, f"{after}: {half} cannot be loaded")
             assert trainings.run(tiny.arguments(*SHORT, resume=True)) == 0, trainings.output

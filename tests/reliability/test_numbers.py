@@ -67,9 +67,11 @@ def test_on_request_such_batches_are_passed_over(
         assert poisoned.run(*force) == 0
         state = poisoned.state(12)
         text = next(poisoned.experiment().glob("*.log")).read_text()
-        told = re.findall(r"iteration (\d+): the loss is nan for (.*): skipped, (\d+) so far", text)
-        row.case(0 < state["skipped"] == len(told) < 12, f"{state['skipped']} of {told}")
-        row.case(all("c.png" in names for _, names, _ in told), str(told))
+        skips = re.findall(
+            r"iteration (\d+): the loss is nan for (.*): skipped, (\d+) so far", text
+        )
+        row.case(0 < state["skipped"] == len(skips) < 12, f"{state['skipped']} of {skips}")
+        row.case(all("c.png" in names for _, names, _ in skips), str(skips))
         row.case(state["iteration"] == 12, "the run is shorter")
         sound = all(bool(w.isfinite().all()) for w in state["model"]["network"].values())
         row.case(sound, "weights are not finite")
@@ -132,13 +134,13 @@ def test_bf16_on_extreme_images(ledger: Any, full: bool, model: str) -> None:
     }  # fmt: skip
     exact, rounded = Restorer(model, "cpu"), Restorer(model, "cpu", precision="bfloat16")
     with ledger(6, f"extreme images in bf16 against float32: {model}") as row:
-        for name, picture in clean.items():
+        for name, sample_image in clean.items():
             # sigma 1000 saturates: half of the pixels are black, half white
             sigmas = {"gray": (1000,), "checkers": (1000,), "contrast": (15, 50)}
             for sigma in sigmas.get(name, (0, 15, 50, 1000)):
                 noise = rng.normal(0, sigma / 255, shape)
-                noisy = (np.clip(picture + noise, 0, 1) * 255).round().astype(np.uint8)
-                truth = (picture * 255).round().astype(np.uint8)
+                noisy = (np.clip(sample_image + noise, 0, 1) * 255).round().astype(np.uint8)
+                truth = (sample_image * 255).round().astype(np.uint8)
                 for level in (0.0, 15.0, 55.0) if full else (15.0,):
                     one, two = exact.restore(noisy, level), rounded.restore_detailed(noisy, level)
                     row.case(not two.retried, f"{name}, {sigma}, {level}: not finite in bf16")

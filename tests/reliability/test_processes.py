@@ -124,8 +124,8 @@ def test_a_killed_rank_ends_the_job(
         output = "".join(lines) + rest
         row.case(time.monotonic() - killed < 60, "the job went on for a minute")
         row.case(process.returncode not in (0, None), "the job said that all was well")
-        told = [li for li in output.splitlines() if li.startswith("error: another process")]
-        row.case(len(told) == 1 and "--auto_resume" in told[0], output[-3000:])
+        refusals = [li for li in output.splitlines() if li.startswith("error: another process")]
+        row.case(len(refusals) == 1 and "--auto_resume" in refusals[0], output[-3000:])
         states = sorted(tiny.experiment().glob("training_states/*.state"))
         row.case(bool(states), "no state is there")
         newest = max(int(path.stem) for path in states)

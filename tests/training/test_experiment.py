@@ -37,7 +37,7 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
 
 
-def test_a_run_leaves_weights_curves_events_and_pictures(tiny: Any) -> None:
+def test_a_run_leaves_weights_curves_events_and_images(tiny: Any) -> None:
     force = ("logger:use_tb_logger=true", "val:save_img=true", "val:suffix=_restored",
              "val:metrics=[psnr, ssim, psnrb]", "val:pbar=true", "logger:keep_last=2")  # fmt: skip
     assert tiny.run(*force) == 0
@@ -55,9 +55,9 @@ def test_a_run_leaves_weights_curves_events_and_pictures(tiny: Any) -> None:
         assert seen == pytest.approx(row[3], rel=1e-5)
     assert {"val 25/psnr", "val 25/ssim", "val 25/psnrb"} <= board.keys()
 
-    picture = home / "visualization" / "6" / "val" / "a_25_restored.png"
+    restored = home / "visualization" / "6" / "val" / "a_25_restored.png"
     clean = read_image(tiny.folder / "clean" / "a.png")
-    assert psnr(read_image(picture), clean) == pytest.approx(
+    assert psnr(read_image(restored), clean) == pytest.approx(
         history["scores"][-1][2]["val 25"]["psnr"]
     )
     model = load_weights(home / "models" / "tiny.safetensors")

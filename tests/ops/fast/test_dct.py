@@ -28,7 +28,7 @@ def test_inference_does_not_import_the_compiler() -> None:
 @pytest.mark.parametrize("dim", [1, 2])
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("target", ["itself", "columns", "rows", "anywhere"])
-def test_a_transform_of_strips_is_written_where_it_is_told(
+def test_a_transform_of_strips_is_written_to_the_given_array(
     backend: Backend, inverse: bool, dim: int, batch: int, target: str
 ) -> None:
     x = torch.randn(batch, 9, 12, 6, dtype=torch.float64)[:, :, 3:7, :4]  # not contiguous
