@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.inference.test_choose import PHOTOGRAPHS, noisy, photographed
 from vheatir import Restorer
@@ -89,6 +90,10 @@ def test_a_file_tells_its_jpeg_quality(auto: AutoRestorer, tmp_path: Path) -> No
     choice = auto.restore_detailed(path).choice
     assert choice is not None
     assert (choice.model, choice.message) == ("jpeg_color", "JPEG of quality 60")
+    with Image.open(path) as opened:  # with the file's tables
+        same = auto.restore_detailed(opened)
+    assert same.choice == choice
+    assert np.array_equal(np.asarray(same.image), auto.restore(path))
     png = tmp_path / "x.png"
     write_image(png, jpeg_compress(CLEAN, 30))
     other = auto.restore_detailed(str(png)).choice
@@ -105,6 +110,7 @@ def test_tensors_and_what_is_refused(auto: AutoRestorer) -> None:
         auto.restore(NOISY, 20)
     with pytest.raises(VHeatIRError, match="no network of its own"):
         _ = auto.network
+    assert not hasattr(auto, "network")
 
 
 def test_a_measured_level_becomes_one_that_the_model_takes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import cv2
@@ -15,10 +16,12 @@ from vheatir.colors import to_8_bits
 from vheatir.errors import VHeatIRError
 from vheatir.inference.files import (
     Metadata,
+    _chunk,
     apply_orientation,
     encode_photograph,
     read_photograph,
 )
+from vheatir.inference.profiles import make_icc
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -261,3 +264,77 @@ def test_metadata_too_long_for_jpeg_is_left_out() -> None:
     assert photo.metadata.xmp is not None and len(photo.metadata.xmp) > 65_536
     with Image.open(io.BytesIO(encode_photograph(pixels, "jpg", photo.metadata))) as again:
         assert again.size == (6, 4) and "xmp" not in again.info
+
+
+@pytest.mark.timeout(60)  # the time grew with the square of the length: hours
+def test_blanks_in_xmp_take_linear_time() -> None:
+    padded = XMP.replace(b'"6" ', b'"6"' + b" " * 500_000)
+    photo = read_photograph(
+        encode_photograph(random_pixels(4, 6, 3), "png", Metadata(xmp=padded)), "p", 100
+    )
+    assert photo.metadata.xmp == padded.replace(b' tiff:Orientation="6"', b"")
+
+
+def test_xmp_of_a_gain_map_is_dropped() -> None:
+    xmp = XMP.replace(b"dc:title", b'hdrgm:Version="1.0" dc:title')
+    data = encode(Image.new("RGB", (9, 6)), "JPEG", xmp=xmp)
+    assert read_photograph(data, "ultra HDR", 100).metadata.xmp is None
+
+
+def test_colours_of_a_png_with_code_points_alone_are_kept() -> None:
+    pixels = random_pixels(4, 6, 3)
+    chunk = _chunk(b"cICP", bytes([12, 13, 0, 1]))  # Display P3 with sRGB's curve
+    data = encode_photograph(pixels, "png", Metadata(png_chunks=(chunk,)))
+    photo = read_photograph(data, "p3", 100)
+    assert photo.metadata.icc == make_icc(12, 13)
+    with Image.open(io.BytesIO(encode_photograph(pixels, "jpg", photo.metadata))) as again:
+        assert again.info["icc_profile"] == photo.metadata.icc
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_resolution_of_tiff(dtype: Any) -> None:
+    pixels = random_pixels(6, 9, 3, dtype=dtype)
+    turned = [(274, "H", 1, 6, True)]
+    for resolution, expected in (((300, 150), (150, 300)), (None, None)):
+        out = io.BytesIO()
+        unit = "inch" if resolution else None
+        tifffile.imwrite(
+            out, pixels, photometric="rgb", extratags=turned, resolution=resolution,
+            resolutionunit=unit,
+        )  # fmt: skip
+        photo = read_photograph(_without_resolution(out.getvalue(), resolution), "t", 100)
+        assert photo.pixels.shape == (9, 6, 3)
+        assert photo.metadata.dpi == expected
+
+
+def _without_resolution(data: bytes, resolution: object) -> bytes:
+    """Rename the tags of the resolution, which tifffile always writes, unless one is given."""
+    if resolution:
+        return data
+    for tag, other in ((282, 65001), (283, 65002)):
+        data = data.replace(struct.pack("<HHI", tag, 5, 1), struct.pack("<HHI", other, 5, 1))
+    return data
+
+
+@pytest.mark.parametrize(("orientation", "upright"), [(0, True), (1, True), (9, True), (3, False)])
+def test_an_orientation_without_effect_is_upright(orientation: int, upright: bool) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    data = encode(Image.new("RGB", (9, 6)), "JPEG", exif=exif)
+    assert read_photograph(data, "p", 100).upright is upright
+
+
+def test_a_transparent_level_of_16_bits_becomes_alpha() -> None:
+    gray = random_pixels(4, 6, dtype=np.uint16)
+    data = encode_photograph(
+        gray, "png", Metadata(png_chunks=(_chunk(b"tRNS", gray[0, 0].tobytes()[::-1]),))
+    )
+    pixels = read_photograph(data, "t", 100).pixels
+    np.testing.assert_array_equal(pixels[..., 0], gray)
+    np.testing.assert_array_equal(pixels[..., 1], np.where(gray == gray[0, 0], 0, 65535))
+
+
+def test_a_profile_too_long_to_read_again_is_left_out() -> None:
+    icc = ICC + bytes(2**20)
+    data = encode_photograph(random_pixels(4, 6, 3), "png", Metadata(icc=icc))
+    assert read_photograph(data, "p", 100).metadata.icc is None

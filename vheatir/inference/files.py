@@ -35,6 +35,13 @@ from vheatir.image_io import (
     read_file,
 )
 from vheatir.inference.estimate import jpeg_quality
+from vheatir.inference.exif import (
+    ORIENTATION,
+    add_directories,
+    exif_for_tiff,
+    exif_of_tiff,
+    upright_exif,
+)
 from vheatir.inference.heif import (
     HeifHeader,
     check_header,
@@ -60,10 +67,8 @@ _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16
 _JPEG_START, _PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _JPEG_QUALITY = 95
 _JPEG_LARGEST = {"exif": 65_533, "xmp": 65_504}  # bytes that fit into a segment of a JPEG file
-_ORIENTATION = 0x0112
-_WIDTH, _HEIGHT = 0xA002, 0xA003  # of the image, in the EXIF block
-# The first directory of a TIFF also has the layout of its strips: keep descriptive tags only.
-_DESCRIPTIVE_TAGS = frozenset({270, 271, 272, 305, 306, 315, 33432, 34665, 34853})
+_PNG_LARGEST_ICC = 2**20  # bytes of a profile that Pillow reads
+_RESOLUTION = 282  # tag of a TIFF
 _PNG_KEPT = frozenset({b"gAMA", b"cHRM", b"sRGB", b"cICP", b"tEXt", b"zTXt", b"iTXt"})
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _XMP_TAG = 700
@@ -77,7 +82,7 @@ class Metadata:
 
     Attributes:
         icc: colour profile.
-        exif: EXIF block without the orientation, with Pillow's prefix; empty for none.
+        exif: EXIF block of an upright image, with Pillow's prefix; empty for none.
         xmp: XMP packet without the orientation.
         dpi: horizontal and vertical resolution.
         png_chunks: complete colour and text chunks of a PNG file.
@@ -274,8 +279,8 @@ def _read_heif(data: bytes, name: str, max_pixels: int) -> Photograph:
     # The EXIF orientation refers to the sensor: irot and imir of the file are already applied.
     metadata = Metadata(
         _profile(name, info.get("icc_profile"), header.cicp or cicp, pixels),
-        _exif_block(_load_exif(info.get("exif")), False, pixels.shape),
-        _without_orientation(info.get("xmp")),
+        upright_exif(info.get("exif") or b"", *pixels.shape[:2]),
+        _kept_xmp(info.get("xmp")),
     )
     return Photograph(pixels, "HEIF", metadata=metadata)
 
@@ -332,8 +337,13 @@ def _decode(
     _check_kind(name, image)
     icc = image.info.get("icc_profile")
     _refuse_hdr(name, icc_transfer(icc) if icc else None)
+    code_points = None
     if image.format == "PNG":
-        _refuse_hdr(name, _png_transfer(data))
+        code_points = _png_code_points(data)
+        _refuse_hdr(name, code_points[1] if code_points else None)
+    # Pillow and OpenCV apply the orientation of a TIFF, and Pillow then forgets it. In AVIF, Pillow
+    # maps irot and imir to this tag, replacing the orientation in EXIF.
+    orientation = int(_read_exif(image).get(ORIENTATION, 1))
     deep = _is_deep(data, image)
     mode = image.mode
     # Pillow detects truncated files; OpenCV would fill in the missing part.
@@ -344,6 +354,10 @@ def _decode(
         pixels = decode_image(data, name, max_pixels)
         if mode in ("LA", "PA") and pixels.ndim == 3 and pixels.shape[2] == 4:
             pixels = np.ascontiguousarray(pixels[:, :, [0, 3]])
+        transparent = image.info.get("transparency")
+        if pixels.ndim == 2 and isinstance(transparent, int):
+            alpha = np.where(pixels == transparent, 0, np.iinfo(pixels.dtype).max)
+            pixels = np.stack([pixels, alpha.astype(pixels.dtype)], axis=2)
     elif mode in ("1", "P", "PA") or (mode in ("L", "RGB") and image.has_transparency_data):
         target = "L" if mode == "1" else "RGB"
         if image.has_transparency_data:
@@ -353,17 +367,17 @@ def _decode(
         pixels = np.array(image)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise VHeatIRError(f"{name} has {pixels.dtype} pixels: convert it to 8 or 16 bits")
-    exif = _read_exif(image)
-    # Pillow and OpenCV both apply the orientation of a TIFF. In AVIF, Pillow maps irot and imir to
-    # this tag, replacing the orientation in EXIF.
-    orientation = 1 if image.format == "TIFF" else int(exif.get(_ORIENTATION, 1))
-    pixels = apply_orientation(pixels, orientation)
+    if image.format != "TIFF":
+        pixels = apply_orientation(pixels, orientation)
     tables = getattr(image, "quantization", None)
-    metadata = _read_metadata(data, image, exif, pixels.shape)
+    metadata = _read_metadata(data, image, pixels.shape)
     if orientation in (5, 6, 7, 8) and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
+    if code_points:
+        metadata = replace(metadata, icc=_profile(name, metadata.icc, code_points, pixels))
     quality = jpeg_quality(tables) if tables else None
-    return Photograph(pixels, str(image.format), quality, metadata, upright=orientation == 1)
+    upright = orientation not in range(2, 9)  # other values have no effect
+    return Photograph(pixels, str(image.format), quality, metadata, upright)
 
 
 def _is_deep(data: bytes, image: Image.Image) -> bool:
@@ -383,54 +397,46 @@ def _read_exif(image: Image.Image) -> Image.Exif:
         return Image.Exif()
 
 
-def _load_exif(block: bytes | None) -> Image.Exif:
-    exif = Image.Exif()
-    try:
-        exif.load(block or b"")
-    except Exception:  # as in _read_exif
-        return Image.Exif()
-    return exif
-
-
-def _read_metadata(
-    data: bytes, image: Image.Image, exif: Image.Exif, shape: Sequence[int]
-) -> Metadata:
+def _read_metadata(data: bytes, image: Image.Image, shape: Sequence[int]) -> Metadata:
     info = image.info
     xmp = info.get("xmp") or info.get(_XMP_KEYWORD.decode())
     if isinstance(xmp, str):
         xmp = xmp.encode()
     dpi = info.get("dpi")
+    if image.format == "TIFF" and _RESOLUTION not in image.tag_v2:  # type: ignore[attr-defined]
+        dpi = None  # Pillow's default is 1
     resolution = None
     if dpi and all(float(value) > 0 for value in dpi):
         resolution = (float(dpi[0]), float(dpi[1]))
     chunks = tuple(_kept_chunks(data)) if image.format == "PNG" else ()
-    block = _exif_block(exif, image.format == "TIFF", shape)
-    return Metadata(info.get("icc_profile"), block, _without_orientation(xmp), resolution, chunks)
+    return Metadata(
+        info.get("icc_profile"), _exif_block(image, shape), _kept_xmp(xmp), resolution, chunks
+    )
 
 
-def _without_orientation(xmp: bytes | None) -> bytes | None:
-    """Remove the orientation from an XMP packet, the fallback of readers if EXIF has none."""
-    if not xmp:
+def _kept_xmp(xmp: bytes | None) -> bytes | None:
+    """Remove the orientation from an XMP packet, the fallback of readers if EXIF has none.
+
+    A packet that describes a gain map (Ultra HDR) is dropped, since the map is not kept.
+    """
+    if not xmp or b"hdrgm:" in xmp:
         return None
-    xmp = re.sub(rb'\s*tiff:Orientation\s*=\s*(["\'])\d+\1', b"", xmp)
+    # One blank at most: a longer match would take quadratic time on padding.
+    xmp = re.sub(rb'\s?tiff:Orientation\s*=\s*(["\'])\d+\1', b"", xmp)
     return re.sub(rb"<tiff:Orientation>\s*\d+\s*</tiff:Orientation>", b"", xmp)
 
 
-def _exif_block(exif: Image.Exif, of_tiff: bool, shape: Sequence[int]) -> bytes:
-    """Serialise EXIF for an upright image, without orientation and thumbnail."""
+def _exif_block(image: Image.Image, shape: Sequence[int]) -> bytes:
+    """Return the EXIF block of an opened file, made upright; empty if it is damaged."""
     try:
-        for tag in list(exif):
-            if tag == _ORIENTATION or (of_tiff and tag not in _DESCRIPTIVE_TAGS):
-                del exif[tag]
-        details = exif.get_ifd(ExifTags.IFD.Exif)
-        sides = {_HEIGHT: shape[0], _WIDTH: shape[1]}
-        details.update({tag: side for tag, side in sides.items() if tag in details})
-        if not len(exif):
-            return b""
-        block = exif.tobytes()
+        if image.format == "TIFF":
+            return exif_of_tiff(image.getexif())
+        block = image.info.get("exif")
+        if not block and (profile := image.info.get("Raw profile type exif")):
+            block = bytes.fromhex("".join(profile.split("\n")[3:]))  # a PNG of ImageMagick
+        return upright_exif(block, shape[0], shape[1]) if block else b""
     except Exception:  # as in _read_exif
         return b""
-    return block if block.startswith(b"Exif\0\0") else b"Exif\0\0" + block
 
 
 def _kept_chunks(data: bytes) -> Iterator[bytes]:
@@ -441,9 +447,10 @@ def _kept_chunks(data: bytes) -> Iterator[bytes]:
             yield data[start:end]
 
 
-def _png_transfer(data: bytes) -> int | None:
-    """Return the transfer characteristics of a PNG file's cICP chunk."""
-    return next((c[9] for c in _kept_chunks(data) if c[4:8] == b"cICP" and len(c) > 12), None)
+def _png_code_points(data: bytes) -> tuple[int, int] | None:
+    """Return colour primaries and transfer characteristics of a PNG file's cICP chunk."""
+    chunks = (c for c in _kept_chunks(data) if c[4:8] == b"cICP" and len(c) > 12)
+    return next(((c[8], c[9]) for c in chunks), None)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
@@ -475,7 +482,7 @@ def _encode_png(pixels: NDArray[Any], metadata: Metadata) -> bytes:
 def add_png_metadata(data: bytes, metadata: Metadata) -> bytes:
     """Return a PNG file with metadata inserted."""
     chunks = [*metadata.png_chunks]
-    if metadata.icc:
+    if metadata.icc and len(metadata.icc) <= _PNG_LARGEST_ICC:
         chunks.insert(0, _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
     if metadata.dpi:
         across, down = (round(value / 0.0254) for value in metadata.dpi)
@@ -489,7 +496,7 @@ def add_png_metadata(data: bytes, metadata: Metadata) -> bytes:
 
 def _tiff_options(metadata: Metadata) -> dict[str, Any]:
     # Pillow cannot compress a TIFF with nested EXIF directories.
-    exif = _load_exif(metadata.exif)
+    exif = exif_for_tiff(metadata.exif)
     nested = bool({ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo} & set(exif))
     if metadata.xmp:
         exif[_XMP_TAG] = metadata.xmp
@@ -497,15 +504,14 @@ def _tiff_options(metadata: Metadata) -> dict[str, Any]:
 
 
 def _encode_deep_tiff(pixels: NDArray[Any], metadata: Metadata) -> bytes:
-    """Encode 16-bit colours, which Pillow cannot; keeps only the descriptive texts of EXIF."""
+    """Encode 16-bit colours, which Pillow cannot."""
     import tifffile
 
     if pixels.shape[2] == 2:  # neither Pillow nor OpenCV reads gray with alpha of 16 bits
         pixels = pixels[:, :, [0, 0, 0, 1]]
+    exif = exif_for_tiff(metadata.exif)
     tags: list[tuple[int, str, int, Any, bool]] = [
-        (tag, "s", 0, value, True)
-        for tag, value in _load_exif(metadata.exif).items()
-        if tag in _DESCRIPTIVE_TAGS and isinstance(value, str)
+        (tag, "s", 0, text, True) for tag, text in exif.items() if isinstance(text, bytes)
     ]
     if metadata.xmp:
         tags.append((_XMP_TAG, "B", len(metadata.xmp), metadata.xmp, True))
@@ -525,4 +531,4 @@ def _encode_deep_tiff(pixels: NDArray[Any], metadata: Metadata) -> bytes:
         metadata=None,
         extratags=tags,
     )
-    return out.getvalue()
+    return add_directories(out.getvalue(), exif)

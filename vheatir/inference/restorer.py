@@ -30,7 +30,7 @@ from vheatir.hardware import (
 )
 from vheatir.image_io import StrPath
 from vheatir.inference.choose import Choice, choose_model
-from vheatir.inference.estimate import color_channels, estimate_sigma, sample_areas
+from vheatir.inference.estimate import color_channels, estimate_sigma, jpeg_quality, sample_areas
 from vheatir.inference.files import read_photograph_file
 from vheatir.inference.images import unpack
 from vheatir.inference.mixed import MixedNetwork, photo_weight, rounded
@@ -447,7 +447,7 @@ class AutoRestorer(Restorer):
     def __getattr__(self, name: str) -> Any:
         """Raise a clear error for attributes that only a single-model restorer has."""
         if name in ("model", "network", "precision", "_channels"):
-            raise VHeatIRError(
+            raise _NoAttributeError(
                 f"Restorer('auto') has no {name.lstrip('_')} of its own: "
                 "name a model, such as 'photo'"
             )
@@ -467,13 +467,9 @@ class AutoRestorer(Restorer):
         if isinstance(image, (str, os.PathLike)):
             photograph = read_photograph_file(image)
             image, quality = photograph.pixels, photograph.quality
-        colors = unpack(image).colors
-        if colors.shape[0] != 1:
-            raise VHeatIRError(
-                f"Restorer('auto') takes one image at a time, not {colors.shape[0]}: call it for "
-                "each, or name a model"
-            )
-        choice, restorer, level = self.choose(colors[0].permute(1, 2, 0).cpu().numpy(), quality)
+        elif tables := getattr(image, "quantization", None):  # a JPEG file opened by Pillow
+            quality = jpeg_quality(tables)
+        choice, restorer, level = self.choose(_single_image(image), quality)
         if restorer is None:
             seconds = time.perf_counter() - began
             copied = image.clone() if isinstance(image, Tensor) else image.copy()
@@ -503,6 +499,21 @@ class AutoRestorer(Restorer):
         """Return the restorer for a task, loaded on first use."""
         with self._lock:  # so that two threads do not load it twice
             return self._load(task)
+
+
+class _NoAttributeError(VHeatIRError, AttributeError):
+    """An attribute that a restorer of many models lacks; ``hasattr`` is False."""
+
+
+def _single_image(image: Any) -> NDArray[Any]:
+    """Return the colours of one image, (H, W, C) in [0, 1]."""
+    colors = unpack(image).colors
+    if colors.shape[0] != 1:
+        raise VHeatIRError(
+            f"Restorer('auto') takes one image at a time, not {colors.shape[0]}: call it for "
+            "each, or name a model"
+        )
+    return colors[0].permute(1, 2, 0).cpu().numpy()
 
 
 def compare_models(choice: Choice, load: Callable[[str], Restorer], image: NDArray[Any]) -> Choice:
