@@ -18,6 +18,7 @@ from vheatir import onnx_runtime
 from vheatir.bundled import heldout_photographs
 from vheatir.colors import to_color_mode
 from vheatir.errors import VHeatIRError
+from vheatir.image_io import write_image
 from vheatir.inference import Restorer
 from vheatir.onnx_runtime import open_session, restore
 
@@ -152,6 +153,23 @@ def test_mistakes_get_one_line(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
     assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+def test_a_deep_tiff_without_tifffile_gets_one_line(
+    pairs: dict[str, Pair],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, target = tmp_path / "in.png", tmp_path / "out.tiff"
+    write_image(source, PHOTOGRAPH.astype(np.uint16) * 257)
+    arguments = [str(pairs["denoise_color"].file), str(source), "-o", str(target), "--level", "20"]
+    monkeypatch.setitem(sys.modules, "tifffile", None)  # import fails
+    assert onnx_runtime.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert "pip install tifffile" in error and "write PNG" in error
+    assert not target.exists()
 
 
 @pytest.mark.parametrize("shape", [(3, 40, 50), (8, 8, 5), (8,), (0, 8)])

@@ -281,21 +281,69 @@ def test_patterns(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert files == ["x/1.png", "y/2.png"]
 
 
+def test_folders_with_dots_in_their_names(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "in/a.png", CLEAN)
+    (tmp_path / "old.gif").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for source, out in [
+        ("in/a.png", "out.v2"),
+        ("in/a.png", "new.gif/"),
+        ("in/a.png", "old.gif"),
+        ("in", "of_a_folder.gif"),
+    ]:
+        assert run(source, "-o", out)[0] == 0
+        assert_brightened(Path(out) / "a.png", CLEAN)
+
+
+def page() -> Image.Image:
+    """A page with a line, which Automatic leaves unchanged."""
+    pixels = np.full((96, 128, 3), 255, np.uint8)
+    pixels[20:24, 10:100] = 0
+    return Image.fromarray(pixels)
+
+
 def test_an_unchanged_jpeg_is_not_compressed_again(tmp_path: Path, tiny: str, capsys) -> None:
-    page = np.full((96, 128, 3), 255, np.uint8)
-    page[20:24, 10:100] = 0
-    write_image(tmp_path / "page.png", page)
-    with Image.open(tmp_path / "page.png") as image:
-        image.save(tmp_path / "page.jpg", quality=85)
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        image.save(tmp_path / "turned.jpg", quality=85, exif=exif)
-    for name in ("page", "turned"):
+    page().save(tmp_path / "page.jpg", quality=85)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    page().save(tmp_path / "turned.jpg", quality=85, exif=exif)
+    page().save(tmp_path / "several.jpg", "MPO", quality=85, save_all=True, append_images=[page()])
+    for name in ("page", "turned", "several"):
         given = ["restore", str(tmp_path / f"{name}.jpg"), "-o", str(tmp_path / f"{name}_out.jpg")]
         assert cli.main([*given, "--device", "cpu"]) == 0
         assert "left unchanged" in capsys.readouterr().err
-    assert (tmp_path / "page_out.jpg").read_bytes() == (tmp_path / "page.jpg").read_bytes()
+    for name in ("page", "several"):
+        assert (tmp_path / f"{name}_out.jpg").read_bytes() == (
+            tmp_path / f"{name}.jpg"
+        ).read_bytes()
     assert read_image(tmp_path / "turned_out.jpg").shape == (128, 96, 3)
+
+
+def test_an_unchanged_jpeg_is_copied_as_it_was_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "page.jpg", tmp_path / "out.jpg"
+    page().save(source, quality=85)
+    judged = source.read_bytes()
+    runner = Runner(Settings(device="cpu"))
+    choose = runner._choose
+
+    def choose_then_change(*arguments: Any) -> Any:
+        source.write_bytes(b"replaced meanwhile")
+        return choose(*arguments)
+
+    monkeypatch.setattr(runner, "_choose", choose_then_change)
+    assert "left unchanged" in runner.run(Job(source, target))
+    assert target.read_bytes() == judged
+
+
+def test_the_model_auto_is_the_default(tmp_path: Path, run: Any) -> None:
+    Image.fromarray(GRAY).save(tmp_path / "a.jpg", quality=10)
+    arguments = (tmp_path / "a.jpg", "-o", tmp_path / "out", "--resume")
+    assert "found JPEG of quality 10 -> " in run(*arguments, model="auto")[1]
+    assert "0 restored, 1 already done" in run(*arguments, model=None)[1]
 
 
 def test_names_are_printed_without_control_characters(tmp_path: Path, run: Any) -> None:
@@ -368,6 +416,25 @@ def test_through_a_pipe(tiny: str) -> None:
     assert b"standard input: " in done.stderr and b"1 restored" in done.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="closes the streams with a POSIX shell")
+@pytest.mark.parametrize(
+    ("arguments", "name"), [("- -o out.png <&-", "input"), ("a.png -o - >&-", "output")]
+)
+def test_closed_standard_streams(tmp_path: Path, arguments: str, name: str) -> None:
+    write_image(tmp_path / "a.png", CLEAN[:9, :9])
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m vheatir.cli restore {arguments}'],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: the standard {name} is closed: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_format_for_the_standard_output(
     tmp_path: Path, tiny: str, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -388,6 +455,8 @@ def test_a_format_for_the_standard_output(
         (["a.png", "a.bmp", "-o", "out"], "would both be written"),
         (["a.png", "-o", "out.bmp"], "cannot write .bmp"),
         (["a.png", "-o", "out.heic"], "cannot write .heic"),
+        (["a.png", "-o", "out.GIF"], "cannot write .GIF"),
+        (["a.png", "-o", "out.jfif"], "cannot write .jfif"),
         (["a.png", "-o", "out.jpg", "--format", "png"], "contradict"),
         (["a.png", "-o", "notes.txt"], "is a file"),
         (["a.png", "-o", "-", "--compare"], "--compare"),
@@ -451,6 +520,19 @@ def test_unsupported_images_are_reported_individually(tmp_path: Path, run: Any) 
     status, said = run(tmp_path / "alpha.png", "-o", tmp_path / "out", "--format", "jpg")
     assert status == 1 and "transparency" in said
     assert not (tmp_path / "out/alpha.jpg").exists()
+
+
+def test_transparency_in_jpeg_is_refused_before_the_work(tmp_path: Path, photo: str) -> None:
+    write_image(tmp_path / "a.png", np.dstack([noisy(CLEAN), noisy(GRAY)]))
+    runner = Runner(Settings(task="photo", model=photo, device="cpu"))
+    tiles: list[int] = []
+    for suffix in (".jpg", ".png"):
+        job = Job(tmp_path / "a.png", tmp_path / f"out{suffix}")
+        outcome = runner.attempt(job, lambda done, total: tiles.append(done))
+        if suffix == ".jpg":
+            assert outcome.state == "failed" and "transparency" in outcome.message
+            assert not tiles
+    assert outcome.state == "restored" and tiles
 
 
 def test_strength_scales_what_the_model_did(tmp_path: Path, run: Any) -> None:

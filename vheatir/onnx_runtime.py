@@ -136,14 +136,22 @@ def restore_file(
 
     Raises:
         VHeatIRError: see :func:`restore`; an unsupported or unreadable file, such as one of 16
-            bits without OpenCV.
+            bits without OpenCV; or a TIFF of 16-bit colours without tifffile.
     """
     suffix = Path(target).suffix.lower()
     if suffix not in FORMAT_OF_SUFFIX:
         raise unknown_name("suffix", suffix, FORMAT_OF_SUFFIX)
     photo = read_photograph_file(source)
     pixels = restore(session, photo.pixels, level, tile)
-    data = encode_photograph(pixels, FORMAT_OF_SUFFIX[suffix], photo.metadata)
+    try:
+        data = encode_photograph(pixels, FORMAT_OF_SUFFIX[suffix], photo.metadata)
+    except ModuleNotFoundError as error:
+        if error.name != "tifffile":
+            raise
+        raise VHeatIRError(
+            "a TIFF of 16-bit colours needs tifffile, which is not installed: "
+            "run 'pip install tifffile', or write PNG"
+        ) from None
     write_output(target, data)
 
 

@@ -41,7 +41,7 @@ _HELP = {
     "--chroma": "strength for colour only (default: --strength); no effect on gray images",
     "--model": "one model for all images: name of a released model (vheatir models lists them), a "
     ".safetensors file, a .pth file from BasicSR, a folder in the Hub's form, or hf://org/name on "
-    "the Hugging Face Hub (default: the default for the task, gray or colour)",
+    "the Hugging Face Hub (default: auto, the default for the task, gray or colour)",
     "--format": "output format (default: that of the input if it can be written; jpg for 8-bit "
     "HEIC and AVIF; else png, as for standard input into a folder); jpg has quality 95, the others "
     "are lossless",

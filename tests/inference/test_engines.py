@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import signal
 from pathlib import Path
@@ -17,7 +18,8 @@ from vheatir import cli
 from vheatir.archs import build_network
 from vheatir.hub import save_pretrained
 from vheatir.image_io import read_image, write_image
-from vheatir.inference.jobs import Settings, plan
+from vheatir.inference import jobs as jobs_module
+from vheatir.inference.jobs import Runner, Settings, plan
 from vheatir.inference.manifest import Manifest
 from vheatir.inference.ray_engine import _gpu_share, run_ray
 from vheatir.weights import LoadedModel, load_weights, save_weights
@@ -104,6 +106,48 @@ def test_resume_does_what_is_left_and_trusts_no_name(folder: Path, run: Any) -> 
     assert "1 restored, 15 already done" in run("--resume")[1]
     assert read_image(folder / "out/05.png").shape == (20, 24)
     assert "16 restored" in run("--resume", "--level", "10", "--task", "denoise")[1]
+
+
+def test_resume_keeps_a_file_that_appears_after_a_failure(folder: Path, run: Any) -> None:
+    (folder / "in/03.png").write_bytes(b"broken")
+    assert "15 restored, 1 failed" in run("--resume")[1]
+    write_image(folder / "in/03.png", np.full((24, 24), 30, np.uint8))  # repaired
+    (folder / "out/03.png").write_bytes(b"precious")
+    status, said = run("--resume")
+    assert status == 1 and "0 restored, 15 already done, 1 skipped" in said
+    assert (folder / "out/03.png").read_bytes() == b"precious"
+    (folder / "out/03.png").unlink()
+    assert "1 restored, 15 already done" in run("--resume")[1]
+    # But its own result may be replaced, also after a failure that left it there.
+    (folder / "in/03.png").write_bytes(b"broken again")
+    assert "15 already done, 1 failed" in run("--resume")[1]
+    write_image(folder / "in/03.png", np.full((24, 24), 30, np.uint8)[:20])
+    assert "1 restored, 15 already done" in run("--resume")[1]
+    assert read_image(folder / "out/03.png").shape == (20, 24)
+
+
+def test_the_latest_of_the_records_of_several_files_counts(folder: Path, run: Any) -> None:
+    assert "16 restored" in run("--resume")[1]
+    half = ("--resume", "--strength", "50")
+    assert "16 restored" in run(*half, "--shard", "1/1")[1]
+    assert "16 already done" in run(*half, "--shard", "1/1")[1]
+    assert "16 already done" in run(*half)[1]
+    # Now the files have half the strength.
+    assert "16 restored" in run("--resume")[1]
+    assert_restored(folder / "out", NAMES)
+    assert "16 already done" in run("--resume", "--shard", "1/1")[1]
+
+
+def test_records_of_earlier_versions_count_but_as_the_oldest(folder: Path, run: Any) -> None:
+    assert run("--resume")[0] == 0
+    path = folder / "out/.vheatir-restored.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        del record["run"]
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    assert "16 already done" in run("--resume")[1]
+    assert "16 restored" in run("--resume", "--shard", "1/1", "--strength", "50")[1]
+    assert "16 already done" in run("--resume", "--strength", "50")[1]
 
 
 @pytest.mark.reliability
@@ -231,3 +275,39 @@ def test_resume_with_other_weights_of_the_same_name(
     save(loaded)
     assert "16 restored" in run("--resume", "--model", str(own))[1]
     assert read_image(folder / "out/05.png").max() <= 51
+
+
+@pytest.mark.parametrize(
+    "shortage",
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+)
+def test_a_shortage_of_memory_fails_one_image(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch, shortage: Exception
+) -> None:
+    encode = jobs_module.encode_photograph
+
+    def short_once(pixels: Any, *rest: Any) -> bytes:
+        if pixels.shape == (20, 24):
+            raise shortage
+        return encode(pixels, *rest)
+
+    write_image(folder / "in/05.png", np.full((20, 24), 50, np.uint8))
+    monkeypatch.setattr(jobs_module, "encode_photograph", short_once)
+    status, said = run()
+    assert status == 1 and "15 restored, 1 failed" in said
+    assert "05.png: failed: not enough memory: " in said
+
+
+def test_other_errors_are_not_hidden(
+    folder: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(jobs_module, "encode_photograph", broken)
+    runner = Runner(Settings(model=model, device="cpu"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        runner.attempt(plan([str(folder / "in/00.png")], str(folder / "out"))[0])

@@ -15,9 +15,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from vheatir.colors import to_8_bits
 from vheatir.errors import UnsupportedImageError, VHeatIRError
+from vheatir.hardware import is_out_of_memory
 from vheatir.image_io import (
     HEIF_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -32,6 +34,7 @@ from vheatir.inference.files import (
     FORMAT_OF_SUFFIX,
     MAX_PIXELS,
     Metadata,
+    Photograph,
     default_format,
     default_suffix,
     encode_photograph,
@@ -107,13 +110,19 @@ def plan(
         compare: also plan before/after images, ``NAME.compare.png`` beside each target.
 
     Raises:
-        VHeatIRError: an input does not exist, or two images have the same target.
+        VHeatIRError: an input does not exist, two images have the same target, the output format
+            is not supported, or a standard stream is closed.
     """
+    if STREAM in inputs and sys.stdin is None:
+        raise VHeatIRError("the standard input is closed: give a file or folder")
+    if out == STREAM and sys.stdout is None:
+        raise VHeatIRError("the standard output is closed: give a file or folder to -o")
     alone = len(inputs) == 1
     # A file may be given twice, by its path and by a pattern.
     found = list(dict.fromkeys(f for given in inputs for f in _expand(given, Path(out), alone)))
+    one_file = alone and (inputs[0] == STREAM or Path(inputs[0]).is_file())
     target_is_file = (
-        Path(out).suffix.lower() in _SUFFIXES
+        _is_image_suffix(Path(out).suffix.lower(), also_unsupported=one_file)
         and not Path(out).is_dir()
         and not out.endswith(("/", os.sep))
     )
@@ -157,6 +166,11 @@ def plan(
                 )
         jobs.append(job)
     return jobs
+
+
+def _is_image_suffix(suffix: str, also_unsupported: bool) -> bool:
+    """Whether a suffix is that of an image; of any that Pillow knows, if also unsupported ones."""
+    return suffix in _SUFFIXES or (also_unsupported and suffix in Image.registered_extensions())
 
 
 def _expand(given: str, out: Path, alone: bool) -> list[tuple[Path | None, Path]]:
@@ -205,7 +219,8 @@ class Settings:
         device: see :class:`vheatir.Restorer`.
         backend: see :class:`vheatir.Restorer`.
         self_ensemble: average over the eight flips and rotations.
-        model: name or file of one model for all images; None for the best of each task.
+        model: name or file of one model for all images; None, or ``"auto"``, which becomes None,
+            for the best of each task.
         overwrite: replace existing files.
         max_pixels: reject larger images.
         imports: modules to import, which register the network of ``model``.
@@ -222,6 +237,10 @@ class Settings:
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
     imports: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.model == "auto":
+            object.__setattr__(self, "model", None)
 
 
 @dataclass(frozen=True)
@@ -292,12 +311,14 @@ class Runner:
                 raise TargetExistsError(
                     f"{_printable(path)} exists: give --overwrite to replace it"
                 )
-        data = sys.stdin.buffer.read() if job.source is None else b""
-        if job.source is None:
-            photo = read_photograph(data, job.name, self.settings.max_pixels)
-        else:
-            photo = read_photograph_file(job.source, self.settings.max_pixels, job.name)
+        data, photo = _read(job, self.settings.max_pixels)
         pixels = photo.pixels
+        if job.target is not None:
+            fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
+        else:
+            fmt = job.format or default_format(photo)
+        # One pixel shows whether the format takes these channels, before the network runs.
+        encode_photograph(pixels[:1, :1], fmt, Metadata())
         # Gray stored as RGB is judged as gray: colour models have never seen noise that is equal in
         # all channels.
         found, restorer, level = self._choose(color_channels(pixels), photo.quality)
@@ -305,6 +326,7 @@ class Runner:
         if restorer is None:
             restored, message = pixels, f"found {found}: left unchanged"
         else:
+            data = b""  # only needed to copy the file
             result = restorer.restore_detailed(
                 pixels,
                 level,
@@ -316,13 +338,10 @@ class Runner:
             restored = result.image
             estimated = replace(result, estimated=settings.level is None)
             message = describe_restoration(estimated, restorer, settings.strength, found)
-        if job.target is not None:
-            fmt = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
-        else:
-            fmt = job.format or default_format(photo)
-        if restorer is None and photo.upright and (photo.format, fmt) == ("JPEG", "jpg"):
-            # Compressed again, it would change.
-            encoded = data if job.source is None else read_file(job.source, job.name)
+        # An MPO is a JPEG file with further images, as phones write it.
+        is_jpeg = photo.format in ("JPEG", "MPO") and fmt == "jpg"
+        if restorer is None and photo.upright and is_jpeg:
+            encoded = data  # compressed again, it would change
         else:
             encoded = encode_photograph(restored, fmt, photo.metadata)
         if job.target is None:
@@ -348,10 +367,15 @@ class Runner:
             return Outcome(job, "existing", f"skipped: {error}")
         except OSError as error:  # its text may name a temporary file
             return Outcome(job, "failed", f"failed: {error.strerror or error}")
-        except (VHeatIRError, MemoryError) as error:
-            reason = str(error).removeprefix(f"{job.name} ") or type(error).__name__
+        except VHeatIRError as error:
+            reason = str(error).removeprefix(f"{job.name} ")
             if isinstance(error, UnsupportedImageError):
                 return Outcome(job, "skipped", f"skipped: {reason}")
+            return Outcome(job, "failed", f"failed: {reason}")
+        except Exception as error:  # NumPy, PyTorch and OpenCV each raise another type
+            if not is_out_of_memory(error):
+                raise
+            reason = "not enough memory: restore fewer images at a time, or make this one smaller"
             return Outcome(job, "failed", f"failed: {reason}")
 
     def _choose(
@@ -366,6 +390,18 @@ class Runner:
         # The task ``photo`` has one model for both; gray is passed as equal channels.
         name = "photo" if self._task == "photo" else f"{self._task}_{color}"
         return found, self._models.restorer(self.settings.model or name), self.settings.level
+
+
+def _read(job: Job, max_pixels: int) -> tuple[bytes, Photograph]:
+    """Return the contents of the source, and the photograph decoded from them."""
+    if job.source is None:
+        data = sys.stdin.buffer.read()
+    elif job.source.suffix.lower() in RAW_SUFFIXES:
+        # Refused by its name, without reading it.
+        return b"", read_photograph_file(job.source, max_pixels, job.name)
+    else:
+        data = read_file(job.source, job.name)
+    return data, read_photograph(data, job.name, max_pixels)
 
 
 class TargetExistsError(VHeatIRError):

@@ -2,6 +2,7 @@
 
 Each shard has one JSON Lines file in the output folder. Lines are appended in one write and flushed
 to disk; a line truncated by a crash is ignored. Existing output files alone do not count as done.
+Of the records of one image, in any file, that of the latest run counts.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Manifest:
         self._records: dict[str, dict[str, Any]] = {}
         for path in sorted(folder.glob(_NAME.format("*"))):
             self._read(path)
+        self._run = 1 + max((record["run"] for record in self._records.values()), default=0)
         own = folder / _NAME.format(f".{shard[0]}-of-{shard[1]}" if shard else "")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +68,8 @@ class Manifest:
         found = self._records.get(self._key(job))
         if found is None or job.source is None or not job.source.is_file():
             return False
-        return found == self._record(job, "done") and all(path.is_file() for path in job.outputs)
+        expected = {**self._record(job, "done"), "run": found["run"]}
+        return found == expected and all(path.is_file() for path in job.outputs)
 
     def begin(self, job: Job) -> bool:
         """Record that the job has started, so that a later run may replace its target.
@@ -74,15 +77,20 @@ class Manifest:
         Returns:
             Whether its target was written by an earlier run and may be replaced.
         """
-        may_replace = self._key(job) in self._records
+        found = self._records.get(self._key(job), {})
+        may_replace = found.get("state") in ("begun", "done")
         if not any(path.exists() for path in job.outputs):
-            self._write(job, "begun")
+            self._write(self._record(job, "begun"))
         return may_replace
 
     def finish(self, outcome: Outcome) -> None:
-        """Record that a job is done, if its image was restored."""
+        """Record that an image was restored, or that its job ended without writing a file."""
+        job = outcome.job
         if outcome.state == "restored":
-            self._write(outcome.job, "done")
+            self._write(self._record(job, "done"))
+        elif not any(path.exists() for path in job.outputs):
+            # Replaces "begun": a file that appears there later is not ours. The source may be gone.
+            self._write({"target": self._key(job), "state": "failed"})
 
     def close(self) -> None:
         """Close the file."""
@@ -102,8 +110,8 @@ class Manifest:
             "source": [os.path.abspath(job.source), status.st_size, status.st_mtime_ns],
         }
 
-    def _write(self, job: Job, state: str) -> None:
-        record = self._record(job, state)
+    def _write(self, record: dict[str, Any]) -> None:
+        record = {**record, "run": self._run}
         line = json.dumps(record).encode() + b"\n"
         with self._lock:
             self._file.write(line)
@@ -114,7 +122,10 @@ class Manifest:
         for line in path.read_bytes().splitlines():
             with suppress(ValueError, TypeError, KeyError):  # truncated or damaged
                 record = json.loads(line)
-                self._records[record["target"]] = record
+                target = record["target"]
+                record["run"] = int(record.get("run", 0))  # older versions did not write it
+                if target not in self._records or record["run"] >= self._records[target]["run"]:
+                    self._records[target] = record
 
 
 def pick_shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
