@@ -13,8 +13,14 @@ import tifffile
 from PIL import Image
 
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import decode_image, list_images, write_bytes_atomically
-from vheatir.inference.files import read_photograph
+from vheatir.image_io import (
+    decode_image,
+    list_images,
+    read_image,
+    remove_unfinished,
+    write_bytes_atomically,
+)
+from vheatir.inference.files import read_photograph, read_photograph_file
 
 RNG = np.random.default_rng(0)
 COLORS = RNG.integers(0, 256, (12, 15, 3), np.uint8)
@@ -91,6 +97,35 @@ def test_a_video_behind_a_jpeg_is_ignored_and_a_truncated_one_refused(progressiv
             decode_image(complete[:cut])
 
 
+def test_fill_bytes_before_markers_are_valid() -> None:
+    out = io.BytesIO()
+    Image.fromarray(COLORS).save(out, "JPEG")
+    complete, fill = out.getvalue(), b"\xff" * 9
+    for at in (2, complete.index(b"\xff\xda"), len(complete) - 2):
+        filled = complete[:at] + fill + complete[at:]
+        np.testing.assert_array_equal(decode_image(filled), decode_image(complete))
+
+
+@pytest.mark.timeout(60)
+def test_a_long_run_of_fill_bytes_is_searched_once() -> None:
+    """A megabyte would take a day if the search started again at each byte of the run."""
+    out = io.BytesIO()
+    Image.fromarray(COLORS).save(out, "JPEG")
+    endless = out.getvalue()[:-2] + b"\xff" * 1_000_000 + b"\0"
+    with pytest.raises(VHeatIRError, match="cannot be read as an image"):
+        decode_image(endless)
+
+
+def test_bitmaps_in_a_folder_are_read(tmp_path: Path) -> None:
+    bits = COLORS[..., 0] > 127
+    for name in ("a.pbm", "b.PNM"):
+        Image.fromarray(bits).save(tmp_path / name, "PPM")
+    assert [path.name for path in list_images(tmp_path)] == ["a.pbm", "b.PNM"]
+    for path in list_images(tmp_path):
+        np.testing.assert_array_equal(read_image(path), bits * np.uint8(255))
+        np.testing.assert_array_equal(read_photograph_file(path).pixels, bits * np.uint8(255))
+
+
 def test_the_files_of_macos_and_folders_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "album.jpg").mkdir()
     for name in ("a.jpg", "._a.jpg", "album.jpg/b.PNG", "notes.txt"):
@@ -106,6 +141,25 @@ def test_names_as_long_as_the_file_system_allows(tmp_path: Path, name: str) -> N
         pytest.skip("this file system has shorter names")
     write_bytes_atomically(tmp_path / name, b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"new")]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "100.state", "x" * 250, "no_suffix"])
+def test_only_unfinished_files_are_removed(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = (".my.notes", ".vheatir-restored.jsonl", ".gitignore", ".a.tar.gz", "a.0123456789ab")
+    for other in others:
+        (tmp_path / other).touch()
+    with monkeypatch.context() as patch:  # as if the process were killed before renaming
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(os, "unlink", lambda _: None)
+        with pytest.raises(KeyboardInterrupt):
+            write_bytes_atomically(tmp_path / name, b"")
+    assert len(list(tmp_path.iterdir())) == len(others) + 1
+    remove_unfinished(tmp_path, "*.other")
+    assert len(list(tmp_path.iterdir())) == len(others) + 1
+    remove_unfinished(tmp_path, "*.state" if name.endswith(".state") else "*")
+    assert {path.name for path in tmp_path.iterdir()} == {*others}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no modes on Windows")

@@ -20,7 +20,13 @@ from torch import Tensor, nn
 
 from vheatir.archs import build_network, network_config
 from vheatir.errors import VHeatIRError
-from vheatir.weights import load_weights, read_info, read_state_dict, save_weights
+from vheatir.weights import (
+    load_weights,
+    read_info,
+    read_state_dict,
+    save_weights,
+    unchanged_file,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 INFO = {
@@ -272,6 +278,15 @@ def test_other_peoples_safetensors(tmp_path: Path) -> None:
     for read in (load_weights, read_info):
         refused(read, path, "contains no vHeatIR configuration: use a file exported by training")
     assert torch.equal(read_state_dict(path)["a"], torch.ones(1))  # its tensors can still be read
+
+
+@pytest.mark.parametrize("suffix", [".SAFETENSORS", ".SafeTensors"])
+def test_the_case_of_the_suffix_does_not_matter(file: Path, suffix: str) -> None:
+    upper = file.rename(file.with_suffix(suffix))
+    model = load_weights(upper)
+    assert read_info(upper)["name"] == model.name == "tiny"
+    assert read_state_dict(upper).keys() == model.network.state_dict().keys()
+    assert unchanged_file(model) == upper.read_bytes()
 
 
 # --- pickles -------------------------------------------------------------------------------------

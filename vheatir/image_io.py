@@ -28,7 +28,7 @@ StrPath = str | os.PathLike[str]
 _CV2_SILENT = 0
 
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+    ".png .jpg .jpeg .jpe .jfif .bmp .tif .tiff .webp .ppm .pgm .pbm .pnm".split()
 )
 
 #: Suffixes of formats that only :mod:`vheatir.inference` reads, not the training data readers.
@@ -42,9 +42,13 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 150_000_000
 
 _JPEG_END = b"\xd9"
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # no stuffed zero, no restart
+# No stuffed zero, no restart. Of fill bytes only the last is matched: with \xff+, a search in a run
+# of them would take quadratic time.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _PNM_HEADER = re.compile(rb"P[2356](?:\s|#[^\n\r]*[\n\r])+" + rb"(\d+)(?:\s|#[^\n\r]*[\n\r])+" * 3)
-_TEMPORARY_START = 200  # bytes of the target's name in that of a temporary file
+# A temporary file is called .START.RANDOM.
+_TEMPORARY_START = 200  # bytes of the target's name
+_TEMPORARY_BYTES = 6  # random bytes, in hexadecimal
 # TIFF tags, and the values of theirs that OpenCV ignores.
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _PLANES, _SEPARATE = 284, 2
@@ -327,7 +331,7 @@ def write_bytes_atomically(path: StrPath, data: bytes) -> None:
     start = target.name
     while len(os.fsencode(start)) > _TEMPORARY_START:  # whole characters
         start = start[:-1]
-    temporary = target.with_name(f".{start}.{secrets.token_hex(6)}")
+    temporary = target.with_name(f".{start}.{secrets.token_hex(_TEMPORARY_BYTES)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     handle = os.open(temporary, flags, 0o666)
     try:
@@ -344,7 +348,7 @@ def write_bytes_atomically(path: StrPath, data: bytes) -> None:
 
 def remove_unfinished(folder: Path, name: str = "*") -> None:
     """Delete temporary files of ``name`` left by a killed :func:`write_bytes_atomically`."""
-    for path in folder.glob(f".{name}.*"):
+    for path in folder.glob(f".{name}." + "[0-9a-f]" * 2 * _TEMPORARY_BYTES):
         if path.is_file():
             path.unlink(missing_ok=True)
 

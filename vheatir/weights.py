@@ -214,7 +214,7 @@ def read_state_dict(path: StrPath, key: str | None = None) -> dict[str, Tensor]:
         VHeatIRError: the file is missing, damaged, has no such entry, or is a pickle with anything
             but tensors.
     """
-    if Path(path).suffix == ".safetensors":
+    if Path(path).suffix.lower() == ".safetensors":
         return _parse(*_read(path))[0]
     file, _ = _read(path, 0)  # reports a missing file with a specific message
     try:

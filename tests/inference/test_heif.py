@@ -6,6 +6,7 @@ import io
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image, ImageCms, ImageOps, features
 
 from vheatir.bundled import heldout_photographs
 from vheatir.errors import UnsupportedImageError, VHeatIRError
+from vheatir.inference import heif
 from vheatir.inference.files import (
     Metadata,
     default_format,
@@ -25,6 +27,7 @@ from vheatir.inference.files import (
     read_photograph,
 )
 from vheatir.inference.heif import is_heif, read_header, to_16_bits
+from vheatir.inference.heif_streams import av1_sequence
 
 PHOTO = heldout_photographs()["chelsea"][100:164, 150:246]
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -344,6 +347,116 @@ def test_files_without_an_image_are_refused(data: bytes) -> None:
     assert is_heif(data) == (b"heic" in data)
     with pytest.raises(VHeatIRError, match="damaged|not an image"):
         read_photograph(data, "photo", MOST)
+
+
+def test_tiles_need_no_code_points() -> None:
+    """Phones give a profile instead."""
+    data = with_tiles().replace(b"colrnclx", b"freenclx")
+    assert read_header(io.BytesIO(data)).cicp is None
+    assert_near(read_photograph(data, "photo", MOST).pixels, PHOTO, 3)
+
+
+def box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def full_box(kind: bytes, body: bytes, version: int = 0) -> bytes:
+    return box(kind, bytes([version, 0, 0, 0]) + body)
+
+
+SIZE = full_box(b"ispe", struct.pack(">II", 64, 64))
+ALPHA = full_box(b"auxC", b"urn:mpeg:hevc:2015:auxid:1\0")
+
+
+def header_of(
+    kinds: list[bytes],
+    references: list[tuple[bytes, int, list[int]]],
+    iloc: bytes = full_box(b"iloc", bytes(4)),
+    other: bytes = ALPHA,
+    tail: bytes = bytes(64),
+) -> heif.HeifHeader:
+    """Read a file of items 1, 2 ... of these kinds, all 64 x 64 and with another property."""
+    keys = range(1, len(kinds) + 1)
+    entries = (full_box(b"infe", struct.pack(">HH", k, 0) + kinds[k - 1], 2) for k in keys)
+    items = full_box(b"iinf", struct.pack(">H", len(kinds)) + b"".join(entries))
+    used = b"".join(struct.pack(">HBBB", key, 2, 1, 2) for key in keys)
+    uses = full_box(b"ipma", struct.pack(">I", len(kinds)) + used)
+    properties = box(b"iprp", box(b"ipco", SIZE + other) + uses)
+    relations = b"".join(
+        box(kind, struct.pack(f">HH{len(to)}H", key, len(to), *to)) for kind, key, to in references
+    )
+    primary = full_box(b"pitm", struct.pack(">H", 1))
+    meta = full_box(b"meta", primary + items + properties + full_box(b"iref", relations) + iloc)
+    return read_header(io.BytesIO(box(b"ftyp", b"heic\0\0\0\0mif1heic") + meta + tail))
+
+
+@pytest.mark.parametrize(
+    ("widths", "one", "extents"),
+    [(0, b"", [65_535] * 40), (0, b"", [2]), (0x1000, b"\1", [40_000] * 2)],
+)
+def test_the_number_of_extents_is_limited(widths: int, one: bytes, extents: list[int]) -> None:
+    """Without offset and length, six bytes of the box are up to 65,535 extents."""
+    parts = b"".join(struct.pack(">HHH", 1, 0, count) + one * count for count in extents)
+    iloc = full_box(b"iloc", struct.pack(">HH", widths, len(extents)) + parts)
+    with pytest.raises(ValueError, match="too many parts"):
+        header_of([b"hvc1"], [], iloc)
+
+
+def test_an_extent_without_offset_and_length_is_the_complete_file() -> None:
+    one = full_box(b"iloc", struct.pack(">HHHHH", 0, 1, 1, 0, 1))
+    assert header_of([b"hvc1"], [], one).codec == "hvc1"
+
+
+def test_an_image_of_itself_takes_little_memory() -> None:
+    """Each step adds 200 items that wait; in a file of 131 kB, 65,535."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="too many parts"):
+            header_of([b"grid"], [(b"dimg", 1, [1] * 200)])
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_number_of_parts_is_limited_over_all_alpha_channels() -> None:
+    def header(channels: int) -> heif.HeifHeader:
+        alphas = range(3, 3 + channels)
+        tiles = [(b"dimg", key, [2] * 5000) for key in alphas]
+        return header_of(
+            [b"hvc1", b"hvc1", *[b"grid"] * channels], [(b"auxl", k, [1]) for k in alphas] + tiles
+        )
+
+    assert header(2).coded_pixels == 64 * 64 * (1 + 2 * 5000)
+    with pytest.raises(ValueError, match="too many parts"):
+        header(20)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "tile"), [(b"auxC", b"hvc1"), (b"pixi", b"hvc1"), (b"av1C", b"av01")]
+)
+def test_of_a_long_property_only_the_beginning_is_read(name: bytes, tile: bytes) -> None:
+    """Read completely for each of the 4000 items that share it, it would take minutes."""
+    tiles = range(2, 4002)
+    extents = b"".join(struct.pack(">HHHII", key, 0, 1, 0, 64) for key in tiles)
+    header = header_of(
+        [b"grid", *[tile] * len(tiles)],
+        [(b"dimg", 1, [*tiles])],
+        full_box(b"iloc", struct.pack(">HH", 0x4400, len(tiles)) + extents),
+        full_box(name, bytes(20_000_000)),
+    )
+    assert header.coded_pixels == 64 * 64 * len(tiles)
+
+
+def test_the_header_of_an_av1_stream_is_at_its_beginning() -> None:
+    """Of thousands of tiles, each would be searched to its end, through units without contents."""
+    data = encode("AVIF")
+    stream, empty = data[data.index(b"mdat") + 4 :], b"\x12\0"
+    assert av1_sequence(stream) == (96 * 64, (1, 13))
+    assert av1_sequence(10 * empty + stream) == av1_sequence(stream)
+    assert av1_sequence(10 * empty) is None
+    with pytest.raises(ValueError, match="no header at its beginning"):
+        av1_sequence(30_000 * empty + stream)
 
 
 def test_other_codecs_are_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from vheatir.errors import UnsupportedImageError
+from vheatir.inference import raw
 from vheatir.inference.files import read_photograph, read_photograph_file
 from vheatir.inference.raw import RAW_SUFFIXES, is_raw
 
@@ -118,3 +120,25 @@ def test_damaged_directories_end() -> None:
         is_raw(data[:end])
     many = b"II*\0\x08\0\0\0" + b"\xff\xff" + b"\xff" * 400
     assert not is_raw(many)
+
+
+def test_a_damaged_count_does_not_hide_the_nested_image() -> None:
+    data = bytearray(FILES["full-size preview"])
+    assert data[4:10] == struct.pack("<IH", 8, data[8])
+    data[8:10] = b"\xff\xff"
+    assert is_raw(bytes(data))
+
+
+def test_overlapping_directories_are_not_all_read_to_the_end_of_the_file() -> None:
+    targets, first = 60, 16 + 8 + 20 + 8
+    start = first + 8 * targets
+    data = b"".join((
+        b"II+\0", struct.pack("<HHQ", 8, 0, 16),
+        struct.pack("<QHHQQQ", 1, 330, 16, targets, first, 0),  # one tag: the nested directories
+        *(struct.pack("<Q", start + 8 * number) for number in range(targets)),
+        struct.pack("<Q", 1 << 40) * targets,  # entries, they claim
+        np.random.default_rng(0).bytes(20_000),
+    ))  # fmt: skip
+    found = list(raw._directories(data))
+    assert len(found) == 1 + targets
+    assert sum(map(len, found)) <= 256 * targets  # 1000 * targets fit into the file

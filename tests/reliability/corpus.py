@@ -130,6 +130,14 @@ def tiff(width: int, height: int, strip: int = 8) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
 
 
+def overlapping(count: int, entries: int) -> bytes:
+    """Return a TIFF with nested directories that all extend to its end."""
+    start = 26 + 4 * count
+    tag = struct.pack("<IHHHIII", 8, 1, 330, 4, count, 26, 0)
+    places = (struct.pack("<I", start + 2 * number) for number in range(count))
+    return b"II*\0" + tag + b"".join(places) + b"\xff" * 2 * count + bytes(12 * entries)
+
+
 def bombs() -> list[Bad]:
     side, many = 13_000, 2**31 - 1
     rows = zeros(side * (side + 1))
@@ -152,6 +160,8 @@ def bombs() -> list[Bad]:
           for w, h in ((many, many), (2**32 - 1, 1), (1, 2**31), (0, 0), (70_000, 70_000))),
         Bad("strip_outside.tif", tiff(8, 8, 2**31), REFUSED),
         Bad("wide.jpg", jpeg, REFUSED),
+        Bad("fill_bytes.jpg", save(pixels(), "JPEG")[:-2] + b"\xff" * 100_000 + b"\0", REFUSED),
+        Bad("overlapping.tif", overlapping(64, 50_000), REFUSED),
         Bad("wide.webp", b"RIFF" + struct.pack("<I", 22) + b"WEBP" + webp, REFUSED),
         Bad("wide_gif.png", gif, REFUSED),
         *(Bad(f"wide_{i}.ppm", head, REFUSED) for i, head in enumerate(

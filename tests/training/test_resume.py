@@ -52,7 +52,7 @@ def test_damaged_newest_state_gives_way_to_the_one_before(tiny: Any) -> None:
     whole = (folder / "6.state").read_bytes()
     (folder / "6.state").write_bytes(whole[: len(whole) // 2])
     (folder / "4.state").write_bytes(os.urandom(2000))
-    (folder / ".5.state.abc123").write_bytes(b"half")
+    (folder / ".5.state.0123456789ab").write_bytes(b"half")
     # damaged states must not count towards keep_last or cause the good one to be deleted
     assert tiny.run("logger:keep_last=1", resume=True) == 0
     assert states(tiny) == ["4.state.unused", "6.state", "6.state.unused"]

@@ -58,6 +58,8 @@ FORMAT_OF_SUFFIX = {
     ".png": "png",
     ".jpg": "jpg",
     ".jpeg": "jpg",
+    ".jpe": "jpg",
+    ".jfif": "jpg",
     ".webp": "webp",
     ".tif": "tiff",
     ".tiff": "tiff",

@@ -31,6 +31,8 @@ _MAX_ITEMS = 65_536
 # Blocks and tiles are coded completely, so more pixels may be coded than the image has.
 _SLACK_FACTOR, _SLACK_PIXELS = 3, 1 << 22
 _SEQUENCE_HEADER_BYTES = 1 << 16  # bytes of an AV1 item that contain its sequence header
+# Many items can share one property: of a long one, only the beginning is looked at.
+_PROPERTY_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,10 @@ def _read_header(file: BinaryIO) -> HeifHeader:
     if b"ispe" not in image.properties:
         raise ValueError("the file does not give the size of its image")
     width, height = image.size
-    shown = _coded_items(primary, items)
+    shown = _coded_items([primary], items)
     alphas = [key for key, each in items.items() if each.is_alpha_of(primary)]
-    hidden = [part for alpha in alphas for part in _coded_items(alpha, items)]
-    found = {key: _read_stream(file, items[key]) for key in {*shown, *hidden}}
+    hidden = _coded_items(alphas, items)
+    found = {key: _read_stream(file, items[key]) for key in {primary, *shown, *hidden}}
     nclx = (items[key].nclx or found[key][1] for key in (primary, *shown))
     return HeifHeader(
         codec=items[shown[-1]].kind,
@@ -205,7 +207,7 @@ class _Item:
 
     def is_alpha_of(self, key: int) -> bool:
         """Whether this item is the alpha channel of another."""
-        kind = self.properties.get(b"auxC", bytes(4))[4:].split(b"\0")[0]
+        kind = self.properties.get(b"auxC", b"")[4:_PROPERTY_BYTES].split(b"\0")[0]
         return kind in _ALPHA and key in self.references.get(b"auxl", ())
 
     @property
@@ -230,7 +232,7 @@ class _Item:
             return 8 + max(hvcc[17] & 7, hvcc[18] & 7)
         if av1c is not None:
             return 8 + 2 * (av1c[2] >> 6 & 1) + 2 * (av1c[2] >> 5 & 1)
-        return max(pixi[5:], default=8) if pixi is not None else 8
+        return max(pixi[5:_PROPERTY_BYTES], default=8) if pixi is not None else 8
 
 
 def _read(file: BinaryIO, start: int, length: int) -> bytes:
@@ -305,19 +307,29 @@ def _set_properties(meta: BinaryIO, span: list[int], items: dict[int, _Item]) ->
 def _set_extents(
     meta: BinaryIO, span: list[int], items: dict[int, _Item], idat: int, size: int
 ) -> None:
-    """Set where the data of the items is; raise ValueError if any lies beyond the file's end."""
+    """Set where the data of the items is.
+
+    Raises:
+        ValueError: an extent lies beyond the end of the file, or there are too many.
+    """
     version, _ = _full_box(meta, span[0])
     widths = read_uint(meta, 2)
     offset_width, length_width, base_width, index_width = (
         widths >> shift & 15 for shift in (12, 8, 4, 0)
     )
     id_width = 4 if version == 2 else 2
+    extents = 0
     for _ in range(read_uint(meta, id_width)):
         item = items.get(read_uint(meta, id_width), _Item(""))
         method = read_uint(meta, 2) & 15 if version else 0
         read_uint(meta, 2)
         base = read_uint(meta, base_width) + (idat if method == 1 else 0)
-        for _ in range(read_uint(meta, 2)):
+        count = read_uint(meta, 2)
+        extents += count
+        # Without offset and length, an extent takes no bytes in the box and is the complete file.
+        if extents > _MAX_ITEMS or (count > 1 and offset_width == length_width == 0):
+            raise ValueError("the data of its items consists of too many parts")
+        for _ in range(count):
             read_uint(meta, index_width if version else 0)
             offset = base + read_uint(meta, offset_width)
             length = read_uint(meta, length_width)
@@ -330,16 +342,18 @@ def _set_extents(
             item.extents.append((offset, length or size - offset))
 
 
-def _coded_items(key: int, items: dict[int, _Item]) -> list[int]:
-    """Return the coded items of an image: itself, or its tiles, repeated as often as used."""
+def _coded_items(images: list[int], items: dict[int, _Item]) -> list[int]:
+    """Return the coded items of images: themselves, or their tiles, repeated as often as used."""
     parts: list[int] = []
-    waiting = [key]
+    waiting = [*images]
     for _ in range(_MAX_ITEMS):
         if not waiting:
             return parts
         key = waiting.pop()
         if items[key].kind in _DERIVED:
             waiting += items[key].references.get(b"dimg", ())
+            if len(waiting) > _MAX_ITEMS:  # an item may refer to itself, many times
+                break
         else:
             parts.append(key)
     raise ValueError("the image consists of too many parts")
@@ -353,6 +367,6 @@ def _read_stream(file: BinaryIO, item: _Item) -> tuple[int, tuple[int, int] | No
     if item.kind == _AV1 and item.extents:
         offset, length = item.extents[0]
         start = _read(file, offset, min(length, _SEQUENCE_HEADER_BYTES))
-        config = item.properties.get(b"av1C", b"")[4:]
+        config = item.properties.get(b"av1C", b"")[4 : 4 + _SEQUENCE_HEADER_BYTES]
         return av1_sequence(start) or av1_sequence(config) or (0, None)
     return 0, None

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 _OBU_SEQUENCE_HEADER = 1
 _EXTENSION, _HAS_SIZE = 4, 2  # flags of an OBU's first byte
+_MAX_UNITS = 64  # up to the sequence header, which is normally the first or second
 
 
 class _Bits:
@@ -59,14 +60,16 @@ def av1_sequence(stream: bytes) -> tuple[int, tuple[int, int] | None] | None:
         IndexError: likewise.
     """
     file = io.BytesIO(stream)
-    while file.tell() < len(stream):
+    for _ in range(_MAX_UNITS):
+        if file.tell() >= len(stream):
+            return None
         head = read_uint(file, 1)
         if head & _EXTENSION:
             file.read(1)
         unit = file.read(_leb128(file) if head & _HAS_SIZE else -1)
         if (head >> 3) & 15 == _OBU_SEQUENCE_HEADER:
             return _sequence_header(_Bits(unit[:256]))
-    return None
+    raise ValueError("the stream has no header at its beginning")
 
 
 def _leb128(file: BinaryIO) -> int:

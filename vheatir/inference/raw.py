@@ -26,6 +26,7 @@ _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 # Compressions of Sony, Epson, Samsung, Nikon, Kodak and Pentax.
 _RAW_COMPRESSIONS = frozenset({32767, 32769, 32770, 34713, 65000, 65535})
 _MAX_DIRECTORIES = 64
+_MAX_ENTRIES = 256  # of a directory; those of a damaged file may all extend to its end
 _SHORT, _LONG, _IFD, _LONG8, _IFD8 = 3, 4, 13, 16, 18
 _WIDTHS = {_SHORT: 2, _LONG: 4, _IFD: 4, _LONG8: 8, _IFD8: 8}  # bytes
 
@@ -77,7 +78,8 @@ def _directories(data: bytes) -> Iterator[dict[int, list[int]]]:
         count = uint(at, count_width)
         at += count_width
         tags: dict[int, list[int]] = {}
-        for entry in range(at, min(at + count * size, len(data) - size + 1), size):
+        end = min(at + min(count, _MAX_ENTRIES) * size, len(data) - size + 1)
+        for entry in range(at, end, size):
             tag, kind, number = uint(entry, 2), uint(entry + 2, 2), uint(entry + 4, width)
             values = []
             if tag in _READ_TAGS and kind in _WIDTHS and number <= _MAX_DIRECTORIES:
