@@ -80,6 +80,7 @@ def train(arguments: argparse.Namespace) -> int:
         processes.barrier()
         if resuming:
             trainer.resume(auto=arguments.auto_resume)
+        experiment.write_options()
         if options.ignored:
             log.info("ignored, without a meaning here: %s", ", ".join(options.ignored))
         if options.print_network:
@@ -99,7 +100,7 @@ def train(arguments: argparse.Namespace) -> int:
                 sys.stderr.write(f"continue with: {resume_command(arguments)}\n")
             return 128 + stop.number
         if processes.is_main:
-            weights = trainer.export(experiment.models / f"{options.name}.safetensors")
+            weights = trainer.export(experiment.weights)
             log.info("weights: %s", weights)
             for path in write_report(trainer):
                 log.info("wrote %s", path)

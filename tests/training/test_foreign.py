@@ -54,6 +54,15 @@ class Doubling(nn.Upsample):
 
 
 @ARCH_REGISTRY.register()
+class Halving(nn.Conv2d):  # and doubling, as a U-net without padding
+    def __init__(self):
+        super().__init__(3, 3, 1)
+
+    def forward(self, x):
+        return x + super().forward(x)[..., ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+@ARCH_REGISTRY.register()
 class Broken(nn.Module):
     def __init__(self):
         raise KeyError("no such table")
@@ -153,6 +162,15 @@ def forget() -> None:
     for name in FOREIGN:
         del ARCHS[name]
     FOREIGN.clear()
+
+
+def test_a_validation_that_fails_costs_no_iteration(mine: Any, capfd: Any) -> None:
+    change(mine, network_g={"type": "Halving"})  # validation images have 45 x 55 pixels
+    assert mine.run("val:val_freq=3", "logger:save_checkpoint_freq=100") == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert "network_g Halving cannot restore a validation image: " in error
+    assert "window_size" in error and "--auto_resume" in error
+    assert mine.state(3)["scores"] == []
 
 
 def test_basicsrs_swinir_trains_and_is_restored_exactly(

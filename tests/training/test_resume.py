@@ -135,3 +135,90 @@ def test_states_that_carry_code_do_not_run_it(tmp_path: Path) -> None:
     with pytest.raises(VHeatIRError, match="damaged"):
         load_checkpoint(tmp_path / "1.state")
     assert not (tmp_path / "planted").exists()
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (PermissionError(13, "Permission denied"), "cannot be read (Permission denied)"),
+        (MemoryError(), "not enough memory to load the training state"),
+    ],
+)
+def test_a_state_that_cannot_be_read_now_is_not_damaged(
+    tiny: Any, capfd: Any, monkeypatch: pytest.MonkeyPatch, failure: Exception, message: str
+) -> None:
+    from vheatir.training import checkpoint
+
+    def fail(path: Path) -> None:
+        raise failure
+
+    assert tiny.run() == 0
+    before = states(tiny)
+    monkeypatch.setattr(checkpoint, "load_pickle", fail)
+    assert tiny.run("train:total_iter=8", resume=True) == 2
+    assert message in capfd.readouterr().err
+    assert states(tiny) == before
+
+
+def test_a_run_does_not_start_over_because_all_its_states_are_damaged(
+    tiny: Any, capfd: Any
+) -> None:
+    assert tiny.run() == 0
+    for path in (tiny.experiment() / "training_states").iterdir():
+        path.write_bytes(path.read_bytes()[:500])
+    before, history = states(tiny), (tiny.experiment() / "results" / "history.json").read_bytes()
+    assert tiny.run(resume=True) == 2
+    assert "are damaged: remove them to start from scratch" in capfd.readouterr().err
+    assert states(tiny) == before
+    assert (tiny.experiment() / "results" / "history.json").read_bytes() == history
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("network_g:embed_dim=16", "conv_first.weight: [8, 16, 3, 3] in the file, [16, 16,"),
+        ("train:optim_g:type=NAdam", "its optimiser is AdamW, not NAdam: set train:optim_g:type"),
+    ],
+)
+def test_a_refused_resume_changes_nothing(tiny: Any, capfd: Any, option: str, message: str) -> None:
+    assert tiny.run() == 0
+    before, resolved = states(tiny), tiny.experiment() / "tiny.yml"
+    options = resolved.read_bytes()
+    named = tiny.experiment() / "training_states" / "2.state"
+    assert tiny.run(option, f"path:resume_state={named}") == 2
+    assert message in capfd.readouterr().err
+    assert states(tiny) == before and resolved.read_bytes() == options
+
+
+def test_weights_of_an_abandoned_run_are_not_tested(tiny: Any) -> None:
+    from vheatir.training.options import load_options
+    from vheatir.training.tested import load_experiment
+
+    assert tiny.run() == 0
+    named = tiny.experiment() / "training_states" / "2.state"
+    force = (f"path:resume_state={named}", "train:optim_g:lr=1e-4", "train:total_iter=4")
+    assert tiny.run(*force) == 0
+    options = load_options(str(tiny.file), [f"path:experiments_root={tiny.folder / 'runs'}"])
+    weights = load_experiment(options)
+    assert weights.info["training"]["iterations"] == 4
+    unused = tiny.experiment() / "models" / "tiny.safetensors.unused"
+    assert unused.is_file()
+
+
+def test_the_main_process_chooses_the_state(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vheatir.training import loop
+    from vheatir.training.distributed import Processes
+
+    class Second(Processes):
+        def from_main(self, value: Any) -> Any:
+            assert value is None
+            return tiny.experiment() / "training_states" / "4.state"
+
+    assert tiny.run() == 0
+    monkeypatch.setattr(loop, "newest_checkpoint", lambda folder: pytest.fail("chosen again"))
+    trainer = loop.Trainer.__new__(loop.Trainer)
+    trainer.processes = Second(rank=1, count=1)
+    trainer.options = type("Options", (), {"path": type("Path", (), {"resume_state": None})})
+    path, state = trainer._state_to_resume(auto=True)
+    assert path is not None and path.name == "4.state"
+    assert state is not None and state["iteration"] == 4

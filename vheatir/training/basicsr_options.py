@@ -126,6 +126,9 @@ def translate(data: dict[str, Any]) -> Translation:
     result = Translation(copy.deepcopy(data))
     _ignore(result)
     for key, section in _sections(result.data):
+        for name in STOCK_NAMES.get(section_of(key), ()):
+            if name in section and section[name] is None:  # null is "not set"
+                del section[name]
         if section_of(key) == ("datasets", "train"):
             _translate_training_set(result, key, section)
     _translate_train(result)
@@ -204,17 +207,19 @@ def _translate_tile(result: Translation) -> None:
         if name not in ("tile_size", "tile_pad"):
             known = unknown_name("option", name, ("tile_size", "tile_pad"))
             raise OptionError(("tile", name), f"tile: {known}")
-    if "tile_size" in tile:
-        size, pad = tile["tile_size"], tile.get("tile_pad", 0)
+    size, pad = tile.get("tile_size"), tile.get("tile_pad") or 0
+    if size is not None:
         if not all(isinstance(each, int | float) for each in (size, pad)):
             raise OptionError(("tile",), f"option 'tile' is {tile}: it must have two numbers")
-        val = result.data.setdefault("val", {})
+        if result.data.get("val") is None:
+            result.data["val"] = {}
+        val = result.data["val"]
         if section_in(result.data, "val").get("tile") is not None:
             raise _given_twice(("tile", "tile_size"), ("val", "tile"))
         if isinstance(val, dict):
             val["tile"] = size + 2 * pad
             result.written["val", "tile"] = ("tile", "tile_size")
-    if tile or result.data.get("tile", 0) is None:
+    if tile:
         del result.data["tile"]
 
 

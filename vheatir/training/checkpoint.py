@@ -14,12 +14,17 @@ import numpy as np
 import torch
 
 from vheatir.errors import VHeatIRError, first_line
+from vheatir.hardware import is_out_of_memory
 from vheatir.image_io import remove_unfinished, write_bytes_atomically
 from vheatir.weights import load_pickle
 
 FORMAT = 1
 
 log = logging.getLogger("vheatir")
+
+
+class DamagedStateError(VHeatIRError):
+    """A training state that is incomplete or not what was written."""
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any], keep_last: int | None) -> Path:
@@ -76,14 +81,26 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load a training state without executing any code in the file.
 
     Raises:
-        VHeatIRError: the file is missing, damaged or in another format.
+        DamagedStateError: the file is damaged.
+        VHeatIRError: the file is missing, cannot be read or is in another format, or there is not
+            enough memory for it.
     """
     try:
         state = load_pickle(path)
     except FileNotFoundError:
         raise VHeatIRError(f"training state {path} does not exist") from None
     except Exception as error:  # a damaged file may raise anything
-        raise VHeatIRError(f"training state {path} is damaged: {first_line(error)}") from None
+        if is_out_of_memory(error):
+            raise VHeatIRError(
+                f"not enough memory to load the training state {path}: free some and try again"
+            ) from None
+        # Of a damaged file, a seek beyond its start or end is an invalid argument.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise VHeatIRError(
+                f"training state {path} cannot be read ({error.strerror}): change its permissions "
+                "or check the disk"
+            ) from None
+        raise DamagedStateError(f"training state {path} is damaged: {first_line(error)}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise VHeatIRError(
             f"{path} is not a training state of this version: start a new run from weights"
@@ -97,12 +114,23 @@ def newest_state(folder: Path) -> Path | None:
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest complete training state in a folder, skipping damaged ones."""
-    for path in _newest_first(folder):
+    """Return the newest complete training state in a folder, skipping damaged ones.
+
+    Raises:
+        VHeatIRError: all states are damaged, or one cannot be loaded for another reason, see
+            :func:`load_checkpoint`.
+    """
+    paths = _newest_first(folder)
+    for path in paths:
         try:
             return path, load_checkpoint(path)
-        except VHeatIRError as error:
+        except DamagedStateError as error:
             log.warning("%s; trying the previous one", error)
+    if paths:
+        raise VHeatIRError(
+            f"all training states in {folder} are damaged: remove them to start from scratch, or "
+            "leave --auto_resume out, which keeps the folder under another name"
+        )
     return None
 
 

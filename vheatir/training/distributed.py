@@ -79,6 +79,14 @@ class Processes:
         share, mean = self.mean(torch.tensor([float(flag), minutes], device=device)).tolist()
         return share > 0, mean
 
+    def from_main(self, value: Any) -> Any:
+        """Return the value that the main process passes."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
     def barrier(self) -> None:
         """Wait until all processes get here."""
         if self.count > 1:

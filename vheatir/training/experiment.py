@@ -6,9 +6,12 @@ import importlib
 import importlib.util
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,6 +22,7 @@ from vheatir.image_io import remove_unfinished, write_bytes_atomically
 from vheatir.training.paths import resolve_output
 from vheatir.training.schema import Options
 from vheatir.training.validation import Scores
+from vheatir.weights import read_info
 
 log = logging.getLogger("vheatir")
 
@@ -43,6 +47,9 @@ class Experiment:
         self.root = resolve_output(options.path.experiments_root or "experiments") / options.name
         self.states = self.root / "training_states"
         self.models = self.root / "models"
+        #: EMA weights, at the end of training and at the last save.
+        self.weights = self.models / f"{options.name}.safetensors"
+        self.latest_weights = self.models / "net_g_latest.safetensors"
         self.visualization = self.root / "visualization"
         self.results = self.root / "results"
         self.is_main = is_main
@@ -78,8 +85,6 @@ class Experiment:
         handler = logging.FileHandler(logs[-1] if logs else new, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
         log.addHandler(handler)
-        text = yaml.safe_dump(self.options.dump(), sort_keys=False, allow_unicode=True)
-        write_bytes_atomically(self.root / f"{self.options.name}.yml", text.encode())
         if self._wandb_options is not None:
             # mirrors the events of TensorBoard, as in BasicSR
             self._wandb = importlib.import_module("wandb").init(
@@ -94,6 +99,20 @@ class Experiment:
             from torch.utils.tensorboard import SummaryWriter
 
             self._tensorboard = SummaryWriter(str(self.root / "tb_logger"))
+
+    def write_options(self) -> None:
+        """Write the options as resolved, to ``<name>.yml``."""
+        if self.is_main:
+            text = yaml.safe_dump(self.options.dump(), sort_keys=False, allow_unicode=True)
+            write_bytes_atomically(self.root / f"{self.options.name}.yml", text.encode())
+
+    def set_aside_weights(self, iteration: int) -> None:
+        """Rename exported weights of more iterations, which belong to an abandoned run."""
+        for path in (self.weights, self.latest_weights):
+            with suppress(VHeatIRError):  # missing, or damaged
+                if trained_iterations(path) > iteration:
+                    path.replace(path.with_name(f"{path.name}.unused"))
+                    log.warning("%s is not used; renamed to %s.unused", path.name, path.name)
 
     def close(self) -> None:
         """Close the loggers."""
@@ -133,8 +152,18 @@ class Experiment:
         self, losses: list[list[float]], scores: list[list[Any]], work: list[list[float]]
     ) -> None:
         """Write losses and validation scores, and the work done at each, to ``history.json``."""
-        text = json.dumps({"losses": losses, "scores": scores, "work": work}, indent=1)
+        history = _with_nulls({"losses": losses, "scores": scores, "work": work})
+        text = json.dumps(history, indent=1, allow_nan=False)
         write_bytes_atomically(self.results / "history.json", text.encode())
+
+
+def _with_nulls(value: Any) -> Any:
+    """Replace numbers that JSON lacks, such as the infinite PSNR of equal images, by None."""
+    if isinstance(value, dict):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_nulls(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def log_to_console(is_main: bool) -> None:
@@ -167,3 +196,13 @@ class _StdoutHandler(logging.Handler):
             sys.stdout.flush()
         except Exception:
             self.handleError(record)
+
+
+def trained_iterations(weights: Path) -> int:
+    """Return the number of iterations that a weight file was trained for; 0 if it is not known.
+
+    Raises:
+        VHeatIRError: the file is missing or damaged.
+    """
+    training = read_info(weights).get("training") or {}
+    return int(training.get("iterations", 0))

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from vheatir.archs import FOREIGN
 from vheatir.errors import VHeatIRError, first_line
 from vheatir.hardware import is_out_of_memory, pick_device
 from vheatir.training.checkpoint import (
@@ -44,6 +45,8 @@ _SYNC_EVERY = 10
 _COUNTED = ("iteration", "samples_seen", "minutes", "losses", "scores")
 # Further ones, which the states of earlier releases lack.
 _WORK = ("processor_seconds", "pixels_seen", "work")
+# Optimisers that keep the same quantities.
+_SAME_STATE = frozenset({"Adam", "AdamW", "RAdam"})
 
 
 class Trainer:
@@ -194,13 +197,28 @@ class Trainer:
         line.report(self.iteration, self.samples_seen, self.done(), loss, rate)
 
     def validate(self, line: ProgressLine) -> None:
-        """Evaluate the EMA weights on the validation sets, in the main process only."""
+        """Evaluate the EMA weights on the validation sets, in the main process only.
+
+        If this fails, the state is saved, without scores of this iteration.
+        """
         if self.validator is not None and self.validator.sets:
             settings = self.options.val
             folder = self.experiment.visualization / str(self.iteration)
             kept = folder if settings.save_img else None
-            with line.watch(len(self.validator)) as tick:
-                scores = self.validator.run(self.model.net_g_ema, kept, tick)
+            try:
+                with line.watch(len(self.validator)) as tick:
+                    scores = self.validator.run(self.model.net_g_ema, kept, tick)
+            except Exception as error:
+                self.save()
+                known = isinstance(error, VHeatIRError) or is_out_of_memory(error)
+                if known or self.options.network_g.type not in FOREIGN:
+                    raise
+                raise VHeatIRError(
+                    f"network_g {self.options.network_g.type} cannot restore a validation image: "
+                    f"{first_line(error)}; give it the attribute window_size if its images need "
+                    "sides that are multiples of a number; everything is saved, continue with "
+                    "--auto_resume"
+                ) from error
             self.scores.append([self.iteration, self.minutes, scores])
             self.work.append([self.iteration, round(self.processor_seconds, 3), self.pixels_seen])
             self.experiment.report_scores(self.iteration, scores, self.validator.best(self.scores))
@@ -224,7 +242,7 @@ class Trainer:
             )
         save_checkpoint(self.experiment.states, self.state_dict(), self.options.logger.keep_last)
         try:
-            self.export(self.experiment.models / "net_g_latest.safetensors")
+            self.export(self.experiment.latest_weights)
             self.experiment.write_history(self.losses, self.scores, self.work)
         except OSError as error:
             raise VHeatIRError(
@@ -263,27 +281,47 @@ class Trainer:
         Raises:
             VHeatIRError: the state is missing, damaged or does not match the option file.
         """
-        found = newest_checkpoint(self.experiment.states) if auto else None
-        named = self.options.path.resume_state
-        if found is None and named is not None:
-            found = Path(named), load_checkpoint(Path(named))
-        self.processes.barrier()
-        if self.processes.is_main:
-            set_aside_newer(self.experiment.states, found[1]["iteration"] if found else -1)
-        if found is None:
+        path, state = self._state_to_resume(auto)
+        if state is None:
             log.info("no training state in %s: starting a new run", self.experiment.states)
-            return
-        path, state = found
-        for key, was, now in changed_options(in_full(state["options"]), self.options.dump()):
-            log.warning("option %s changed: was %s, is %s", key, was, now)
-        try:
-            self.load_state_dict(state)
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = first_line(error)
-            raise VHeatIRError(f"{path} does not fit this option file: {reason}") from None
-        restore_rng(state["rng"])
-        self._seed_process()
-        log.info("resumed from %s at iteration %d", path, self.iteration)
+        else:
+            before = in_full(state["options"])
+            for key, was, now in changed_options(before, self.options.dump()):
+                log.warning("option %s changed: was %s, is %s", key, was, now)
+            try:
+                self._check_optimizer(before)
+                self.load_state_dict(state)
+            except (RuntimeError, ValueError, KeyError) as error:
+                reason = first_line(error)
+                raise VHeatIRError(f"{path} does not fit this option file: {reason}") from None
+            restore_rng(state["rng"])
+            self._seed_process()
+            log.info("resumed from %s at iteration %d", path, self.iteration)
+        self.processes.barrier()
+        # Not before the state is loaded in all processes: a failed resume changes nothing.
+        if self.processes.is_main:
+            set_aside_newer(self.experiment.states, self.iteration)
+            self.experiment.set_aside_weights(self.iteration)
+
+    def _state_to_resume(self, auto: bool) -> tuple[Path | None, dict[str, Any] | None]:
+        """Return the path and the contents of the state that the main process chooses."""
+        found = None
+        named = self.options.path.resume_state
+        if self.processes.is_main:
+            found = newest_checkpoint(self.experiment.states) if auto else None
+            if found is None and named is not None:
+                found = Path(named), load_checkpoint(Path(named))
+        path = self.processes.from_main(found and found[0])
+        if path is None:
+            return None, None
+        return path, found[1] if found else load_checkpoint(path)
+
+    def _check_optimizer(self, before: dict[str, Any]) -> None:
+        """Raise ValueError if the saved state is that of an optimiser with other quantities."""
+        was = before["train"]["optim_g"]["type"]
+        now = self.options.train.optim_g.type
+        if was != now and not {was, now} <= _SAME_STATE:
+            raise ValueError(f"its optimiser is {was}, not {now}: set train:optim_g:type={was}")
 
     def _seed_process(self) -> None:
         """Give each process random numbers of its own, for networks with dropout."""

@@ -203,8 +203,16 @@ class RestorationModel:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the result of :meth:`state_dict`."""
-        self.net_g.load_state_dict(state["network"])
+        """Load the result of :meth:`state_dict`.
+
+        Raises:
+            ValueError: it is that of another network.
+        """
+        weights, own = state["network"], self.net_g.state_dict()
+        for name in {**own, **weights}:
+            if not (name in weights and name in own and weights[name].shape == own[name].shape):
+                raise ValueError(_shape_mismatch(weights, own, name))
+        self.net_g.load_state_dict(weights)
         self.net_g_ema.load_state_dict(state["ema"])
         saved = state["optimizer"]
         # The options of this run may differ from those saved. They are set before loading: PyTorch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,15 @@ def scores_table(trainer: Trainer) -> str:
     psnr, ssim_name = (trainer.options.val.column(kind) for kind in ("psnr", "ssim"))
     for name, values in scores.items():
         before, after = values["input_psnr"], values.get(psnr, float("nan"))
-        ssim = f"{values[ssim_name]:.4f}" if ssim_name in values else "-"
-        lines.append(f"| {name} | {before:.2f} | {after:.2f} | {after - before:+.2f} | {ssim} |")
+        cells = [(before, ".2f"), (after, ".2f"), (after - before, "+.2f"),
+                 (values.get(ssim_name, float("nan")), ".4f")]  # fmt: skip
+        lines.append(f"| {name} | {' | '.join(_cell(*each) for each in cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(value: float, form: str) -> str:
+    # not measured, or the infinite PSNR of equal images
+    return f"{value:{form}}" if math.isfinite(value) else "-"
 
 
 def draw_curves(

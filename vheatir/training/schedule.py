@@ -30,8 +30,9 @@ def learning_rate(train: TrainOptions, iteration: int, done: float) -> float:
         iteration: iterations done so far.
         done: see :func:`progress`.
     """
-    # done * total_iter alone may round down and reach a milestone one iteration late
-    reached = max(float(iteration), done * train.total_iter)
+    reached = float(iteration)
+    if done > iteration / train.total_iter:  # else done * total_iter may round either way
+        reached = max(reached, done * train.total_iter)
     peak = train.optim_g.lr
     rate = peak * _decay_factor(train.scheduler, peak, reached, done)
     if iteration + 1 < train.warmup_iter:

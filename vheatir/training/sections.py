@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from itertools import pairwise
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -17,7 +17,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidatorFunctionWrapHandler,
     create_model,
+    field_validator,
     model_validator,
 )
 
@@ -81,9 +83,38 @@ OneOrMore = Annotated[list[_T], BeforeValidator(as_list), Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """Base class of the option sections: read-only, without unknown keys."""
+    """Base class of the option sections: read-only, without unknown keys.
+
+    null stands for the default of an option that cannot be None, and a number is never a boolean.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None or cls._keeps(key)}
+
+    @classmethod
+    def _keeps(cls, key: str) -> bool:
+        """Whether null is a value of an option, or an error that is to be reported."""
+        field = cls.model_fields.get(key)
+        return field is None or field.is_required() or type(None) in get_args(field.annotation)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _refuse_booleans(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        """Refuse a boolean in place of a number, which pydantic takes for 0 or 1."""
+        valid = validate(value)
+        if _has_boolean(value) and not _has_boolean(valid):
+            raise ValueError("must be given in numbers, not as true or false")
+        return valid
+
+
+def _has_boolean(value: Any) -> bool:
+    return any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value]))
 
 
 class IoBackend(Section):
@@ -296,7 +327,8 @@ class Datasets(Section):
                 if phase == "val" and value.get("dataroot_gt") is not None:
                     shared = ()
                 taken = {name: first[name] for name in shared if name in first}
-                value = {"name": str(key), **taken, **value, "phase": phase}
+                given = {k: v for k, v in value.items() if v is not None or k not in shared}
+                value = {"name": str(key), **taken, **given, "phase": phase}
             completed[key] = value
         return completed
 
@@ -592,6 +624,15 @@ class ValOptions(Section):
     metrics: OneOrMore[Literal["psnr", "ssim", "psnrb"]] = ["psnr", "ssim"]
     named_metrics: Annotated[dict[str, MetricOptions], Field(min_length=1)] | None = None
     use_image: bool = True
+
+    @model_validator(mode="after")
+    def _check_use_image(self) -> ValOptions:
+        if not self.use_image and self.named_metrics is None:
+            raise ValueError(
+                "use_image: false is for metrics with names, as in BasicSR: name them "
+                "(metrics: {psnr: {type: calculate_psnr}}), or leave use_image out"
+            )
+        return self
 
     def column(self, kind: Literal["psnr", "ssim"]) -> str:
         """Return the name of the first metric of a kind; ``kind`` itself if there is none."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from vheatir.data.sources import BUNDLED
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation.run import TrainingRun
-from vheatir.training.experiment import Experiment
+from vheatir.training.experiment import Experiment, trained_iterations
 from vheatir.training.options import load_options
 from vheatir.training.schema import Options
 from vheatir.training.validation import validation_set
-from vheatir.weights import LoadedModel, level_range, load_weights, read_info
+from vheatir.weights import LoadedModel, level_range, load_weights
 
 
 def open_training_run(
@@ -48,11 +48,11 @@ def load_experiment(options: Options) -> LoadedModel:
     Raises:
         VHeatIRError: there are no such weights.
     """
-    models = Experiment(options, is_main=False).models
-    files = [models / f"{options.name}.safetensors", models / "net_g_latest.safetensors"]
+    experiment = Experiment(options, is_main=False)
+    files = [experiment.weights, experiment.latest_weights]
     if found := [file for file in files if file.is_file()]:
         # After a continued run the final weights of its first part are the older ones.
-        return load_weights(max(found, key=_iterations))
+        return load_weights(max(found, key=trained_iterations))
     start = options.path.pretrain_network_g
     if start is None:
         reason = ""
@@ -66,11 +66,6 @@ def load_experiment(options: Options) -> LoadedModel:
         at = f" at level {model.info['level']}" if trained is not None else ""
         reason = f", and path:pretrain_network_g is for {task}{at}"
     raise VHeatIRError(
-        f"experiment {options.name!r} has no weights in {str(models)!r}{reason}: "
+        f"experiment {options.name!r} has no weights in {str(experiment.models)!r}{reason}: "
         "train it first, or give --weights FILE"
     )
-
-
-def _iterations(file: Path) -> int:
-    training = read_info(file).get("training") or {}
-    return int(training.get("iterations", 0))
