@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vheatir.image_io import read_image, write_image
 
@@ -52,6 +53,24 @@ def test_an_upload_is_estimated_once(
     found = f"found {choose_model(photograph).message}"
     assert found in about and found in details
     np.testing.assert_array_equal(read_image(before), photograph)
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_the_result_keeps_the_metadata_of_the_upload(
+    weights: dict[str, Path], photograph: np.ndarray[Any, Any], tmp_path: Path, noisy: bool
+) -> None:
+    exif = Image.Exif()
+    exif[271] = "a camera"  # the manufacturer
+    upload = tmp_path / "photo.jpg"
+    pixels = photograph[:64, :64] if noisy else np.full((64, 64, 3), 90, np.uint8)
+    Image.fromarray(pixels).save(upload, exif=exif, dpi=(300, 300), quality=100)
+    catalogue, settings = Catalogue([weights["sigma15"]], "cpu"), Settings(device="cpu")
+    handlers = Handlers(catalogue, settings.max_pixels, ResultPanel(settings))
+    label = catalogue.first().label if noisy else AUTOMATIC
+    (_, after), details, _ = handlers.restore(str(upload), label)
+    assert ("left unchanged" in details) != noisy
+    with Image.open(after) as image:
+        assert image.getexif()[271] == "a camera" and round(image.info["dpi"][0]) == 300
 
 
 def test_other_files_and_changed_ones_are_estimated_anew(

@@ -69,6 +69,16 @@ def test_a_missing_gradio_is_one_line(tmp_path: Path) -> None:
     assert "vheatir[app]" in result.stderr
 
 
+def test_a_missing_device_is_one_line_before_gradio_is_imported(tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules['gradio'] = None\n"
+        "from vheatir.demo import main; sys.exit(main(['--device', 'no-such-device']))"
+    )
+    result = run("-c", code, cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith("error: device 'no-such-device' is not available here")
+
+
 def test_nothing_is_shadowed(clone: Path, tmp_path: Path) -> None:
     # As `python app.py` from another folder, up to where the page would be built.
     code = (

@@ -49,6 +49,11 @@ def test_a_file_that_was_replaced_is_loaded_again(weights: dict[str, Path], tmp_
     assert catalogue.restorer(label) is not first
 
 
+def test_a_missing_device_is_refused_before_a_model_is_needed() -> None:
+    with pytest.raises(VHeatIRError, match="device 'no-such-device' is not available here"):
+        Catalogue(device="no-such-device")
+
+
 def test_the_same_file_is_listed_once(weights: dict[str, Path]) -> None:
     catalogue = Catalogue([weights["jpeg"], weights["jpeg"]], "cpu")
     assert sum(entry.path == weights["jpeg"] for entry in catalogue.entries.values()) == 1

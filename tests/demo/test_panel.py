@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from tests.demo.test_page import downloaded, restore, upload
 from tests.demo.test_tabs import open_tab
 from vheatir.image_io import decode_image, write_image
 from vheatir.inference import Restorer
+from vheatir.inference.files import Metadata, read_photograph_file
 from vheatir.inference.strength import apply_strength
 
 gr = pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'vheatir[app]'")
@@ -101,12 +102,41 @@ def test_calls_without_a_session_keep_nothing(
 def test_the_colour_profile_is_in_every_file(images: Any, tmp_path: Path, monkeypatch: Any) -> None:
     panel, mine = ResultPanel(Settings()), request_of("mine")
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    files = [*panel.show(mine, *images, (100, 100), "photo", profile)]
+    files = [*panel.show(mine, *images, (100, 100), "photo", Metadata(profile))]
     (_, adjusted), _ = panel.adjust("details", 50, 50, mine)
     loupes = panel.look(gr.SelectData(None, {"index": [9, 9], "value": None}), mine)
     for file in (*files, adjusted, *loupes):
         with Image.open(file) as image:
             assert image.info["icc_profile"] == profile
+
+
+def test_the_files_keep_the_metadata_of_the_photograph(images: Any, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[271] = "a camera"  # the manufacturer
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"gAMA", (45455).to_bytes(4, "big"))
+    chunks.add(b"cICP", bytes([12, 13, 0, 1]))  # Display P3
+    chunks.add_text("Comment", "a text")
+    path = tmp_path / "photo.png"
+    Image.fromarray(images[0].astype(np.uint8)).save(
+        path, exif=exif, dpi=(300, 300), pnginfo=chunks
+    )
+    upload = read_photograph_file(path)
+    panel, mine = ResultPanel(Settings()), request_of("mine")
+    files = [*panel.show(mine, *images, (100, 100), "photo", upload.metadata)]
+    (_, adjusted), _ = panel.adjust("details", 50, 50, mine)
+    for file in (*files, adjusted):
+        assert read_photograph_file(file).metadata == upload.metadata
+        with Image.open(file) as image:
+            assert image.getexif()[271] == "a camera" and round(image.info["dpi"][0]) == 300
+            assert image.info["gamma"] == 0.45455 and image.info["Comment"] == "a text"
+        assert b"cICP" in Path(file).read_bytes()
+    # The loupe shows a part: the colours are the photograph's, the size is not.
+    for file in panel.look(gr.SelectData(None, {"index": [9, 9], "value": None}), mine):
+        assert b"cICP" in Path(file).read_bytes()
+        with Image.open(file) as image:
+            assert image.info["gamma"] == 0.45455
+            assert not image.getexif() and "dpi" not in image.info
 
 
 def test_a_slider_moved_while_restoring_counts(

@@ -10,6 +10,7 @@ import pytest
 
 from vheatir.demo.results import MOST, Result, ResultStore, amplified_residual, magnified
 from vheatir.errors import VHeatIRError
+from vheatir.inference.files import Metadata
 
 
 def result(side: int = 10, dtype: Any = np.uint8, **values: Any) -> Result:
@@ -52,6 +53,15 @@ def test_the_bytes_are_bounded_and_the_one_used_longest_ago_goes_first() -> None
     store.change("d", now, shown=np.zeros_like(now.before))
     assert store.size == 3 * each
     store.get("a")
+
+
+def test_metadata_counts_as_memory() -> None:
+    metadata = Metadata(b"icc", b"exif", b"an xmp packet", png_chunks=(b"a text", b"another"))
+    large = result(metadata=metadata)
+    assert large.size == result().size + 3 + 4 + 13 + 6 + 7
+    store = ResultStore(large.size - 1, 60)
+    store.put("a", large)
+    assert store.size == 0
 
 
 def test_one_too_large_by_itself_displaces_nobody() -> None:

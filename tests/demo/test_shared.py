@@ -75,6 +75,10 @@ def test_every_file_written_for_the_page_is_deleted_when_it_is_old(
     delete_old(tmp_path, [shared.WRITTEN], 60)
     assert not any(Path(file).exists() for file in files) and Path(new).exists()
     assert shared.WRITTEN.isdisjoint(files) and new in shared.WRITTEN
+    for file in files:
+        os.utime(Path(file).parent, (0, 0))
+    delete_old(tmp_path / "cache", [shared.WRITTEN], 60)
+    assert list((tmp_path / "cache").iterdir()) == [Path(new).parent]
 
 
 def test_the_heat_tab_shows_the_centre_first_and_then_what_is_clicked(

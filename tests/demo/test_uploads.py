@@ -75,3 +75,20 @@ def test_old_files_are_deleted_and_new_ones_kept(tmp_path: Path) -> None:
     delete_old(tmp_path, [tracked], 60)
     assert [path.exists() for path in paths] == [False, True, False, True, True]
     assert tracked == {str(paths[1]), str(tmp_path / "hash" / "not_yet.png")}
+
+
+def test_empty_folders_are_deleted_when_they_are_old(tmp_path: Path) -> None:
+    emptied, new, used, foreign = (tmp_path / name for name in ("0" * 64, "a" * 64, "f" * 64, "x"))
+    for folder in (emptied, new, used, foreign):
+        folder.mkdir()
+    (used / "kept.png").write_bytes(b"x")
+    (emptied / "old.png").write_bytes(b"x")
+    os.utime(emptied / "old.png", (0, 0))
+    tracked = {str(emptied / "old.png")}
+    delete_old(tmp_path, [tracked], 60)
+    # The folder has just changed: an upload may be about to write its file.
+    assert not tracked and emptied.is_dir()
+    for folder in (emptied, used, foreign):
+        os.utime(folder, (0, 0))
+    delete_old(tmp_path, [tracked], 60)
+    assert sorted(tmp_path.iterdir()) == sorted([new, used, foreign])

@@ -66,7 +66,7 @@ class Handlers(Tab):
                             elem_id="automatic",
                         )  # fmt: skip
                         level = gr.Slider(
-                            **level_range(entry), step=0.5, value=15, interactive=False,
+                            **slider_limits(entry), step=0.5, value=15, interactive=False,
                             label="Noise level (sigma on 0–255)", elem_id="level", buttons=[],
                         )  # fmt: skip
                     ensemble = gr.Checkbox(
@@ -122,7 +122,7 @@ class Handlers(Tab):
         """Show the level slider with the model's range, if the model takes a level."""
         entry = self.catalogue.entries.get(label or "")
         visible = label == AUTOMATIC or (entry is not None and entry.takes_level)
-        return gr.Group(visible=visible), gr.Slider(**level_range(entry))
+        return gr.Group(visible=visible), gr.Slider(**slider_limits(entry))
 
     def inspect(self, path: str | None, label: str | None, automatic: bool) -> tuple[Any, ...]:
         """Describe an upload and preset the slider to its estimated noise; reject a bad file."""
@@ -153,7 +153,7 @@ class Handlers(Tab):
         if sigma is None:  # a denoiser was chosen for noise that is not white
             sigma = estimate_sigma(image[..., :3] if image.ndim == 3 else image)
             about += f" · sigma {sigma:.1f}"
-        limits = level_range(entry)
+        limits = slider_limits(entry)
         preset = min(max(round(2 * sigma) / 2, limits["minimum"]), limits["maximum"])
         return gr.skip(), about, preset
 
@@ -177,7 +177,7 @@ class Handlers(Tab):
         strength = parse_strength((luma, chroma))
         progress(0, desc="Reading the image")
         photo = read_upload(image, self.max_pixels)
-        pixels, icc = photo.pixels, photo.metadata.icc
+        pixels = photo.pixels
         choice, chosen = None, None
         if model == AUTOMATIC:
             candidates = self.choices.choose(image, pixels, photo.quality)
@@ -186,7 +186,7 @@ class Handlers(Tab):
         labels = self._resolve(model, choice)
         stem = Path(image).stem
         if not labels:
-            before, after = self.panel.show(request, pixels, pixels, strength, stem, icc)
+            before, after = self.panel.show(request, pixels, pixels, strength, stem, photo.metadata)
             about = f"{describe(pixels)} · nothing to restore: left unchanged"
             return (before, after), about, after
         entry = self.catalogue.entry(labels[0])
@@ -205,7 +205,9 @@ class Handlers(Tab):
         if len(labels) == 1:
             count = runs * pixels.shape[0] * pixels.shape[1]
             self.catalogue.measured(labels[0], count, result.seconds)
-        before, after = self.panel.show(request, pixels, result.image, strength, stem, icc)
+        before, after = self.panel.show(
+            request, pixels, result.image, strength, stem, photo.metadata
+        )
         if result.level is None:
             level_text = entry.level_text
         else:
@@ -239,7 +241,7 @@ def task_choices(catalogue: Catalogue) -> dict[str, Any]:
     return {"choices": [AUTOMATIC, *titles], "value": value}
 
 
-def level_range(entry: Entry | None) -> dict[str, float]:
+def slider_limits(entry: Entry | None) -> dict[str, float]:
     """Return the limits of the level slider."""
     low, high = (entry.level if entry and entry.takes_level else None) or (0.0, 55.0)
     return {"minimum": low, "maximum": high}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vheatir import _paths, zoo
 from vheatir.errors import VHeatIRError, unknown_name
+from vheatir.hardware import pick_device
 from vheatir.inference import Choice, Restorer
 from vheatir.inference.restorer import compare_models, load_choice
 from vheatir.renamed import MODELS, current_name
@@ -65,16 +66,17 @@ class Catalogue:
         device: where to run them.
 
     Raises:
-        VHeatIRError: one of ``weights`` is missing or is not a vHeatIR weights file, or there is no
-            model at all.
+        VHeatIRError: one of ``weights`` is missing or is not a vHeatIR weights file, there is no
+            model at all, or the device is not available.
     """
 
     def __init__(self, weights: Iterable[Path] = (), device: str = "auto") -> None:
         #: Weights given on the command line, which are listed first.
         self.given = [Path(path) for path in weights]
+        picked = pick_device(device)  # now, since models are loaded on first use
         self._lock = threading.Lock()
         # by path and time of change: a training may replace the file
-        self._load = lru_cache(_KEPT_IN_MEMORY)(lambda path, changed: Restorer(path, device))
+        self._load = lru_cache(_KEPT_IN_MEMORY)(lambda path, changed: Restorer(path, picked))
         self._speeds: dict[Path, float] = {}
         self.entries: dict[str, Entry] = {}
         self.refresh()

@@ -19,6 +19,7 @@ from vheatir.demo.shared import (
     strength_sliders,
 )
 from vheatir.errors import VHeatIRError
+from vheatir.inference.files import Metadata
 from vheatir.inference.strength import apply_strength
 
 #: Side of the loupe's window, in image pixels, and of the loupe on the page, in screen pixels.
@@ -86,16 +87,18 @@ class ResultPanel:
         restored: NDArray[Any],
         strength: tuple[float, float],
         stem: str,
-        icc: bytes | None = None,
+        metadata: Metadata | None = None,
     ) -> tuple[str, str]:
         """Store a new result; returns the files of before and after."""
         shown = _at_strength(before, restored, strength)
-        before_file = cached_png(before, f"{stem}_before.png", icc)
-        shown_file = cached_png(shown, f"{stem}_restored.png", icc)
+        before_file = cached_png(before, f"{stem}_before.png", metadata)
+        shown_file = cached_png(shown, f"{stem}_restored.png", metadata)
         height, width = before.shape[:2]
         centre = (width // 2, height // 2)
         files = before_file, shown_file
-        result = Result(before, restored, shown, *files, stem, centre, strength, icc)
+        result = Result(
+            before, restored, shown, *files, stem, centre, strength, metadata or Metadata()
+        )
         self.store.put(_owner(request), result)
         return before_file, shown_file
 
@@ -109,7 +112,7 @@ class ResultPanel:
         owner = _owner(request)
         result = self.store.get(owner)
         shown = _at_strength(result.before, result.restored, (luma, chroma))
-        file = cached_png(shown, f"{result.stem}_restored.png", result.icc)
+        file = cached_png(shown, f"{result.stem}_restored.png", result.metadata)
         self.store.change(owner, result, shown=shown, shown_file=file, strength=(luma, chroma))
         if self.store.get(owner).restored is not result.restored:  # restored anew meanwhile
             return gr.skip(), gr.skip()
@@ -165,9 +168,11 @@ def _at_strength(
 
 def _loupes(result: Result) -> tuple[str, str]:
     scale = max(LOUPE_SHOWN // max(min(max(result.before.shape[:2]), LOUPE), 1), 1)
+    # The rest describes the whole photograph.
+    colors = Metadata(icc=result.metadata.icc, png_chunks=result.metadata.png_chunks)
 
     def shown(image: NDArray[Any], name: str) -> str:
         part: NDArray[np.generic] = magnified(image, result.point, LOUPE, scale)
-        return cached_png(part, f"{result.stem}_{name}_loupe.png", result.icc)
+        return cached_png(part, f"{result.stem}_{name}_loupe.png", colors)
 
     return shown(result.before, "before"), shown(result.shown, "restored")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vheatir.errors import VHeatIRError
+from vheatir.inference.files import Metadata
 
 #: Maximum number of results; for tiny images, pixels are not the main memory cost.
 MOST = 200
@@ -36,7 +37,7 @@ class Result:
         stem: name of the upload, without its suffix.
         point: column and row of the loupe's centre.
         strength: of luma and chroma in ``shown``, in percent.
-        icc: colour profile of the upload.
+        metadata: metadata of the upload.
         made: time of the restoration, in seconds of :func:`time.monotonic`.
     """
 
@@ -48,20 +49,22 @@ class Result:
     stem: str
     point: tuple[int, int]
     strength: tuple[float, float] = (100, 100)
-    icc: bytes | None = None
+    metadata: Metadata = Metadata()
     made: float = field(default_factory=time.monotonic)
 
     @property
     def size(self) -> int:
-        """Bytes of its pixels; ``shown`` is counted even while it is ``restored`` itself."""
-        return 3 * self.before.nbytes
+        """Bytes of pixels and metadata; ``shown`` counts even while it is ``restored`` itself."""
+        kept = self.metadata
+        blocks = (kept.icc or b"", kept.exif, kept.xmp or b"", *kept.png_chunks)
+        return 3 * self.before.nbytes + sum(map(len, blocks))
 
 
 class ResultStore:
     """Stores each visitor's last result, with LRU eviction; thread-safe.
 
     Args:
-        max_bytes: limit for the pixels of all results together.
+        max_bytes: limit for the pixels and metadata of all results together.
         max_age: seconds after which a result is dropped.
     """
 
@@ -140,7 +143,7 @@ class ResultStore:
 
     @property
     def size(self) -> int:
-        """Bytes of all stored pixels."""
+        """Bytes of all stored results."""
         with self._lock:
             return sum(each.size for each in self._results.values() if each)
 

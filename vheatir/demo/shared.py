@@ -128,10 +128,10 @@ def cached_path(name: str) -> Path:
     return path
 
 
-def cached_png(image: np.ndarray[Any, Any], name: str, icc: bytes | None = None) -> str:
-    """Write an image to gradio's cache as PNG, with its colour profile."""
+def cached_png(image: np.ndarray[Any, Any], name: str, metadata: Metadata | None = None) -> str:
+    """Write an image to gradio's cache as PNG, with the metadata of its photograph."""
     data = encode_image(image, ".png")
-    return cached_file(add_png_metadata(data, Metadata(icc)) if icc else data, name)
+    return cached_file(add_png_metadata(data, metadata) if metadata else data, name)
 
 
 def sample(title: str | None) -> np.ndarray[Any, Any]:

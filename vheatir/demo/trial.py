@@ -6,11 +6,13 @@ With the model for the known degradation, with what Automatic chooses, and with 
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from numpy.typing import NDArray
 
 from vheatir.colors import to_color_mode
 from vheatir.degradations import degrade_for_benchmark
@@ -18,9 +20,9 @@ from vheatir.demo.samples import camera_noise
 from vheatir.demo.shared import SAMPLES, Tab, cached_png, reports_errors, shown_image, upload_image
 from vheatir.errors import VHeatIRError
 from vheatir.evaluation.methods import bm3d_method, nlm_method
-from vheatir.inference import AutoRestorer, estimate_sigma
+from vheatir.inference import AutoRestorer, Restorer, estimate_sigma
 from vheatir.metrics import psnr, ssim, to_uint8
-from vheatir.tasks import get_task
+from vheatir.tasks import Task, get_task
 
 #: Side of the central crop that is used, for results within seconds.
 SIDE = 512
@@ -32,6 +34,31 @@ _RANGES: dict[str, dict[str, Any]] = {
     _JPEG: {"minimum": 5, "maximum": 95, "value": 10, "label": "JPEG quality"},
     _CAMERA: {"visible": False},
 }
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A clean image and its degraded version.
+
+    Attributes:
+        clean: ``uint8``, (H, W) or (H, W, 3).
+        damage: the degradation, a key of ``_RANGES``.
+        degraded: float32 in [0, 1], same shape.
+        task: what the classic method removes, and the model too, except for camera noise.
+        level: the level that was applied; for camera noise the estimated sigma.
+    """
+
+    clean: NDArray[np.uint8]
+    damage: str
+    degraded: NDArray[np.float32]
+    task: Task
+    level: float
+
+    @property
+    def description(self) -> str:
+        """Degradation, level and size, such as ``"JPEG quality 10, 512 × 512"``."""
+        level = "" if self.damage == _CAMERA else f" {self.task.level_name} {self.level:g}"
+        return f"{self.damage}{level}, {self.clean.shape[1]} × {len(self.clean)}"
 
 
 class TrialTab(Tab):
@@ -93,65 +120,101 @@ class TrialTab(Tab):
         """Degrade, restore, measure."""
         if damage not in _RANGES:
             raise VHeatIRError(f"unknown degradation {damage!r}: give one of {', '.join(_RANGES)}")
-        pixels = self.load(image, sample)
-        if min(pixels.shape[:2]) < _SMALLEST:
-            raise VHeatIRError(
-                f"the image is too small to compare methods: give {_SMALLEST} × {_SMALLEST} pixels "
-                "or more"
-            )
-        is_gray = pixels.ndim == 2
-        reference = np.ascontiguousarray(
-            to_color_mode(_centre(pixels), "gray" if is_gray else "rgb")
-        )
-        kind = "jpeg" if damage == _JPEG else "denoise"
-        task = get_task(f"{kind}_gray" if is_gray else f"{kind}_color")
-        used, models = level, []  # the level of both methods, and models for photographs
-        if damage == _CAMERA:
-            degraded = camera_noise(reference).astype(np.float32) / np.float32(255)
-            used, models = estimate_sigma(degraded), self.catalogue.labels(get_task("photo"))
-        else:
-            degraded = degrade_for_benchmark(reference, task, level)
-        label = models[0] if models else self.catalogue.label_for(task.name)
+        trial = _degrade(_centre(self.load(image, sample)), damage, level)
         progress(0.1, desc="Restoring")
-        restorer = self.catalogue.restorer(label)
-        given = restorer.nearest_level(used) if damage == _CAMERA else used
-        given = given if restorer.takes_level else None
-        shown, restored = to_uint8(degraded), to_uint8(restorer.restore(degraded, given))
-        rows = [("degraded", shown), (f"**{restorer.name}**", restored)]
+        restorer, restorer_level = self._restorer_for(trial)
+        degraded = to_uint8(trial.degraded)
+        restored = to_uint8(restorer.restore(trial.degraded, restorer_level))
+        results = {"degraded": degraded, f"**{restorer.name}**": restored}
         progress(0.4, desc="Automatic")
-        try:
-            choice, chosen, estimated = AutoRestorer(load=self.catalogue.for_task).choose(degraded)
-        except VHeatIRError as error:  # no model for this degradation
-            found = str(error)
-        else:
-            if chosen is None:
-                automatic, used_model = shown, ": left unchanged"
-            elif chosen is restorer and estimated == given:
-                automatic, used_model = restored, f" -> {chosen.name}, as above"
-            else:
-                automatic = to_uint8(chosen.restore(degraded, estimated))
-                used_model = f" -> {chosen.name}"
-            found = f"found {choice.message}{used_model}"
-            rows.append(("Automatic", automatic))
+        found, automatic = self._automatic(trial, restorer, restorer_level, restored)
+        if automatic is not None:
+            results["Automatic"] = automatic
         progress(0.6, desc=compare_with)
         uses_bm3d = compare_with == _BM3D and damage != _JPEG
-        method = bm3d_method(task) if uses_bm3d else nlm_method(task)
-        classic = to_uint8(method.restore(degraded, used))
-        lines = ["| | PSNR (dB) | SSIM |", "|---|---:|---:|"]
-        for name, result in [*rows, (method.name, classic)]:
-            measured = ssim(result, reference) if min(result.shape[:2]) >= 11 else float("nan")
-            lines.append(f"| {name} | {psnr(result, reference):.2f} | {measured:.4f} |")
-        strength = "" if damage == _CAMERA else f" {task.level_name} {level:g}"
-        lines += ["", f"Automatic: {found}."]
-        lines += ["", f"{damage}{strength}, {reference.shape[1]} × {len(reference)}"]
+        method = bm3d_method(trial.task) if uses_bm3d else nlm_method(trial.task)
+        results[method.name] = classic = to_uint8(method.restore(trial.degraded, trial.level))
+        text = f"{_table(results, trial.clean)}\n\nAutomatic: {found}.\n\n{trial.description}"
         stem = Path(image).stem if image else sample
-        images = {"degraded": shown, "restored": restored, "classic": classic, "clean": reference}
+        images = {
+            "degraded": degraded, "restored": restored, "classic": classic, "clean": trial.clean
+        }  # fmt: skip
         before, after, other, clean = (
             cached_png(each, f"{stem}_{name}.png") for name, each in images.items()
         )
-        return (before, after), "\n".join(lines), other, clean
+        return (before, after), text, other, clean
+
+    def _restorer_for(self, trial: _Trial) -> tuple[Restorer, float | None]:
+        """Return the model for the known degradation, and its level; None if it takes none."""
+        is_camera = trial.damage == _CAMERA
+        labels = self.catalogue.labels(get_task("photo")) if is_camera else []
+        # A denoiser stands in for a missing model of photographs.
+        label = labels[0] if labels else self.catalogue.label_for(trial.task.name)
+        restorer = self.catalogue.restorer(label)
+        if not restorer.takes_level:
+            return restorer, None
+        if is_camera:  # an estimate may be outside the trained range
+            return restorer, restorer.nearest_level(trial.level)
+        return restorer, trial.level
+
+    def _automatic(
+        self,
+        trial: _Trial,
+        known: Restorer,
+        known_level: float | None,
+        restored: NDArray[np.uint8],
+    ) -> tuple[str, NDArray[np.uint8] | None]:
+        """Return what Automatic finds, and its result; None without a model for it.
+
+        Args:
+            trial: the degraded image.
+            known: the model for the known degradation.
+            known_level: its level.
+            restored: its result, which is Automatic's if it chooses the same.
+        """
+        try:
+            automatic = AutoRestorer(load=self.catalogue.for_task)
+            choice, chosen, level = automatic.choose(trial.degraded)
+        except VHeatIRError as error:  # no model for this degradation
+            return str(error), None
+        found = f"found {choice.message}"
+        if chosen is None:
+            return f"{found}: left unchanged", to_uint8(trial.degraded)
+        if chosen is known and level == known_level:
+            return f"{found} -> {chosen.name}, as above", restored
+        return f"{found} -> {chosen.name}", to_uint8(chosen.restore(trial.degraded, level))
 
 
-def _centre(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _centre(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the part of an image that is used, (H, W) or (H, W, 3).
+
+    Raises:
+        VHeatIRError: the image is too small.
+    """
+    if min(pixels.shape[:2]) < _SMALLEST:
+        raise VHeatIRError(
+            f"the image is too small to compare methods: give {_SMALLEST} × {_SMALLEST} pixels "
+            "or more"
+        )
     top, left = (max(n - SIDE, 0) // 2 for n in pixels.shape[:2])
-    return pixels[top : top + SIDE, left : left + SIDE]
+    part = pixels[top : top + SIDE, left : left + SIDE]
+    return np.ascontiguousarray(to_color_mode(part, "gray" if part.ndim == 2 else "rgb"))
+
+
+def _degrade(clean: NDArray[np.uint8], damage: str, level: float) -> _Trial:
+    """Degrade an image; ``damage`` is a key of ``_RANGES``, camera noise ignores the level."""
+    color = "gray" if clean.ndim == 2 else "color"
+    task = get_task(f"jpeg_{color}" if damage == _JPEG else f"denoise_{color}")
+    if damage == _CAMERA:
+        degraded = camera_noise(clean).astype(np.float32) / np.float32(255)
+        return _Trial(clean, damage, degraded, task, estimate_sigma(degraded))
+    return _Trial(clean, damage, degrade_for_benchmark(clean, task, level), task, level)
+
+
+def _table(results: dict[str, NDArray[np.uint8]], clean: NDArray[np.uint8]) -> str:
+    """Return a Markdown table of PSNR and SSIM by name."""
+    lines = ["| | PSNR (dB) | SSIM |", "|---|---:|---:|"]
+    for name, result in results.items():
+        measured = ssim(result, clean) if min(result.shape[:2]) >= 11 else float("nan")
+        lines.append(f"| {name} | {psnr(result, clean):.2f} | {measured:.4f} |")
+    return "\n".join(lines)

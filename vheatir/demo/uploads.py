@@ -19,6 +19,8 @@ from vheatir.inference.files import Photograph, read_photograph_file
 
 # Uploads whose choice is kept; a choice is a few numbers.
 _MOST_CHOICES = 200
+# Gradio's cache has a folder for each file, named by a SHA-256 in hexadecimal.
+_FILE_FOLDERS = "[0-9a-f]" * 64
 
 
 def read_upload(path: StrPath, max_pixels: int) -> Photograph:
@@ -44,23 +46,29 @@ def read_upload(path: StrPath, max_pixels: int) -> Photograph:
 
 
 def delete_old(folder: StrPath, tracked: Collection[set[Any]], age: float) -> None:
-    """Delete old files that gradio's own deletion misses.
+    """Delete old files that gradio's own deletion misses, and folders that became empty.
 
-    Gradio's deletion stops permanently if a request adds a file while it runs, and it does not
-    track uploads whose connection broke.
+    Gradio's deletion stops permanently if a request adds a file while it runs, it does not track
+    uploads whose connection broke, and it leaves the folder of each file.
 
     Args:
         folder: gradio's cache; an upload in progress is a file directly in it.
         tracked: the files that gradio tracks, by component.
-        age: seconds since the last write after which a file is deleted.
+        age: seconds since the last write after which a file or an empty folder is deleted.
     """
+    cache = Path(folder)
     known = [Path(file) for files in tracked for file in tuple(files)]
-    for path in (*Path(folder).glob("tmp*"), *known):
+    for path in (*cache.glob("tmp*"), *known):
         with suppress(OSError):  # not yet in place, or deleted by gradio
             if path.is_file() and time.time() - path.stat().st_mtime > age:
                 path.unlink()
                 for files in tracked:
                     files.discard(str(path))
+    for path in cache.glob(_FILE_FOLDERS):
+        with suppress(OSError):  # not empty
+            # A new folder may be about to get its file.
+            if time.time() - path.stat().st_mtime > age:
+                path.rmdir()
 
 
 class Choices:
