@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
 from vheatir.errors import VHeatIRError
+from vheatir.image_io import is_image_name
 
 _WILDCARDS = frozenset("*?[")
 
@@ -18,6 +19,7 @@ class NameList:
         entries: each the path of a ``.txt`` file with one entry per line (lines starting with ``#``
             are comments); a file name, such as ``"12003.jpg"``, whose suffix is ignored, so that a
             list applies to converted files too; or a file name pattern, such as ``"sunhays_*"``.
+            A name with brackets is both a file name and a pattern.
             Folders are ignored, so that a list applies to any subset or arrangement of a
             collection. Case-sensitive.
 
@@ -28,22 +30,29 @@ class NameList:
     def __init__(self, entries: Sequence[str]) -> None:
         self._names: set[str] = set()
         self._patterns: list[str] = []
+        self._key_patterns: list[str] = []
         for entry in entries:
             is_list = entry.endswith(".txt")
             for item in read_lines(Path(entry), "list of file names") if is_list else [entry]:
                 name = PurePath(item).name
+                self._names.add(_without_image_suffix(name))
                 if _WILDCARDS & set(name):
                     self._patterns.append(name)
-                else:
-                    self._names.add(PurePath(name).stem)
+                    self._key_patterns += [name, PurePath(name).stem]
 
     def __contains__(self, name: str) -> bool:
         """Whether an image is listed, given its path or its LMDB key, which has no suffix."""
         is_key = "::" in name
         own = PurePath(name.rpartition("::")[2]).name
-        patterns = [PurePath(each).stem if is_key else each for each in self._patterns]
-        stem = own if is_key else PurePath(own).stem
-        return stem in self._names or any(fnmatchcase(own, each) for each in patterns)
+        if (own if is_key else _without_image_suffix(own)) in self._names:
+            return True
+        patterns = self._key_patterns if is_key else self._patterns
+        return any(fnmatchcase(own, each) for each in patterns)
+
+
+def _without_image_suffix(name: str) -> str:
+    path = PurePath(name)
+    return path.stem if is_image_name(path) else name
 
 
 def read_lines(path: Path, kind: str) -> list[str]:

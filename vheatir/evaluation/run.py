@@ -288,12 +288,24 @@ def _levels(
                 f"{task.name} are trained for {task.level_name} {', '.join(trained)}"
             )
         return levels
-    levels = [float(level) for level in task.benchmark_levels]
     if not named:
-        return levels
-    covered = [level for level in levels if any(method.covers(level) for method in named)]
-    # Weights for a level without published results are evaluated at that level.
-    return covered or sorted({m.level_range[0] for m in named if m.level_range is not None})
+        return [float(level) for level in task.benchmark_levels]
+    return levels_to_test(task, [m.level_range for m in named if m.level_range is not None])
+
+
+def levels_to_test(task: Task, ranges: Sequence[tuple[float, float]]) -> list[float]:
+    """Return the levels at which models are evaluated, here and in the validation of a training.
+
+    Args:
+        task: task of the models.
+        ranges: lowest and highest level of each model.
+
+    Returns:
+        The benchmark levels within any of the ranges; without one, the highest of each range.
+    """
+    levels = [float(level) for level in task.benchmark_levels]
+    covered = [n for n in levels if any(low <= n <= high for low, high in ranges)]
+    return covered or sorted({high for _, high in ranges})
 
 
 def _find_test_sets(
