@@ -86,6 +86,18 @@ def test_a_refused_release_leaves_the_zoo_as_it_was(
     assert {path.name: path.read_bytes() for path in own_zoo.iterdir() if path.is_file()} == before
 
 
+@pytest.mark.parametrize("level", [None, 15.0])
+def test_a_larger_model_is_no_default_unless_it_is_made_one(level: float | None) -> None:
+    models = zoo.list_models()
+    larger = replace(models[0], name="larger", params=10**9, level=level)
+    first = next(m for m in models if m.task == larger.task)
+    own = [m for m in release.with_entry(models, larger, False) if m.task == larger.task]
+    assert own[0] == first and larger in own
+    if level is None:
+        assert own[1] == larger
+        assert larger in [m for m in release.with_entry(models, larger, True)][:1]
+
+
 def test_the_others_keep_their_places() -> None:
     models = zoo.list_models()
     changed = replace(models[3], params=1)
@@ -97,3 +109,34 @@ def test_weights_without_a_licence_are_refused(own_zoo: Path, tmp_path: Path) ->
     facts.write_text("data: photographs\n")
     with pytest.raises(VHeatIRError, match="names no licence"):
         release.add_model(argparse.Namespace(facts=facts))
+
+
+@pytest.mark.parametrize(
+    ("facts", "history", "expected"),
+    [
+        (None, "{}", "facts.yml cannot be read"),
+        ("licence\n", "{}", "facts.yml has no facts"),
+        ("licence: [CC0]\n", "{}", "names no licence"),
+        ("licence: [\n", "{}", "not valid YAML"),
+        ("licence: CC0\n", None, "history.json cannot be read"),
+        ("licence: CC0\n", "{", "history.json is not valid JSON"),
+        ("licence: CC0\n", "{}", "none.safetensors"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    facts: str | None,
+    history: str | None,
+    expected: str,
+) -> None:
+    for name, text in (("facts.yml", facts), ("history.json", history)):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    files = [f"--history={tmp_path}/history.json", f"--facts={tmp_path}/facts.yml"]
+    arguments = ["release.py", "add", str(tmp_path / "none.safetensors"), *files]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert release.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and expected in line

@@ -26,7 +26,7 @@ import yaml
 
 from vheatir.archs import network_config
 from vheatir.bundled import heldout_photographs
-from vheatir.cli import report_error
+from vheatir.cli import run_entry_point
 from vheatir.colors import to_color_mode
 from vheatir.data.restoration_dataset import to_tensor
 from vheatir.degradations import degrade_for_benchmark
@@ -56,19 +56,13 @@ def main() -> int:
     cards.add_argument("--results", type=Path, nargs="+", required=True, help="benchmark.json")
     cards.set_defaults(run=write_cards)
     arguments = parser.parse_args()
-    try:
-        arguments.run(arguments)
-    except VHeatIRError as error:
-        return report_error(error)
-    return 0
+    return run_entry_point(lambda: arguments.run(arguments), "nothing was released", "train")
 
 
 def add_model(arguments: argparse.Namespace) -> None:
     """Store weights in half precision, and add them to the registry and the facts."""
-    facts = yaml.safe_load(arguments.facts.read_text())
-    if "licence" not in facts:
-        raise VHeatIRError(f"{arguments.facts} names no licence: add the fact 'licence'")
-    history = json.loads(arguments.history.read_text())
+    facts = _read_facts(arguments.facts)
+    history = _read_json(arguments.history)
     clean = facts["licence"].startswith("clean licence:")
     licence = CLEAN_LICENCE if clean else facts["licence"]
     full = load_weights(arguments.weights)
@@ -103,18 +97,37 @@ def add_model(arguments: argparse.Namespace) -> None:
     sys.stdout.write(f"{name}: half precision costs {loss:.4f} dB, {path.stat().st_size} bytes\n")
 
 
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise VHeatIRError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(facts, dict):
+        raise VHeatIRError(f"{path} has no facts: give one a line, such as 'licence: CC0'")
+    if not isinstance(facts.get("licence"), str):
+        raise VHeatIRError(f"{path} names no licence: add the fact 'licence'")
+    return facts
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise VHeatIRError(f"{path} is not valid JSON: {error}") from None
+
+
 def with_entry(models: list[ModelEntry], new: ModelEntry, is_default: bool) -> list[ModelEntry]:
     """Return the registry with a new or changed model.
 
-    It takes the place of an entry of its name, or else follows the larger models of its task;
-    ``is_default`` puts it first.
+    It takes the place of an entry of its name, or else follows the default and the larger models of
+    its task; ``is_default`` puts it first.
     """
     names = [m.name for m in models]
     if new.name in names and not is_default:
         return [new if m.name == new.name else m for m in models]
     others = [m for m in models if m.name != new.name]
     own = [m for m in others if m.task == new.task]
-    place = 0 if is_default else sum(m.params >= new.params for m in own)
+    place = 0 if is_default else max(1, sum(m.params >= new.params for m in own))
     own.insert(place, new)
     own.sort(key=lambda m: m.level is not None)
     return sorted([*(m for m in others if m.task != new.task), *own], key=lambda m: m.task)
@@ -157,7 +170,7 @@ def plot(name: str, history: dict[str, Any]) -> None:
 
 def write_cards(arguments: argparse.Namespace) -> None:
     """Write the card of every model in the results."""
-    records = [r for path in arguments.results for r in json.loads(path.read_text())]
+    records = [r for path in arguments.results for r in _read_json(path)]
     measured = {(r["task"], r["method"]) for r in records}
     for entry in list_models():
         if (entry.task, entry.label) in measured:

@@ -377,6 +377,24 @@ def test_what_is_ignored_is_named_and_null_is_nothing(folder: Path) -> None:
     )
 
 
+def test_null_options_have_the_defaults_there(folder: Path) -> None:
+    nulls = ("use_flip", "use_rot", "use_shuffle", "io_backend", "dataset_enlarge_ratio")
+    force = [f"datasets:train:{name}=~" for name in nulls]
+    force += ["train:use_grad_clip=~", "train:ema_decay=~", "train:mixup=~", "manual_seed=~",
+              "train:scheduler:eta_min=~", "datasets:val:dataroot_gt=~",
+              "datasets:val:dataroot_lq=~"]  # fmt: skip
+    options = load(folder, "NAFNet", *force)
+    assert options.datasets.train.augment is True and options.ignored == ()
+    assert (options.train.grad_clip, options.train.ema_decay) == (0.01, 0)
+    assert options.train.scheduler.lr_min == 0 and options.manual_seed == 0
+    val = options.datasets.val_sets["val"]
+    assert (val.dataroot_gt, val.dataroot_lq) == ([f"{folder}/gt"], [f"{folder}/lq"])
+    gamma = load(folder, "SwinIR", "train:scheduler:gamma=~").train.scheduler.gamma
+    assert gamma == 0.1
+    # without the section val, its tile is not lost
+    assert load(folder, "HAT", "val=~", "tile:tile_pad=~").val.tile == 32
+
+
 # --- mistakes
 
 

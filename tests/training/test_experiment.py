@@ -76,6 +76,30 @@ def test_a_run_leaves_weights_curves_events_and_images(tiny: Any) -> None:
     assert len([p for p in (tiny.folder / "runs").iterdir() if "_archived_" in p.name]) == 1
 
 
+def test_infinite_psnr_is_null_in_json_and_a_dash_in_the_table(tmp_path: Path) -> None:
+    from vheatir.training.experiment import Experiment
+    from vheatir.training.options import load_options
+    from vheatir.training.report import draw_curves, scores_table
+
+    file = helpers.make_tiny(tmp_path).file
+    options = load_options(file, [f"path:experiments_root={tmp_path}"])
+    experiment = Experiment(options)
+    experiment.results.mkdir(parents=True)
+    inf, before = float("inf"), {"psnr": 30.0, "ssim": 0.9, "input_psnr": 20.0}
+    equal = {"psnr": inf, "ssim": 1.0, "input_psnr": inf}
+    scores = [[2, 0.1, {"val": before}], [4, 0.2, {"val": equal}]]
+    experiment.write_history([[2, 0.1, 0.5, 1e-3]], scores, [[2, 1.0, 9]])
+    text = (experiment.results / "history.json").read_text()
+    history = json.loads(text, parse_constant=pytest.fail)
+    assert history["scores"][1] == [4, 0.2, {"val": {**equal, "psnr": None, "input_psnr": None}}]
+    assert history["scores"][0] == scores[0] and history["work"] == [[2, 1.0, 9]]
+    draw_curves(tmp_path / "curves.png", "tiny", history["losses"], history["scores"])
+    for row, expected in ((1, "| val | - | - | - | 1.0000 |"),
+                          (0, "| val | 20.00 | 30.00 | +10.00 | 0.9000 |")):  # fmt: skip
+        trainer: Any = SimpleNamespace(options=options, scores=[scores[row]])
+        assert scores_table(trainer).splitlines()[-1] == expected
+
+
 def test_stages_switch_crop_and_batch(tiny: Any) -> None:
     from vheatir.hardware import pick_device
     from vheatir.training.distributed import Processes

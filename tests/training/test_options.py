@@ -14,7 +14,7 @@ from vheatir.archs import ARCHS, VHeatIR, build_network
 from vheatir.data.names import NameList
 from vheatir.errors import VHeatIRError
 from vheatir.training.options import Options, load_options
-from vheatir.training.sections import PhotoOptions
+from vheatir.training.sections import PhotoOptions, SchedulerOptions, ValOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ROOT / "options"
@@ -360,6 +360,17 @@ def test_a_file_that_is_no_text_gives_one_line(tmp_path: Path) -> None:
         ("train:total_iter=0", "'train:total_iter' is 0"),
         ("train:total_iter=1.5", "'train:total_iter' is 1.5"),
         ("train:total_iter=~", "'train:total_iter' is null"),
+        ("train:total_iter=true", "'train:total_iter' is 'true': it must be a valid integer"),
+        ("train:warmup_iter=false", "'train:warmup_iter' is 'false'"),
+        ("train:grad_clip=true", "'train:grad_clip' is 'true': it must be a valid number"),
+        ("train:max_minutes=true", "'train:max_minutes' is 'true'"),
+        ("train:optim_g:betas=[true, 0.9]", "'train:optim_g:betas:0' is 'true'"),
+        ("train:stages=[{until: true, gt_size: 8, batch_size: 1}]", "until' is 'true'"),
+        ("logger:keep_last=true", "'logger:keep_last' is 'true'"),
+        ("datasets:train:gt_size=true", "'datasets:train:gt_size' is 'true'"),
+        ("datasets:val:level=true", "'datasets:val:level:0' is 'true'"),
+        ("num_gpu=true", "'auto' or must be a valid integer"),
+        ("val:use_image=false", "use_image: false is for metrics with names"),
         ("train:ema_decay=1", "less than 1"),
         ("train:scheduler={type: MultiStep}", "milestones"),
         ("train:scheduler={type: MultiStep, milestones: [9, 3]}", "ascend"),
@@ -392,6 +403,20 @@ def test_mistakes_give_one_line_with_the_way_out(force: str, expected: str) -> N
     text = message(force)
     assert expected in text
     assert "--force_yml" in text or "quickstart.yml" in text
+
+
+def test_null_is_not_set() -> None:
+    force = ["manual_seed=~", "val=~", "datasets:val={dataroot_gt: ~}", "datasets:val_2=~",
+             "train:ema_decay=~", "train:scheduler=~", "datasets:train:gt_size=~"]  # fmt: skip
+    options = load_options(QUICKSTART, force)
+    train = options.datasets.train
+    assert (options.manual_seed, options.val) == (0, ValOptions())
+    assert options.train.ema_decay == 0.999 and options.train.scheduler == SchedulerOptions()
+    assert train.gt_size == 128
+    assert options.datasets.val_sets["val"].dataroot_gt == train.dataroot_gt
+    assert list(options.datasets.val_sets) == ["val"]
+    # where it is a value
+    assert load_options(QUICKSTART, ["logger:keep_last=~"]).logger.keep_last is None
 
 
 def test_quality_has_its_own_range() -> None:

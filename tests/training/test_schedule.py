@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import math
 from typing import Any
 
@@ -27,6 +28,24 @@ def test_multi_step_is_that_of_torch() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-4)
     reference = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.97)
     for rate in rates(options(scheduler=scheduler)):
+        assert rate == pytest.approx(reference.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        reference.step()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("basicsr") is None, reason="BasicSR is the reference")
+def test_restarts_fall_on_their_iteration_where_fractions_round_up() -> None:
+    from vheatir.basicsr_import import import_basicsr
+
+    import_basicsr()
+    from basicsr.models.lr_scheduler import CosineAnnealingRestartLR
+
+    assert 14 / 100 * 100 > 14
+    settings = {"periods": [14, 86], "restart_weights": [1, 0.5]}
+    scheduler = {"type": "CosineRestart", "lr_min": 1e-7, **settings}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-4)
+    reference = CosineAnnealingRestartLR(optimizer, eta_min=1e-7, **settings)
+    for rate in rates(options(total_iter=100, scheduler=scheduler)):
         assert rate == pytest.approx(reference.get_last_lr()[0], rel=1e-9)
         optimizer.step()
         reference.step()

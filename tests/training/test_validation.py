@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 from pathlib import Path
 
@@ -13,11 +14,14 @@ if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
 
 from vheatir.archs import build_network
+from vheatir.evaluation import run
 from vheatir.evaluation.benchmark_sets import bundled_test_set
 from vheatir.evaluation.methods import Method, network_restorer
 from vheatir.evaluation.protocol import measure
 from vheatir.image_io import read_image, write_image
 from vheatir.tasks import get_task
+from vheatir.training.distributed import Processes
+from vheatir.training.feed import TrainingFeed
 from vheatir.training.options import load_options
 from vheatir.training.validation import Validator
 
@@ -45,11 +49,41 @@ def test_it_measures_what_the_benchmark_measures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "expected"), [("[0,10]", [10.0]), ("[0,30]", [15.0, 25.0]), ("[0,55]", [15, 25, 50])]
-)
+    ("level", "expected"),
+    [
+        ("[0,10]", [10.0]), ("[0,30]", [15.0, 25.0]), ("[0,55]", [15, 25, 50]),
+        ("[60,70]", [70.0]), ("20", [20.0]),
+    ],
+)  # fmt: skip
 def test_only_levels_of_the_training_are_validated(level: str, expected: list[float]) -> None:
     validator = Validator(load_options(OPTIONS, [f"level={level}"]))
     assert validator._levels(validator.options.datasets.val_sets["val"]) == expected
+    # vheatir test measures there too
+    own = Method("m", validator.task.name, validator.options.level_range, None, None)
+    assert run._levels(argparse.Namespace(level=None), validator.task, [own]) == expected
+
+
+def test_images_of_the_training_are_counted_in_the_log(tmp_path: Path, log_lines: list) -> None:
+    photo = bundled_test_set().load(0, get_task("denoise_color"))
+    for name in ("own/a.png", "own/b.png", "other/c.png"):
+        write_image(tmp_path / name, photo[:32, :32])
+
+    def warnings(*force: str) -> list[str]:
+        log_lines.clear()
+        size = ["datasets:train:gt_size=16", "train:stages=~", "val:metrics=psnr"]
+        sets = [f"datasets:train:dataroot_gt={tmp_path}/own", *force]
+        options = load_options(OPTIONS, [*size, *sets])
+        feed = TrainingFeed(options, torch.device("cpu"), Processes())
+        names = [name for each in feed._sets for name in each.source.names]
+        Validator(options).warn_of_training_images(names)
+        return log_lines
+
+    (line,) = warnings("datasets:val={limit: 1}", f"datasets:val_2:dataroot_gt={tmp_path}/other")
+    assert line.startswith("datasets:val: 1 of 1 validation images are training images: ")
+    both = f"datasets:val:dataroot_gt=[{tmp_path}/own, {tmp_path}/other]"
+    assert warnings(both)[0].startswith("datasets:val: 2 of 3 validation images")
+    split = ("datasets:train:exclude_every=2", "datasets:val={holdout_every: 2}")
+    assert warnings(*split) == []
 
 
 def test_sets_without_names_and_images_of_one_name_stay_apart(tmp_path: Path) -> None:

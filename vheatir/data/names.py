@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
 from vheatir.errors import VHeatIRError
-from vheatir.image_io import is_image_name
+from vheatir.image_io import HEIF_SUFFIXES, is_image_name
 
 _WILDCARDS = frozenset("*?[")
 
@@ -17,11 +17,10 @@ class NameList:
 
     Args:
         entries: each the path of a ``.txt`` file with one entry per line (lines starting with ``#``
-            are comments); a file name, such as ``"12003.jpg"``, whose suffix is ignored, so that a
-            list applies to converted files too; or a file name pattern, such as ``"sunhays_*"``.
-            A name with brackets is both a file name and a pattern.
-            Folders are ignored, so that a list applies to any subset or arrangement of a
-            collection. Case-sensitive.
+            are comments); a file name, such as ``"12003.jpg"``, whose image suffix is ignored, so
+            that a list applies to converted files too; or a file name pattern, such as
+            ``"sunhays_*"``. A name with brackets is both. Folders are ignored, so that a list
+            applies to any subset or arrangement of a collection. Case-sensitive.
 
     Raises:
         VHeatIRError: a list file is missing or empty.
@@ -52,7 +51,7 @@ class NameList:
 
 def _without_image_suffix(name: str) -> str:
     path = PurePath(name)
-    return path.stem if is_image_name(path) else name
+    return path.stem if is_image_name(path, HEIF_SUFFIXES) else name
 
 
 def read_lines(path: Path, kind: str) -> list[str]:

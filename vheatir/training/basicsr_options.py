@@ -189,15 +189,20 @@ def _translate_train(result: Translation) -> None:
         train.setdefault("grad_clip", _NAFNET_GRAD_CLIP)
     if model in _STOCK_MODELS:
         # the defaults of these models; NAFNet's has no average of the weights at all
-        train.setdefault("ema_decay", 0)
+        _set_default(train, "ema_decay", 0)
         for section, of_type, option, default in _STOCK_DEFAULTS:
             if section_in(train, section).get("type") == of_type:
-                section_in(train, section).setdefault(option, default)
+                _set_default(section_in(train, section), option, default)
         if scheduler.get("type") in ("MultiStepLR", "MultiStepRestartLR"):
-            scheduler.setdefault("gamma", _BASICSR_GAMMA)
+            _set_default(scheduler, "gamma", _BASICSR_GAMMA)
     kind = scheduler.get("type")
     if isinstance(kind, str):
         scheduler["type"] = _SCHEDULERS.get(kind, kind)
+
+
+def _set_default(section: dict[str, Any], name: str, default: float) -> None:
+    if section.get(name) is None:
+        section[name] = default
 
 
 def _translate_tile(result: Translation) -> None:

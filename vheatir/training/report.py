@@ -78,7 +78,8 @@ def draw_curves(
         left.plot(iterations, uniform_filter1d(values, window, mode="nearest"), color="tab:red")
     left.set(xlabel="iteration", ylabel="loss", title=name, yscale=scale)
     for key in scores[-1][2] if scores else ():
-        points = [(at, s[key][psnr]) for at, _, s in scores if psnr in s.get(key, {})]
+        # history.json has null for an infinite PSNR
+        points = [(at, s[key][psnr]) for at, _, s in scores if s.get(key, {}).get(psnr) is not None]
         if points:
             right.plot(*zip(*points, strict=True), marker=".", label=key)
     right.set(xlabel="iteration", ylabel="PSNR [dB]", title="validation")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -17,9 +17,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidatorFunctionWrapHandler,
     create_model,
-    field_validator,
     model_validator,
 )
 
@@ -85,36 +83,38 @@ OneOrMore = Annotated[list[_T], BeforeValidator(as_list), Field(min_length=1)]
 class Section(BaseModel):
     """Base class of the option sections: read-only, without unknown keys.
 
-    null stands for the default of an option that cannot be None, and a number is never a boolean.
+    null stands for the default of an option that cannot be None, and a boolean is no number.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
+    def _refine(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        return {key: value for key, value in data.items() if value is not None or cls._keeps(key)}
-
-    @classmethod
-    def _keeps(cls, key: str) -> bool:
-        """Whether null is a value of an option, or an error that is to be reported."""
-        field = cls.model_fields.get(key)
-        return field is None or field.is_required() or type(None) in get_args(field.annotation)
-
-    @field_validator("*", mode="wrap")
-    @classmethod
-    def _refuse_booleans(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-        """Refuse a boolean in place of a number, which pydantic takes for 0 or 1."""
-        valid = validate(value)
-        if _has_boolean(value) and not _has_boolean(valid):
-            raise ValueError("must be given in numbers, not as true or false")
-        return valid
+        refined = {}
+        for key, value in data.items():
+            field = cls.model_fields.get(key)
+            types = [*_types_in(field.annotation)] if field else []
+            can_be_null = field is None or field.is_required() or type(None) in types
+            if value is not None or can_be_null:
+                is_number = bool not in types and (int in types or float in types)
+                refined[key] = _without_booleans(value) if is_number else value
+        return refined
 
 
-def _has_boolean(value: Any) -> bool:
-    return any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value]))
+def _types_in(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _types_in(argument)
+
+
+def _without_booleans(value: Any) -> Any:
+    """Return booleans as words: pydantic takes true for the number 1, but refuses 'true'."""
+    if isinstance(value, list | tuple):
+        return [_without_booleans(item) for item in value]
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 class IoBackend(Section):
@@ -322,6 +322,8 @@ class Datasets(Section):
             if key not in ("train", "val") and not str(key).startswith(("train_", "val_")):
                 names = ("train", "train_2", "val", "val_2")
                 raise ValueError(str(unknown_name("data set", key, names)))
+            if value is None and key != "train":
+                continue
             if isinstance(value, dict):
                 shared: Sequence[str] = _SHARED if phase == "train" else _IMAGES
                 if phase == "val" and value.get("dataroot_gt") is not None:

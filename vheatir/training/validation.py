@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from vheatir.data.sources import ImageSource
 from vheatir.evaluation.benchmark_sets import BenchmarkSet
 from vheatir.evaluation.methods import Method, network_restorer
 from vheatir.evaluation.protocol import METRICS, Measured, measure_images
+from vheatir.evaluation.run import levels_to_test
 from vheatir.image_io import write_image
 from vheatir.metrics import psnr, ssim
 from vheatir.tasks import Task
 from vheatir.training.feed import open_source
 from vheatir.training.schema import Options
 from vheatir.training.sections import MetricOptions, ValSet
+
+log = logging.getLogger("vheatir")
 
 #: ``{"<set> <level>": {"psnr": …, "input_psnr": …}}``; key ``"<set>"`` for tasks without a level.
 Scores = dict[str, dict[str, float]]
@@ -56,6 +60,24 @@ class Validator:
             METRICS[name](blank, blank)
         for metric in (val.named_metrics or {}).values():
             measure_named(metric, blank, blank)
+
+    def warn_of_training_images(self, trained: Iterable[str]) -> None:
+        """Name in the log the sets that contain images of the training.
+
+        Args:
+            trained: the names of all training images, as in :attr:`ImageSource.names`.
+        """
+        trained = set(trained)
+        for key, (test_set, _) in zip(self.options.datasets.val_sets, self.sets, strict=True):
+            names = test_set.clean.names if isinstance(test_set.clean, ImageSource) else []
+            count = sum(name in trained for name in names)
+            if count:
+                log.warning(
+                    "datasets:%s: %d of %d validation images are training images: give it a "
+                    "dataroot_gt of its own, list them in datasets:train:exclude, or set "
+                    "train:exclude_every and %s:holdout_every",
+                    key, count, len(names), key,
+                )  # fmt: skip
 
     def run(
         self,
@@ -133,11 +155,8 @@ class Validator:
             return [None]
         if data.level is not None:
             return list(data.level)
-        if isinstance(self.options.level, tuple):
-            low, high = self.options.level
-            covered = [float(n) for n in self.task.benchmark_levels if low <= n <= high]
-            return [*covered] or [high]
-        return [self.options.level]
+        trained = self.options.level_range
+        return [None] if trained is None else [*levels_to_test(self.task, [trained])]
 
 
 def validation_set(data: ValSet, task: Task) -> BenchmarkSet:
