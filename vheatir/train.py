@@ -81,6 +81,8 @@ def train(arguments: argparse.Namespace) -> int:
         if resuming:
             trainer.resume(auto=arguments.auto_resume)
         experiment.write_options()
+        if trainer.validator is not None:
+            trainer.validator.warn_of_training_images(trainer.feed.image_names)
         if options.ignored:
             log.info("ignored, without a meaning here: %s", ", ".join(options.ignored))
         if options.print_network:

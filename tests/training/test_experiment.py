@@ -171,3 +171,9 @@ def test_log_lines_in_a_pipe_are_one_line_each(tiny: Any) -> None:
     assert lines and all(start.match(line) for line in lines)
     weights = tiny.folder / root / "tiny" / "models" / "tiny.safetensors"
     assert any(line.endswith(f"weights: {weights}") for line in lines)
+
+
+def test_validation_on_training_images_is_said(tiny: Any) -> None:
+    assert tiny.run("train:total_iter=1") == 0
+    text = next(tiny.experiment().glob("*.log")).read_text()
+    assert "datasets:val: 1 of 1 validation images are training images" in text

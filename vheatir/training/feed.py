@@ -44,6 +44,7 @@ class TrainingFeed:
 
     Attributes:
         images: number of images, over all training sets.
+        image_names: their names, as in the sources.
 
     Raises:
         VHeatIRError: a folder is missing or empty, an image is smaller than the crop, or pairs do
@@ -63,7 +64,8 @@ class TrainingFeed:
         ]
         for each in self._sets:
             each.check_sizes()
-        self.images = sum(len(each.source) for each in self._sets)
+        self.image_names = [name for each in self._sets for name in each.source.names]
+        self.images = len(self.image_names)
         self._pool: ImagePool | None = None
 
     def batches(self, stage: Stage, samples_seen: int) -> Iterator[dict[str, Any]]:
