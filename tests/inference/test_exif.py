@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 from typing import Any
 
@@ -84,6 +85,21 @@ def test_every_truncated_block_is_read_or_dropped() -> None:
     only_orientation = Image.Exif()
     only_orientation[0x0112] = 8
     assert upright_exif(only_orientation.tobytes(), 9, 6) == b""
+
+
+def test_damaged_blocks_prevent_neither_reading_nor_writing() -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(block(rng.choice("<>")))
+        for _ in range(rng.choice([1, 2, 4])):
+            damaged[rng.randrange(len(PREFIX), len(damaged))] = rng.choice([0, 1, 2, 5, 7, 12, 255])
+        stream = io.BytesIO()
+        Image.new("RGB", (9, 6)).save(stream, "JPEG", exif=bytes(damaged))
+        photo = read_photograph(stream.getvalue(), "photo", 1000)
+        for pixels in (photo.pixels, photo.pixels.astype(np.uint16)):
+            for fmt in ("jpg", "png", "webp", "tiff"):
+                again = read_photograph(encode_photograph(pixels, fmt, photo.metadata), fmt, 1000)
+                assert again.pixels.shape[1] in (6, 9)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

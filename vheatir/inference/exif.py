@@ -22,6 +22,8 @@ _PADDING = 64  # bytes that may follow the thumbnail
 _SHORT, _LONG = 3, 4
 # Tags of Pillow that hold text, in the first directory of a TIFF.
 _TEXTS = (270, 271, 272, 305, 306, 315, 33432)
+# TIFF's own tags, most of which describe how pixels are stored.
+_LAYOUT_TAGS = range(254, 347)
 # The first directory of a TIFF also has the layout of its strips: keep descriptive tags only.
 _DESCRIPTIVE_TAGS = frozenset({*_TEXTS, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo})
 
@@ -83,10 +85,12 @@ def _remove_thumbnail(data: bytearray, order: str, pointer: int) -> None:
         pointer: offset of the second directory's offset.
     """
     (at,) = struct.unpack_from(order + "I", data, pointer)
+    if not at:
+        return
     struct.pack_into(order + "I", data, pointer, 0)
     with suppress(struct.error):  # a damaged directory, which nothing refers to any more
         entries, _ = _directory(data, order, at)
-        if at and {_THUMBNAIL, _THUMBNAIL_LENGTH} <= entries.keys():
+        if {_THUMBNAIL, _THUMBNAIL_LENGTH} <= entries.keys():
             start = _value(data, order, entries[_THUMBNAIL])
             end = start + _value(data, order, entries[_THUMBNAIL_LENGTH])
             if pointer < start and len(data) - _PADDING <= end:
@@ -109,10 +113,19 @@ def exif_for_tiff(block: bytes) -> Image.Exif:
     exif = Image.Exif()
     try:
         exif.load(block)
+        for tag in list(exif):
+            if tag in _LAYOUT_TAGS and tag not in _TEXTS:
+                del exif[tag]
+        _encode_texts(exif)
+        exif.tobytes()  # fails if the types of a damaged block do not fit its tags
     except Exception:  # of many kinds
         return Image.Exif()
-    _encode_texts(exif)
     return exif
+
+
+def texts(exif: Image.Exif) -> dict[int, bytes]:
+    """Return the texts of the first directory, as stored, by tag."""
+    return {tag: exif[tag] for tag in _TEXTS if isinstance(exif.get(tag), bytes)}
 
 
 def _encode_texts(exif: Image.Exif) -> None:

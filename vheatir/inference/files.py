@@ -40,6 +40,7 @@ from vheatir.inference.exif import (
     add_directories,
     exif_for_tiff,
     exif_of_tiff,
+    texts,
     upright_exif,
 )
 from vheatir.inference.heif import (
@@ -240,7 +241,7 @@ def encode_photograph(pixels: NDArray[Any], fmt: str, metadata: Metadata) -> byt
         return _encode_with_pillow(
             pixels, "JPEG", metadata, quality=_JPEG_QUALITY, subsampling=0, **kept
         )
-    except (OSError, ValueError, RuntimeError, struct.error) as error:
+    except (OSError, ValueError, RuntimeError, SystemError, struct.error) as error:
         raise VHeatIRError(f"cannot be written as {fmt} ({error}): write PNG") from None
 
 
@@ -345,7 +346,8 @@ def _decode(
         _refuse_hdr(name, code_points[1] if code_points else None)
     # Pillow and OpenCV apply the orientation of a TIFF, and Pillow then forgets it. In AVIF, Pillow
     # maps irot and imir to this tag, replacing the orientation in EXIF.
-    orientation = int(_read_exif(image).get(ORIENTATION, 1))
+    found = _read_exif(image).get(ORIENTATION)
+    orientation = found if isinstance(found, int) else 1
     deep = _is_deep(data, image)
     mode = image.mode
     # Pillow detects truncated files; OpenCV would fill in the missing part.
@@ -513,7 +515,7 @@ def _encode_deep_tiff(pixels: NDArray[Any], metadata: Metadata) -> bytes:
         pixels = pixels[:, :, [0, 0, 0, 1]]
     exif = exif_for_tiff(metadata.exif)
     tags: list[tuple[int, str, int, Any, bool]] = [
-        (tag, "s", 0, text, True) for tag, text in exif.items() if isinstance(text, bytes)
+        (tag, "s", 0, text, True) for tag, text in texts(exif).items()
     ]
     if metadata.xmp:
         tags.append((_XMP_TAG, "B", len(metadata.xmp), metadata.xmp, True))
