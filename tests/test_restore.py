@@ -456,7 +456,7 @@ def test_a_format_for_the_standard_output(
         (["a.png", "-o", "out.bmp"], "cannot write .bmp"),
         (["a.png", "-o", "out.heic"], "cannot write .heic"),
         (["a.png", "-o", "out.GIF"], "cannot write .GIF"),
-        (["a.png", "-o", "out.jfif"], "cannot write .jfif"),
+        (["a.png", "-o", "out.tga"], "cannot write .tga"),
         (["a.png", "-o", "out.jpg", "--format", "png"], "contradict"),
         (["a.png", "-o", "notes.txt"], "is a file"),
         (["a.png", "-o", "-", "--compare"], "--compare"),

@@ -133,6 +133,7 @@ def nothing_stays_registered(tiny: Any) -> Iterator[None]:
 
     registries = [ARCH_REGISTRY._obj_map, LOSS_REGISTRY._obj_map]
     before = [dict(registry) for registry in registries]
+    sys.modules.pop("my_archs", None)  # of another module of tests
     yield
     for registry, content in zip(registries, before, strict=True):
         registry.clear()
