@@ -59,22 +59,22 @@ def test_help_is_quick_and_needs_no_gradio(tmp_path: Path) -> None:
     assert "--max-upload-mb" in result.stdout
 
 
-def test_a_missing_gradio_is_one_line(tmp_path: Path) -> None:
+def run_without_gradio(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules['gradio'] = None\n"
-        "from vheatir.demo import main; sys.exit(main([]))"
+        f"from vheatir.demo import main; sys.exit(main({arguments!r}))"
     )
-    result = run("-c", code, cwd=tmp_path)
+    return run("-c", code, cwd=cwd)
+
+
+def test_a_missing_gradio_is_one_line(tmp_path: Path) -> None:
+    result = run_without_gradio([], tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert "vheatir[app]" in result.stderr
 
 
 def test_a_missing_device_is_one_line_before_gradio_is_imported(tmp_path: Path) -> None:
-    code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules['gradio'] = None\n"
-        "from vheatir.demo import main; sys.exit(main(['--device', 'no-such-device']))"
-    )
-    result = run("-c", code, cwd=tmp_path)
+    result = run_without_gradio(["--device", "no-such-device"], tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert result.stderr.startswith("error: device 'no-such-device' is not available here")
 

@@ -71,10 +71,15 @@ def set_aside_newer(folder: Path, iteration: int) -> None:
     """
     for path in _newest_first(folder):
         if int(path.stem) > iteration:
-            aside = path.with_name(path.name + ".unused")
-            path.replace(aside)
-            log.warning("%s is not used; renamed to %s", path.name, aside.name)
+            set_aside(path)
     remove_unfinished(folder, "*.state")
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file that the run does not use to ``<name>.unused``, and say so in the log."""
+    aside = path.with_name(path.name + ".unused")
+    path.replace(aside)
+    log.warning("%s is not used; renamed to %s", path.name, aside.name)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

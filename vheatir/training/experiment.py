@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import remove_unfinished, write_bytes_atomically
+from vheatir.training.checkpoint import set_aside
 from vheatir.training.paths import resolve_output
 from vheatir.training.schema import Options
 from vheatir.training.validation import Scores
@@ -111,8 +112,7 @@ class Experiment:
         for path in (self.weights, self.latest_weights):
             with suppress(VHeatIRError):  # missing, or damaged
                 if trained_iterations(path) > iteration:
-                    path.replace(path.with_name(f"{path.name}.unused"))
-                    log.warning("%s is not used; renamed to %s.unused", path.name, path.name)
+                    set_aside(path)
 
     def close(self) -> None:
         """Close the loggers."""
