@@ -14,6 +14,7 @@ if importlib.util.find_spec("basicsr") is None:
     pytest.skip("training needs basicsr", allow_module_level=True)
 
 from vheatir.archs import build_network
+from vheatir.data import sources
 from vheatir.evaluation import run
 from vheatir.evaluation.benchmark_sets import bundled_test_set
 from vheatir.evaluation.methods import Method, network_restorer
@@ -98,3 +99,23 @@ def test_sets_without_names_and_images_of_one_name_stay_apart(tmp_path: Path) ->
     assert list(scores) == ["val 15", "val_2 15"]
     files = sorted(str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/*/*.png"))
     assert files == ["val/1_1_15.png", "val/1_2_15.png", "val_2/1_15.png"]
+
+
+def test_images_are_decoded_once_or_at_each_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build_network({"type": "VHeatIR", "embed_dim": 8, "depths": [1]}).eval()
+    write_image(tmp_path / "a.png", bundled_test_set().load(0, get_task("denoise_color"))[:24, :24])
+    reads: list[object] = []
+    monkeypatch.setattr(sources, "read_image", lambda path: reads.append(path) or read_image(path))
+
+    def scores(cache: str) -> object:
+        force = f"datasets:val={{dataroot_gt: {tmp_path}, cache: {cache}}}"
+        validator = Validator(load_options(OPTIONS, [force]))
+        reads.clear()
+        return validator.run(network), validator.run(network)
+
+    cached = scores("true")
+    assert reads == []
+    assert scores("false") == cached
+    assert reads == 2 * [str(tmp_path / "a.png")]

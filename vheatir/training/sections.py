@@ -280,12 +280,14 @@ class ValSet(ImageSet):
         phase: set by the section's name.
         level: levels to evaluate at (None: the model's level, or the benchmark levels of the task
             if the model covers a range; always None for pairs and a task without a level).
+        cache: decode each image once and keep its pixels in memory; otherwise at each validation.
         holdout_every: use only every n-th image of the folder: those that ``exclude_every`` with
             the same number holds out of the training.
     """
 
     phase: Literal["val"] = "val"
     name: str = "val"
+    cache: bool = True
     level: OneOrMore[float] | None = None
     holdout_every: Annotated[int, Field(ge=2)] | None = None
 

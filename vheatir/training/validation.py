@@ -165,7 +165,7 @@ def validation_set(data: ValSet, task: Task) -> BenchmarkSet:
     Raises:
         VHeatIRError: a folder is missing or empty, or pairs do not match.
     """
-    source = open_source(data, task.color, cache=True, heldout=True)
+    source = open_source(data, task.color, cache=data.cache, heldout=True)
     stems = [Path(name).stem for name in source.names]
     count = Counter(stems)  # images of several folders may have the same name
     names = tuple(
