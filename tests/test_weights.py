@@ -135,6 +135,12 @@ def test_read_info_reads_the_header_alone(file: Path) -> None:
         load_weights(file)
 
 
+def test_numbers_that_json_lacks_are_saved_as_null(tmp_path: Path) -> None:
+    scores = {"val": {"psnr": float("inf"), "ssim": 1.0}}
+    path = save_weights(tmp_path / "x.safetensors", network(), {**INFO, "scores": scores})
+    assert read_info(path)["scores"] == {"val": {"psnr": None, "ssim": 1.0}}
+
+
 def test_a_network_of_unknown_configuration_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(VHeatIRError, match="build_network"):
         save_weights(tmp_path / "x.safetensors", nn.Linear(1, 1), INFO)

@@ -67,7 +67,7 @@ def save_weights(
     Args:
         path: output file, ``.safetensors``.
         network: built by :func:`vheatir.archs.build_network`.
-        info: at least ``task`` and ``level``; JSON types.
+        info: at least ``task`` and ``level``; JSON types, see :func:`with_nulls`.
         dtype: store floating-point weights in this dtype (``torch.float16`` halves the file size).
 
     Returns:
@@ -93,9 +93,18 @@ def save_weights(
         .clone(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
     }
-    header = {"format": _FORMAT, "network": network_config(network), "info": dict(info)}
+    header = {"format": _FORMAT, "network": network_config(network), "info": with_nulls(info)}
     write_bytes_atomically(path, safetensors.torch.save(state, {_KEY: json.dumps(header)}))
     return Path(path)
+
+
+def with_nulls(value: Any) -> Any:
+    """Replace numbers that JSON lacks, such as the infinite PSNR of equal images, by None."""
+    if isinstance(value, Mapping):
+        return {key: with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_nulls(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load_weights(

@@ -24,6 +24,7 @@ if not __package__:  # run as a script
     sys.path[0] = str(ROOT)
 
 import argparse
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,6 +32,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -60,11 +62,12 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Case:
-    """One test image: degraded, clean, and the quality of its JPEG file."""
+    """One test image: degraded, clean, the quality of its JPEG file, or another codec."""
 
     damaged: Pixels
     clean: Pixels
     quality: int | None = None
+    codec: str | None = None
 
 
 def _unit(image: Pixels) -> NDArray[np.float32]:
@@ -114,6 +117,35 @@ def recompressed(first: int, second: int) -> Callable[[Pixels, np.random.Generat
     def degrade(clean: Pixels, rng: np.random.Generator) -> Case:
         degraded = jpeg_compress(clean, first)[3:, 5:]
         return Case(jpeg_compress(np.ascontiguousarray(degraded), second), clean[3:, 5:], second)
+
+    return degrade
+
+
+def codec(name: str, quality: int) -> Callable[[Pixels, np.random.Generator], Case]:
+    """Return compression by another codec, ``"WebP"`` or ``"AVIF"``."""
+
+    def degrade(clean: Pixels, rng: np.random.Generator) -> Case:
+        file = io.BytesIO()
+        Image.fromarray(clean).save(file, name, quality=quality)
+        return Case(np.asarray(Image.open(file).convert("RGB")), clean, codec=name)
+
+    return degrade
+
+
+def resized(scale: float, quality: int | None) -> Callable[[Pixels, np.random.Generator], Case]:
+    """Return JPEG compression, if ``quality`` is given, and then a change of size.
+
+    The image is stored without further loss, so that nothing tells that it was compressed.
+    """
+    interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+
+    def resize(image: Pixels) -> Pixels:
+        changed = cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation)
+        return np.asarray(changed, np.uint8)
+
+    def degrade(clean: Pixels, rng: np.random.Generator) -> Case:
+        compressed = clean if quality is None else jpeg_compress(clean, quality)
+        return Case(resize(compressed), resize(clean))
 
     return degrade
 
@@ -175,6 +207,15 @@ ROWS: dict[str, Callable[[Pixels, np.random.Generator], Case]] = {
     "enlarged: camera noise 2, JPEG 80": _enlarged(jpeg(80, camera(2))),
     "enlarged: camera noise 2, JPEG 90": _enlarged(jpeg(90, camera(2))),
     "enlarged: camera noise 4, JPEG 90": _enlarged(jpeg(90, camera(4))),
+    "WebP 40": codec("WebP", 40),
+    "WebP 75": codec("WebP", 75),
+    "AVIF 50": codec("AVIF", 50),
+    "clean, then reduced": resized(0.75, None),
+    "clean, then enlarged": resized(1.5, None),
+    "JPEG 30, then reduced": resized(0.75, 30),
+    "JPEG 60, then reduced": resized(0.75, 60),
+    "JPEG 30, then enlarged": resized(1.5, 30),
+    "JPEG 60, then enlarged": resized(1.5, 60),
 }
 #: Drawings, screenshots and text.
 GRAPHICS: dict[str, Callable[[Pixels], Case]] = {
@@ -237,7 +278,7 @@ class Study:
 
     def automatic(self, case: Case) -> tuple[Choice, Pixels]:
         """Return Automatic's choice for an image, and its result."""
-        choice, model, level = self._auto.choose(case.damaged, case.quality)
+        choice, model, level = self._auto.choose(case.damaged, case.quality, case.codec)
         return choice, case.damaged if model is None else model.restore(case.damaged, level)
 
     def measure(self, name: str | None, level: float | None, case: Case) -> float:

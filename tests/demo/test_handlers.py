@@ -21,6 +21,7 @@ from vheatir.demo.models import Catalogue
 from vheatir.demo.panel import ResultPanel
 from vheatir.demo.uploads import Choices
 from vheatir.inference import AutoRestorer, choose, choose_model
+from vheatir.inference.files import Photograph
 
 
 @pytest.fixture
@@ -81,11 +82,13 @@ def test_other_files_and_changed_ones_are_estimated_anew(
     parts = photograph[:64], photograph[:64, :80]
     for path, image in ((mine, parts[0]), (other, parts[1])):
         write_image(path, image)
-        assert choices.choose(path, image) == choices.choose(path, image) == choose_model(image)
+        photo = Photograph(image, "PNG")
+        assert choices.choose(path, photo) == choices.choose(path, photo) == choose_model(image)
     estimates.clear()
     write_image(mine, parts[1])
     os.utime(mine, ns=(0, 0))
-    assert choices.choose(mine, parts[1]) == choices.choose(other, parts[1])
+    photo = Photograph(parts[1], "PNG")
+    assert choices.choose(mine, photo) == choices.choose(other, photo)
     assert estimates == [parts[1].shape]
 
 
@@ -95,14 +98,14 @@ def test_choices_are_bounded_and_survive_a_deleted_file(
     from vheatir.demo import uploads
 
     monkeypatch.setattr(uploads, "_MOST_CHOICES", 3)
-    choices, image = Choices(), photograph[:64, :64]
+    choices, photo = Choices(), Photograph(photograph[:64, :64], "PNG")
     for number in range(5):
         path = tmp_path / f"{number}.png"
         path.touch()
-        choices.choose(path, image)
+        choices.choose(path, photo)
         assert len(choices._found) <= 3
     path.unlink()
-    assert choices.choose(path, image) == choose_model(image)
+    assert choices.choose(path, photo) == choose_model(photo.pixels)
 
 
 def test_two_models_mixed_are_named_with_the_time_of_both(

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from tests.inference.test_choose import PHOTOGRAPHS, noisy, photographed
 from vheatir import Restorer
@@ -19,7 +19,7 @@ from vheatir.colors import to_color_mode
 from vheatir.degradations import add_noise, jpeg_bytes, jpeg_compress
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_image
-from vheatir.inference import AutoRestorer, Choice, estimate_noise
+from vheatir.inference import AutoRestorer, Choice, choose_model, estimate_noise
 from vheatir.inference.restorer import compare_models, describe_restoration, load_choice
 from vheatir.metrics import psnr
 
@@ -194,6 +194,56 @@ def test_no_model_alone_is_much_better(name: str, auto: AutoRestorer) -> None:
         tried = [auto.restorer(task).restore(compressed) for task in ("photo", "jpeg_color")]
         best = max(psnr(each, clean) for each in tried)
         assert psnr(chosen.restore(compressed), clean) > best - 0.5, (strength, quality, choice)
+
+
+@pytest.mark.parametrize("mode", ["gray", "rgb"])
+@pytest.mark.parametrize("name", sorted(PHOTOGRAPHS.keys() - {"rocket"}))  # its sky becomes flat
+def test_compression_is_found_by_the_result_after_resizing(
+    name: str, mode: str, auto: AutoRestorer
+) -> None:
+    image = np.ascontiguousarray(to_color_mode(PHOTOGRAPHS[name], mode)[:192, :192])
+    clean, damaged = (
+        np.asarray(cv2.resize(each, None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC))
+        for each in (image, jpeg_compress(image, 30))
+    )
+    choice, chosen, _ = auto.choose(damaged)
+    assert choice.message.startswith("compression artifacts") and choice.if_compressed is None
+    assert chosen is not None
+    assert psnr(chosen.restore(damaged), clean) > psnr(damaged, clean) + 0.4
+    other = auto.choose(clean)[0]
+    assert other.model in (None, "photo") and "compression" not in other.message
+    assert other.if_compressed is None
+
+
+def test_without_a_jpeg_model_that_can_be_compared_compression_is_not_looked_for() -> None:
+    models = {task: Restorer("denoise_color_small", "cpu") for task in ("photo", "jpeg_color")}
+    found = choose_model(CLEAN)
+    assert found.if_compressed is not None
+    expected = replace(found, if_compressed=None)
+    assert compare_models(found, models.__getitem__, CLEAN) == expected
+    assert compare_models(found, Restorer, CLEAN[:12]) == expected
+
+
+def test_a_lossy_webp_or_avif_file_is_restored_as_compressed(
+    auto: AutoRestorer, tmp_path: Path
+) -> None:
+    clean = np.ascontiguousarray(PHOTOGRAPHS["coffee"][:192, :192])
+    for suffix, options, compressed in (
+        ("webp", {"quality": 40}, True),
+        ("webp", {"lossless": True}, False),
+        ("avif", {"quality": 40}, True),
+    ):
+        if suffix == "avif" and not features.check("avif"):
+            continue
+        path = tmp_path / f"photo.{suffix}"
+        Image.fromarray(clean).save(path, **options)
+        result = auto.restore_detailed(path)
+        assert result.choice is not None
+        assert ("compression" in result.choice.message) == compressed
+        if compressed:
+            with Image.open(path) as opened:
+                before = np.asarray(opened.convert("RGB"))
+            assert psnr(result.image, clean) > psnr(before, clean) + 0.3
 
 
 def test_strong_noise_on_texture_is_removed_as_by_the_photo_model(auto: AutoRestorer) -> None:

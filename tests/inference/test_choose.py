@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,12 @@ def photographed(image: NDArray, luma_std: float, seed: int = 0) -> NDArray:
     camera = CameraNoise.draw(rng, luma_std=luma_std)
     out = add_camera_noise(image / np.float32(255), camera, rng)
     return np.rint(out.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _webp(image: NDArray) -> NDArray:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "WEBP", quality=75)
+    return np.asarray(Image.open(file).convert("RGB"))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -89,6 +96,36 @@ def test_what_jpeg_has_compressed_is_compared_by_two_models(mode: str) -> None:
         assert (choice.second, choice.share) == ("photo", None)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_what_other_codecs_have_compressed_is_compared_too(mode: str) -> None:
+    image = to_color_mode(PHOTOGRAPHS["coffee"], mode)
+    for damaged in (image, photographed(image, 3.0)):
+        choice = choose_model(damaged, codec="WebP")
+        assert choice.model == f"jpeg_{'gray' if mode == 'gray' else 'color'}"
+        assert (choice.second, choice.share) == ("photo", None)
+        assert choice.message == "WebP compression"
+    assert (
+        choose_model(noisy(image, 25), codec="WebP").model == choose_model(noisy(image, 25)).model
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_compression_is_looked_for_where_little_noise_hides_it(mode: str) -> None:
+    image = to_color_mode(PHOTOGRAPHS["coffee"], mode)
+    for open_question in (image, photographed(image, 1.0)):
+        choice = choose_model(open_question)
+        assert choice.model in (None, "photo") and choice.share == 1
+        other = choice.if_compressed
+        assert other is not None
+        assert other == replace(choose_model(open_question, codec="x"), message=other.message)
+    for settled in (photographed(image, 6.0), noisy(image, 25), jpeg_compress(image, 20)):
+        assert choose_model(settled).if_compressed is None
+    assert choose_model(jpeg_compress(image, 85), 85).if_compressed is None
+    assert choose_model(jpeg_compress(image, 95), 95).if_compressed is not None
+    drawn = [each for name, each in clean_graphics().items() if "scikit" not in name]  # scans
+    assert all(choose_model(each).if_compressed is None for each in drawn)
+
+
 def test_graphics_are_left_as_they_are() -> None:
     kept = [choose_model(image).model is None for image in clean_graphics().values()]
     assert np.mean(kept) > 0.85
@@ -133,6 +170,9 @@ def test_drawings_and_text_in_good_jpeg_are_left_as_they_are() -> None:
     for quality, expected in ((95, "None"), (85, "None"), (50, "jpeg")):
         choices = [choose_model(jpeg_compress(image, quality), quality) for image in images]
         assert np.mean([str(choice.model).startswith(expected) for choice in choices]) > 0.8
+    compressed = [_webp(image) for image in images]
+    left = [choose_model(image, codec="WebP").model is None for image in compressed]
+    assert np.mean(left) > 0.8
     # noise on a page is removed, also in good JPEG
     soft = [(40 + 0.7 * image).astype(np.uint8) for image in images]
     for quality in (90, None):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, features
 
 from vheatir.colors import to_8_bits
 from vheatir.errors import VHeatIRError
@@ -46,6 +46,21 @@ def make_exif(orientation: int) -> Image.Exif:
     exif[0x010E] = "a harbour"
     exif.get_ifd(0x8769).update({0xA002: 9, 0xA003: 6, 0x829A: 0.5})
     return exif
+
+
+def test_lossy_codecs_are_named() -> None:
+    opaque = Image.fromarray(random_pixels(20, 31, 3))
+    transparent = Image.fromarray(random_pixels(20, 31, 4))
+    for image in (opaque, transparent):
+        for options in ({}, {"exif": make_exif(1), "icc_profile": ICC}):
+            lossy = encode(image, "WEBP", quality=60, **options)
+            lossless = encode(image, "WEBP", lossless=True, **options)
+            assert read_photograph(lossy, "x.webp", 10**6).codec == "WebP"
+            assert read_photograph(lossless, "x.webp", 10**6).codec is None
+    for kind in ("PNG", "JPEG", "TIFF"):  # the loss of JPEG is its quality
+        assert read_photograph(encode(opaque, kind), "x", 10**6).codec is None
+    if features.check("avif"):
+        assert read_photograph(encode(opaque, "AVIF"), "x.avif", 10**6).codec == "AVIF"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vheatir.archs import build_network, window_of
 from vheatir.inference import restore_tensor
-from vheatir.inference.mixed import MixedNetwork, photo_weight, rounded
+from vheatir.inference.mixed import MixedNetwork, photo_weight, rounded, shows_compression
 from vheatir.inference.restorer import _feature_channels
 
 
@@ -144,3 +144,22 @@ def test_noise_of_shadows_counts_in_a_bright_image() -> None:
 
 def test_small_weights_are_rounded() -> None:
     assert [rounded(w) for w in (0.1, 0.2, 0.8, 0.9)] == [0, 0.2, 0.8, 1]
+
+
+def test_compression_shows_where_more_is_removed_than_details_and_noise_explain() -> None:
+    rng = np.random.default_rng(0)
+    smooth = np.full((2, 64, 64, 3), 100.0)
+    rough = smooth + rng.normal(0, 8, (2, 64, 64, 1))  # luma: the same in all channels
+    removed = rng.normal(0, 1, (2, 64, 64, 1))
+    assert shows_compression(smooth + removed, smooth, noise=0)
+    assert not shows_compression(smooth + 0.1 * removed, smooth, noise=0)
+    assert not shows_compression(smooth + removed, smooth, noise=3)
+    assert not shows_compression(rough + removed, rough, noise=0)
+    assert shows_compression(rough + 8 * removed, rough, noise=0)
+    # the same for gray
+    gray = smooth[..., :1]
+    assert shows_compression(gray + removed, gray, noise=0)
+    assert not shows_compression(gray + removed, gray, noise=3)
+    # colour that the model removes is no evidence
+    chroma = np.array([1.0, -0.299 / 0.587, 0.0])
+    assert not shows_compression(smooth + 5 * removed * chroma, smooth, noise=0)

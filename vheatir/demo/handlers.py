@@ -134,14 +134,15 @@ class Handlers(Tab):
             gr.Warning(html.escape(str(error)))
             return None, "", gr.skip()
         image = photo.pixels
-        choice = self.choices.choose(path, image, photo.quality)
+        choice = self.choices.choose(path, photo)
         about = f"{describe(image)} · found {choice.message}"
         try:
             labels = self._resolve(label, choice)
         except VHeatIRError:  # no model for this degradation: reported when Restore is pressed
             return gr.skip(), about, gr.skip()
         if not labels:
-            return gr.skip(), about + " · Automatic leaves it unchanged", gr.skip()
+            unless = ", unless it finds compression artifacts" if choice.if_compressed else ""
+            return gr.skip(), f"{about} · Automatic leaves it unchanged{unless}", gr.skip()
         pixels = image.shape[0] * image.shape[1]
         seconds = sum(self.catalogue.expected_seconds(each, pixels) for each in labels)
         names = " and ".join(each.split(" · ")[0] for each in labels)
@@ -180,7 +181,7 @@ class Handlers(Tab):
         pixels = photo.pixels
         choice, chosen = None, None
         if model == AUTOMATIC:
-            candidates = self.choices.choose(image, pixels, photo.quality)
+            candidates = self.choices.choose(image, photo)
             progress(0, desc="Choosing the model")
             choice, chosen = self.catalogue.for_choice(candidates, pixels)
         labels = self._resolve(model, choice)

@@ -82,17 +82,21 @@ class Choices:
         self._lock = threading.Lock()
         self._found: dict[tuple[str, int], Choice] = {}  # oldest first
 
-    def choose(self, path: StrPath, image: NDArray[Any], quality: int | None = None) -> Choice:
-        """Return the choice for a file, whose pixels and quality :func:`read_upload` returned."""
+    def choose(self, path: StrPath, photo: Photograph) -> Choice:
+        """Return the choice for a file that :func:`read_upload` read."""
         try:
             key = os.fspath(path), os.stat(path).st_mtime_ns
         except FileNotFoundError:  # deleted since it was read
-            return choose_model(image, quality)
+            return _choose(photo)
         with self._lock:
-            choice = self._found[key] = self._found.get(key) or choose_model(image, quality)
+            choice = self._found[key] = self._found.get(key) or _choose(photo)
             if len(self._found) > _MOST_CHOICES:
                 del self._found[next(iter(self._found))]
             return choice
+
+
+def _choose(photo: Photograph) -> Choice:
+    return choose_model(photo.pixels, photo.quality, photo.codec)
 
 
 def describe(image: NDArray[Any]) -> str:

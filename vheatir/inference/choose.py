@@ -6,7 +6,7 @@ every kind of degradation; the results are in docs/photographs.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ _TWO_LEVELS = 0.5
 _CONTRAST = 100
 _RARE = 1e-3
 _GOOD_QUALITY_GRAPHICS = 80
+# Stronger noise hides compression, and texture reads as noise: not looked for.
+_MOST_NOISE = 3.0
 # Weaker noise is not visible, and cannot be distinguished from texture.
 _CLEAN_LUMA = 1.0
 _CLEAN_CHROMA = 0.85
@@ -70,6 +72,8 @@ class Choice:
         share: weight of the result of ``model``, 0.5 to 1; the rest is that of ``second``. None if
             only the results of both can tell, see
             :func:`vheatir.inference.restorer.compare_models`.
+        if_compressed: the choice to make instead if the JPEG model's result shows that the image
+            was compressed, as that function finds out; None if that is known, or not looked for.
     """
 
     model: str | None
@@ -79,9 +83,12 @@ class Choice:
     blockiness: float
     second: str | None = None
     share: float | None = 1.0
+    if_compressed: Choice | None = None
 
 
-def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
+def choose_model(
+    image: NDArray[Any], quality: int | None = None, codec: str | None = None
+) -> Choice:
     """Choose the model for an image.
 
     The first rule that applies decides:
@@ -90,16 +97,22 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
     2. White noise: the denoiser, at the estimated level.
     3. Screenshots, drawings and text, which are flat between their lines: left unchanged, as JPEG
        from quality 80 on.
-    4. JPEG artifacts: the JPEG model, that for ``photo``, or both, whose results are mixed;
-       :func:`vheatir.inference.restorer.compare_models` decides. Graphics: the JPEG model.
+    4. Compressed images (by JPEG, or by another codec): the JPEG model, that for ``photo``, or
+       both, whose results are mixed; :func:`vheatir.inference.restorer.compare_models` decides.
+       Graphics: the JPEG model.
     5. Almost no noise: left unchanged.
     6. Everything else: the model for the task ``photo``.
+
+    An image that was resized after compression shows no blocks. If it has little noise, rules 5 and
+    6 therefore name a choice by rule 4 too (``if_compressed``), between which
+    :func:`vheatir.inference.restorer.compare_models` decides.
 
     Args:
         image: (H, W), (H, W, 3) RGB, or either with alpha (which is ignored), ``uint8`` or
             ``uint16``, or floating in [0, 1]. Gray stored as RGB counts as gray.
         quality: JPEG quality of the source file, see
             :func:`vheatir.inference.estimate.jpeg_quality`; None for other files.
+        codec: the other codec that compressed the source file with loss, such as ``"WebP"``.
 
     Example:
         >>> import numpy as np
@@ -128,23 +141,28 @@ def choose_model(image: NDArray[Any], quality: int | None = None) -> Choice:
         level = min(sigma, (TASKS[f"denoise_{color}"].level_range or (0.0, sigma))[1])
         message = f"white noise of sigma {sigma:.1f}"
         return Choice(f"denoise_{color}", level, message, estimate, blockiness)
-    known = quality is not None and quality <= _GOOD_QUALITY
-    if not known and flat >= _FLAT and _is_drawn(colors, blockiness):
+    low_quality = quality is not None and quality <= _GOOD_QUALITY
+    # Other codecs do not flatten blocks of photographs.
+    if not low_quality and flat >= _FLAT and (codec or _is_drawn(colors, blockiness)):
         return left(flat_message)
+    source = f"JPEG of quality {quality}" if quality else f"{codec} compression" if codec else ""
     graphics = flat >= _FLAT_AFTER_JPEG and _has_two_levels(levels)
-    if quality is not None and quality >= _GOOD_QUALITY_GRAPHICS and graphics:
-        return left(f"graphics, JPEG of quality {quality}")
-    compressed = known or blockiness >= _CLEAR_BLOCKS
-    if compressed:
-        message = f"JPEG of quality {quality}" if quality else f"JPEG blocks ({blockiness:.2f})"
-        jpeg = f"jpeg_{color}"
-        if known and graphics:
-            return Choice(jpeg, None, message, estimate, blockiness)
-        return Choice(jpeg, None, message, estimate, blockiness, second="photo", share=None)
+    if graphics and (codec or (quality is not None and quality >= _GOOD_QUALITY_GRAPHICS)):
+        return left(f"graphics, {source}")
+
+    def compressed(message: str) -> Choice:
+        return Choice(f"jpeg_{color}", None, message, estimate, blockiness, "photo", None)
+
+    if graphics and low_quality:
+        return Choice(f"jpeg_{color}", None, source, estimate, blockiness)
+    if low_quality or codec or blockiness >= _CLEAR_BLOCKS:
+        return compressed(source or f"JPEG blocks ({blockiness:.2f})")
+    looked_for = estimate.luma <= _MOST_NOISE and not graphics
+    hidden = compressed("compression artifacts") if looked_for else None
     if estimate.luma <= _CLEAN_LUMA and estimate.chroma <= _CLEAN_CHROMA:
-        return left("no damage")
-    message = f"noise ({estimate})" + (f", JPEG of quality {quality}" if quality else "")
-    return Choice("photo", None, message, estimate, blockiness)
+        return replace(left("no damage"), if_compressed=hidden)
+    message = f"noise ({estimate})" + (f", {source}" if source else "")
+    return Choice("photo", None, message, estimate, blockiness, if_compressed=hidden)
 
 
 def _white_sigma(colors: NDArray[Any], estimate: NoiseEstimate) -> float | None:

@@ -77,6 +77,7 @@ _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _XMP_TAG = 700
 _AFTER_IHDR = 33
 _ICC_COLOR_SPACE = slice(16, 20)  # in the header of a profile
+_WEBP_FIRST_CHUNK = 12  # after RIFF, the size and WEBP
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Photograph:
             ``uint8`` or ``uint16``; upright.
         format: format of the file, such as ``"JPEG"``.
         quality: JPEG quality, 1 to 100; None for other formats.
+        codec: ``"WebP"`` or ``"AVIF"`` if this compressed the pixels with loss; else None.
         metadata: everything else.
         upright: whether the file stores its pixels upright too.
     """
@@ -116,6 +118,7 @@ class Photograph:
     quality: int | None = None
     metadata: Metadata = Metadata()
     upright: bool = True
+    codec: str | None = None
 
 
 def read_photograph(data: bytes, name: str, max_pixels: int) -> Photograph:
@@ -296,7 +299,7 @@ def _read_avif(data: bytes, name: str, header: HeifHeader, max_pixels: int) -> P
     with open_header(data, name, max_pixels, ("AVIF",)) as image:
         photo = _decode(data, name, image, max_pixels, header.depth)
     icc = _profile(name, photo.metadata.icc, header.cicp, photo.pixels)
-    return replace(photo, metadata=replace(photo.metadata, icc=icc))
+    return replace(photo, metadata=replace(photo.metadata, icc=icc), codec="AVIF")
 
 
 def _decode_deep_avif(
@@ -381,7 +384,17 @@ def _decode(
         metadata = replace(metadata, icc=_profile(name, metadata.icc, code_points, pixels))
     quality = jpeg_quality(tables) if tables else None
     upright = orientation not in range(2, 9)  # other values have no effect
-    return Photograph(pixels, str(image.format), quality, metadata, upright)
+    codec = "WebP" if image.format == "WEBP" and _is_lossy_webp(data) else None
+    return Photograph(pixels, str(image.format), quality, metadata, upright, codec)
+
+
+def _is_lossy_webp(data: bytes) -> bool:
+    """Whether the pixels of a WebP file are in a lossy chunk (VP8) or a lossless one (VP8L)."""
+    at = _WEBP_FIRST_CHUNK
+    while (kind := data[at : at + 4]) not in (b"", b"VP8 ", b"VP8L"):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2  # chunks start at even positions
+    return kind == b"VP8 "
 
 
 def _is_deep(data: bytes, image: Image.Image) -> bool:

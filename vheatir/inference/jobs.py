@@ -321,7 +321,7 @@ class Runner:
         encode_photograph(pixels[:1, :1], fmt, Metadata())
         # Gray stored as RGB is judged as gray: colour models have never seen noise that is equal in
         # all channels.
-        found, restorer, level = self._choose(color_channels(pixels), photo.quality)
+        found, restorer, level = self._choose(color_channels(pixels), photo)
         settings = self.settings
         if restorer is None:
             restored, message = pixels, f"found {found}: left unchanged"
@@ -379,13 +379,14 @@ class Runner:
             return Outcome(job, "failed", f"failed: {reason}")
 
     def _choose(
-        self, colors: NDArray[Any], quality: int | None
+        self, colors: NDArray[Any], photo: Photograph
     ) -> tuple[str, Restorer | None, float | None]:
         """Return detected degradation, model (None to leave the image unchanged) and level."""
         if self._task == "auto":
-            choice, restorer, level = self._models.choose(colors, quality)
+            choice, restorer, level = self._models.choose(colors, photo.quality, photo.codec)
             return choice.message, restorer, level
-        found = f"JPEG of quality {quality}" if quality and self._task == "jpeg" else ""
+        is_jpeg = photo.quality is not None and self._task == "jpeg"
+        found = f"JPEG of quality {photo.quality}" if is_jpeg else ""
         color = "gray" if colors.ndim == 2 else "color"
         # The task ``photo`` has one model for both; gray is passed as equal channels.
         name = "photo" if self._task == "photo" else f"{self._task}_{color}"

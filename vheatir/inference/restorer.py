@@ -33,7 +33,7 @@ from vheatir.inference.choose import Choice, choose_model
 from vheatir.inference.estimate import color_channels, estimate_sigma, jpeg_quality, sample_areas
 from vheatir.inference.files import read_photograph_file
 from vheatir.inference.images import unpack
-from vheatir.inference.mixed import MixedNetwork, photo_weight, rounded
+from vheatir.inference.mixed import MixedNetwork, photo_weight, rounded, shows_compression
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
@@ -463,13 +463,13 @@ class AutoRestorer(Restorer):
         if level is not None:
             raise VHeatIRError("Restorer('auto') takes no level: name a model, or omit the level")
         parse_strength(options.get("strength", 100))  # also where nothing is to be restored
-        quality = None
+        quality = codec = None
         if isinstance(image, (str, os.PathLike)):
             photograph = read_photograph_file(image)
-            image, quality = photograph.pixels, photograph.quality
+            image, quality, codec = photograph.pixels, photograph.quality, photograph.codec
         elif tables := getattr(image, "quantization", None):  # a JPEG file opened by Pillow
             quality = jpeg_quality(tables)
-        choice, restorer, level = self.choose(_single_image(image), quality)
+        choice, restorer, level = self.choose(_single_image(image), quality, codec)
         if restorer is None:
             seconds = time.perf_counter() - began
             copied = image.clone() if isinstance(image, Tensor) else image.copy()
@@ -480,14 +480,14 @@ class AutoRestorer(Restorer):
         return replace(result, estimated=estimated, seconds=seconds, choice=choice)
 
     def choose(
-        self, image: NDArray[Any], quality: int | None = None
+        self, image: NDArray[Any], quality: int | None = None, codec: str | None = None
     ) -> tuple[Choice, Restorer | None, float | None]:
         """Return the choice for an image, its model (None to leave the image unchanged) and level.
 
         Of two candidates, both restore parts of the image first, see :func:`compare_models`.
         Arguments as in :func:`choose_model`.
         """
-        choice = compare_models(choose_model(image, quality), self.restorer, image)
+        choice = compare_models(choose_model(image, quality, codec), self.restorer, image)
         restorer = self.restorer_for(choice)
         return choice, restorer, restorer.nearest_level(choice.level) if restorer else None
 
@@ -519,8 +519,10 @@ def _single_image(image: Any) -> NDArray[Any]:
 def compare_models(choice: Choice, load: Callable[[str], Restorer], image: NDArray[Any]) -> Choice:
     """Decide between the JPEG model and ``photo``, by their results on parts of the image.
 
+    First of all, whether the image was compressed, if the choice leaves that open.
+
     Args:
-        choice: see :func:`choose_model`; returned as it is if it has its share.
+        choice: see :func:`choose_model`; returned as it is if nothing is left open.
         load: returns the restorer for a task.
         image: the image that the choice was made for, as for :func:`choose_model`.
 
@@ -528,19 +530,23 @@ def compare_models(choice: Choice, load: Callable[[str], Restorer], image: NDArr
         A choice of one model, or of two with the share of the first. If one of your own models
         takes a level, the other is chosen.
     """
+    otherwise = replace(choice, if_compressed=None) if choice.if_compressed else None
+    choice = choice.if_compressed or choice
     if choice.share is not None or choice.model is None or choice.second is None:
         return choice
     jpeg, photo = load(choice.model), load(choice.second)
     colors = color_channels(image)
-    if jpeg.takes_level or photo.takes_level:
+    takes_level = jpeg.takes_level or photo.takes_level
+    if takes_level or min(colors.shape[:2]) < _SMALLEST_COMPARED:
+        if otherwise is not None:
+            return otherwise
         weight = 1.0 if jpeg.takes_level else 0.0
-    elif min(colors.shape[:2]) < _SMALLEST_COMPARED:
-        weight = 0.0
     else:
         crops = _crops(colors)
-        images = crops, photo.restore(crops), jpeg.restore(crops)
-        pixels = (255 * each.permute(0, 2, 3, 1).numpy(force=True) for each in images)
-        weight = rounded(photo_weight(*pixels))
+        before, by_jpeg = _pixels(crops), _pixels(jpeg.restore(crops))
+        if otherwise and not shows_compression(before, by_jpeg, choice.estimate.luma):
+            return otherwise
+        weight = rounded(photo_weight(before, _pixels(photo.restore(crops)), by_jpeg))
     if weight < 0.5:
         second = choice.second if weight > 0 else None
         return replace(choice, second=second, share=1 - weight)
@@ -554,6 +560,12 @@ def _crops(colors: NDArray[Any]) -> Tensor:
     most = (_COMPARED_CROP * _CROPS_PER_SIDE) ** 2
     areas = sample_areas(colors.shape, most, _COMPARED_CROP, _CROPS_PER_SIDE)
     return torch.cat([unpack(colors[area]).colors for area in areas])
+
+
+def _pixels(images: Tensor) -> NDArray[np.float32]:
+    """Convert (N, C, H, W) in [0, 1] to (N, H, W, C) on 0..255."""
+    pixels: NDArray[np.float32] = 255 * images.permute(0, 2, 3, 1).numpy(force=True)
+    return pixels
 
 
 def load_choice(choice: Choice, load: Callable[[str], Restorer]) -> Restorer | None:

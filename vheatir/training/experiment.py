@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import json
 import logging
-import math
 import sys
 import time
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from vheatir.training.checkpoint import set_aside
 from vheatir.training.paths import resolve_output
 from vheatir.training.schema import Options
 from vheatir.training.validation import Scores
-from vheatir.weights import read_info
+from vheatir.weights import read_info, with_nulls
 
 log = logging.getLogger("vheatir")
 
@@ -152,18 +151,9 @@ class Experiment:
         self, losses: list[list[float]], scores: list[list[Any]], work: list[list[float]]
     ) -> None:
         """Write losses and validation scores, and the work done at each, to ``history.json``."""
-        history = _with_nulls({"losses": losses, "scores": scores, "work": work})
+        history = with_nulls({"losses": losses, "scores": scores, "work": work})
         text = json.dumps(history, indent=1, allow_nan=False)
         write_bytes_atomically(self.results / "history.json", text.encode())
-
-
-def _with_nulls(value: Any) -> Any:
-    """Replace numbers that JSON lacks, such as the infinite PSNR of equal images, by None."""
-    if isinstance(value, dict):
-        return {key: _with_nulls(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_nulls(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def log_to_console(is_main: bool) -> None:
