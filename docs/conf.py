@@ -87,6 +87,7 @@ nitpick_ignore_regex = [
 TITLES = {
     "results/frontier/frontier": "Speed and memory against PSNR",
     "results/photographs/automatic": "Automatic, every degradation",
+    "results/photographs/compression_after_resizing": "Compression without blocks",
 }
 
 sphinx_gallery_conf = {

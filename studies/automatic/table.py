@@ -171,9 +171,9 @@ def _enlarged(degrade: Callable[[Pixels, np.random.Generator], Case]) -> Callabl
     """
 
     def degrade_enlarged(clean: Pixels, rng: np.random.Generator) -> Case:
-        centre = _centre(clean, min(clean.shape[:2]) // 2 + 16)
-        large = np.asarray(cv2.resize(centre, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))
-        return degrade(_centre(large, min(clean.shape[:2])), rng)
+        part = centre(clean, min(clean.shape[:2]) // 2 + 16)
+        large = np.asarray(cv2.resize(part, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))
+        return degrade(centre(large, min(clean.shape[:2])), rng)
 
     return degrade_enlarged
 
@@ -322,7 +322,7 @@ def _run(arguments: argparse.Namespace) -> int:
     source = ImageSource(arguments.photos, "rgb", include=include, heldout=True)
     every = max(1, len(source) // arguments.images)
     chosen = range(0, len(source), every)[: arguments.images]
-    photos = [_centre(source[i], arguments.size) for i in chosen]
+    photos = [centre(source[i], arguments.size) for i in chosen]
     models = arguments.models or [e.name for e in list_models() if e.level is None]
     study, results = Study(arguments.device, arguments.photo_model, arguments.levels), []
     console = Console()
@@ -410,7 +410,8 @@ def features(case: Case) -> dict[str, Any]:
     }
 
 
-def _centre(image: Pixels, size: int) -> Pixels:
+def centre(image: Pixels, size: int) -> Pixels:
+    """Return the central square of an image, or what there is of it."""
     top, left = (max(n - size, 0) // 2 for n in image.shape[:2])
     return np.ascontiguousarray(image[top : top + size, left : left + size])
 

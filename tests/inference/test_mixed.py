@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from vheatir.archs import build_network, window_of
 from vheatir.inference import restore_tensor
-from vheatir.inference.mixed import MixedNetwork, photo_weight, rounded, shows_compression
+from vheatir.inference.mixed import (
+    MixedNetwork,
+    compression_evidence,
+    photo_weight,
+    rounded,
+)
 from vheatir.inference.restorer import _feature_channels
 
 
@@ -149,17 +154,15 @@ def test_small_weights_are_rounded() -> None:
 def test_compression_shows_where_more_is_removed_than_details_and_noise_explain() -> None:
     rng = np.random.default_rng(0)
     smooth = np.full((2, 64, 64, 3), 100.0)
-    rough = smooth + rng.normal(0, 8, (2, 64, 64, 1))  # luma: the same in all channels
+    rough = smooth + rng.normal(0, 8, (2, 64, 64, 1))  # the same in all channels: luma
     removed = rng.normal(0, 1, (2, 64, 64, 1))
-    assert shows_compression(smooth + removed, smooth, noise=0)
-    assert not shows_compression(smooth + 0.1 * removed, smooth, noise=0)
-    assert not shows_compression(smooth + removed, smooth, noise=3)
-    assert not shows_compression(rough + removed, rough, noise=0)
-    assert shows_compression(rough + 8 * removed, rough, noise=0)
-    # the same for gray
-    gray = smooth[..., :1]
-    assert shows_compression(gray + removed, gray, noise=0)
-    assert not shows_compression(gray + removed, gray, noise=3)
-    # colour that the model removes is no evidence
+    assert compression_evidence(smooth, smooth, noise=0) == 0
+    for image in (smooth, smooth[..., :1]):
+        assert compression_evidence(image + removed, image, noise=0) == pytest.approx(2, rel=0.05)
+        assert compression_evidence(image + removed, image, noise=3) == pytest.approx(
+            1 / 9.5, rel=0.05
+        )
+    assert compression_evidence(rough + removed, rough, noise=0) < 0.1
+    # colours that the model removes are no evidence
     chroma = np.array([1.0, -0.299 / 0.587, 0.0])
-    assert not shows_compression(smooth + 5 * removed * chroma, smooth, noise=0)
+    assert compression_evidence(smooth + 5 * removed * chroma, smooth, noise=0) < 0.01

@@ -28,9 +28,9 @@ _DETAIL_BLUR, _FINEST_BLUR = 1.5, 0.5
 # Fitted to samples of studies/automatic/noise_under_jpeg.py and rows of studies/automatic/table.py,
 # see docs/studies_photographs.md.
 _OF_COMPRESSION, _ANYWAY, _EXPONENT = 12, 0.45, 1.5
-# Fitted to held-out photographs, resized after compression and not compressed, so that one in
-# twenty of the latter counts as compressed; see docs/studies_photographs.md.
-_UNEXPLAINED, _ANY_IMAGE = 0.21, 0.5
+_IN_ANY_IMAGE = 0.5
+#: From this evidence on, an image counts as compressed; see docs/studies_photographs.md.
+COMPRESSED = 0.4
 #: A smaller weight is not worth the time of a second model.
 ONE_MODEL = 0.15
 
@@ -106,22 +106,25 @@ def photo_weight(compressed: NDArray[Any], photo: NDArray[Any], jpeg: NDArray[An
     return noise**_EXPONENT / (noise**_EXPONENT + lost**_EXPONENT)
 
 
-def shows_compression(image: NDArray[Any], jpeg: NDArray[Any], noise: float) -> bool:
-    """Whether what the JPEG model removes shows that the image was compressed.
+def compression_evidence(image: NDArray[Any], jpeg: NDArray[Any], noise: float) -> float:
+    """Return how much more the JPEG model removes than it does from images without compression.
 
     It removes a little of any texture and noise, but much more of a compressed image, also of one
-    that was resized since and shows no blocks. The energy that it removes from the luma is compared
-    with that of the finest details (of what a blur by 0.5 pixels removes) and of the noise.
+    that was resized since and shows no blocks.
 
     Args:
         image: the images, (crops, H, W, 1 or 3) on 0..255.
         jpeg: the results of the JPEG model, likewise.
         noise: standard deviation of the luma's noise as estimated, on 0..255.
+
+    Returns:
+        R / (F + noise^2 + 0.5): R is the energy of what the model removes from the luma, F that of
+        the finest details of its result (of what a blur by 0.5 pixels removes).
     """
     before, after = (_luma(each.astype(np.float32)) for each in (image, jpeg))
     removed = float(np.square(before - after).mean())
     finest = float(np.square(after - _blurred(after, _FINEST_BLUR)).mean())
-    return removed > _UNEXPLAINED * (finest + noise**2 + _ANY_IMAGE)
+    return removed / (finest + noise**2 + _IN_ANY_IMAGE)
 
 
 def _luma(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -33,7 +33,13 @@ from vheatir.inference.choose import Choice, choose_model
 from vheatir.inference.estimate import color_channels, estimate_sigma, jpeg_quality, sample_areas
 from vheatir.inference.files import read_photograph_file
 from vheatir.inference.images import unpack
-from vheatir.inference.mixed import MixedNetwork, photo_weight, rounded, shows_compression
+from vheatir.inference.mixed import (
+    COMPRESSED,
+    MixedNetwork,
+    compression_evidence,
+    photo_weight,
+    rounded,
+)
 from vheatir.inference.strength import parse_strength
 from vheatir.inference.tiled import Level, Progress, restore_tensor
 from vheatir.inference.tiled import self_ensemble as restore_by_self_ensemble
@@ -544,8 +550,10 @@ def compare_models(choice: Choice, load: Callable[[str], Restorer], image: NDArr
     else:
         crops = _crops(colors)
         before, by_jpeg = _pixels(crops), _pixels(jpeg.restore(crops))
-        if otherwise and not shows_compression(before, by_jpeg, choice.estimate.luma):
-            return otherwise
+        if otherwise is not None:
+            evidence = compression_evidence(before, by_jpeg, choice.estimate.luma)
+            if evidence < COMPRESSED:
+                return otherwise
         weight = rounded(photo_weight(before, _pixels(photo.restore(crops)), by_jpeg))
     if weight < 0.5:
         second = choice.second if weight > 0 else None

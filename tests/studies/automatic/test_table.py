@@ -21,8 +21,10 @@ def test_degradations_are_deterministic_and_match_the_clean_image(row: str) -> N
     assert np.array_equal(first.damaged, second.damaged)
     assert first.damaged.shape == first.clean.shape
     assert first.damaged.dtype == np.uint8
-    assert np.array_equal(first.damaged, first.clean) == row.endswith("clean")
-    assert (first.quality is not None) == ("JPEG" in row)
+    assert np.array_equal(first.damaged, first.clean) == ("clean" in row)
+    is_stored_as_jpeg = "JPEG" in row and not row.endswith(("then reduced", "then enlarged"))
+    assert (first.quality is not None) == is_stored_as_jpeg
+    assert first.codec == (row.split()[0] if row.startswith(("WebP", "AVIF")) else None)
 
 
 def test_graphics_are_eight_of_each_kind_and_deterministic() -> None:
