@@ -72,7 +72,8 @@ def test_it_uses_a_model_of_photographs(
         ),
         ("JPEG", 20, r"found JPEG blocks \(\d\.\d\d\) -> jpeg_color_medium, as above\.", 3),
         ("Camera noise", 0, r"found noise \(luma .*, correlated\) -> photo_test, as above\.", 1),
-        ("Noise", 1, r"found no damage: left unchanged\.", 1),
+        # The JPEG model restores crops, in which compression is looked for.
+        ("Noise", 1, r"found no damage: left unchanged\.", 2),
     ],
 )
 def test_the_table_shows_what_automatic_makes_of_the_degraded_image(

@@ -536,25 +536,26 @@ def compare_models(choice: Choice, load: Callable[[str], Restorer], image: NDArr
         A choice of one model, or of two with the share of the first. If one of your own models
         takes a level, the other is chosen.
     """
-    otherwise = replace(choice, if_compressed=None) if choice.if_compressed else None
-    choice = choice.if_compressed or choice
-    if choice.share is not None or choice.model is None or choice.second is None:
-        return choice
-    jpeg, photo = load(choice.model), load(choice.second)
+    settled = replace(choice, if_compressed=None)
+    compressed = choice.if_compressed or choice
+    if compressed.model is None or compressed.second is None or compressed.share is not None:
+        return settled
+    jpeg, photo = load(compressed.model), load(compressed.second)
     colors = color_channels(image)
-    takes_level = jpeg.takes_level or photo.takes_level
-    if takes_level or min(colors.shape[:2]) < _SMALLEST_COMPARED:
-        if otherwise is not None:
-            return otherwise
-        weight = 1.0 if jpeg.takes_level else 0.0
-    else:
-        crops = _crops(colors)
-        before, by_jpeg = _pixels(crops), _pixels(jpeg.restore(crops))
-        if otherwise is not None:
-            evidence = compression_evidence(before, by_jpeg, choice.estimate.luma)
-            if evidence < COMPRESSED:
-                return otherwise
-        weight = rounded(photo_weight(before, _pixels(photo.restore(crops)), by_jpeg))
+    if jpeg.takes_level or photo.takes_level or min(colors.shape[:2]) < _SMALLEST_COMPARED:
+        return settled if choice.if_compressed else _share(compressed, float(jpeg.takes_level))
+    crops = _crops(colors)
+    before, by_jpeg = _pixels(crops), _pixels(jpeg.restore(crops))
+    if choice.if_compressed:
+        evidence = compression_evidence(before, by_jpeg, choice.estimate.luma)
+        if evidence < COMPRESSED:
+            return settled
+    by_photo = _pixels(photo.restore(crops))
+    return _share(compressed, rounded(photo_weight(before, by_photo, by_jpeg)))
+
+
+def _share(choice: Choice, weight: float) -> Choice:
+    """Return a choice of the JPEG model and ``photo``, with the weight of ``photo``."""
     if weight < 0.5:
         second = choice.second if weight > 0 else None
         return replace(choice, second=second, share=1 - weight)
