@@ -29,6 +29,7 @@ from benchmarks import report
 from studies.automatic.table import HELD_OUT, Case, camera, centre, resized
 from vheatir.cli import run_entry_point
 from vheatir.data.sources import BUNDLED, ImageSource
+from vheatir.errors import unknown_name
 from vheatir.inference import Restorer, choose_model
 from vheatir.inference.mixed import COMPRESSED, compression_evidence
 from vheatir.metrics import psnr
@@ -98,6 +99,9 @@ def _run(arguments: argparse.Namespace) -> int:
     source = ImageSource(arguments.photos, "rgb", include=include, heldout=True)
     jpeg, table, values = Restorer("jpeg_color"), [], dict[str, Any]()
     chosen = arguments.conditions or list(conditions())
+    for name in chosen:
+        if name not in conditions():
+            raise unknown_name("condition", name, list(conditions()))
     for name in track(chosen, console=Console(stderr=True), transient=True):
         degrade = conditions()[name]
         seen = [

@@ -108,7 +108,8 @@ class Photograph:
             ``uint8`` or ``uint16``; upright.
         format: format of the file, such as ``"JPEG"``.
         quality: JPEG quality, 1 to 100; None for other formats.
-        codec: ``"WebP"`` or ``"AVIF"`` if this compressed the pixels with loss; else None.
+        codec: ``"WebP"`` or ``"AVIF"`` if this compressed the pixels with loss; else None. AVIF
+            always counts as lossy.
         metadata: everything else.
         upright: whether the file stores its pixels upright too.
     """
