@@ -196,12 +196,15 @@ def test_no_model_alone_is_much_better(name: str, auto: AutoRestorer) -> None:
         assert psnr(chosen.restore(compressed), clean) > best - 0.5, (strength, quality, choice)
 
 
-@pytest.mark.parametrize("mode", ["gray", "rgb"])
-@pytest.mark.parametrize("name", sorted(PHOTOGRAPHS.keys() - {"rocket"}))  # its sky becomes flat
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    # without the rocket, whose sky becomes flat
+    [*((name, "rgb") for name in sorted(PHOTOGRAPHS.keys() - {"rocket"})), ("coffee", "gray")],
+)
 def test_compression_is_found_by_the_result_after_resizing(
     name: str, mode: str, auto: AutoRestorer
 ) -> None:
-    image = np.ascontiguousarray(to_color_mode(PHOTOGRAPHS[name], mode)[:192, :192])
+    image = np.ascontiguousarray(to_color_mode(PHOTOGRAPHS[name], mode)[:128, :128])
     clean, damaged = (
         np.asarray(cv2.resize(each, None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC))
         for each in (image, jpeg_compress(image, 30))
