@@ -21,38 +21,34 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
 from benchmarks import report
-from studies.automatic.table import HELD_OUT, Case, camera, centre, resized
+from studies.automatic.table import Case, Pixels, camera, centre, open_photographs, resized
 from vheatir.cli import run_entry_point
-from vheatir.data.sources import BUNDLED, ImageSource
+from vheatir.data.sources import BUNDLED
 from vheatir.errors import unknown_name
 from vheatir.inference import Restorer, choose_model
 from vheatir.inference.mixed import COMPRESSED, compression_evidence
 from vheatir.metrics import psnr
-from vheatir.training.paths import resolve_list
-
-Pixels = NDArray[np.uint8]
 
 SCALES = (0.5, 0.75, 1.25, 1.5, 2.0, 2.5)
 QUALITIES = (20, 40, 60, 80)
 HEADER = ["degradation", "images", "evidence 10 %", "median", "90 %", "compressed", "gain in dB"]
 
 
-def conditions() -> dict[str, Callable[[Pixels, np.random.Generator], Case]]:
-    """Return the degradations by name: not compressed, then compressed."""
-    found: dict[str, Callable[[Pixels, np.random.Generator], Case]] = {
-        "none": lambda clean, rng: Case(clean, clean),
-        **{f"resized by {scale:g}": resized(scale, None) for scale in SCALES},
-        **{f"camera noise {strength}": camera(strength) for strength in (1, 2, 3)},
-    }
-    for quality in QUALITIES:
-        for scale in SCALES:
-            found[f"JPEG {quality}, resized by {scale:g}"] = resized(scale, quality)
-    return found
+#: The degradations: not compressed, then compressed.
+CONDITIONS: dict[str, Callable[[Pixels, np.random.Generator], Case]] = {
+    "none": lambda clean, rng: Case(clean, clean),
+    **{f"resized by {scale:g}": resized(scale, None) for scale in SCALES},
+    **{f"camera noise {strength}": camera(strength) for strength in (1, 2, 3)},
+    **{
+        f"JPEG {quality}, resized by {scale:g}": resized(scale, quality)
+        for quality in QUALITIES
+        for scale in SCALES
+    },
+}
 
 
 def measure(case: Case, jpeg: Restorer, side: int) -> tuple[float, float | None] | None:
@@ -87,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--photos", nargs="+", default=[BUNDLED], help="folders of photographs (bundled)")
-    add("--conditions", nargs="+", help=f"degradations: {', '.join(conditions())} (all)")
+    add("--conditions", nargs="+", help=f"degradations: {', '.join(CONDITIONS)} (all)")
     add("--side", type=int, default=160, help="side of the central crop in pixels (160)")
     add("--out", type=Path, default=Path("results/compression_after_resizing"), help="folder")
     arguments = parser.parse_args(argv)
@@ -95,27 +91,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    include = [] if arguments.photos == [BUNDLED] else [str(resolve_list(HELD_OUT))]
-    source = ImageSource(arguments.photos, "rgb", include=include, heldout=True)
-    jpeg, table, values = Restorer("jpeg_color"), [], dict[str, Any]()
-    chosen = arguments.conditions or list(conditions())
+    chosen = arguments.conditions or list(CONDITIONS)
     for name in chosen:
-        if name not in conditions():
-            raise unknown_name("condition", name, list(conditions()))
+        if name not in CONDITIONS:
+            raise unknown_name("condition", name, list(CONDITIONS))
+    source = open_photographs(arguments.photos)
+    # twice as large as needed, since they may be reduced by half
+    photos = [centre(source[index], 2 * arguments.side) for index in range(len(source))]
+    jpeg, table, values = Restorer("jpeg_color"), [], dict[str, Any]()
     for name in track(chosen, console=Console(stderr=True), transient=True):
-        degrade = conditions()[name]
         seen = [
-            # twice as large as needed, since it may be reduced by half
-            measure(
-                degrade(centre(source[index], 2 * arguments.side), np.random.default_rng(index)),
-                jpeg,
-                arguments.side,
-            )
-            for index in range(len(source))
+            measure(CONDITIONS[name](photo, np.random.default_rng(index)), jpeg, arguments.side)
+            for index, photo in enumerate(photos)
         ]
         values[name] = [each for each in seen if each is not None]
         table.append(row(name, values[name]))
-    Console().print(report.text_table(f"{len(source)} photographs", HEADER, table))
+    Console().print(report.text_table(f"{len(photos)} photographs", HEADER, table))
     report.write(
         arguments.out,
         "compression_after_resizing",

@@ -137,17 +137,18 @@ def resized(scale: float, quality: int | None) -> Callable[[Pixels, np.random.Ge
 
     The image is stored without further loss, so that nothing tells that it was compressed.
     """
-    interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-
-    def resize(image: Pixels) -> Pixels:
-        changed = cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation)
-        return np.asarray(changed, np.uint8)
 
     def degrade(clean: Pixels, rng: np.random.Generator) -> Case:
         compressed = clean if quality is None else jpeg_compress(clean, quality)
-        return Case(resize(compressed), resize(clean))
+        return Case(_resize(compressed, scale), _resize(clean, scale))
 
     return degrade
+
+
+def _resize(image: Pixels, scale: float) -> Pixels:
+    interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    changed = cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation)
+    return np.asarray(changed, np.uint8)
 
 
 def _gray(degrade: Callable[[Pixels, np.random.Generator], Case], mode: str) -> Callable[..., Case]:
@@ -171,8 +172,7 @@ def _enlarged(degrade: Callable[[Pixels, np.random.Generator], Case]) -> Callabl
     """
 
     def degrade_enlarged(clean: Pixels, rng: np.random.Generator) -> Case:
-        part = centre(clean, min(clean.shape[:2]) // 2 + 16)
-        large = np.asarray(cv2.resize(part, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))
+        large = _resize(centre(clean, min(clean.shape[:2]) // 2 + 16), 2)
         return degrade(centre(large, min(clean.shape[:2])), rng)
 
     return degrade_enlarged
@@ -317,9 +317,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_entry_point(lambda: _run(arguments), "finished rows are saved")
 
 
+def open_photographs(roots: Sequence[str]) -> ImageSource:
+    """Return the photographs of :data:`HELD_OUT` below folders, or the bundled held-out ones."""
+    include = [] if list(roots) == [BUNDLED] else [str(resolve_list(HELD_OUT))]
+    return ImageSource(roots, "rgb", include=include, heldout=True)
+
+
 def _run(arguments: argparse.Namespace) -> int:
-    include = [] if arguments.photos == [BUNDLED] else [str(resolve_list(HELD_OUT))]
-    source = ImageSource(arguments.photos, "rgb", include=include, heldout=True)
+    source = open_photographs(arguments.photos)
     every = max(1, len(source) // arguments.images)
     chosen = range(0, len(source), every)[: arguments.images]
     photos = [centre(source[i], arguments.size) for i in chosen]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image, features
 
+from studies.automatic.table import resized
 from tests.inference.test_choose import PHOTOGRAPHS, noisy, photographed
 from vheatir import Restorer
 from vheatir.bundled import heldout_photographs
@@ -205,10 +206,8 @@ def test_compression_is_found_by_the_result_after_resizing(
     name: str, mode: str, auto: AutoRestorer
 ) -> None:
     image = np.ascontiguousarray(to_color_mode(PHOTOGRAPHS[name], mode)[:128, :128])
-    clean, damaged = (
-        np.asarray(cv2.resize(each, None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC))
-        for each in (image, jpeg_compress(image, 30))
-    )
+    case = resized(1.5, 30)(image, np.random.default_rng(0))
+    clean, damaged = case.clean, case.damaged
     choice, chosen, _ = auto.choose(damaged)
     assert choice.message.startswith("compression artifacts") and choice.if_compressed is None
     assert chosen is not None

@@ -151,7 +151,8 @@ def choose_model(
         return left(f"graphics, {source}")
 
     def compressed(message: str) -> Choice:
-        return Choice(f"jpeg_{color}", None, message, estimate, blockiness, "photo", None)
+        jpeg = f"jpeg_{color}"
+        return Choice(jpeg, None, message, estimate, blockiness, second="photo", share=None)
 
     if graphics and low_quality:
         return Choice(f"jpeg_{color}", None, source, estimate, blockiness)

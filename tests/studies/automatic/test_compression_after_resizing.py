@@ -18,7 +18,7 @@ from vheatir.inference.mixed import COMPRESSED
 def test_a_resized_jpeg_has_evidence_and_a_gain_and_a_clean_image_none() -> None:
     coffee, jpeg = heldout_photographs()["coffee"], Restorer("jpeg_color", "cpu")
     rng = np.random.default_rng(0)
-    degrade = study.conditions()
+    degrade = study.CONDITIONS
     clean = study.measure(degrade["resized by 1.5"](coffee, rng), jpeg, 128)
     compressed = study.measure(degrade["JPEG 40, resized by 1.5"](coffee, rng), jpeg, 128)
     assert clean is not None and compressed is not None
