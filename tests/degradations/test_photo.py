@@ -25,11 +25,12 @@ NONE = replace(
 
 
 PHOTO = DegradationRange(TASKS["photo"])
+ASTRONAUT = training_photographs()["astronaut"]
 
 
 def clean(scale: float = 1.0, seed: int = 0) -> NDArray[np.uint8]:
     side = PHOTO.source_size(SIZE, scale)
-    return np.ascontiguousarray(training_photographs()["astronaut"][seed:][:side, 100 : 100 + side])
+    return np.ascontiguousarray(ASTRONAUT[seed:][:side, 100 : 100 + side])
 
 
 def sample(what: PhotoDegradation, seed: int, scale: float = 1.0) -> tuple[NDArray, NDArray]:
