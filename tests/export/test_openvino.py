@@ -24,9 +24,9 @@ from vheatir.colors import to_color_mode
 from vheatir.degradations import add_noise
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import read_image, write_image
+from vheatir.inference import AutoRestorer
 from vheatir.inference.jobs import Settings, plan
 from vheatir.inference.manifest import Manifest
-from vheatir.inference.restorer import AutoRestorer
 from vheatir.metrics import psnr
 from vheatir.weights import LoadedModel, save_weights
 
@@ -269,8 +269,7 @@ def test_a_lack_of_memory_is_noticed(tmp_path: Path) -> None:
 import resource, sys
 import torch
 from vheatir import Restorer
-from vheatir.hardware import _proc_bytes
-from vheatir.inference.restorer import _is_out_of_memory
+from vheatir.hardware import _proc_bytes, is_out_of_memory
 
 network = Restorer(sys.argv[1], backend="openvino").network
 small, large = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 2000, 2000)
@@ -280,7 +279,7 @@ resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 try:
     print(network(large).shape)
 except (RuntimeError, MemoryError) as error:
-    assert _is_out_of_memory(error), error
+    assert is_out_of_memory(error), error
     print("noticed")
 assert torch.equal(network(small), expected)
 """
