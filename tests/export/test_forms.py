@@ -7,7 +7,12 @@ import scipy.fft
 import torch
 
 from vheatir.archs.base import pad_to_multiple
-from vheatir.export.forms import float32_cosine_matrix, gather_to_multiple, matmul_transform
+from vheatir.export.forms import (
+    float32_cosine_matrix,
+    gather_to_multiple,
+    matmul_transform,
+    shared_matrices,
+)
 from vheatir.ops.dct import cosine_matrix, dct2, idct2
 
 
@@ -37,6 +42,27 @@ def test_other_dimensions_are_transformed(shape: tuple[int, ...], dims: tuple[in
     expected = torch.from_numpy(scipy.fft.dctn(x.double().numpy(), axes=dims, norm="ortho")).float()
     assert torch.allclose(matmul_transform(x, dims), expected, atol=1e-5)
     assert torch.allclose(matmul_transform(expected, dims, inverse=True), x, atol=1e-5)
+
+
+def test_transforms_of_equal_sizes_share_a_matrix_within_one_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+
+    def counted(size: int, inverse: bool) -> torch.Tensor:
+        made.append(size)
+        return float32_cosine_matrix(size, inverse)
+
+    monkeypatch.setattr("vheatir.export.forms.float32_cosine_matrix", counted)
+    x = torch.rand(1, 8, 9, 2)
+    for _ in range(2):
+        with shared_matrices():
+            for _ in range(3):
+                back = matmul_transform(matmul_transform(x, (1, 2)), (1, 2), inverse=True)
+        assert torch.allclose(back, x, atol=1e-6)
+    assert made == [8, 9, 8, 9]
+    matmul_transform(x, (1,))
+    assert made == [8, 9, 8, 9, 8]
 
 
 @pytest.mark.parametrize("multiple", [1, 2, 4, 8])

@@ -8,7 +8,9 @@ no float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -16,6 +18,23 @@ from torch import Tensor
 from vheatir.archs.base import pad_to_multiple
 from vheatir.ops.dct import Backend, transform
 from vheatir.ops.dispatch import traced_as
+
+# Cosine matrices of the graph that is being traced, by size (the text of a symbolic one) and
+# direction.
+_SHARED: ContextVar[dict[tuple[str, bool], Tensor] | None] = ContextVar("_SHARED", default=None)
+
+
+@contextmanager
+def shared_matrices() -> Iterator[None]:
+    """Within it, transforms of equal sizes share one cosine matrix: one for all blocks of a graph.
+
+    For one call of a network, since matrices of another trace do not belong to its graph.
+    """
+    token = _SHARED.set({})
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
 
 
 @traced_as(transform)
@@ -35,15 +54,26 @@ def matmul_transform(
     """
     if x.ndim != 4 or not {dim % 4 for dim in dims} <= {1, 2}:
         for dim in dims:
-            matrix = float32_cosine_matrix(x.shape[dim], inverse)
+            matrix = _matrix(x.shape[dim], inverse)
             x = torch.matmul(x.movedim(dim, -1), matrix.T).movedim(-1, dim)
         return x
     planes = x.permute(0, 3, 1, 2)
     for dim in dims:
-        matrix = float32_cosine_matrix(x.shape[dim], inverse)
+        matrix = _matrix(x.shape[dim], inverse)
         rows = dim % 4 == 1
         planes = torch.matmul(matrix, planes) if rows else torch.matmul(planes, matrix.T)
     return planes.permute(0, 2, 3, 1)
+
+
+def _matrix(size: int, inverse: bool) -> Tensor:
+    """Return :func:`float32_cosine_matrix`, or the one made before, see :func:`shared_matrices`."""
+    shared = _SHARED.get()
+    if shared is None:
+        return float32_cosine_matrix(size, inverse)
+    key = str(size), inverse
+    if key not in shared:
+        shared[key] = _matrix(size, False).T if inverse else float32_cosine_matrix(size, False)
+    return shared[key]
 
 
 def float32_cosine_matrix(size: int, inverse: bool) -> Tensor:

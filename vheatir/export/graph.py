@@ -25,7 +25,7 @@ import vheatir
 from vheatir.archs import build_network
 from vheatir.bundled import heldout_photographs
 from vheatir.errors import VHeatIRError
-from vheatir.export import forms  # noqa: F401  registers the forms that can be traced
+from vheatir.export.forms import shared_matrices  # registers the forms that can be traced
 from vheatir.export.source import SIGMA_SCALE, Source
 from vheatir.weights import level_range, unchanged_file
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 OPSET = 18
 #: Increase it when the graphs change, so that cached ones are exported again.
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 #: Size at which the network is traced: N, H, W, all different, and a multiple of nothing.
 _TRACED = (2, 19, 26)
 _AXES = {0: "batch", 2: "height", 3: "width"}
@@ -52,7 +52,8 @@ class _Graph(nn.Module):
 
     def forward(self, image: Tensor, sigma: Tensor | None = None) -> Tensor:
         level = self.level if sigma is None else sigma * SIGMA_SCALE
-        result: Tensor = self.network(image, level)
+        with shared_matrices():
+            result: Tensor = self.network(image, level)
         return result
 
 
