@@ -19,9 +19,8 @@ from vheatir.archs.base import pad_to_multiple
 from vheatir.ops.dct import Backend, transform
 from vheatir.ops.dispatch import traced_as
 
-# Cosine matrices of the graph that is being traced, by size (the text of a symbolic one) and
-# direction.
-_SHARED: ContextVar[dict[tuple[str, bool], Tensor] | None] = ContextVar("_SHARED", default=None)
+# Cosine matrices of the graph that is being traced, by size (the text of a symbolic one).
+_SHARED: ContextVar[dict[str, Tensor] | None] = ContextVar("_SHARED", default=None)
 
 
 @contextmanager
@@ -70,10 +69,10 @@ def _matrix(size: int, inverse: bool) -> Tensor:
     shared = _SHARED.get()
     if shared is None:
         return float32_cosine_matrix(size, inverse)
-    key = str(size), inverse
+    key = str(size)  # a symbolic size cannot be hashed
     if key not in shared:
-        shared[key] = _matrix(size, False).T if inverse else float32_cosine_matrix(size, False)
-    return shared[key]
+        shared[key] = float32_cosine_matrix(size, inverse=False)
+    return shared[key].T if inverse else shared[key]
 
 
 def float32_cosine_matrix(size: int, inverse: bool) -> Tensor:
