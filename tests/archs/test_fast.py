@@ -74,7 +74,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     "from vheatir.archs import VHeatIRUNet\n"
     "network, arguments = VHeatIRUNet(channels=[4, 4, 8]), []",
     "import vheatir\n"
-    "network, arguments = vheatir.load_model('denoise_color_small').network, [25.0]",
+    "network, arguments = vheatir.load_model('denoise_color_small').network, [25.0]\n"
+    "assert 'sympy' not in sys.modules, 'loading imports the compiler of PyTorch'",
     "from vheatir.ops import HeatConduction2d\n"
     "network, arguments = HeatConduction2d(16), [torch.rand(4, 4, 16)]",
 ], ids=["flat", "U", "load_model", "operator"])  # fmt: skip

@@ -38,4 +38,5 @@ class HeatConductionMixer(HeatConduction2d):
         bias = self.to_k.bias
         low, high = math.log(self.smallest_k), math.log(self.largest_k)
         with torch.no_grad():
-            bias.copy_(torch.linspace(low, high, len(bias)).exp())
+            # On the meta device, linspace would import PyTorch's compiler.
+            bias.copy_(torch.linspace(low, high, len(bias), device="cpu").exp())
