@@ -106,8 +106,13 @@ def test_networks_that_no_machine_could_hold(good: Path, tmp_path: Path, ledger:
         ):  # fmt: skip
             path = with_network(good, tmp_path / f"endless{number}.safetensors", **change)
             refused(row, path, (load_weights,))
-        for depth in (10**9, 4000):
-            unet = {"type": "VHeatIRUNet", "channels": [8], "depths": [depth], "mixers": ["conv"]}
+        for width, depth, mixer in (
+            (8, 10**9, "conv"),
+            (8, 4000, "conv"),
+            (10**8, 1, "hco_spread"),
+        ):
+            shape = {"channels": [width], "depths": [depth], "mixers": [mixer]}
+            unet = {"type": "VHeatIRUNet", **shape}
             data = safetensors.torch.load(good.read_bytes())
             entry = {"format": 1, "network": unet, "info": INFO}
             path = tmp_path / f"unet{depth}.safetensors"

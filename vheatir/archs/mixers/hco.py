@@ -33,10 +33,10 @@ class HeatConductionMixer(HeatConduction2d):
 
     def reset_diffusivity(self) -> None:
         """Spread the initial diffusivities if asked to; call this after other initialisation."""
-        if not self.spread:
-            return
         bias = self.to_k.bias
+        # The meta device has no values to set, and linspace would import PyTorch's compiler there.
+        if not self.spread or bias.is_meta:
+            return
         low, high = math.log(self.smallest_k), math.log(self.largest_k)
         with torch.no_grad():
-            # On the meta device, linspace would import PyTorch's compiler.
-            bias.copy_(torch.linspace(low, high, len(bias), device="cpu").exp())
+            bias.copy_(torch.linspace(low, high, len(bias)).exp())
