@@ -8,8 +8,8 @@ with the same data, seed, schedule and iterations. Then both PSNR curves are dra
 and over seconds (on a CPU the processor's, without validation), and the same crops side by side;
 the numbers are written as JSON and as a Markdown table.
 
-Each network alone, as long trainings on one core each, and the comparison of what is there, also
-of unfinished trainings:
+Each network can be trained by itself, on one core; ``report`` compares them, also before the
+trainings are finished:
 
     OMP_NUM_THREADS=1 nice -n 19 python benchmarks/against_swinir.py vheatir OPTIONS
     OMP_NUM_THREADS=1 nice -n 19 python benchmarks/against_swinir.py swinir OPTIONS
@@ -77,7 +77,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="?",
         choices=STEPS,
         default="all",
-        help="train one network, or only report what is there (default: train both, and report)",
+        help="train one network, or report the results so far (default: train both, and report)",
     )
     add("--task", default="denoise_color", help="task of both networks")
     add("--level", type=float, default=15.0, help="sigma or JPEG quality")

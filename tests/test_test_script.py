@@ -105,10 +105,10 @@ def test_script_runs_from_any_folder_on_the_bundled_photographs(tmp_path: Path) 
 
     # The metrics are those of the saved images, which are the output of the network.
     clean = heldout_photographs()["chelsea"]
-    pictures = tmp_path / "o" / "images" / "denoise_color" / "bundled_15"
-    output = read_image(pictures / "chelsea_tiny.png")
+    images = tmp_path / "o" / "images" / "denoise_color" / "bundled_15"
+    output = read_image(images / "chelsea_tiny.png")
     assert psnr(output, clean) == pytest.approx(restored["psnr"], abs=1e-9)
-    assert psnr(read_image(pictures / "chelsea_input.png"), clean) == degraded["psnr"]
+    assert psnr(read_image(images / "chelsea_input.png"), clean) == degraded["psnr"]
     noisy = benchmark_noise(clean.astype(np.float32) / 255, 15)
     with torch.no_grad():
         x = torch.from_numpy(noisy.transpose(2, 0, 1).copy())[None]

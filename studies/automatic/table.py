@@ -416,7 +416,7 @@ def features(case: Case) -> dict[str, Any]:
 
 
 def centre(image: Pixels, size: int) -> Pixels:
-    """Return the central square of an image, or what there is of it."""
+    """Return the central square of an image, or as much of it as the image has."""
     top, left = (max(n - size, 0) // 2 for n in image.shape[:2])
     return np.ascontiguousarray(image[top : top + size, left : left + size])
 

@@ -121,7 +121,7 @@ def test_each_network_alone_interrupted_and_reported(
     before = json.loads(history.read_text())
     assert 12 <= before["work"][-1][0] < 60
 
-    # what is there is reported, here of networks trained for different times
+    # unfinished trainings are reported too, here of networks trained for different times
     (tmp_path / "long" / "runs" / "vheatir").symlink_to(out / "runs" / "vheatir")
     assert against_swinir.main(["report", *long, "--out", str(tmp_path / "long")]) == 0
     curve = json.loads((tmp_path / "long" / "against_swinir.json").read_text())["curves"]["swinir"]

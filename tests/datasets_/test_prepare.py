@@ -57,7 +57,7 @@ def site(tmp_path: Path) -> Iterator[Path]:
         thread.join()
 
 
-def pictures() -> dict[str, NDArray[np.uint8]]:
+def sample_images() -> dict[str, NDArray[np.uint8]]:
     rng = np.random.default_rng(7)
     return {name: rng.integers(0, 256, shape, np.uint8) for name, shape in SHAPES.items()}
 
@@ -65,7 +65,7 @@ def pictures() -> dict[str, NDArray[np.uint8]]:
 def toy_set(prepare: ModuleType, site: Path, **changes: Any) -> Any:
     """Put BMP files on the site; return the set that converts them."""
     files = {}
-    for name, image in pictures().items():
+    for name, image in sample_images().items():
         write_image(site / f"{Path(name).stem}.bmp", image)
         files[name] = {"pixels": prepare.pixel_hash(image)}
     fields = {"url": (site / "url").read_text() + "/{stem}.bmp", "files": files, **changes}
@@ -168,8 +168,8 @@ def test_members(prepare: ModuleType, name: str, member: str, belongs: bool) -> 
 
 
 def test_pixel_hash_sees_pixels_and_not_their_wrapping(prepare: ModuleType) -> None:
-    gray = pictures()["gray.png"]
-    color = pictures()["color.png"]
+    gray = sample_images()["gray.png"]
+    color = sample_images()["color.png"]
     alpha = np.full((*color.shape[:2], 1), 255, np.uint8)
     same = prepare.pixel_hash(gray)
     assert prepare.pixel_hash(np.repeat(gray[:, :, None], 3, 2)) == same
@@ -188,7 +188,7 @@ def test_images_are_fetched_converted_and_locked(
     data, root = toy_set(prepare, site), tmp_path / "root"
     assert run(prepare, data, "--root", root) == 0
     assert contents(root) == ["Toy/color.png", "Toy/gray.png", "Toy/odd.png", "prepare.lock.json"]
-    for name, image in pictures().items():
+    for name, image in sample_images().items():
         np.testing.assert_array_equal(read_image(root / "Toy" / name), image)
     lock = json.loads((root / "prepare.lock.json").read_text())
     assert {entry["sha256"] for entry in lock.values()} == {
@@ -215,7 +215,7 @@ def test_another_image_is_refused_and_nothing_is_left(
     prepare: ModuleType, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, root = toy_set(prepare, site), tmp_path / "root"
-    write_image(site / "gray.bmp", 255 - pictures()["gray.png"])
+    write_image(site / "gray.bmp", 255 - sample_images()["gray.png"])
     assert run(prepare, data, "--root", root) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "refused" in error and error.count("\n") == 1
@@ -309,7 +309,7 @@ def test_a_folder_of_something_else_is_not_touched(
     prepare: ModuleType, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, root = train_set(prepare, site), tmp_path / "root"
-    write_image(root / "Toy" / "mine.png", pictures()["gray.png"])
+    write_image(root / "Toy" / "mine.png", sample_images()["gray.png"])
     assert run(prepare, data, "--root", root) == 2
     assert "move it away" in capsys.readouterr().err
     assert contents(root) == ["Toy/mine.png"]
@@ -318,7 +318,7 @@ def test_a_folder_of_something_else_is_not_touched(
 def pair_set(prepare: ModuleType, site: Path) -> Any:
     """Put a pair on the site; return a set without known pixel hashes."""
     for end in ("real", "mean"):
-        write_image(site / f"a_{end}.png", pictures()["color.png"] + np.uint8(end == "real"))
+        write_image(site / f"a_{end}.png", sample_images()["color.png"] + np.uint8(end == "real"))
     files = {"noisy/a.png": {"source": "a_real.png"}, "clean/a.png": {"source": "a_mean.png"}}
     url = (site / "url").read_text() + "/{source}"
     return prepare.DataSet("Pairs", "photo", 2, "tiny", "here", "none", url, files=files)
@@ -335,9 +335,9 @@ def test_pairs_without_known_pixels_are_locked_at_the_first_fetch(
     assert run(prepare, data, "--root", root, "--check") == 0
     assert "2 images present" in capsys.readouterr().out
     noisy = root / "Pairs" / "noisy" / "a.png"
-    np.testing.assert_array_equal(read_image(noisy), pictures()["color.png"] + np.uint8(1))
+    np.testing.assert_array_equal(read_image(noisy), sample_images()["color.png"] + np.uint8(1))
     noisy.unlink()
-    write_image(site / "a_real.png", pictures()["color.png"])
+    write_image(site / "a_real.png", sample_images()["color.png"])
     assert run(prepare, data, "--root", root) == 2
     assert "first download" in capsys.readouterr().err and not noisy.exists()
 
@@ -350,7 +350,7 @@ def test_images_are_recognised_by_their_pixels(
     prepare: ModuleType, site: Path, tmp_path: Path, copy: bool
 ) -> None:
     data, root, source = toy_set(prepare, site), tmp_path / "root", tmp_path / "old"
-    images = pictures()
+    images = sample_images()
     write_image(source / "a" / "first.png", images["gray.png"])
     write_image(source / "b" / "second.tif", images["color.png"])
     write_image(source / "third.png", images["odd.png"])
@@ -367,7 +367,7 @@ def test_gray_stored_as_colour_is_still_the_image(
     prepare: ModuleType, site: Path, tmp_path: Path
 ) -> None:
     data, root, source = toy_set(prepare, site), tmp_path / "root", tmp_path / "old"
-    for name, image in pictures().items():
+    for name, image in sample_images().items():
         color = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, 2)
         source.mkdir(exist_ok=True)
         cv2.imwrite(str(source / f"{name}.bmp"), color[:, :, ::-1])
@@ -379,7 +379,7 @@ def test_missing_images_are_named(
     prepare: ModuleType, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, source = toy_set(prepare, site), tmp_path / "old"
-    write_image(source / "gray.png", pictures()["gray.png"])
+    write_image(source / "gray.png", sample_images()["gray.png"])
     assert run(prepare, data, "--root", tmp_path / "root", "--source", source) == 2
     assert "color.png, odd.png" in capsys.readouterr().err
     assert run(prepare, data, "--root", tmp_path / "root", "--source", tmp_path / "no") == 2
@@ -391,7 +391,7 @@ def test_a_training_folder_is_linked_without_what_does_not_belong(
 ) -> None:
     data, root, source = train_set(prepare, site), tmp_path / "root", tmp_path / "old"
     for place in ("toy/train/1.png", "toy/test/1.png", "toy/val/2.png", "toy/test/5.png", "x.png"):
-        write_image(source / place, pictures()["gray.png"])
+        write_image(source / place, sample_images()["gray.png"])
     assert run(prepare, data, "--root", root, "--source", source) == 0
     assert contents(root) == ["Toy/test/1.png", "Toy/train/1.png"]
     assert all(path.is_symlink() for path in (root / "Toy").rglob("*.png"))
@@ -401,11 +401,11 @@ def test_pairs_without_known_pixels_are_recognised_by_their_names(
     prepare: ModuleType, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, root, source = pair_set(prepare, site), tmp_path / "root", tmp_path / "old"
-    write_image(source / "part" / "a_real.png", pictures()["color.png"])
-    write_image(source / "part" / "a_ours.png", pictures()["color.png"])
+    write_image(source / "part" / "a_real.png", sample_images()["color.png"])
+    write_image(source / "part" / "a_ours.png", sample_images()["color.png"])
     assert run(prepare, data, "--root", root, "--source", source) == 2
     assert "(matched by name): clean/a.png" in capsys.readouterr().err
-    write_image(source / "part" / "a_mean.png", pictures()["color.png"])
+    write_image(source / "part" / "a_mean.png", sample_images()["color.png"])
     assert run(prepare, data, "--root", root, "--source", source) == 0
     assert contents(root) == ["Pairs/clean/a.png", "Pairs/noisy/a.png"]
 
@@ -415,7 +415,7 @@ def test_only_the_part_that_is_the_set_is_taken_from_a_whole_source(
 ) -> None:
     data, root, source = train_set(prepare, site), tmp_path / "root", tmp_path / "old"
     for place in ("images/train/1.png", "images/test/2.png", "small/1.png"):
-        write_image(source / place, pictures()["gray.png"])
+        write_image(source / place, sample_images()["gray.png"])
     assert run(prepare, data, "--root", root, "--source", source) == 0
     assert contents(root) == ["Toy/images/test/2.png", "Toy/images/train/1.png"]
 
@@ -424,7 +424,7 @@ def test_the_source_may_not_be_the_target(
     prepare: ModuleType, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, root = train_set(prepare, site), tmp_path / "root"
-    write_image(root / "Toy" / "1.png", pictures()["gray.png"])
+    write_image(root / "Toy" / "1.png", sample_images()["gray.png"])
     assert run(prepare, data, "--root", root, "--source", root) == 2
     assert "give another one" in capsys.readouterr().err
     assert contents(root) == ["Toy/1.png"]

@@ -7,8 +7,8 @@ freeze`` before and after, starts ComfyUI on a temporary base folder with the no
 workflows over its HTTP API, and prints a Markdown table: for each workflow, the largest difference
 between the image that ComfyUI saved and that of ``vheatir.Restorer``, computed in this process from
 the same floats and saved in the same way (8 bits, cut off, not rounded). ``--screenshot`` also
-opens the example workflow in Chromium, runs it there and takes a picture; it needs ``playwright``
-and ``chromium``.
+opens the example workflow in Chromium, runs it and takes a screenshot; it needs ``playwright`` and
+``chromium``.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("comfyui", type=Path, metavar="COMFYUI")
     parser.add_argument("python", type=Path, metavar="PYTHON")
-    parser.add_argument("--screenshot", type=Path, metavar="FILE", help="picture of the graph")
+    parser.add_argument("--screenshot", type=Path, metavar="FILE", help="screenshot of the graph")
     arguments = parser.parse_args()
     return run_entry_point(
         lambda: _run(
@@ -434,7 +434,7 @@ def _error(entry: dict[str, Any]) -> str:
 
 
 def take_screenshot(server: Server, file: Path) -> None:
-    """Open the example workflow in Chromium, run it, and take a picture of the graph."""
+    """Open the example workflow in Chromium, run it, and take a screenshot of the graph."""
     from playwright.sync_api import sync_playwright
 
     workflow = json.loads((PACK / "example_workflows" / "restore.json").read_text())

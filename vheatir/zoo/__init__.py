@@ -83,7 +83,7 @@ class ModelEntry:
 def list_models(task: str | None = None) -> list[ModelEntry]:
     """Return the released models, the default of each task first.
 
-    Those for a single level come after all others: nothing takes them unless it is told to.
+    Those for a single level come last: they are used only when named.
 
     Args:
         task: return only the models for this task.
