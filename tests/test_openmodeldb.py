@@ -58,7 +58,7 @@ def test_one_entry_per_model(checkout: Path, tmp_path: Path) -> None:
         assert content["inputChannels"] == content["outputChannels"] == channels
         assert (content["author"], content["architecture"]) == ("the-vheatir-authors", "vheatir")
         assert content["date"] == "2026-03-01" and content["scale"] == 1
-        assert content["size"] == [s for s in ("small", "medium") if s in entry.name]
+        assert content["size"] == [s for s in ("mini", "small", "medium") if s in entry.name] != []
         assert content["license"] == ("Apache-2.0" if entry.commercial_use else None)
         assert entry.licence in content["description"]
         assert content["description"] == content["description"].strip()
@@ -69,6 +69,23 @@ def test_one_entry_per_model(checkout: Path, tmp_path: Path) -> None:
         assert [resource["type"] for resource in others] == ["onnx"] * (
             entry.name == "photo_small_clean"
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "unsaid"),
+    [
+        ("denoise_color_small", "sigma is an input", "alone"),
+        ("denoise_gray_s15_mini", "sigma 15 from gray images. For this sigma alone.", "an input"),
+        ("jpeg_color_small", "finds the quality itself", "alone"),
+        ("jpeg_gray_q40_mini", "For this quality alone.", "finds the quality"),
+        ("photo_small_clean", "A U-shaped network of 0.84 M parameters", "attention"),
+        ("denoise_color_s15_mini", "in which heat conduction takes the place", "U-shaped"),
+    ],
+)
+def test_the_description_fits_the_model(checkout: Path, name: str, said: str, unsaid: str) -> None:
+    assert main([str(checkout), "--base-url", URL]) == 0
+    description = read(checkout, f"models/1x-vHeatIR-{name.replace('_', '-')}")["description"]
+    assert said in description and unsaid not in description
 
 
 def test_the_lists_are_extended_once(checkout: Path) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from vheatir.archs import VHeatIRUNet
+from vheatir.archs import VHeatIR, VHeatIRUNet
 from vheatir.cli import run_entry_point
 from vheatir.errors import VHeatIRError
 from vheatir.image_io import write_bytes_atomically
@@ -33,6 +33,7 @@ from vheatir.zoo import ModelEntry, list_models
 ARCHITECTURE = "vheatir"
 AUTHOR = "the-vheatir-authors"
 _LISTS = ("architectures", "users", "tags", "tag-categories")
+_SIZES = (*VHeatIR.SIZES, *VHeatIRUNet.SIZES)
 _TAGS = {
     "denoise": ["denoise", "photo", "restoration"],
     "jpeg": ["compression-removal", "jpeg", "photo", "restoration"],
@@ -69,7 +70,7 @@ def model_entry(
         "description": _description(entry, info),
         "date": published,
         "architecture": ARCHITECTURE,
-        "size": [size for size in VHeatIRUNet.SIZES if size in entry.name.split("_")],
+        "size": [size for size in _SIZES if size in entry.name.split("_")],
         "scale": 1,
         "inputChannels": network["in_chans"],
         "outputChannels": network["out_chans"],
@@ -81,18 +82,23 @@ def model_entry(
 def _description(entry: ModelEntry, info: dict[str, Any]) -> str:
     task = TASKS[entry.task]
     levels = format_levels(level_range(info))
+    only = None if entry.level is None else f"For this {task.level_name} alone."
     what = {
         "denoise": f"Removes white Gaussian noise of sigma {levels} from {_COLORS[task.color]}. "
-        "The sigma is an input of the model.",
-        "jpeg": f"Removes JPEG artifacts of quality {levels} from {_COLORS[task.color]}. The "
-        "model finds the quality itself.",
+        + (only or "The sigma is an input of the model."),
+        "jpeg": f"Removes JPEG artifacts of quality {levels} from {_COLORS[task.color]}. "
+        + (only or "The model finds the quality itself."),
         "photo": "Removes noise and JPEG artifacts from photographs. The model finds their "
         "strength itself.",
     }[task.kind]
+    size = f"of {entry.params / 1e6:.2f} M parameters"
+    network = (
+        f"A flat network {size}, in which heat conduction takes the place of attention."
+        if entry.is_flat
+        else f"A U-shaped network {size}, with heat conduction at its coarsest scale."
+    )
     return (
-        f"{what}\n\n"
-        f"A U-shaped network of {entry.params / 1e6:.2f} M parameters, with heat conduction at its "
-        "coarsest scale. It takes images of any size.\n\n"
+        f"{what}\n\n{network} It takes images of any size.\n\n"
         "spandrel reads the PyTorch files after `vheatir.spandrel.install()`, of the Python "
         "package vheatir. chaiNNer needs an ONNX file, as `vheatir export` writes it.\n\n"
         f"Licence: {entry.licence}."
