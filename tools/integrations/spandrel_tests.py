@@ -172,7 +172,7 @@ def _check_model(
     util.assert_loads_correctly(model.architecture, released)
     util.assert_size_requirements(model)
     image, level = _image(model.input_channels), None
-    if TASKS[entry.task].has_level:
+    if TASKS[entry.task].has_level and entry.level is None:
         level = _SIGMA
     if hasattr(model, "level"):
         assert isinstance(model, own.LevelModelDescriptor) and model.level == own.DEFAULT_LEVEL
