@@ -226,7 +226,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure, print, and write the files."""
     device = str(pick_device(options.device))
     options.dtype = choose_dtype(options.dtype, device)
-    set_products(options.dtype)
+    set_products(options.dtype, device)
     rates = machine(device, options.dtype, options.repetitions)
     found = measure(options, device, rates)
     title = (

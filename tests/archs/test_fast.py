@@ -94,13 +94,15 @@ def test_definitions_and_faster_versions_agree(
     net, (x, *level) = network(name)
     net, x = net.to(dtype), x.to(dtype)
     before = x.clone()
-    bound = 1e-9 if dtype == torch.float64 else 1e-4
     with torch.inference_mode():
         fast = net(x, *level)
         assert counts
         counts.clear()
         monkeypatch.setattr(dispatch, "FAST", False)
-        torch.testing.assert_close(fast, net(x, *level), rtol=bound, atol=bound)
+        definition = net(x, *level)
+    # Rounding is proportional to the largest values: those of "U" exceed 1,000.
+    bound = 1e-12 if dtype == torch.float64 else 2e-6
+    assert (fast - definition).abs().max() <= bound * definition.abs().max()
     assert not counts and torch.equal(x, before)
 
 
